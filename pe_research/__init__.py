@@ -1,0 +1,1 @@
+"""A controlled experiment on positional schemes: train short, test long, change nothing else."""

@@ -1,0 +1,88 @@
+"""The attention layer: projections to heads (MHA, GQA, MQA) around `attend`."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from pe_research import attend, cache, layers
+from pe_research.positions import base
+
+
+class Attention(nnx.Module):
+  """Multi-head attention; fewer key heads than query heads make it GQA, a single one MQA.
+
+  Letters: B batch, L tokens, D model width, H query heads, G key heads, K head width.
+  """
+
+  def __init__(
+    self,
+    width: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    *,
+    qk_norm: bool,
+    out_std: float,
+    dtype,
+    key: jax.Array,
+  ):
+    """Draws the projections; `out_std` multiplies the initial scale of the output projection."""
+    self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
+    self.query = layers.linear(key, 'query', width, heads * head_dim, dtype=dtype)
+    self.key = layers.linear(key, 'key', width, kv_heads * head_dim, dtype=dtype)
+    self.value = layers.linear(key, 'value', width, kv_heads * head_dim, dtype=dtype)
+    self.out = layers.linear(key, 'out', heads * head_dim, width, dtype=dtype, std=out_std)
+    norm = lambda name: layers.norm(key, name, head_dim, dtype=dtype) if qk_norm else None
+    self.query_norm, self.key_norm = norm('query_norm'), norm('key_norm')
+
+  def __call__(
+    self,
+    x: jax.Array,
+    at: attend.Tokens,
+    scheme: base.PositionScheme,
+    spec: attend.Spec,
+    slots: tuple[jax.Array, jax.Array] | None = None,
+    filled: cache.KVCache | None = None,
+  ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
+    """Attends from x to itself, or to the cache with x appended.
+
+    Args:
+      x: [B, L, D].
+      at: positions and documents of x.
+      scheme: encodes queries and keys, biases and scales the logits.
+      spec: how to attend.
+      slots: this layer's cached keys and values, [B, C, G, K] each; None without a cache.
+      filled: the cache, in which x has its place already.
+
+    Returns:
+      [B, L, D], and the slots with the keys and values of x written in.
+    """
+    q, k, v = (
+      layer(x).reshape(*x.shape[:2], heads, self.head_dim)
+      for layer, heads in (
+        (self.query, self.heads),
+        (self.key, self.kv_heads),
+        (self.value, self.kv_heads),
+      )
+    )
+    if self.query_norm is not None:
+      q, k = self.query_norm(q), self.key_norm(k)
+    tokens = x.shape[1]
+    length = tokens if filled is None else filled.used + tokens
+    scale = jnp.asarray(scheme.logit_scale(at.pos, length)) / self.head_dim**0.5
+    scale = scale[..., None, None] if scale.ndim else scale
+    q = (scheme.query(q, at.pos, length).astype(jnp.float32) * scale).astype(q.dtype)
+    seen, offset = at, 0
+    if scheme.key_depends_on_length and filled is not None:
+      slots = cache.put(slots[0], k, filled.used), cache.put(slots[1], v, filled.used)
+      seen, offset = filled.at, filled.used
+      k, v = scheme.key(slots[0], seen.pos, length), slots[1]
+    else:
+      k = scheme.key(k, at.pos, length)
+      if filled is not None:
+        slots = cache.put(slots[0], k, filled.used), cache.put(slots[1], v, filled.used)
+        (k, v), seen, offset = slots, filled.at, filled.used
+    if filled is not None and at.segments is None:
+      at = attend.Tokens(at.pos, jnp.ones_like(at.pos))
+    out = attend.attend(q, k, v, at, seen, bias=scheme.bias, spec=spec, offset=offset)
+    return self.out(out.reshape(*x.shape[:2], -1)), slots

@@ -1,0 +1,63 @@
+"""ALiBi: attention with linear biases."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from pe_research.positions import base
+
+
+def slopes(heads: int, max_bias: float = 8.0) -> np.ndarray:
+  """Slope of each head, [heads] float64.
+
+  A power of two has 2^(-max_bias h / heads), h = 1 .. heads. Any other number takes the slopes of
+  the power below it, then every other slope of the power above, as the authors' code does; the
+  result is not monotone.
+  """
+  lower = 2 ** (heads.bit_length() - 1)
+  below = 2.0 ** (-max_bias * np.arange(1, lower + 1) / lower)
+  between = 2.0 ** (-max_bias * np.arange(1, 2 * lower + 1, 2) / (2 * lower))
+  return np.concatenate([below, between])[:heads]
+
+
+class ALiBi(base.PositionScheme):
+  """Adds -slope * (q_pos - k_pos) to each head's logits, after the division by sqrt(d).
+
+  Most code adds slope * k_pos and lets softmax drop what a row shares. That is right only in
+  exact arithmetic and only under plain softmax; the distance itself is used here.
+  """
+
+  label = 'ALiBi'
+  paper = 'arXiv:2108.12409, sec. 3'
+
+  def __init__(
+    self,
+    dims: base.Dims,
+    *,
+    max_bias: float = 8.0,
+    biased_heads: int | None = None,
+    rngs: nnx.Rngs | None = None,
+  ):
+    """Chooses the slopes.
+
+    Args:
+      dims: sizes of the model.
+      max_bias: the gentlest slope of a power-of-two number of heads is 2^-max_bias.
+      biased_heads: heads with a bias, the others see no position; None means all.
+      rngs: unused.
+    """
+    del rngs
+    biased = dims.heads if biased_heads is None else biased_heads
+    if not 1 <= biased <= dims.heads:
+      raise ValueError(
+        f'position.biased_heads is {biased}; the model has {dims.heads} heads, choose 1 to that.'
+      )
+    if max_bias <= 0:
+      raise ValueError(f'position.max_bias is {max_bias}; it must be positive.')
+    self.slopes = tuple(slopes(biased, max_bias)) + (0.0,) * (dims.heads - biased)
+
+  def bias(self, q_pos: jax.Array, k_pos: jax.Array) -> jax.Array:
+    """-slope_h (q_pos - k_pos): [B or 1, Lq], [B or 1, Lk] -> float32 [B or 1, H, Lq, Lk]."""
+    distance = (q_pos[:, None, :, None] - k_pos[:, None, None, :]).astype(jnp.float32)
+    return -jnp.asarray(self.slopes, jnp.float32)[None, :, None, None] * distance

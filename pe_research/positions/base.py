@@ -1,0 +1,90 @@
+"""The interface of a positional scheme: hooks that are the identity unless overridden."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+from flax import nnx
+
+
+@dataclasses.dataclass(frozen=True)
+class Dims:
+  """The sizes that a scheme may depend on.
+
+  Attributes:
+    width: D, the width of the residual stream.
+    heads: H, the number of query heads.
+    rotary: R, the width of the part of a head that `query` and `key` see.
+    length: tokens, the length that the model is trained at.
+  """
+
+  width: int
+  heads: int
+  rotary: int
+  length: int
+
+
+class PositionScheme(nnx.Module):
+  """What a decoder knows about token order. Overriding nothing gives NoPE.
+
+  A scheme is always *given* positions and never makes its own, so offsets, packed documents and
+  left padding need nothing from it. Keyword-only constructor arguments are its configuration.
+
+  Shapes: B batch (1 where all rows share their positions), L tokens, H heads, D model width,
+  R rotated width of a head. Positions are int32, counted in tokens from 0.
+  """
+
+  label: ClassVar[str] = ''  # name in tables and figures
+  paper: ClassVar[str] = ''  # 'arXiv:2104.09864, eq. 34'
+  relative: ClassVar[bool] = True  # logits depend on q_pos - k_pos alone
+  per_layer: ClassVar[bool] = False  # True: every layer owns its parameters; False: all share
+  key_depends_on_length: ClassVar[bool] = False  # True: the cache must keep keys unencoded
+  max_length: int | None = None  # tokens; None: defined at every position
+
+  def __init__(self, dims: Dims, *, rngs: nnx.Rngs | None = None):
+    del dims, rngs
+
+  def embed(self, x: jax.Array, pos: jax.Array) -> jax.Array:
+    """Adds position to the embedded tokens. x [B, L, D], pos [B or 1, L] -> [B, L, D]."""
+    del pos
+    return x
+
+  def query(self, q: jax.Array, pos: jax.Array, length) -> jax.Array:
+    """Encodes queries [B, L, H, R] at `pos` [B or 1, L]; `length` positions are in play."""
+    del pos, length
+    return q
+
+  def key(self, k: jax.Array, pos: jax.Array, length) -> jax.Array:
+    """Encodes keys [B, L, H or fewer, R] at `pos` [B or 1, L]."""
+    del pos, length
+    return k
+
+  def bias(self, q_pos: jax.Array, k_pos: jax.Array) -> jax.Array | None:
+    """Logit bias of one tile: [B or 1, Lq], [B or 1, Lk] -> float32 [B or 1, H, Lq, Lk]."""
+    del q_pos, k_pos
+    return None
+
+  def logit_scale(self, q_pos: jax.Array, length) -> jax.Array | float:
+    """Multiplies q.k / sqrt(head width), not the bias. Scalar, or [B or 1, Lq]."""
+    del q_pos, length
+    return 1.0
+
+  def notes(self, length: int) -> list[str]:
+    """What a reader of results at training length `length` (tokens) should know."""
+    del length
+    return []
+
+  def check_length(self, length: int) -> None:
+    """Raises ValueError where the scheme is not defined for positions 0 .. length - 1."""
+    if self.max_length is not None and length > self.max_length:
+      raise ValueError(
+        f'{self.label!r} holds {self.max_length} positions; asked for {length}. '
+        'Set position.max_length and train, or evaluate at a shorter length.'
+      )
+
+
+class NoPE(PositionScheme):
+  """No positional encoding: order reaches the model through the causal mask alone."""
+
+  label = 'NoPE'
+  paper = 'arXiv:2203.16634; arXiv:2305.19466'

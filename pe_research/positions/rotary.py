@@ -1,0 +1,108 @@
+"""Rotary position embedding: queries and keys turn by an angle proportional to position."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from pe_research.positions import base, phase
+
+LAYOUTS = ('half', 'interleaved')
+PARTIAL = ('width', 'frequencies')
+
+
+def rotate(x: jax.Array, angle: jax.Array, layout: str = 'half') -> jax.Array:
+  """Turns each pair of channels by its angle, in float32; norms are kept.
+
+  Args:
+    x: [B, L, H, R].
+    angle: [B or 1, L, R/2] radians.
+    layout: 'half' pairs channel i with i + R/2 (LLaMA, GPT-NeoX); 'interleaved' pairs 2i with
+      2i + 1 (the paper, GPT-J, DeepSeek). One is the other after a fixed permutation of channels.
+
+  Returns:
+    [B, L, H, R] in the dtype of x.
+  """
+  cos, sin = jnp.cos(angle)[..., None, :], jnp.sin(angle)[..., None, :]
+  wide = x.astype(jnp.float32)
+  if layout == 'half':
+    a, b = jnp.split(wide, 2, axis=-1)
+    turned = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+  else:
+    a, b = wide[..., 0::2], wide[..., 1::2]
+    turned = jnp.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(x.shape)
+  return turned.astype(x.dtype)
+
+
+class RoPE(base.PositionScheme):
+  """q_m . k_n depends on m - n alone, since both turn by position times frequency.
+
+  Frequencies are base^(-2i/R), i = 0 .. R/2 - 1 (the paper counts i from 1). Two different
+  schemes are both called partial rotary:
+    width: the first `fraction` of the channels rotate as a head of that width (GPT-NeoX, GPT-J).
+    frequencies: all channels are paired, the slowest pairs stand still (p-RoPE,
+      arXiv:2410.06205, sec. 5; 'proportional' in transformers).
+  """
+
+  label = 'RoPE'
+  paper = 'arXiv:2104.09864, eq. 34'
+
+  def __init__(
+    self,
+    dims: base.Dims,
+    *,
+    base: float = 10_000.0,
+    layout: str = 'half',
+    fraction: float = 1.0,
+    partial: str = 'width',
+    rngs: nnx.Rngs | None = None,
+  ):
+    """Chooses what rotates, and how fast.
+
+    Args:
+      dims: sizes of the model.
+      base: the slowest pair turns once in about 2 pi base tokens.
+      layout: 'half' or 'interleaved', see `rotate`.
+      fraction: share of the head that rotates, in (0, 1].
+      partial: 'width' or 'frequencies', what a fraction below 1 leaves out.
+      rngs: unused.
+    """
+    del rngs
+    if layout not in LAYOUTS:
+      raise ValueError(f'position.layout is {layout!r}; choose one of {", ".join(LAYOUTS)}.')
+    if partial not in PARTIAL:
+      raise ValueError(f'position.partial is {partial!r}; choose one of {", ".join(PARTIAL)}.')
+    if not 0 < fraction <= 1:
+      raise ValueError(f'position.fraction is {fraction}; it must be in (0, 1].')
+    if base <= 1:
+      raise ValueError(f'position.base is {base}; it must be above 1.')
+    self.rotated = int(dims.rotary * fraction) if partial == 'width' else dims.rotary
+    if self.rotated % 2 or not self.rotated:
+      raise ValueError(
+        f'the rotated width of a head is {self.rotated} channels; pairs need an even, positive '
+        f'number. Change the head width ({dims.rotary}) or position.fraction ({fraction}).'
+      )
+    self.moving = self.rotated // 2
+    if partial == 'frequencies':
+      self.moving = int(fraction * dims.rotary // 2)
+      if not self.moving:
+        raise ValueError(f'position.fraction is {fraction}: no pair of {dims.rotary // 2} moves.')
+    self.base, self.layout = base, layout
+
+  def frequencies(self, length) -> np.ndarray | jax.Array:
+    """[rotated/2] radians per token; float64 where they do not depend on a traced length."""
+    del length
+    theta = self.base ** (-np.arange(0, self.rotated, 2, dtype=np.float64) / self.rotated)
+    return np.where(np.arange(theta.size) < self.moving, theta, 0)
+
+  def query(self, q: jax.Array, pos: jax.Array, length) -> jax.Array:
+    """Rotates [B, L, H, R] at `pos` [B or 1, L]; channels past the rotated width pass."""
+    angle = phase.angles(pos, self.frequencies(length))
+    if self.rotated == q.shape[-1]:
+      return rotate(q, angle, self.layout)
+    turned = rotate(q[..., : self.rotated], angle, self.layout)
+    return jnp.concatenate([turned, q[..., self.rotated :]], axis=-1)
+
+  def key(self, k: jax.Array, pos: jax.Array, length) -> jax.Array:
+    """Keys rotate as queries do."""
+    return self.query(k, pos, length)

@@ -1,0 +1,71 @@
+"""Sinusoidal absolute positions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from pe_research.positions import base, phase
+
+LAYOUTS = ('paper', 'tensor2tensor', 'concatenated')
+
+
+class Sinusoidal(base.PositionScheme):
+  """Sines and cosines of geometrically spaced frequencies, added to the embedding.
+
+  Layouts, all found in code under the one name:
+    paper: PE(m, 2i) = sin(m base^(-2i/D)), PE(m, 2i+1) = cos(same).
+    tensor2tensor: all sines, then all cosines, frequencies base^(-i / (D/2 - 1)); also fairseq.
+    concatenated: all sines, then all cosines, with the paper's frequencies.
+  """
+
+  label = 'Sinusoidal'
+  paper = 'arXiv:1706.03762, sec. 3.5'
+  relative = False
+
+  def __init__(
+    self,
+    dims: base.Dims,
+    *,
+    layout: str = 'paper',
+    base: float = 10_000.0,
+    scale: float = 1.0,
+    rngs: nnx.Rngs | None = None,
+  ):
+    """Chooses the frequencies.
+
+    Args:
+      dims: sizes of the model.
+      layout: 'paper', 'tensor2tensor' or 'concatenated'.
+      base: the slowest wavelength is about 2 pi base tokens.
+      scale: amplitude; token embeddings have unit variance.
+      rngs: unused.
+    """
+    del rngs
+    if layout not in LAYOUTS:
+      raise ValueError(f'position.layout is {layout!r}; choose one of {", ".join(LAYOUTS)}.')
+    if dims.width < 4:
+      raise ValueError(f'sinusoidal positions need a width of at least 4; got {dims.width}.')
+    self.width, self.layout, self.base, self.scale = dims.width, layout, base, scale
+
+  def frequencies(self) -> np.ndarray:
+    """Radians per token, float64; floor(D/2) of them (one more if 'paper' and D is odd)."""
+    if self.layout == 'tensor2tensor':
+      return self.base ** (-np.arange(self.width // 2) / (self.width // 2 - 1))
+    count = (self.width + 1) // 2 if self.layout == 'paper' else self.width // 2
+    return self.base ** (-2 * np.arange(count) / self.width)
+
+  def table(self, pos: jax.Array) -> jax.Array:
+    """[..., L] int32 -> float32 [..., L, D]; an odd last channel is a sine ('paper') or 0."""
+    angle = phase.angles(pos, self.frequencies())
+    sin, cos = jnp.sin(angle), jnp.cos(angle)
+    if self.layout == 'paper':
+      table = jnp.stack([sin, cos], axis=-1).reshape(*pos.shape, -1)[..., : self.width]
+    else:
+      table = jnp.concatenate([sin, cos], axis=-1)
+      table = jnp.pad(table, [(0, 0)] * pos.ndim + [(0, self.width - table.shape[-1])])
+    return self.scale * table
+
+  def embed(self, x: jax.Array, pos: jax.Array) -> jax.Array:
+    """x + PE(pos). x [B, L, D], pos [B or 1, L]."""
+    return x + self.table(pos).astype(x.dtype)

@@ -1,0 +1,86 @@
+"""T5's relative bias: one learned number a head for each bucket of distances."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from pe_research.positions import base
+
+
+def bucket_of(distance: np.ndarray, buckets: int, max_distance: int) -> np.ndarray:
+  """Bucket of each causal distance q_pos - k_pos >= 0 (ints of any shape).
+
+  Half of the buckets hold one distance each; the others are spaced logarithmically up to
+  `max_distance` and the last holds everything beyond. Float32, as T5's code computes it: that
+  decides the bucket where the logarithm meets a boundary.
+  """
+  exact = buckets // 2
+  ratio = np.maximum(distance, 1).astype(np.float32) / np.float32(exact)
+  share = np.log(ratio) / np.float32(np.log(max_distance / exact))
+  far = exact + (share * np.float32(buckets - exact)).astype(np.int64)
+  return np.where(distance < exact, distance, np.minimum(far, buckets - 1)).astype(np.int32)
+
+
+class T5(base.PositionScheme):
+  """A learned bias by bucket of distance, the same table in every layer.
+
+  Only the causal half of T5's rule is needed here: all buckets serve distances into the past.
+  Distances beyond the training length fall into buckets that training never reached; those keep
+  their initial values (`notes` counts them).
+  """
+
+  label = 'T5 bias'
+  paper = 'arXiv:1910.10683, sec. 2.1'
+
+  def __init__(
+    self,
+    dims: base.Dims,
+    *,
+    buckets: int = 32,
+    max_distance: int = 128,
+    init_std: float = 0.02,
+    scale_logits: bool = True,
+    rngs: nnx.Rngs | None = None,
+  ):
+    """Builds the table.
+
+    Args:
+      dims: sizes of the model.
+      buckets: rows of the table.
+      max_distance: tokens from which on all distances share the last bucket.
+      init_std: standard deviation of the initial biases (logits); 0 starts from NoPE.
+      scale_logits: True divides q.k by sqrt(d) as all other schemes do; False does not, as T5.
+      rngs: source of the initial values.
+    """
+    if buckets < 2 or max_distance <= buckets // 2:
+      raise ValueError(
+        f'position.buckets is {buckets} and position.max_distance {max_distance}; there must be '
+        'at least 2 buckets, and max_distance above half of them.'
+      )
+    self.buckets, self.max_distance = buckets, max_distance
+    self.unscaling = 1.0 if scale_logits else dims.rotary**0.5
+    init = nnx.initializers.normal(init_std)
+    self.table = nnx.Param(init(rngs.params(), (buckets, dims.heads), jnp.float32))
+
+  def bias(self, q_pos: jax.Array, k_pos: jax.Array) -> jax.Array:
+    """table[bucket(q_pos - k_pos)]: float32 [B or 1, H, Lq, Lk]; the future counts as 0."""
+    reach = bucket_of(np.arange(self.max_distance + 1), self.buckets, self.max_distance)
+    by_distance = self.table[...].T[:, reach]  # [H, max_distance + 1]
+    distance = jnp.clip(q_pos[:, :, None] - k_pos[:, None, :], 0, self.max_distance)
+    return jnp.moveaxis(by_distance[:, distance], 0, 1)
+
+  def logit_scale(self, q_pos: jax.Array, length) -> float:
+    """1, or sqrt(d) where the logits are to stay undivided as in T5."""
+    del q_pos, length
+    return self.unscaling
+
+  def notes(self, length: int) -> list[str]:
+    """Says how many buckets the training length reaches."""
+    trained = int(bucket_of(np.arange(length), self.buckets, self.max_distance)[-1]) + 1
+    if trained == self.buckets:
+      return []
+    return [
+      f'T5: distances below the training length {length} reach {trained} of {self.buckets} '
+      f'buckets (max_distance {self.max_distance}); the others keep their initial values.'
+    ]
