@@ -48,14 +48,15 @@ class ALiBi(base.PositionScheme):
       rngs: unused.
     """
     del rngs
-    biased = dims.heads if biased_heads is None else biased_heads
-    if not 1 <= biased <= dims.heads:
+    self.biased_heads = dims.heads if biased_heads is None else biased_heads
+    if not 1 <= self.biased_heads <= dims.heads:
       raise ValueError(
-        f'position.biased_heads is {biased}; the model has {dims.heads} heads, choose 1 to that.'
+        f'position.biased_heads is {biased_heads}; the model has {dims.heads} heads, choose 1 to that.'
       )
     if max_bias <= 0:
       raise ValueError(f'position.max_bias is {max_bias}; it must be positive.')
-    self.slopes = tuple(slopes(biased, max_bias)) + (0.0,) * (dims.heads - biased)
+    unbiased = (0.0,) * (dims.heads - self.biased_heads)
+    self.slopes = tuple(slopes(self.biased_heads, max_bias)) + unbiased
 
   def bias(self, q_pos: jax.Array, k_pos: jax.Array) -> jax.Array:
     """-slope_h (q_pos - k_pos): [B or 1, Lq], [B or 1, Lk] -> float32 [B or 1, H, Lq, Lk]."""

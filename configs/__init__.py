@@ -1,0 +1,1 @@
+"""One get_config(arg) for each family of experiments."""

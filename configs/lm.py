@@ -1,0 +1,85 @@
+"""A byte-level language model trained short and tested long; the defaults are those of the demo.
+
+--config=configs/lm.py:position=alibi,length=128 --config.position.max_bias=4
+"""
+
+import ml_collections
+from ml_collections import config_dict
+
+from pe_research import configs
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  """The config of the family; `arg` picks the scheme, the training length and the seed."""
+  arg = configs.parse_arg(arg, position='rope', length=64, seed=0)
+  config = ml_collections.ConfigDict()
+  config.seed = arg.seed  # initial parameters and data order
+  config.length = arg.length  # tokens, training length
+  config.steps = 1500
+  config.matmul_precision = 'highest'  # 'default' lets TPUs and GPUs round float32 products
+  config.position = configs.position(arg.position)
+
+  config.model = ml_collections.ConfigDict()
+  config.model.width = 64
+  config.model.layers = 3
+  config.model.heads = 4
+  config.model.kv_heads = config_dict.placeholder(int)  # None: as many as heads; 1 is MQA
+  config.model.head_dim = config_dict.placeholder(int)  # None: width / heads
+  config.model.mlp = 'swiglu'  # 'gelu', 'squared_relu' or 'swiglu'
+  config.model.mlp_width = config_dict.placeholder(int)  # None: 4 width, or 8/3 width if gated
+  config.model.tied = True  # one table for input and output
+  config.model.qk_norm = False
+  config.model.remat = 'none'  # 'block' trades time for memory
+  config.model.dtype = 'float32'  # what blocks compute in; parameters are float32
+
+  config.attention = ml_collections.ConfigDict()
+  config.attention.implementation = 'dense'  # 'tiled' for memory linear in length
+  config.attention.window = config_dict.placeholder(int)  # tokens seen; None: all
+  config.attention.tile = 512  # tokens on a side of a tile
+
+  config.optimizer = ml_collections.ConfigDict()
+  config.optimizer.batch = 32  # sequences a step, over all devices
+  config.optimizer.accumulate = 1  # parts that a batch is computed in
+  config.optimizer.learning_rate = 3e-3  # AdamW, peak
+  config.optimizer.schedule = 'cosine'  # after a linear warmup; 'wsd' or 'constant'
+  config.optimizer.warmup = 100  # steps
+  config.optimizer.decay = 0.2  # share of steps in which 'wsd' decays
+  config.optimizer.final = 0.1  # last learning rate over the peak
+  config.optimizer.weight_decay = 0.1  # of matrices; not of tables, norms or positions
+  config.optimizer.b1 = 0.9
+  config.optimizer.b2 = 0.95
+  config.optimizer.eps = 1e-8
+  config.optimizer.clip = 1.0  # global gradient norm; 0: none
+
+  config.data = ml_collections.ConfigDict()
+  config.data.source = 'state_of_the_union'  # or 'python_library', a folder, a tfds name
+  config.data.train_split = 'train'
+  config.data.validation_split = ''  # '': whole documents held out by a hash of their text
+  config.data.validation_fraction = 0.2  # of the documents, where they are split by hash
+  config.data.tokenizer = 'bytes'  # or 'sentencepiece', trained on the training documents
+  config.data.vocab = 256  # sentencepiece alone reads it
+  config.data.loader = 'memory'  # 'grain' for what does not fit
+  config.data.packing = False  # True: windows cross documents, attention does not
+
+  config.eval = ml_collections.ConfigDict()
+  config.eval.every = 0  # steps between validation losses at the training length; 0: none
+  config.eval.lengths = (64, 128, 256, 512, 1024, 2048, 4096)  # tokens of context
+  config.eval.reach = config_dict.placeholder(int)  # context that targets have; None: the longest
+  config.eval.protocols = ('fixed_targets',)
+  config.eval.controls = ('none',)  # 'cropped', 'shuffled': of fixed targets
+  config.eval.targets = 16  # last tokens of a window that fixed targets score
+  config.eval.windows = 128  # of fixed targets, spread evenly over the documents
+  config.eval.stride = 64  # tokens scored a window by the sliding protocol
+  config.eval.tokens = 65_536  # upper bound on tokens scored by the other protocols
+  config.eval.batch_tokens = 4_096  # tokens evaluated at once, at least one window
+  config.eval.implementation = 'tiled'
+
+  config.run = ml_collections.ConfigDict()  # where and how often: no effect on results
+  config.run.mesh = ml_collections.ConfigDict({'data': -1, 'fsdp': 1, 'tensor': 1})  # -1: the rest
+  config.run.data_dir = ''  # prepared corpora; '': $PE_DATA or ~/.cache/pe_research
+  config.run.save_every = 250  # steps
+  config.run.keep = 2  # newest checkpoints kept
+  config.run.log_every = 10  # steps
+  config.run.tensorboard = False
+  config.run.wandb = ''  # project name; '': off
+  return config

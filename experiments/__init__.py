@@ -1,0 +1,1 @@
+"""Sweeps as data, their comparison, and what is drawn from it."""

@@ -1,0 +1,138 @@
+"""Speed on this machine, one JSON line a call.
+
+python -m experiments.bench train --width=128 --layers=4 --heads=4 --batch=32 --length=128
+python -m experiments.bench forward --position=alibi --length=16384
+"""
+
+import json
+import resource
+import statistics
+import sys
+import time
+from typing import Any
+
+from pe_research import cli, configs
+
+
+def setup(given, length: int, batch: int) -> dict[str, Any]:
+  """A resolved config of configs/lm.py at the sizes asked for."""
+  flags = [
+    f'--config=configs/lm.py:position={given.position},length={length}',
+    f'--config.model.width={given.width}',
+    f'--config.model.layers={given.layers}',
+    f'--config.model.heads={given.heads}',
+    f'--config.model.mlp={given.mlp}',
+    f'--config.model.dtype={given.dtype}',
+    f'--config.attention.implementation={given.attention}',
+    f'--config.optimizer.batch={batch}',
+  ]
+  return configs.resolve(cli.read_config(flags))
+
+
+def matmul_peak(size: int = 2048, dtype: str = 'float32') -> float:
+  """FLOP/s of a square matrix product, the best of ten."""
+  import jax
+  import jax.numpy as jnp
+
+  x = jnp.ones((size, size), dtype)
+  product = jax.jit(lambda x: x @ x)
+  product(x).block_until_ready()
+  return 2 * size**3 / min(_seconds(lambda: product(x).block_until_ready()) for _ in range(10))
+
+
+def _seconds(call) -> float:
+  start = time.perf_counter()
+  call()
+  return time.perf_counter() - start
+
+
+def train(given) -> dict[str, Any]:
+  """Median over steps of whole training steps: batch in, new parameters out."""
+  import jax
+  import numpy as np
+
+  from pe_research import optimizers, sharding, states
+  from pe_research import train as train_lib
+  from pe_research.blueprint import Blueprint
+
+  config = setup(given, given.length, given.batch)
+  configs.apply_precision(config)
+  mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
+  rows = sharding.split_batch(mesh, given.batch)
+  optimizer = optimizers.build(config['optimizer'], config['steps'])
+  state, layout = states.init(blueprint, optimizer, mesh)
+  tokens = np.random.default_rng(0).integers(0, 256, (given.batch, given.length + 1), np.int32)
+  batch = sharding.place({'tokens': tokens}, rows)
+  step = train_lib.compile_step(config, blueprint, optimizer, layout, rows)
+  start = time.perf_counter()
+  step = step.lower(state, batch).compile()
+  compile_seconds = time.perf_counter() - start
+
+  def once():
+    nonlocal state
+    state, measured = step(state, batch)
+    jax.block_until_ready(measured)
+
+  once(), once()
+  seconds = statistics.median(_seconds(once) for _ in range(given.steps))
+  rate, peak = given.batch * given.length / seconds, matmul_peak(dtype=given.dtype)
+  flops = blueprint.sizes()['train_flops_per_token'] * rate
+  return {
+    'tokens_per_second': round(rate),
+    'matmul_peak_gflops': round(peak / 1e9, 1),
+    'fraction_of_peak': round(flops / peak, 3),
+    'compile_seconds': round(compile_seconds, 2),
+    'parameters': blueprint.sizes()['parameters'],
+  }
+
+
+def forward(given) -> dict[str, Any]:
+  """One forward pass over one long sequence, logits included, after compiling."""
+  import jax
+  import jax.numpy as jnp
+
+  from pe_research import attend
+  from pe_research.blueprint import Blueprint
+
+  config = setup(given, given.length, 1)
+  configs.apply_precision(config)
+  blueprint, spec = Blueprint(config), attend.Spec(**config['attention'])
+  params = jax.jit(blueprint.init)()
+  tokens = jax.random.randint(jax.random.key(0), (1, given.length), 0, 256, jnp.int32)
+  at = attend.Tokens.contiguous(given.length)
+  run = jax.jit(lambda params, tokens: blueprint.bind(params)(tokens, at, spec))
+  start = time.perf_counter()
+  run = run.lower(params, tokens).compile()
+  compile_seconds = time.perf_counter() - start
+  seconds = _seconds(lambda: run(params, tokens).block_until_ready())
+  return {
+    'seconds': round(seconds, 2),
+    'peak_gb': round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+    'compile_seconds': round(compile_seconds, 2),
+  }
+
+
+def main(argv: list[str]) -> None:
+  """Prints the settings and what was measured."""
+  parser = cli.parser('experiments.bench', __doc__)
+  parser.add_argument('mode', choices=('train', 'forward'))
+  parser.add_argument('--position', default='rope')
+  parser.add_argument('--mlp', default='swiglu')
+  parser.add_argument('--dtype', default='float32')
+  parser.add_argument('--attention', help="default: 'dense' to train, 'tiled' for one forward pass")
+  sizes = {'width': 128, 'layers': 4, 'heads': 4, 'batch': 32, 'length': 128, 'steps': 20}
+  for name, default in sizes.items():
+    parser.add_argument(f'--{name}', type=int, default=default)
+  given = parser.parse_args(argv)
+  given.attention = given.attention or {'train': 'dense', 'forward': 'tiled'}[given.mode]
+  with cli.errors():
+    cli.restart_tuned()
+    figures = {'train': train, 'forward': forward}[given.mode](given)
+  import jax
+
+  about = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
+  print(json.dumps(vars(given) | figures | about), flush=True)
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])

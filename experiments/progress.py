@@ -1,0 +1,114 @@
+"""Shows a sweep as it runs: a bar a run in a terminal, plain lines otherwise; rows as they land."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+
+import rich.console
+import rich.progress
+
+from launch import local
+from pe_research import positions
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+  """A run of the sweep: how to start it, where it writes, its resolved config."""
+
+  job: local.Job
+  workdir: pathlib.Path
+  config: dict[str, Any]
+
+
+class Tail:
+  """New whole lines of a file that another process appends to."""
+
+  def __init__(self, path: pathlib.Path):
+    """Begins at the start of the file, which need not exist yet."""
+    self.path, self.read = path, 0
+
+  def rows(self) -> list[dict[str, Any]]:
+    """Rows appended since the last call."""
+    if not self.path.exists():
+      return []
+    with self.path.open('rb') as file:
+      file.seek(self.read)
+      text = file.read()
+    whole = text[: text.rfind(b'\n') + 1]
+    self.read += len(whole)
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+class Monitor:
+  """Follows metrics.jsonl and results.jsonl of every run."""
+
+  def __init__(self, runs: list[Planned], every: float = 10.0):
+    """Prints a plain line a run every `every` seconds where there is no terminal."""
+    self.every, self.said = every, {}
+    self.runs = runs
+    self.metrics = {run.workdir: Tail(run.workdir / 'metrics.jsonl') for run in runs}
+    self.results = {run.workdir: Tail(run.workdir / 'results.jsonl') for run in runs}
+    self.console = rich.console.Console(width=None if sys.stdout.isatty() else 120)
+    self.bars = None
+    if sys.stdout.isatty():
+      self.bars = rich.progress.Progress(
+        '{task.description}',
+        rich.progress.BarColumn(bar_width=24),
+        '{task.completed}/{task.total}',
+        '{task.fields[text]}',
+        console=self.console,
+      )
+      self.tasks = {
+        run.workdir: self.bars.add_task(run.workdir.name, total=run.config['steps'], text='waiting')
+        for run in runs
+      }
+
+  def __enter__(self) -> 'Monitor':
+    if self.bars is not None:
+      self.bars.start()
+    return self
+
+  def __exit__(self, *_) -> None:
+    if self.bars is not None:
+      self.bars.stop()
+
+  def __call__(self) -> None:
+    """Reads what is new and shows it."""
+    for run in self.runs:
+      for row in self.metrics[run.workdir].rows():
+        self._show(run, row)
+      for row in self.results[run.workdir].rows():
+        self._say(_result(row))
+
+  def _show(self, run: Planned, row: dict[str, Any]) -> None:
+    if row.get('loss') is None:
+      return
+    rate, left = row.get('tokens_per_second', 0), row.get('seconds_left')
+    text = f'loss {row["loss"]:.3f}  {rate / 1000:5.1f}k tokens/s'
+    if left is not None:
+      text += f'  {left:4.0f} s left'
+    if self.bars is not None:
+      done = row['step'] == run.config['steps']
+      text = 'evaluating' if done else text
+      self.bars.update(self.tasks[run.workdir], completed=row['step'], text=text)
+    elif time.monotonic() - self.said.get(run.workdir, -self.every) >= self.every:
+      self.said[run.workdir] = time.monotonic()
+      self._say(f'{run.workdir.name:20} step {row["step"]:6}/{run.config["steps"]}  {text}')
+
+  def _say(self, text: str) -> None:
+    print(text, flush=True) if self.bars is None else self.bars.console.print(text, highlight=False)
+
+
+def _result(row: dict[str, Any]) -> str:
+  """One line of the table as it grows."""
+  control = '' if row['control'] == 'none' else f' ({row["control"]})'
+  head = (
+    f'{positions.scheme(row["scheme"]).label:12} seed {row["seed"]}  length {row["eval_length"]:6}'
+    f'  {row["protocol"]}{control}'
+  )
+  if row['value'] is None:
+    return f'{head}  -  {row["undefined"]}'
+  return f'{head}  {row["value"]:.4f} nats/token  {row["bits_per_byte"]:.4f} bits/byte'

@@ -1,0 +1,159 @@
+"""Batches in an order that the seed alone decides, whatever the hosts and however often resumed.
+
+A batch is {'tokens': [B, L + 1]}: inputs and, one to the right, targets. A packed batch has
+'segments' and 'pos' [B, L + 1] besides.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import grain
+import numpy as np
+
+from pe_research import data, digest
+
+
+class Batches:
+  """An endless iterator with a hash chain over what it gave, and a state to go on from."""
+
+  def __init__(self):
+    self.chain = ''
+
+  def __iter__(self) -> 'Batches':
+    return self
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    batch = self.draw()
+    self.chain = digest.chain(self.chain, batch)
+    return batch
+
+  def draw(self) -> dict[str, np.ndarray]:
+    """The next batch."""
+    raise NotImplementedError
+
+  def state(self) -> dict[str, Any]:
+    """What `restore` needs, as JSON."""
+    raise NotImplementedError
+
+  def restore(self, state: Mapping[str, Any]) -> None:
+    """Goes on after the batch that `state` was taken at."""
+    raise NotImplementedError
+
+
+class Memory(Batches):
+  """Batch = f(seed, step): each epoch visits every window of L + 1 tokens once, shuffled."""
+
+  def __init__(self, documents: data.Documents, length: int, batch: int, seed: int, packing: bool):
+    """Counts the windows; ValueError if there is none.
+
+    Args:
+      documents: what to read.
+      length: L, tokens.
+      batch: B, windows a batch.
+      seed: decides the order.
+      packing: windows may cross documents; their tokens then carry document and position.
+    """
+    super().__init__()
+    self.documents, self.length, self.batch, self.seed = documents, length, batch, seed
+    self.packing, self.step = packing, 0
+    total = np.array([documents.tokens.size]) if packing else documents.lengths
+    self.firsts = np.cumsum([0, *np.maximum(total - length, 0)])  # first window of each document
+    self.windows = int(self.firsts[-1])
+    if not self.windows:
+      raise ValueError(
+        f'no training document has {length + 1} tokens, as a window of length {length} needs; the '
+        f'longest has {int(documents.lengths.max())}. Shorten length, or set data.packing.'
+      )
+    if self.windows > 2**32:
+      raise ValueError(f"{self.windows} windows are too many to index; set data.loader='grain'.")
+
+  def draw(self) -> dict[str, np.ndarray]:
+    """The batch of this step."""
+    count = self.step * self.batch + np.arange(self.batch)
+    self.step += 1
+    window = np.array([self._shuffled(*divmod(int(i), self.windows)) for i in count])
+    document = np.searchsorted(self.firsts, window, side='right') - 1
+    offset = self.documents.starts[document] if not self.packing else 0
+    start = offset + window - self.firsts[document]
+    index = start[:, None] + np.arange(self.length + 1)[None]
+    batch = {'tokens': self.documents.tokens[index].astype(np.int32)}
+    if self.packing:
+      document = np.searchsorted(self.documents.starts, index, side='right') - 1
+      batch['segments'] = (document - document[:, :1] + 1).astype(np.int32)
+      begins = np.maximum(self.documents.starts[document], start[:, None])
+      batch['pos'] = (index - begins).astype(np.int32)
+    return batch
+
+  def _shuffled(self, epoch: int, index: int) -> int:
+    seed = np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]
+    return grain.experimental.index_shuffle(
+      index, max_index=self.windows - 1, seed=int(seed), rounds=4
+    )
+
+  def state(self) -> dict[str, Any]:
+    """Step and chain."""
+    return {'step': self.step, 'chain': self.chain}
+
+  def restore(self, state: Mapping[str, Any]) -> None:
+    """Sets step and chain."""
+    self.step, self.chain = state['step'], state['chain']
+
+
+class Streamed(Batches):
+  """Documents shuffled and read by grain, each epoch anew, a batch at a time.
+
+  Without packing a visit to a document gives one window at a random place in it, and documents
+  shorter than a window are passed over; with packing whole documents follow each other. Every host
+  reads the global batch and keeps its rows: the order never depends on the number of hosts.
+  """
+
+  def __init__(self, source, tokenizer, length: int, batch: int, seed: int, packing: bool):
+    """Builds the pipeline over `source`, documents of bytes by index; the rest as for Memory."""
+    super().__init__()
+    self.length = length
+    documents = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+    if packing:
+      tokens = documents.map(
+        lambda text: {'tokens': tokenizer.encode(text).astype(np.int32)}
+      ).filter(lambda item: item['tokens'].size > 0)
+      rows = grain.experimental.ConcatThenSplitIterDataset(
+        tokens.to_iter_dataset(), length_struct={'tokens': length + 1}
+      )
+    else:
+      rows = (
+        documents.random_map(lambda text, rng: self._window(tokenizer.encode(text), rng))
+        .filter(lambda item: item['tokens'] is not None)
+        .to_iter_dataset()
+      )
+    self.iterator = iter(rows.batch(batch, drop_remainder=True))
+
+  def _window(self, tokens: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
+    spare = tokens.size - self.length - 1
+    if spare < 0:
+      return {'tokens': None}
+    start = int(rng.integers(spare + 1))
+    return {'tokens': tokens[start : start + self.length + 1].astype(np.int32)}
+
+  def draw(self) -> dict[str, np.ndarray]:
+    """The next batch of the pipeline."""
+    item = next(self.iterator)
+    names = {'tokens': 'tokens', 'tokens_positions': 'pos', 'tokens_segment_ids': 'segments'}
+    return {names[name]: np.asarray(x) for name, x in item.items()}
+
+  def state(self) -> dict[str, Any]:
+    """Chain, and grain's own state."""
+    return {'chain': self.chain, 'iterator': json.dumps(self.iterator.get_state())}
+
+  def restore(self, state: Mapping[str, Any]) -> None:
+    """Sets both."""
+    self.chain = state['chain']
+    self.iterator.set_state(json.loads(state['iterator']))
+
+
+def build(corpus: data.Corpus, config: Mapping[str, Any]) -> Batches:
+  """The batches of a run."""
+  shape = config['length'], config['optimizer']['batch'], config['seed'], config['data']['packing']
+  if corpus.train is None:
+    return Streamed(corpus.source, corpus.tokenizer, *shape)
+  return Memory(corpus.train, *shape)

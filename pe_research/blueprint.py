@@ -1,0 +1,67 @@
+"""A decoder as a pure function of a flat dict of parameters, {'block/0/...': array}."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from pe_research import model
+
+POSITION = 'position/'  # where the paths of a scheme's own parameters begin
+
+
+class Blueprint:
+  """What a resolved config says about the model; parameters come and go as arguments.
+
+  NNX walks the module graph at every call, which a small model feels. Here the graph is split off
+  once, and paths name parameters in sharding rules, checkpoints and records alike.
+  """
+
+  def __init__(self, config: Mapping[str, Any]):
+    """Reads model, position, data.vocab, length and seed of a resolved config."""
+    self.model = model.DecoderConfig(vocab=config['data']['vocab'], **config['model'])
+    self.position, self.length = config['position'], config['length']
+    self.seed = config['seed']
+    abstract = nnx.eval_shape(self._create)
+    self.graphdef, state = nnx.split(abstract)
+    self.paths = {'/'.join(map(str, path)): path for path, _ in nnx.to_flat_state(state)}
+
+  def _create(self) -> model.Decoder:
+    key = jax.random.key(self.seed)
+    return model.Decoder(self.model, self.position, self.length, key=key)
+
+  def init(self) -> dict[str, jax.Array]:
+    """The initial parameters, float32."""
+    state = nnx.to_flat_state(nnx.split(self._create())[1])
+    return {'/'.join(map(str, path)): variable[...] for path, variable in state}
+
+  def bind(self, params: Mapping[str, jax.Array]) -> model.Decoder:
+    """The decoder with these parameters."""
+    flat = [(self.paths[name], nnx.Param(params[name])) for name in self.paths]
+    return nnx.merge(self.graphdef, nnx.from_flat_state(flat))
+
+  @property
+  def scheme(self):
+    """The positional scheme (of the first layer, where each has its own), without parameters."""
+    return nnx.merge(self.graphdef, jax.eval_shape(lambda: nnx.split(self._create())[1])).position[
+      0
+    ]
+
+  def sizes(self) -> dict[str, int]:
+    """Numbers of parameters, and matrix-product FLOPs of one training step's token.
+
+    A multiply-add counts 2; backward twice forward; causal attention counts each visible pair once.
+    """
+    shapes = jax.eval_shape(self.init)
+    count = lambda keep: sum(int(np.prod(s.shape)) for name, s in shapes.items() if keep(name))
+    own = count(lambda name: name.startswith(POSITION))
+    products = count(lambda name: name.endswith('kernel')) + self.model.vocab * self.model.width
+    attention = 2 * self.model.layers * self.model.heads * self.model.head_dim
+    mean_context = (self.length + 1) / 2
+    return {
+      'parameters': count(lambda name: True),
+      'position_parameters': own,
+      'train_flops_per_token': int(3 * 2 * (products + attention * mean_context)),
+    }

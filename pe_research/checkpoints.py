@@ -1,0 +1,99 @@
+"""Checkpoints: asynchronous, atomic, verified when they are read."""
+
+import pathlib
+from typing import Any
+
+import orbax.checkpoint as ocp
+from absl import logging
+
+from pe_research import digest
+
+
+class Checkpoints:
+  """The checkpoints of one run, in workdir/checkpoints.
+
+  Saving writes into a temporary directory that is renamed when complete, so a kill leaves the
+  earlier checkpoints as they were. A digest of the state is saved beside it and compared on
+  reading: damage that decompresses into other numbers is found as well.
+  """
+
+  def __init__(self, workdir: pathlib.Path, keep: int):
+    """Opens the directory; the newest `keep` checkpoints stay."""
+    self.manager = ocp.CheckpointManager(
+      (workdir / 'checkpoints').absolute(),
+      item_names=('state', 'extra'),
+      options=ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True),
+    )
+
+  def __enter__(self) -> 'Checkpoints':
+    return self
+
+  def __exit__(self, *_) -> None:
+    self.manager.wait_until_finished()
+    self.manager.close()
+
+  def save(self, step: int, state: Any, extra: dict[str, Any]) -> None:
+    """Saves the state (arrays) and `extra` (JSON) after `step` steps, in the background."""
+    extra = extra | {'digest': digest.of_arrays(state)}
+    self.manager.save(
+      step,
+      args=ocp.args.Composite(state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra)),
+      force=True,
+    )
+
+  def steps(self) -> list[int]:
+    """Steps that have a checkpoint, oldest first."""
+    return sorted(self.manager.all_steps())
+
+  def restore(self, like: Any, step: int | None = None) -> tuple[Any, dict[str, Any]] | None:
+    """The newest whole checkpoint, or that of `step`, laid out as `like`.
+
+    A damaged one is passed over with a warning, and deleted once an older one is found whole, so
+    that its step can be saved again.
+
+    Args:
+      like: a tree of jax.ShapeDtypeStruct with shardings.
+      step: take this one and no other.
+
+    Returns:
+      State and extra; None where there is no checkpoint at all.
+
+    Raises:
+      ValueError: there are checkpoints, but none (or not the one asked for) is whole.
+    """
+    wanted = self.steps()[::-1] if step is None else [step]
+    damaged = []
+    for candidate in wanted:
+      try:
+        state, extra = self._read(candidate, like)
+      except Exception as error:  # orbax, tensorstore and JSON each fail in their own ways
+        logging.warning('checkpoint of step %d is damaged (%s)', candidate, _first_line(error))
+        damaged.append(candidate)
+        continue
+      if damaged and step is None:
+        logging.warning('going on from step %d instead of %d', candidate, damaged[0])
+        for broken in damaged:
+          self.manager.delete(broken)
+      return state, extra
+    if damaged:
+      raise ValueError(
+        f'no whole checkpoint in {self.manager.directory}: step(s) '
+        f'{", ".join(map(str, damaged))} are damaged or do not exist, and there are '
+        f'{self.steps() or "none"}. Restore the folder from a copy, or start in another --workdir.'
+      )
+    return None
+
+  def _read(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+    restored = self.manager.restore(
+      step,
+      args=ocp.args.Composite(state=ocp.args.StandardRestore(like), extra=ocp.args.JsonRestore()),
+    )
+    state, extra = restored['state'], dict(restored['extra'])
+    found = digest.of_arrays(state)
+    if found != extra.pop('digest'):
+      raise ValueError('its contents do not match the digest saved with them')
+    return state, extra
+
+
+def _first_line(error: Exception) -> str:
+  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,92 @@
+"""What every command shares: errors that a user can act on, and the process they run in."""
+
+import argparse
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+TUNABLES = 'glibc.malloc.hugetlb=1'  # huge pages: XLA's CPU backend allocates at every call
+
+
+@contextlib.contextmanager
+def errors() -> Iterator[None]:
+  """Turns a user's mistake (ValueError) into one message and exit status 2."""
+  try:
+    yield
+  except ValueError as error:
+    if os.environ.get('PE_TRACEBACK'):
+      raise
+    print(f'error: {error}', file=sys.stderr)
+    raise SystemExit(2) from error
+
+
+def restart_tuned() -> None:
+  """Restarts this process with huge pages for malloc, which must be set before it begins.
+
+  Whole training steps gain 15 to 30 % on a CPU; results are the same bits.
+  """
+  if sys.platform == 'linux' and 'GLIBC_TUNABLES' not in os.environ:
+    os.environ['GLIBC_TUNABLES'] = TUNABLES
+    os.execv(sys.executable, sys.orig_argv)
+
+
+def parser(module: str, description: str) -> argparse.ArgumentParser:
+  """A parser that leaves --config and its overrides to `read_config`."""
+  return argparse.ArgumentParser(
+    prog=f'python -m {module}',
+    description=description,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+
+
+def read_config(arguments: Sequence[str]) -> ml_collections.ConfigDict:
+  """The locked config that --config=FILE[:name=value,...] --config.x.y=z describe.
+
+  Raises:
+    ValueError: in one line, with the nearest names, where ml_collections has a traceback.
+  """
+  values, argv = flags.FlagValues(), ['', *arguments]
+  config_flags.DEFINE_config_file(
+    'config', None, 'FILE[:name=value,...]', flag_values=values, lock_config=True, sys_argv=argv
+  )
+  for argument in arguments:
+    if not argument.startswith('--config=') and not argument.startswith('--config.'):
+      raise ValueError(
+        f'argument {argument!r} is not understood; a config is given by --config=FILE, a field of '
+        'it by --config.name=value.'
+      )
+  try:
+    values(argv)
+    if values.config is None:
+      raise ValueError('no config: give --config=FILE, for example --config=configs/lm.py.')
+    return values.config.copy_and_resolve_references().lock()
+  except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
+    # A config file's own error arrives as text, its traceback included: the last line says it.
+    lines = [line.strip() for line in str(error).replace('\\n', '\n').splitlines()]
+    said = lines[-1] if any('Traceback' in line for line in lines) else ' '.join(lines)
+    raise ValueError('config: ' + re.sub(r'^\w+Error: |\\|^[\'"]+|[\'"]+$', '', said)) from error
+
+
+def join(how: str) -> None:
+  """Makes this one of several processes: 'auto', or 'ADDRESS:PORT,PROCESSES,RANK'."""
+  import jax
+
+  if how == 'auto':
+    jax.distributed.initialize()
+    return
+  try:
+    address, processes, rank = how.split(',')
+    given = address, int(processes), int(rank)
+  except ValueError as error:
+    raise ValueError(
+      f'--distributed={how} is not understood; write ADDRESS:PORT,PROCESSES,RANK, for example '
+      '--distributed=10.0.0.1:8476,2,0.'
+    ) from error
+  jax.distributed.initialize(*given)

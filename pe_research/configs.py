@@ -1,0 +1,232 @@
+"""Configs: arguments of a family, derived values, checks, and what makes two runs comparable."""
+
+import difflib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import ml_collections
+from flax import nnx
+from ml_collections import config_dict
+
+from pe_research import attend, positions
+
+TOKENIZERS = ('bytes', 'sentencepiece')
+LOADERS = ('memory', 'grain')
+SCHEDULES = ('cosine', 'wsd', 'constant')
+PROTOCOLS = ('fixed_targets', 'non_overlapping', 'sliding', 'by_position')
+CONTROLS = ('none', 'cropped', 'shuffled')
+PRECISIONS = ('default', 'high', 'highest')
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  """' Did you mean ...?' for a misspelt name, or nothing."""
+  near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+  return f' Did you mean {" or ".join(near)}?' if near else ''
+
+
+def choose(field: str, value: Any, known: Iterable[Any]) -> None:
+  """Raises ValueError unless `value` is one of `known`."""
+  known = tuple(known)
+  if value not in known:
+    raise ValueError(
+      f'{field} is {value!r}.{nearest(str(value), map(str, known))} '
+      f'Choose one of {", ".join(map(str, known))}.'
+    )
+
+
+def at_least(field: str, value: float, least: float, unit: str = '') -> None:
+  """Raises ValueError if `value` is below `least`."""
+  if not value >= least:
+    raise ValueError(f'{field} is {value}{unit and " " + unit}; it must be at least {least}.')
+
+
+def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
+  """Reads 'position=alibi,length=128' over typed defaults, as get_config(arg) receives it."""
+  parsed = dict(defaults)
+  for item in (arg or '').split(','):
+    if not item:
+      continue
+    name, found, text = item.partition('=')
+    if name not in defaults or not found:
+      raise ValueError(
+        f'config argument {item!r} is not understood.{nearest(name, defaults)} '
+        f'Write name=value with a name out of {", ".join(defaults)}.'
+      )
+    try:
+      parsed[name] = type(defaults[name])(text)
+    except ValueError as error:
+      raise ValueError(
+        f'config argument {name}={text!r} is not {type(defaults[name]).__name__}.'
+      ) from error
+  return ml_collections.ConfigDict(parsed)
+
+
+def position(name: str) -> ml_collections.ConfigDict:
+  """Every argument of the scheme called `name` at its default, open to typed overrides."""
+  config = ml_collections.ConfigDict({'name': name})
+  for field, parameter in positions.arguments(name).items():
+    kind = {int | None: int, float | None: float}.get(parameter.annotation)
+    config[field] = config_dict.placeholder(kind) if kind else parameter.default
+  return config
+
+
+def scheme(config: Mapping[str, Any]) -> positions.PositionScheme:
+  """The scheme of a resolved config, with its parameters as shapes only."""
+  model = config['model']
+  dims = positions.Dims(model['width'], model['heads'], model['head_dim'], config['length'])
+  return nnx.eval_shape(lambda: positions.build(config['position'], dims, nnx.Rngs(0)))
+
+
+def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, Any]:
+  """Fills in what may be derived and checks the whole, before anything long begins.
+
+  Returns:
+    A plain nested dict, ready for JSON, in which every value is the one that will be used.
+
+  Raises:
+    ValueError: names the field, its value, the limit and the way out.
+  """
+  plain = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
+  config = json.loads(json.dumps(plain))
+  model, optimizer, data, evaluation = (config[k] for k in ('model', 'optimizer', 'data', 'eval'))
+  at_least('length', config['length'], 1, 'tokens')
+  at_least('steps', config['steps'], 1)
+  at_least('seed', config['seed'], 0)
+  _resolve_model(model, data)
+  scheme_ = scheme(config)
+  for field, value in config['position'].items():
+    if value is None:
+      config['position'][field] = getattr(scheme_, field)
+  scheme_.check_length(config['length'])
+  attend.Spec(**config['attention'])
+  _check_optimizer(optimizer, config['steps'])
+  _check_data(data)
+  _check_eval(evaluation, config)
+  choose('matmul_precision', config['matmul_precision'], PRECISIONS)
+  for axis, size in config['run']['mesh'].items():
+    if size != -1:
+      at_least(f'run.mesh.{axis}', size, 1, 'devices')
+  for field in ('save_every', 'log_every', 'keep'):
+    at_least(f'run.{field}', config['run'][field], 1)
+  return config
+
+
+def _resolve_model(model: dict[str, Any], data: dict[str, Any]) -> None:
+  at_least('model.width', model['width'], 1)
+  at_least('model.heads', model['heads'], 1)
+  if model['head_dim'] is None:
+    if model['width'] % model['heads']:
+      raise ValueError(
+        f'model.width ({model["width"]}) is not a multiple of model.heads ({model["heads"]}); '
+        'change one of them, or set model.head_dim.'
+      )
+    model['head_dim'] = model['width'] // model['heads']
+  if model['kv_heads'] is None:
+    model['kv_heads'] = model['heads']
+  if model['mlp_width'] is None:
+    share = 8 / 3 if model['mlp'] == 'swiglu' else 4  # equal parameters, gated or not
+    model['mlp_width'] = 8 * math.ceil(model['width'] * share / 8)
+  choose('data.tokenizer', data['tokenizer'], TOKENIZERS)
+  if data['tokenizer'] == 'bytes':
+    data['vocab'] = 256
+  at_least('data.vocab', data['vocab'], 2, 'tokens')
+  from pe_research import model as model_lib  # not needed to read a config
+
+  model_lib.DecoderConfig(vocab=data['vocab'], **model)
+
+
+def _check_optimizer(optimizer: Mapping[str, Any], steps: int) -> None:
+  choose('optimizer.schedule', optimizer['schedule'], SCHEDULES)
+  for field in ('batch', 'accumulate'):
+    at_least(f'optimizer.{field}', optimizer[field], 1)
+  if optimizer['batch'] % optimizer['accumulate']:
+    raise ValueError(
+      f'optimizer.batch ({optimizer["batch"]}) is not a multiple of optimizer.accumulate '
+      f'({optimizer["accumulate"]}).'
+    )
+  for field in ('learning_rate', 'weight_decay', 'warmup', 'clip', 'final'):
+    at_least(f'optimizer.{field}', optimizer[field], 0)
+  if optimizer['warmup'] >= steps:
+    raise ValueError(
+      f'optimizer.warmup is {optimizer["warmup"]} steps of {steps}; it must be fewer than all.'
+    )
+  if not 0 <= optimizer['decay'] <= 1:
+    raise ValueError(f'optimizer.decay is {optimizer["decay"]}; it is a share of steps, 0 to 1.')
+
+
+def _check_data(data: Mapping[str, Any]) -> None:
+  choose('data.loader', data['loader'], LOADERS)
+  if not data['validation_split'] and not 0 < data['validation_fraction'] < 1:
+    raise ValueError(
+      f'data.validation_fraction is {data["validation_fraction"]}; it must be between 0 and 1.'
+    )
+  if data['loader'] == 'grain' and not data['validation_split']:
+    raise ValueError(
+      "data.loader is 'grain', which does not read every document to split by content; name the "
+      "held-out part in data.validation_split, for example 'validation' or 'train[99%:]'."
+    )
+
+
+def _check_eval(evaluation: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+  for field, known in (('protocols', PROTOCOLS), ('controls', CONTROLS)):
+    for value in evaluation[field]:
+      choose(f'eval.{field}', value, known)
+  for field in ('lengths', 'protocols', 'controls'):
+    if not evaluation[field]:
+      raise ValueError(f'eval.{field} is empty; name at least one.')
+  for length in evaluation['lengths']:
+    at_least('eval.lengths', length, 1, 'tokens')
+  if evaluation['reach'] is None:
+    evaluation['reach'] = max(evaluation['lengths'])
+  if evaluation['reach'] < max(evaluation['lengths']):
+    raise ValueError(
+      f'eval.reach ({evaluation["reach"]}) is below the longest of eval.lengths '
+      f'({max(evaluation["lengths"])}); raise it, or leave it unset.'
+    )
+  for field in ('targets', 'windows', 'stride', 'tokens', 'batch_tokens'):
+    at_least(f'eval.{field}', evaluation[field], 1)
+  if evaluation['targets'] > min(evaluation['lengths']):
+    raise ValueError(
+      f'eval.targets ({evaluation["targets"]}) is above the shortest of eval.lengths '
+      f'({min(evaluation["lengths"])}); every length must score the same targets.'
+    )
+  attend.Spec(**(config['attention'] | {'implementation': evaluation['implementation']}))
+
+
+def flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """{'model.width': 64, ...}"""
+  fields = {}
+  for key, value in config.items():
+    nested = isinstance(value, Mapping)
+    fields |= flat(value, f'{prefix}{key}.') if nested else {prefix + key: value}
+  return fields
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+  """Fields that differ, one line each: 'model.width: 64 -> 128'."""
+  old, new = flat(old), flat(new)
+  absent = '(absent)'
+  return [
+    f'{key}: {old.get(key, absent)} -> {new.get(key, absent)}'
+    for key in sorted(old.keys() | new.keys())
+    if old.get(key, absent) != new.get(key, absent)
+  ]
+
+
+def experiment(config: Mapping[str, Any]) -> dict[str, Any]:
+  """What decides the result: everything but `run`, which says where and how often to write."""
+  return {key: value for key, value in config.items() if key != 'run'}
+
+
+def conditions(config: Mapping[str, Any]) -> dict[str, Any]:
+  """What two runs of one comparison must share: all but the scheme and the seed, flat."""
+  shared = {k: v for k, v in experiment(config).items() if k not in ('position', 'seed')}
+  return {f'config.{key}': value for key, value in flat(shared).items()}
+
+
+def apply_precision(config: Mapping[str, Any]) -> None:
+  """Makes float32 products mean what the config says: TPUs and GPUs round them by default."""
+  jax.config.update('jax_default_matmul_precision', config['matmul_precision'])

@@ -1,0 +1,148 @@
+"""Text as tokens: a source, its tokenizer, and whole documents held out for validation."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pe_research import corpora, digest, tokenizers
+
+MEMORY_LIMIT = 2**30  # bytes of text that the memory loader takes
+
+
+@dataclasses.dataclass(frozen=True)
+class Documents:
+  """Tokenized documents, end to end in one array.
+
+  Attributes:
+    names: what each document is called.
+    tokens: [total], the smallest unsigned type that holds the vocabulary.
+    starts: int64 [documents + 1], where each begins in `tokens`; the last entry is the end.
+  """
+
+  names: list[str]
+  tokens: np.ndarray
+  starts: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.names)
+
+  def __getitem__(self, i: int) -> np.ndarray:
+    return self.tokens[self.starts[i] : self.starts[i + 1]]
+
+  @property
+  def lengths(self) -> np.ndarray:
+    """Tokens of each document, int64."""
+    return np.diff(self.starts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+  """What a run reads.
+
+  Attributes:
+    train: documents to train on; None where the source is streamed instead of held.
+    source: the raw training documents, bytes by index.
+    validation: held-out documents.
+    tokenizer: bytes to ids and back.
+    facts: hashes and sizes for the run's record; runs that differ in them do not compare.
+  """
+
+  train: Documents | None
+  source: Any
+  validation: Documents
+  tokenizer: tokenizers.Tokenizer
+  facts: dict[str, Any]
+
+
+def data_dir(config: Mapping[str, Any]) -> str:
+  """Where prepared corpora are kept."""
+  return config['run']['data_dir'] or corpora.default_data_dir()
+
+
+def load(config: Mapping[str, Any]) -> Corpus:
+  """Opens, splits and tokenizes what `config` names; prepares it on first use.
+
+  Raises:
+    ValueError: nothing to train on or to hold out, too large for memory, or as corpora.open_source.
+  """
+  wanted, directory = config['data'], data_dir(config)
+  source = corpora.open_source(wanted['source'], directory, wanted['train_split'])
+  facts = {'source': source.fingerprint, 'documents': len(source)}
+  if wanted['validation_split']:
+    held_out = corpora.open_source(wanted['source'], directory, wanted['validation_split'])
+    facts['validation_source'] = held_out.fingerprint
+    train, validation = source, _Subset(held_out, range(len(held_out)))
+  else:
+    train, validation = _split(source, wanted['validation_fraction'])
+  tokenizer = _tokenizer(wanted, train, directory, facts['source'])
+  held = _tokenize(validation, tokenizer)
+  facts |= {'tokenizer': tokenizer.fingerprint, 'validation': _hash(held)}
+  if wanted['loader'] == 'grain':
+    return Corpus(None, train, held, tokenizer, facts)
+  documents = _tokenize(train, tokenizer)
+  facts |= {'train': _hash(documents), 'train_tokens': int(documents.tokens.size)}
+  return Corpus(documents, train, held, tokenizer, facts)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Subset:
+  """Some documents of a source, in order."""
+
+  source: Any
+  indices: Any
+
+  def __len__(self) -> int:
+    return len(self.indices)
+
+  def __getitem__(self, i: int) -> bytes:
+    return self.source[self.indices[i]]
+
+  def name(self, i: int) -> str:
+    return self.source.id(self.indices[i])
+
+
+def _split(source, fraction: float) -> tuple[_Subset, _Subset]:
+  """Holds out the documents whose hash is lowest: independent of order and of file names."""
+  if len(source) < 2:
+    raise ValueError(
+      f'the source has {len(source)} document(s); whole documents are held out, so at least 2 are '
+      'needed. Cut the text into several files, or name a split in data.validation_split.'
+    )
+  order = sorted(range(len(source)), key=lambda i: digest.of_bytes(source[i]))
+  count = min(max(1, round(fraction * len(source))), len(source) - 1)
+  return _Subset(source, sorted(order[count:])), _Subset(source, sorted(order[:count]))
+
+
+def _tokenizer(wanted, train, directory: str, source_hash: str) -> tokenizers.Tokenizer:
+  if wanted['tokenizer'] == 'bytes':
+    return tokenizers.Bytes()
+  trained_on = digest.of_json(
+    [source_hash, wanted['vocab'], wanted['train_split'], wanted['validation_split'],
+     wanted['validation_fraction']]
+  )  # fmt: skip
+  path = pathlib.Path(directory) / 'tokenizers' / f'{trained_on[:16]}.model'
+  return tokenizers.SentencePiece(str(path), vocab=wanted['vocab'], documents=train)
+
+
+def _tokenize(documents: _Subset, tokenizer) -> Documents:
+  parts, size = [], 0
+  for i in range(len(documents)):
+    text = documents[i]
+    size += len(text)
+    if size > MEMORY_LIMIT:
+      raise ValueError(
+        f'the documents exceed the {MEMORY_LIMIT // 2**20} MiB that are held in memory; set '
+        "data.loader='grain' to stream them, and a short data.validation_split."
+      )
+    parts.append(tokenizer.encode(text))
+  starts = np.cumsum([0] + [part.size for part in parts])
+  kind = np.uint8 if tokenizer.vocab <= 256 else np.uint16 if tokenizer.vocab <= 65536 else np.int32
+  names = [documents.name(i) for i in range(len(documents))]
+  return Documents(names, np.concatenate(parts).astype(kind), starts)
+
+
+def _hash(documents: Documents) -> str:
+  return digest.of_bytes(documents.tokens.tobytes(), documents.starts.tobytes())

@@ -1,0 +1,58 @@
+r"""Trains one run and evaluates it.
+
+  python -m pe_research.main --config=configs/lm.py:position=alibi,length=128 --workdir=DIR \
+    --config.steps=3000
+
+Interrupted, the same command goes on where it was.
+"""
+
+import contextlib
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from pe_research import cli, configs, records
+
+
+def main(argv: list[str]) -> None:
+  """Checks the config, then trains and evaluates."""
+  parser = cli.parser('pe_research.main', __doc__)
+  parser.add_argument('--workdir', type=pathlib.Path, required=True, help='where the run is kept')
+  parser.add_argument(
+    '--distributed',
+    nargs='?',
+    const='auto',
+    metavar='ADDRESS,PROCESSES,RANK',
+    help='one of several processes; without a value as the TPU pod or Slurm says',
+  )
+  arguments, rest = parser.parse_known_args(argv)
+  with cli.errors():
+    config = configs.resolve(cli.read_config(rest))
+    cli.restart_tuned()
+    if arguments.distributed:
+      cli.join(arguments.distributed)
+    run(config, arguments.workdir)
+
+
+def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
+  """Trains and evaluates; process 0 holds the workdir, and done.json is written last."""
+  first = jax.process_index() == 0
+  with records.claim(workdir) if first else contextlib.nullcontext():
+    if first:
+      records.check_config(workdir, config)
+    from pe_research import evaluate, train  # slow to import, and all this may have failed
+
+    state = train.train(config, workdir)
+    if state is None:
+      print(f'stopped; the same command goes on from {workdir}')
+      return
+    evaluate.evaluate(config, workdir, state['params'], config['steps'])
+    if first:
+      records.write_json(workdir / 'done.json', {'steps': config['steps']})
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])

@@ -1,0 +1,155 @@
+"""Where numbers of a run go: metrics.jsonl always; console, TensorBoard and W&B as asked."""
+
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import rich.progress
+
+from pe_research import records
+
+
+class Console:
+  """A bar in a terminal; plain lines otherwise; silent where `visible` is False."""
+
+  def __init__(self, name: str, steps: int, start: int, visible: bool):
+    """Shows `name`, from step `start` of `steps`."""
+    self.name, self.steps, self.visible = name, steps, visible
+    self.bar = None
+    if visible and sys.stdout.isatty():
+      self.bar = rich.progress.Progress(
+        '{task.description}',
+        rich.progress.BarColumn(),
+        '{task.completed}/{task.total}',
+        '{task.fields[text]}',
+        rich.progress.TimeRemainingColumn(),
+      )
+      self.task = self.bar.add_task(name, total=steps, completed=start, text='compiling')
+      self.bar.start()
+
+  def write(self, step: int, row: Mapping[str, float]) -> None:
+    """Shows one row."""
+    rate = row.get('tokens_per_second')
+    text = '  '.join(
+      f'{key} {row[key]:.3f}' for key in ('loss', 'validation_loss') if row.get(key) is not None
+    )
+    if rate:
+      text += f'  {rate / 1000:.1f}k tokens/s'
+    if self.bar is not None:
+      self.bar.update(self.task, completed=step, text=text)
+    elif self.visible:
+      left = f'  {row["seconds_left"]:.0f} s left' if row.get('seconds_left') is not None else ''
+      print(f'{self.name}  step {step}/{self.steps}  {text}{left}', flush=True)
+
+  def close(self) -> None:
+    """Ends the bar."""
+    if self.bar is not None:
+      self.bar.stop()
+
+
+class JSONLines:
+  """metrics.jsonl, the source of truth."""
+
+  def __init__(self, path: pathlib.Path):
+    """Appends to `path`."""
+    self.path = path
+
+  def write(self, step: int, row: Mapping[str, float]) -> None:
+    """Appends one row."""
+    records.append_row(self.path, {'step': step} | dict(row))
+
+  def close(self) -> None:
+    """Nothing to do: every row is on disk when `write` returns."""
+
+
+class TensorBoard:
+  """Scalars for TensorBoard, through tensorboardX."""
+
+  def __init__(self, workdir: pathlib.Path):
+    """Writes below `workdir`/tensorboard."""
+    try:
+      import tensorboardX
+    except ImportError as error:
+      raise ValueError(
+        'run.tensorboard needs the package tensorboardX: pip install tensorboardX.'
+      ) from error
+    self.writer = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'))
+
+  def write(self, step: int, row: Mapping[str, float]) -> None:
+    """Adds every number of the row."""
+    for key, value in row.items():
+      if isinstance(value, (int, float)):
+        self.writer.add_scalar(key, value, step)
+
+  def close(self) -> None:
+    """Flushes."""
+    self.writer.close()
+
+
+class WandB:
+  """Scalars for Weights & Biases; WANDB_MODE=offline works."""
+
+  def __init__(self, project: str, workdir: pathlib.Path, config: Mapping[str, Any]):
+    """Starts or resumes the run named after the workdir."""
+    try:
+      import wandb
+    except ImportError as error:
+      raise ValueError('run.wandb needs the package wandb: pip install wandb.') from error
+    self.run = wandb.init(
+      project=project, name=workdir.name, dir=str(workdir), config=dict(config), resume='allow'
+    )
+
+  def write(self, step: int, row: Mapping[str, float]) -> None:
+    """Logs the row."""
+    self.run.log(dict(row), step=step)
+
+  def close(self) -> None:
+    """Ends the run."""
+    self.run.finish()
+
+
+class Writer:
+  """Sends rows to every place that the config asks for; process 0 alone writes."""
+
+  def __init__(self, workdir: pathlib.Path, config: Mapping[str, Any], start: int, process: int):
+    """Opens the places.
+
+    Args:
+      workdir: the run's directory.
+      config: the resolved config.
+      start: the step that the run goes on from.
+      process: index of this process; all but 0 stay silent.
+    """
+    run, self.places = config['run'], []
+    self.steps = config['steps']
+    self.tokens_per_step = config['length'] * config['optimizer']['batch']
+    self.last = (start, None)
+    if process:
+      return
+    self.places.append(JSONLines(workdir / 'metrics.jsonl'))
+    if run['tensorboard']:
+      self.places.append(TensorBoard(workdir))
+    if run['wandb']:
+      self.places.append(WandB(run['wandb'], workdir, config))
+    self.places.append(Console(config['position']['name'], self.steps, start, visible=True))
+
+  def write(self, step: int, row: Mapping[str, Any]) -> None:
+    """Adds speed and time left to a row of training, and sends it everywhere."""
+    row, (last_step, last_time) = dict(row), self.last
+    now = time.perf_counter()
+    if last_time is not None and step > last_step:
+      seconds = (now - last_time) / (step - last_step)
+      row['tokens_per_second'] = self.tokens_per_step / seconds
+      row['seconds_left'] = seconds * (self.steps - step)
+    self.last = (step, now)
+    for place in self.places:
+      place.write(step, row)
+
+  def __enter__(self) -> 'Writer':
+    return self
+
+  def __exit__(self, *_) -> None:
+    for place in self.places:
+      place.close()

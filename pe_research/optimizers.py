@@ -1,0 +1,41 @@
+"""AdamW with clipping, and learning-rate schedules."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optax
+
+
+def schedule(optimizer: Mapping[str, Any], steps: int) -> optax.Schedule:
+  """Learning rate by step: linear warmup, then as `optimizer.schedule` says.
+
+  'cosine' falls to the final value at the last step; 'wsd' stays, then falls linearly over the last
+  share `decay` of the steps (arXiv:2404.06395, sec. 4); 'constant' stays.
+  """
+  peak, warmup = optimizer['learning_rate'], optimizer['warmup']
+  last = peak * optimizer['final']
+  if optimizer['schedule'] == 'cosine':
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, last)
+  decay = round(optimizer['decay'] * steps) if optimizer['schedule'] == 'wsd' else 0
+  parts = [optax.linear_schedule(0.0, peak, warmup), optax.constant_schedule(peak)]
+  boundaries = [warmup]
+  if decay:
+    parts.append(optax.linear_schedule(peak, last, decay))
+    boundaries.append(max(steps - decay, warmup))
+  return optax.join_schedules(parts, boundaries)
+
+
+def build(optimizer: Mapping[str, Any], steps: int) -> optax.GradientTransformation:
+  """AdamW; only matrices decay: neither tables, nor norms, nor what a scheme owns."""
+  decays = lambda params: {path: path.endswith('kernel') for path in params}
+  adam = optax.adamw(
+    schedule(optimizer, steps),
+    b1=optimizer['b1'],
+    b2=optimizer['b2'],
+    eps=optimizer['eps'],
+    weight_decay=optimizer['weight_decay'],
+    mask=decays,
+  )
+  return (
+    optax.chain(optax.clip_by_global_norm(optimizer['clip']), adam) if optimizer['clip'] else adam
+  )

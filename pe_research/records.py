@@ -1,0 +1,177 @@
+"""What a run leaves behind: its directory, the record of its conditions, rows that are whole."""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pe_research import configs, digest
+
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'grain')
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+class WorkdirError(ValueError):
+  """A workdir that cannot be used: of another run, in use, or not writable."""
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Replaces the file at once: a reader sees the old one or the new one, whole."""
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+  try:
+    with temporary.open('w') as file:
+      json.dump(value, file, indent=1)
+      file.flush()
+      os.fsync(file.fileno())
+    temporary.replace(path)
+  except OSError as error:
+    with contextlib.suppress(OSError):
+      temporary.unlink(missing_ok=True)
+    raise WorkdirError(f'{path} cannot be written: {error.strerror}.') from error
+
+
+def read_json(path: pathlib.Path) -> Any:
+  """The file's value, or None if there is no such file."""
+  return json.loads(path.read_text()) if path.exists() else None
+
+
+def append_row(path: pathlib.Path, row: Mapping[str, Any]) -> None:
+  """Appends one line of JSON, or nothing at all.
+
+  A line that was cut off, by a full disk in this call or by a kill in an earlier one, is removed.
+  """
+  line = (json.dumps(row) + '\n').encode()
+  try:
+    with path.open('ab+', buffering=0) as file:
+      fcntl.flock(file, fcntl.LOCK_EX)
+      whole = _whole(file)
+      file.truncate(whole)
+      try:
+        written = file.write(line)
+        if written != len(line):
+          raise OSError(28, f'only {written} of {len(line)} bytes fit')
+        os.fsync(file.fileno())
+      except OSError:
+        file.truncate(whole)
+        raise
+  except OSError as error:
+    raise WorkdirError(
+      f'{path}: a row of {len(line)} bytes cannot be written ({error.strerror}); none of it was '
+      'kept. Free space or choose another --workdir.'
+    ) from error
+
+
+def _whole(file) -> int:
+  """Bytes up to the end of the last whole line."""
+  size = end = file.seek(0, os.SEEK_END)
+  while end:
+    begin = max(0, end - 65536)
+    file.seek(begin)
+    found = file.read(end - begin).rfind(b'\n')
+    if found >= 0:
+      return begin + found + 1
+    end = begin
+  return 0 if size else size
+
+
+def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
+  """All whole rows; a last line without its end is left out."""
+  if not path.exists():
+    return []
+  text = path.read_bytes()
+  return [json.loads(line) for line in text[: text.rfind(b'\n') + 1].splitlines() if line]
+
+
+@contextlib.contextmanager
+def claim(workdir: pathlib.Path) -> Iterator[None]:
+  """Holds the workdir for this process.
+
+  Raises:
+    WorkdirError: it cannot be written, or another process holds it.
+  """
+  path = workdir / '.lock'
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = path.open('a+')
+  except OSError as error:
+    raise WorkdirError(
+      f'workdir {workdir} cannot be written: {error.strerror}. Choose another --workdir.'
+    ) from error
+  with lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      lock.seek(0)
+      raise WorkdirError(
+        f'workdir {workdir} is in use by process {lock.read() or "unknown"}; wait for it or choose '
+        'another --workdir.'
+      ) from error
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    yield
+
+
+def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Writes config.json, or compares with the one that is there.
+
+  Raises:
+    WorkdirError: the workdir belongs to a run with another experiment; lists what differs.
+  """
+  saved = read_json(workdir / 'config.json')
+  if saved is not None:
+    changed = configs.difference(configs.experiment(saved), configs.experiment(config))
+    if changed:
+      raise WorkdirError(
+        f'workdir {workdir} holds a run with another config (saved -> given):\n  '
+        + '\n  '.join(changed)
+        + '\nChoose another --workdir, or give the saved config to go on.'
+      )
+  write_json(workdir / 'config.json', config)
+
+
+def load_config(workdir: pathlib.Path) -> dict[str, Any]:
+  """The resolved config of a run; WorkdirError where there is none."""
+  config = read_json(workdir / 'config.json')
+  if config is None:
+    raise WorkdirError(f'{workdir} has no config.json; name the directory of a run.')
+  return config
+
+
+def provenance() -> dict[str, Any]:
+  """Commit, whether the tree was clean, hash of the code, versions and machine."""
+  sources = [
+    path for folder in ('pe_research', 'configs') for path in sorted((ROOT / folder).rglob('*.py'))
+  ]
+  return {
+    'commit': _git('rev-parse', 'HEAD'),
+    'clean': _git('status', '--porcelain') == '',
+    'code': digest.of_bytes(*(path.read_bytes() for path in sources)),
+    'versions': {name: importlib.metadata.version(name) for name in PACKAGES},
+    'python': platform.python_version(),
+    'machine': f'{platform.system()} {platform.machine()}',
+  }
+
+
+def _git(*arguments: str) -> str | None:
+  """Output of git in the checkout; None where it is none."""
+  command = ['git', '-C', str(ROOT), *arguments]
+  result = subprocess.run(command, capture_output=True, text=True, check=False)
+  return result.stdout.strip() if result.returncode == 0 else None
+
+
+def fingerprint(config: Mapping[str, Any], facts: Mapping[str, Any], device: str) -> dict[str, Any]:
+  """Every condition that two runs of a comparison must share, flat: all but scheme and seed."""
+  made_by = provenance()
+  return (
+    configs.conditions(config)
+    | {f'data.{name}': value for name, value in facts.items()}
+    | {f'version.{name}': value for name, value in made_by['versions'].items()}
+    | {'code': made_by['code'], 'device': device}
+  )

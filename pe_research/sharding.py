@@ -1,0 +1,104 @@
+"""Where arrays live: the mesh, rules from a parameter's path to its layout, and placing batches.
+
+The only file that names mesh axes:
+  data: copies of the model, each on its part of the batch;
+  fsdp: the batch is split as well, and so is every large parameter, gathered when used;
+  tensor: heads and hidden widths are split.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+AXES = ('data', 'fsdp', 'tensor')
+BATCH = P(('data', 'fsdp'))
+
+# First match wins. Kernels are [inputs, outputs]; tables are [V, D].
+RULES = (
+  (r'attention/(query|key|value)/kernel', P('fsdp', 'tensor')),
+  (r'attention/out/kernel', P('tensor', 'fsdp')),
+  (r'mlp/(up|gate)/kernel', P('fsdp', 'tensor')),
+  (r'mlp/down/kernel', P('tensor', 'fsdp')),
+  (
+    r'(^|/)(embedding|output)$',
+    P(('fsdp', 'tensor')),
+  ),  # never D, which the batch's rows keep whole
+  (r'', P()),  # norms, positional parameters, counters
+)
+
+
+def mesh(sizes: Mapping[str, int]) -> Mesh:
+  """A mesh over all devices; one axis may be -1, the devices that the others leave.
+
+  Raises:
+    ValueError: the axes do not multiply to the number of devices.
+  """
+  sizes, devices = {axis: sizes[axis] for axis in AXES}, jax.device_count()
+  given = int(np.prod([n for n in sizes.values() if n != -1]))
+  free = [axis for axis, n in sizes.items() if n == -1]
+  if len(free) > 1 or devices % given or (not free and given != devices):
+    raise ValueError(
+      f'run.mesh {sizes} does not fit {devices} devices; the axes must multiply to that number, '
+      'and at most one of them may be -1.'
+    )
+  shape = tuple(devices // given if n == -1 else n for n in sizes.values())
+  return jax.make_mesh(shape, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES))
+
+
+def _path(path) -> str:
+  return '/'.join(str(getattr(p, 'key', getattr(p, 'name', getattr(p, 'idx', p)))) for p in path)
+
+
+def layout(tree: Any, mesh: Mesh) -> Any:
+  """A NamedSharding for each array (or shape) of the tree, by the rule that its path matches.
+
+  Raises:
+    ValueError: a dimension is not divisible by the axes that split it.
+  """
+
+  def place(path, leaf):
+    name = _path(path)
+    spec = next(spec for pattern, spec in RULES if re.search(pattern, name))
+    for dimension, axes in zip(leaf.shape, spec, strict=False):
+      axes = (axes,) if isinstance(axes, str) else axes or ()
+      devices = math.prod(mesh.shape[axis] for axis in axes)
+      if dimension % devices:
+        raise ValueError(
+          f'{name} {leaf.shape} cannot be split over {devices} devices ({" x ".join(axes)}): '
+          f'{dimension} is not a multiple of that. Change run.mesh or the size.'
+        )
+    return NamedSharding(mesh, spec)
+
+  return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The same array on every device."""
+  return NamedSharding(mesh, P())
+
+
+def split_batch(mesh: Mesh, batch: int, parts: int = 1) -> NamedSharding:
+  """The layout of [batch, ...] arrays.
+
+  Raises:
+    ValueError: a part of the batch is not divisible by the devices that share it.
+  """
+  devices = mesh.shape['data'] * mesh.shape['fsdp']
+  if batch % (devices * parts):
+    raise ValueError(
+      f'optimizer.batch {batch} in {parts} part(s) does not split over {devices} devices; '
+      f'choose a multiple of {devices * parts}.'
+    )
+  return NamedSharding(mesh, BATCH)
+
+
+def place(arrays: Any, sharding: NamedSharding) -> Any:
+  """Global arrays from NumPy ones that every process holds whole."""
+  make = lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+  return jax.tree.map(make, arrays)

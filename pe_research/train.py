@@ -1,0 +1,200 @@
+"""Training: one loop for every family of experiments."""
+
+import math
+import pathlib
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.experimental import multihost_utils
+
+from pe_research import (
+  attend,
+  batches,
+  checkpoints,
+  configs,
+  data,
+  digest,
+  evaluate,
+  metrics,
+  model,
+  optimizers,
+  records,
+  sharding,
+  states,
+)
+from pe_research.blueprint import POSITION, Blueprint
+
+
+class Diverged(RuntimeError):
+  """The loss is not a number; the checkpoint before it is kept."""
+
+
+def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | None:
+  """Trains as a resolved config says, or goes on from the newest checkpoint in `workdir`.
+
+  Returns:
+    The final state; None if a signal stopped the run, which the same call goes on with.
+  """
+  configs.apply_precision(config)
+  mesh = sharding.mesh(config['run']['mesh'])
+  rows = sharding.split_batch(mesh, config['optimizer']['batch'], config['optimizer']['accumulate'])
+  blueprint, corpus = Blueprint(config), data.load(config)
+  stream = batches.build(corpus, config)
+  optimizer = optimizers.build(config['optimizer'], config['steps'])
+  state, layout = states.init(blueprint, optimizer, mesh)
+  record = describe(config, blueprint, corpus, state)
+  step_fn = compile_step(config, blueprint, optimizer, layout, rows)
+  validate = (
+    evaluate.validator(blueprint, corpus, config, mesh) if config['eval']['every'] else None
+  )
+  with checkpoints.Checkpoints(workdir, config['run']['keep']) as saved, Stop(config) as stop:
+    restored = saved.restore(states.abstract(blueprint, optimizer, mesh))
+    if restored is not None:
+      state, extra = restored
+      stream.restore(extra['batches'])
+    start = int(state['step'])
+    write_record(workdir, record)
+    with metrics.Writer(workdir, config, start, jax.process_index()) as log:
+      pending = None
+      for step in range(start, config['steps']):
+        state, measured = step_fn(state, sharding.place(next(stream), rows))
+        report(log, pending, config)  # of the step before, while this one runs
+        pending = step + 1, measured
+        if due(step + 1, config['eval']['every'], config['steps']):
+          log.write(step + 1, validate(state['params']))
+        leaving = stop.agreed(step + 1)
+        if leaving or due(step + 1, config['run']['save_every'], config['steps']):
+          report(log, pending, config)  # a NaN never reaches a checkpoint
+          pending = None
+          saved.save(step + 1, state, {'batches': stream.state()})
+        if leaving:
+          break
+  if int(state['step']) < config['steps']:
+    return None
+  write_record(workdir, record | {'steps': config['steps'], 'batches': stream.chain})
+  return state
+
+
+def due(step: int, every: int, last: int) -> bool:
+  """Whether something done each `every` steps, and at the last, happens after `step`; 0: never."""
+  return bool(every) and (step % every == 0 or step == last)
+
+
+def token_loss(decoder: model.Decoder, batch: Mapping[str, jax.Array], spec: attend.Spec):
+  """Sum of nats over the batch's targets, and their number; none crosses into a new document."""
+  tokens, segments = batch['tokens'], batch.get('segments')
+  at, weights = attend.Tokens.contiguous(tokens.shape[1] - 1), jnp.float32(tokens[:, 1:].size)
+  if segments is None:
+    return model.loss(decoder(tokens[:, :-1], at, spec), tokens[:, 1:]).sum(), weights
+  at = attend.Tokens(batch['pos'][:, :-1], segments[:, :-1])
+  inside = (segments[:, 1:] == segments[:, :-1]).astype(jnp.float32)
+  nll = model.loss(decoder(tokens[:, :-1], at, spec), tokens[:, 1:])
+  return (nll * inside).sum(), inside.sum()
+
+
+def compile_step(config, blueprint: Blueprint, optimizer, layout: states.State, rows):
+  """The jitted training step: (state, batch) -> (state, metrics); the old state is given up."""
+  spec, parts = attend.Spec(**config['attention']), config['optimizer']['accumulate']
+
+  def loss(params, batch):
+    return token_loss(blueprint.bind(params), batch, spec)
+
+  def step(state, batch):
+    params = state['params']
+    grad = jax.value_and_grad(loss, has_aux=True)
+    if parts == 1:
+      (total, count), grads = grad(params, batch)
+    else:
+      # Every device cuts its own rows, so no row moves.
+      cut = lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+      add = lambda sums, part: (jax.tree.map(jnp.add, sums, grad(params, part)), None)
+      zero = (jnp.float32(0), jnp.float32(0)), jax.tree.map(jnp.zeros_like, params)
+      ((total, count), grads), _ = jax.lax.scan(add, zero, jax.tree.map(cut, batch))
+    grads = jax.tree.map(lambda g: g / count, grads)
+    updates, slots = optimizer.update(grads, state['optimizer'], params)
+    measured = {'loss': total / count, 'gradient_norm': optax.global_norm(grads)}
+    state = {
+      'params': optax.apply_updates(params, updates),
+      'optimizer': slots,
+      'step': state['step'] + 1,
+    }
+    return state, measured
+
+  return jax.jit(step, in_shardings=(layout, rows), out_shardings=(layout, None), donate_argnums=0)
+
+
+def report(log: metrics.Writer, pending, config) -> None:
+  """Fetches a finished step's metrics, stops on NaN, and writes them when they are due."""
+  if pending is None:
+    return
+  step, measured = pending
+  row = {name: float(value) for name, value in jax.device_get(measured).items()}
+  if not math.isfinite(row['loss']) or not math.isfinite(row['gradient_norm']):
+    raise Diverged(
+      f'step {step}: loss {row["loss"]}, gradient norm {row["gradient_norm"]}. The last checkpoint '
+      'is kept; lower optimizer.learning_rate or raise optimizer.warmup, in another --workdir.'
+    )
+  if due(step, config['run']['log_every'], config['steps']):
+    learning_rate = optimizers.schedule(config['optimizer'], config['steps'])
+    log.write(step, row | {'learning_rate': float(learning_rate(step - 1))})
+
+
+def describe(
+  config, blueprint: Blueprint, corpus: data.Corpus, state: states.State
+) -> dict[str, Any]:
+  """The run's record: what was run, on what, and what a comparison will hold it to."""
+  device = jax.devices()[0]
+  kind = f'{device.platform} {device.device_kind}'
+  shared = {k: v for k, v in state['params'].items() if not k.startswith(POSITION)}
+  conditions = records.fingerprint(config, corpus.facts, kind)
+  return {
+    'scheme': config['position']['name'],
+    'seed': config['seed'],
+    'train_length': config['length'],
+    'fingerprint': digest.of_json(conditions),
+    'conditions': conditions,
+    'initial_parameters': digest.of_arrays(shared),  # outside the scheme
+    'provenance': records.provenance(),
+    'devices': jax.device_count(),
+    'notes': blueprint.scheme.notes(config['length']),
+  } | blueprint.sizes()
+
+
+def write_record(workdir: pathlib.Path, record: Mapping[str, Any]) -> None:
+  """Writes run.json, from process 0."""
+  if jax.process_index() == 0:
+    records.write_json(workdir / 'run.json', record)
+
+
+class Stop:
+  """Notes SIGTERM and SIGINT, so that the loop can save before it leaves."""
+
+  def __init__(self, config: Mapping[str, Any]):
+    """Several processes agree every `run.log_every` steps; one asks itself after each."""
+    self.every = config['run']['log_every']
+
+  def __enter__(self) -> 'Stop':
+    self.noted = False
+    self.before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+    return self
+
+  def _note(self, number, _) -> None:
+    self.noted = True
+    signal.signal(number, self.before[number])  # a second one acts at once
+
+  def agreed(self, step: int) -> bool:
+    """Whether any process was asked to stop; all must know, since saving is collective."""
+    if jax.process_count() == 1:
+      return self.noted
+    if step % self.every:
+      return False
+    return bool(np.any(multihost_utils.process_allgather(np.array(self.noted))))
+
+  def __exit__(self, *_) -> None:
+    for number, handler in self.before.items():
+      signal.signal(number, handler)
