@@ -4,7 +4,7 @@ A batch is {'tokens': [B, L + 1]}: inputs and, one to the right, targets. A pack
 'segments' and 'pos' [B, L + 1] besides.
 """
 
-import json
+import ast
 from collections.abc import Mapping
 from typing import Any
 
@@ -143,12 +143,12 @@ class Streamed(Batches):
 
   def state(self) -> dict[str, Any]:
     """Chain, and grain's own state."""
-    return {'chain': self.chain, 'iterator': json.dumps(self.iterator.get_state())}
+    return {'chain': self.chain, 'iterator': repr(self.iterator.get_state())}
 
   def restore(self, state: Mapping[str, Any]) -> None:
     """Sets both."""
     self.chain = state['chain']
-    self.iterator.set_state(json.loads(state['iterator']))
+    self.iterator.set_state(ast.literal_eval(state['iterator']))  # JSON would lose tuples
 
 
 def build(corpus: data.Corpus, config: Mapping[str, Any]) -> Batches:

@@ -197,7 +197,7 @@ def _check_eval(evaluation: Mapping[str, Any], config: Mapping[str, Any]) -> Non
 
 
 def flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  """{'model.width': 64, ...}"""
+  """Nested fields under dotted names: {'model.width': 64}."""
   fields = {}
   for key, value in config.items():
     nested = isinstance(value, Mapping)

@@ -74,7 +74,7 @@ def load(config: Mapping[str, Any]) -> Corpus:
   if wanted['validation_split']:
     held_out = corpora.open_source(wanted['source'], directory, wanted['validation_split'])
     facts['validation_source'] = held_out.fingerprint
-    train, validation = source, _Subset(held_out, range(len(held_out)))
+    train, validation = (_Subset(part, range(len(part))) for part in (source, held_out))
   else:
     train, validation = _split(source, wanted['validation_fraction'])
   tokenizer = _tokenizer(wanted, train, directory, facts['source'])
@@ -100,7 +100,7 @@ class _Subset:
   def __getitem__(self, i: int) -> bytes:
     return self.source[self.indices[i]]
 
-  def name(self, i: int) -> str:
+  def id(self, i: int) -> str:
     return self.source.id(self.indices[i])
 
 
@@ -137,10 +137,10 @@ def _tokenize(documents: _Subset, tokenizer) -> Documents:
         f'the documents exceed the {MEMORY_LIMIT // 2**20} MiB that are held in memory; set '
         "data.loader='grain' to stream them, and a short data.validation_split."
       )
-    parts.append(tokenizer.encode(text))
+    parts.append(tokenizer.encode(text, documents.id(i)))
   starts = np.cumsum([0] + [part.size for part in parts])
   kind = np.uint8 if tokenizer.vocab <= 256 else np.uint16 if tokenizer.vocab <= 65536 else np.int32
-  names = [documents.name(i) for i in range(len(documents))]
+  names = [documents.id(i) for i in range(len(documents))]
   return Documents(names, np.concatenate(parts).astype(kind), starts)
 
 

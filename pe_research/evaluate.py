@@ -27,7 +27,6 @@ from pe_research import (
 )
 from pe_research.blueprint import Blueprint
 
-
 KEY = ('protocol', 'control', 'eval_length')
 SELECTION = ('every', 'lengths', 'protocols', 'controls')  # which rows, not how they are made
 

@@ -72,7 +72,7 @@ def _spread(documents, reach: int, windows: int, count: int) -> list[tuple[int, 
 
 
 def _equal_parts(documents, reach: int, tokens: int) -> list[tuple[int, np.ndarray]]:
-  """The first tokens of documents: equal multiples of `reach` where they last, `tokens` in all."""
+  """The first tokens of documents: multiples of `reach`, alike where they last, `tokens` in all."""
   fit = [i for i, n in enumerate(documents.lengths) if n > reach]
   if not fit:
     raise ValueError(
@@ -80,7 +80,8 @@ def _equal_parts(documents, reach: int, tokens: int) -> list[tuple[int, np.ndarr
       f'longest has {int(documents.lengths.max())} tokens. Lower eval.lengths.'
     )
   each = max(1, tokens // (reach * len(fit))) * reach
-  return [(i, documents[i][: each + 1]) for i in fit[: max(1, tokens // each)]]
+  size = lambda i: min(each, int(documents.lengths[i] - 1) // reach * reach) + 1
+  return [(i, documents[i][: size(i)]) for i in fit[: max(1, tokens // each)]]
 
 
 def fixed_targets(score: Score, plan: Plan, length: int, control: str = 'none') -> Row:

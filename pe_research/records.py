@@ -8,7 +8,7 @@ import os
 import pathlib
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pe_research import configs, digest
@@ -21,12 +21,12 @@ class WorkdirError(ValueError):
   """A workdir that cannot be used: of another run, in use, or not writable."""
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
   """Replaces the file at once: a reader sees the old one or the new one, whole."""
   temporary = path.with_name(f'.{path.name}.{os.getpid()}')
   try:
-    with temporary.open('w') as file:
-      json.dump(value, file, indent=1)
+    with temporary.open('wb') as file:
+      file.write(content)
       file.flush()
       os.fsync(file.fileno())
     temporary.replace(path)
@@ -34,6 +34,16 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     with contextlib.suppress(OSError):
       temporary.unlink(missing_ok=True)
     raise WorkdirError(f'{path} cannot be written: {error.strerror}.') from error
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Replaces the file at once, as write_bytes does."""
+  write_bytes(path, json.dumps(value, indent=1).encode())
+
+
+def write_rows(path: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
+  """Replaces the file at once by these rows, a line of JSON each."""
+  write_bytes(path, ''.join(json.dumps(row) + '\n' for row in rows).encode())
 
 
 def read_json(path: pathlib.Path) -> Any:

@@ -25,8 +25,6 @@ def registered() -> set[str]:
   for group in ('text', 'summarization', 'question_answering'):
     with contextlib.suppress(ImportError):
       importlib.import_module(f'tensorflow_datasets.{group}')
-  import tensorflow
-
   return set(tfds.list_builders(with_community_datasets=False))
 
 

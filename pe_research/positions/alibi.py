@@ -51,7 +51,7 @@ class ALiBi(base.PositionScheme):
     self.biased_heads = dims.heads if biased_heads is None else biased_heads
     if not 1 <= self.biased_heads <= dims.heads:
       raise ValueError(
-        f'position.biased_heads is {biased_heads}; the model has {dims.heads} heads, choose 1 to that.'
+        f'position.biased_heads is {biased_heads}; the model has {dims.heads} heads.'
       )
     if max_bias <= 0:
       raise ValueError(f'position.max_bias is {max_bias}; it must be positive.')

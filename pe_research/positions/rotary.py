@@ -76,7 +76,8 @@ class RoPE(base.PositionScheme):
       raise ValueError(f'position.fraction is {fraction}; it must be in (0, 1].')
     if base <= 1:
       raise ValueError(f'position.base is {base}; it must be above 1.')
-    self.rotated = int(dims.rotary * fraction) if partial == 'width' else dims.rotary
+    share = int(dims.rotary * fraction + 1e-6)  # 30/44 of 44 is 30, also in floating point
+    self.rotated = share if partial == 'width' else dims.rotary
     if self.rotated % 2 or not self.rotated:
       raise ValueError(
         f'the rotated width of a head is {self.rotated} channels; pairs need an even, positive '
@@ -84,7 +85,7 @@ class RoPE(base.PositionScheme):
       )
     self.moving = self.rotated // 2
     if partial == 'frequencies':
-      self.moving = int(fraction * dims.rotary // 2)
+      self.moving = share // 2
       if not self.moving:
         raise ValueError(f'position.fraction is {fraction}: no pair of {dims.rotary // 2} moves.')
     self.base, self.layout = base, layout

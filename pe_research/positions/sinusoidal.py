@@ -49,20 +49,19 @@ class Sinusoidal(base.PositionScheme):
     self.width, self.layout, self.base, self.scale = dims.width, layout, base, scale
 
   def frequencies(self) -> np.ndarray:
-    """Radians per token, float64; floor(D/2) of them (one more if 'paper' and D is odd)."""
+    """Radians per token, float64: floor(D/2), or one more for a last sine where D is odd."""
     if self.layout == 'tensor2tensor':
       return self.base ** (-np.arange(self.width // 2) / (self.width // 2 - 1))
-    count = (self.width + 1) // 2 if self.layout == 'paper' else self.width // 2
-    return self.base ** (-2 * np.arange(count) / self.width)
+    return self.base ** (-2 * np.arange((self.width + 1) // 2) / self.width)
 
   def table(self, pos: jax.Array) -> jax.Array:
-    """[..., L] int32 -> float32 [..., L, D]; an odd last channel is a sine ('paper') or 0."""
+    """[..., L] int32 -> float32 [..., L, D]; 'tensor2tensor' ends in a 0 where D is odd."""
     angle = phase.angles(pos, self.frequencies())
     sin, cos = jnp.sin(angle), jnp.cos(angle)
     if self.layout == 'paper':
       table = jnp.stack([sin, cos], axis=-1).reshape(*pos.shape, -1)[..., : self.width]
     else:
-      table = jnp.concatenate([sin, cos], axis=-1)
+      table = jnp.concatenate([sin, cos[..., : self.width // 2]], axis=-1)
       table = jnp.pad(table, [(0, 0)] * pos.ndim + [(0, self.width - table.shape[-1])])
     return self.scale * table
 

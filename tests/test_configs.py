@@ -1,0 +1,108 @@
+"""Configs: arguments, derived values, and errors that name the value, the limit and the fix."""
+
+import json
+
+import pytest
+
+from configs import lm, smoke
+from pe_research import cli, configs, positions
+
+BAD = {
+  'model.heads=5': ['model.width (64)', 'model.heads (5)', 'model.head_dim'],
+  'model.kv_heads=3': ['model.heads (4)', 'model.kv_heads (3)'],
+  'model.head_dim=5': ['5 channels', 'even'],
+  'model.mlp=relu': ["'relu'", 'gelu'],
+  'model.dtype=float16': ["'float16'", 'bfloat16'],
+  'model.remat=all': ["'all'", 'block'],
+  'model.width=0': ['model.width', '0'],
+  'attention.implementation=flash': ["'flash'", 'tiled'],
+  'attention.window=0': ['window', '0'],
+  'optimizer.schedule=linear': ["'linear'", 'cosine'],
+  'optimizer.accumulate=3': ['(32)', '(3)'],
+  'optimizer.warmup=1500': ['1500', 'warmup'],
+  'optimizer.decay=2.0': ['2.0', '0 to 1'],
+  'data.loader=disk': ["'disk'", 'grain'],
+  'data.loader=grain': ['validation_split'],
+  'data.tokenizer=bpe': ["'bpe'", 'sentencepiece'],
+  'data.validation_fraction=1.0': ['1.0', 'between 0 and 1'],
+  'eval.targets=65': ['eval.targets (65)', '64'],
+  'eval.reach=100': ['eval.reach (100)', '4096'],
+  "eval.protocols=('sliding_window',)": ["'sliding_window'", 'sliding'],
+  "eval.controls=('crop',)": ["'crop'", 'cropped'],
+  'eval.lengths=()': ['eval.lengths is empty'],
+  'matmul_precision=fast': ["'fast'", 'highest'],
+  'run.mesh.data=0': ['run.mesh.data', '0'],
+  'run.keep=0': ['run.keep', '0'],
+  'steps=0': ['steps is 0'],
+  'seed=-1': ['seed is -1'],
+}
+
+
+@pytest.mark.parametrize('override', BAD)
+def test_a_bad_value_is_named_with_its_limit(override):
+  with pytest.raises(ValueError) as error:
+    configs.resolve(cli.read_config(['--config=configs/lm.py', f'--config.{override}']))
+  for part in BAD[override]:
+    assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('flags', 'parts'),
+  [
+    (['--config=configs/lm.py:position=alibbi'], ['alibbi', 'Did you mean alibi']),
+    (['--config=configs/lm.py:positon=alibi'], ['positon', 'Did you mean position']),
+    (['--config=configs/lm.py:length=long'], ["'long'", 'int']),
+    (['--config=configs/lm.py', '--config.model.widht=3'], ['widht', 'width']),
+    (['--config=configs/lm.py', '--config.position.bas=3'], ['bas', 'base']),
+    (['--config=configs/lm.py', '--config.model.width=wide'], ['model.width', 'wide']),
+    (['--config=configs/none.py'], ['configs/none.py', 'No such file']),
+    (['--config=configs/lm.py', '--length=3'], ['--length=3', '--config.name=value']),
+    ([], ['--config=configs/lm.py']),
+  ],
+)
+def test_a_misspelt_flag_is_one_line_with_the_nearest_name(flags, parts):
+  with pytest.raises(ValueError) as error:
+    configs.resolve(cli.read_config(flags))
+  assert '\n' not in str(error.value) and 'Traceback' not in str(error.value)
+  for part in parts:
+    assert part in str(error.value)
+
+
+@pytest.mark.parametrize('family', [lm, smoke])
+@pytest.mark.parametrize('name', positions.SCHEMES)
+def test_every_scheme_resolves_and_survives_json(family, name):
+  config = configs.resolve(family.get_config(f'position={name}'))
+  assert config['position'].keys() == positions.defaults(name).keys()
+  again = configs.resolve(json.loads(json.dumps(config)))
+  assert again == config
+  unset = [field for field, value in configs.flat(config).items() if value is None]
+  assert unset == ['attention.window']  # None is its value: every token is seen
+
+
+def test_derived_values_follow_what_they_derive_from():
+  flags = ['--config=configs/lm.py:position=learned,length=48', '--config.model.width=96']
+  flags += ['--config.model.mlp=gelu', '--config.eval.lengths=(48,)']
+  config = configs.resolve(cli.read_config(flags))
+  assert config['position']['max_length'] == 48
+  assert config['model']['head_dim'] == 24 and config['model']['kv_heads'] == 4
+  assert config['model']['mlp_width'] == 4 * 96
+  gated = configs.resolve(cli.read_config([*flags, '--config.model.mlp=swiglu']))
+  assert gated['model']['mlp_width'] == 8 / 3 * 96
+
+
+def test_conditions_leave_out_scheme_seed_and_bookkeeping_only():
+  rope = configs.resolve(lm.get_config('position=rope'))
+  alibi = configs.resolve(lm.get_config('position=alibi,seed=3'))
+  alibi['run']['save_every'] = 1
+  assert configs.conditions(rope) == configs.conditions(alibi)
+  for field, value in configs.flat(configs.experiment(rope)).items():
+    if field == 'seed' or field.startswith('position.'):
+      continue
+    other = json.loads(json.dumps(rope))
+    *path, last = field.split('.')
+    node = other
+    for key in path:
+      node = node[key]
+    node[last] = 'changed' if value != 'changed' else 'other'
+    assert configs.conditions(other) != configs.conditions(rope), field
+    assert configs.difference(rope, other) == [f'{field}: {value} -> changed']

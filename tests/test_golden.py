@@ -1,0 +1,55 @@
+"""Agreement with other software: golden arrays in golden/, or in the directory PE_GOLDEN."""
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+
+import golden_case
+import golden_checks
+import numpy as np
+import pytest
+
+DIRECTORY = pathlib.Path(os.environ.get('PE_GOLDEN') or pathlib.Path(__file__).parent / 'golden')
+MANIFEST = json.loads((DIRECTORY / 'manifest.json').read_text())
+
+
+@functools.cache
+def archive(file: str):
+  return np.load(DIRECTORY / file)
+
+
+def arrays(entry: dict, role: str) -> dict[str, np.ndarray]:
+  stored = archive(entry['file'])
+  return {n: stored[a['key']] for n, a in entry['arrays'].items() if a['role'] == role}
+
+
+def test_directory_is_whole():
+  meta = MANIFEST['meta']
+  assert len(MANIFEST['cases']) == meta['case_count']
+  for file, want in meta['sha256'].items():
+    assert hashlib.sha256((DIRECTORY / file).read_bytes()).hexdigest() == want, file
+  for entry in MANIFEST['cases']:
+    assert entry['file'] in meta['sha256']
+    for name, array in entry['arrays'].items():
+      assert array['role'] in ('input', 'output')
+      assert array['key'] in archive(entry['file']), (entry['id'], name)
+
+
+@pytest.mark.parametrize(
+  'entry', [pytest.param(e, id=f'{e["family"]}-{e["id"]}') for e in MANIFEST['cases']]
+)
+def test_case(entry):
+  if entry['family'] == 'models':
+    pytest.skip(f'needs checkpoint import: {entry["scheme"]} in a whole model')
+  check = golden_checks.CHECKS[entry['family'], entry['scheme']]
+  case = golden_case.Case(
+    params=entry['params'],
+    notes=entry['notes'],
+    inputs=arrays(entry, 'input'),
+    outputs=arrays(entry, 'output'),
+    **entry['tolerance'],
+  )
+  check(case)
+  assert case.outputs and case.compared == set(case.outputs), 'an output was not compared'

@@ -1,0 +1,189 @@
+"""Evaluation protocols against brute force, with a model whose loss names the target it scored."""
+
+import math
+
+import numpy as np
+import pytest
+
+from pe_research import data, measures, tokenizers
+
+SIZES = (70, 33, 52, 9)
+RNG = np.random.default_rng(0)
+STARTS = np.cumsum([0, *SIZES])
+DOCUMENTS = data.Documents(
+  ['w', 'x', 'y', 'z'], RNG.integers(0, 256, sum(SIZES)).astype(np.uint8), STARTS
+)
+CORPUS = data.Corpus(None, None, DOCUMENTS, tokenizers.Bytes(), {})
+
+
+def loss(context: np.ndarray, target: int) -> float:
+  """Any function of all of the context, in order, and of the target."""
+  weights = np.arange(1, len(context) + 1) ** 0.5
+  return float(((context * weights).sum() * 0.37 + target) % 5.0)
+
+
+def score(windows: np.ndarray, last: int | None = None) -> np.ndarray:
+  length = windows.shape[1] - 1
+  begin = length - (last or length)
+  losses = [[loss(w[: i + 1].astype(int), int(w[i + 1])) for i in range(length)] for w in windows]
+  return np.array(losses, np.float32)[:, begin:]
+
+
+def plan(**changes) -> measures.Plan:
+  wanted = {
+    'reach': 32,
+    'protocols': list(measures.MEASURES),
+    'windows': 6,
+    'targets': 4,
+    'tokens': 128,
+    'stride': 4,
+  } | changes
+  return measures.plan(CORPUS, {'eval': wanted, 'length': 8})
+
+
+def test_fixed_targets_score_the_same_targets_at_every_length():
+  chosen = plan()
+  seen = []
+  for length in (4, 8, 16, 32):
+    row = measures.fixed_targets(score, chosen, length)
+    brute = []
+    for d, end in chosen.ends:
+      for t in range(end - 4, end):
+        brute.append(loss(DOCUMENTS[d][end - 1 - length : t].astype(int), int(DOCUMENTS[d][t])))
+    assert math.isclose(row['value'], np.mean(brute), rel_tol=1e-5)
+    assert row['context'] == [length - 3, length] and row['tokens'] == 24
+    seen.append((row['targets'], row['scored'].tolist()))
+  assert all(one == seen[0] for one in seen)
+
+
+def test_fixed_targets_have_the_reach_and_none_is_scored_twice():
+  chosen = plan(windows=16)
+  places = [(d, t) for d, end in chosen.ends for t in range(end - 4, end)]
+  assert len(set(places)) == len(places) == 16 * 4
+  assert all(32 < end <= SIZES[d] for d, end in chosen.ends)
+
+
+def test_the_cropped_control_is_the_training_length_itself():
+  chosen = plan()
+  trained = measures.fixed_targets(score, chosen, 8)
+  for length in (8, 16, 32):
+    assert measures.fixed_targets(score, chosen, length, 'cropped')['value'] == trained['value']
+
+
+def test_the_shuffled_control_permutes_only_what_lies_before_the_training_length():
+  chosen, windows = plan(), {}
+
+  def spy(name):
+    def record(w, last):
+      windows[name] = w.copy()
+      return np.zeros((len(w), last), np.float32)
+
+    return record
+
+  measures.fixed_targets(spy('plain'), chosen, 32)
+  measures.fixed_targets(spy('shuffled'), chosen, 32, 'shuffled')
+  plain, shuffled = windows['plain'], windows['shuffled']
+  np.testing.assert_array_equal(plain[:, 24:], shuffled[:, 24:])
+  np.testing.assert_array_equal(np.sort(plain[:, :24]), np.sort(shuffled[:, :24]))
+  assert (plain[:, :24] != shuffled[:, :24]).any(axis=1).all()
+  again = measures.fixed_targets(score, chosen, 32)['value']
+  measures.fixed_targets(score, chosen, 32, 'shuffled')
+  assert measures.fixed_targets(score, chosen, 32)['value'] == again  # documents are untouched
+
+
+def test_non_overlapping_windows_score_each_target_once_with_their_own_context():
+  chosen = plan()
+  for length in (8, 16, 32):
+    row = measures.non_overlapping(score, chosen, length)
+    brute = [
+      loss(tokens[t - 1 - (t - 1) % length : t].astype(int), int(tokens[t]))
+      for _, tokens in chosen.parts
+      for t in range(1, len(tokens))
+    ]
+    assert row['tokens'] == len(brute)
+    assert math.isclose(row['value'], np.mean(brute), rel_tol=1e-5)
+
+
+@pytest.mark.parametrize('stride', [1, 4, 8])
+def test_sliding_gives_each_target_the_longest_context_that_the_stride_leaves(stride):
+  chosen, length = plan(stride=stride), 8
+  row = measures.sliding(score, chosen, length)
+  brute = []
+  for _, tokens in chosen.parts:
+    for t in range(1, len(tokens)):
+      last = length + stride * max(0, math.ceil((t - length) / stride))  # its window's last target
+      brute.append(loss(tokens[last - length : t].astype(int), int(tokens[t])))
+  assert row['tokens'] == len(brute)
+  assert math.isclose(row['value'], np.mean(brute), rel_tol=1e-5)
+
+
+def test_the_mean_is_over_tokens_and_not_over_windows_or_documents():
+  row = measures.sliding(score, plan(stride=1), 8)
+  sums = np.array(list(row['documents'].values()))
+  assert math.isclose(row['value'], sums[:, 0].sum() / sums[:, 1].sum(), rel_tol=1e-9)
+  assert sums[:, 1].sum() == row['tokens']
+
+
+def test_losses_by_position_average_to_the_non_overlapping_loss():
+  chosen = plan()
+  row, whole = (f(score, chosen, 16) for f in (measures.by_position, measures.non_overlapping))
+  assert len(row['by_position']) == 16
+  assert math.isclose(np.mean(row['by_position']), whole['value'], rel_tol=1e-6)
+  brute = [loss(t[i : i + 3].astype(int), int(t[i + 3])) for _, t in chosen.parts for i in (0, 16)]
+  assert math.isclose(row['by_position'][2], np.mean(brute), rel_tol=1e-5)
+
+
+def test_every_length_scores_the_same_tokens_of_equal_parts():
+  chosen = plan(tokens=1000)
+  assert [(d, len(tokens)) for d, tokens in chosen.parts] == [(0, 65), (1, 33), (2, 33)]
+  counts = {measures.non_overlapping(score, chosen, n)['tokens'] for n in (8, 16, 32)}
+  assert len(counts) == 1
+
+
+def test_bits_per_byte_count_the_bytes_of_the_scored_tokens():
+  class Pairs(tokenizers.Bytes):
+    def __init__(self):
+      super().__init__()
+      self.token_bytes = np.full(256, 2)
+
+  class Anywhere:
+    def check_length(self, length):
+      pass
+
+  corpus = data.Corpus(None, None, DOCUMENTS, Pairs(), {})
+  row = measures.measure(score, Anywhere(), plan(), corpus, 'fixed_targets', 'none', 16)
+  assert row['bytes'] == 2 * row['tokens']
+  assert math.isclose(row['bits_per_byte'], row['value'] / math.log(2) / 2, rel_tol=1e-12)
+
+
+def test_a_length_that_the_scheme_does_not_reach_has_a_reason_and_no_value():
+  class Short:
+    def check_length(self, length):
+      if length > 16:
+        raise ValueError(f'holds 16; asked for {length}')
+
+  measure = lambda control, n: measures.measure(
+    score, Short(), plan(), CORPUS, 'fixed_targets', control, n
+  )
+  assert measure('none', 16)['value'] is not None
+  assert measure('none', 32)['value'] is None
+  assert measure('none', 32)['undefined'] == 'holds 16; asked for 32'
+  assert measure('cropped', 32)['value'] is not None
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'windows': 100}, r'100.*hold 16 windows of length 32.*3 of 4 documents.*longest has 70'),
+    ({'reach': 70}, r'hold 0 windows of length 70'),
+    ({'reach': 70, 'protocols': ['sliding']}, r'0 windows of that length.*longest has 70'),
+  ],
+)  # fmt: skip
+def test_too_long_a_length_says_how_many_windows_there_are(changes, message):
+  with pytest.raises(ValueError, match=message):
+    plan(**changes)
+
+
+def test_a_stride_above_the_length_is_refused():
+  with pytest.raises(ValueError, match=r'eval.stride \(9\) is above the length 8'):
+    measures.sliding(score, plan(stride=9), 8)

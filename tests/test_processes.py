@@ -1,0 +1,152 @@
+"""Whole processes: killed, stopped, on other numbers of devices, and two at once."""
+
+import json
+import math
+import socket
+import time
+
+import pytest
+import small
+
+from pe_research import records
+
+COMMAND = ('-m', 'pe_research.main')
+EIGHT = '--xla_force_host_platform_device_count=8'
+FOUR = '--xla_force_host_platform_device_count=4'
+
+
+@pytest.fixture(scope='module')
+def corpus(tmp_path_factory):
+  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
+
+
+def train(workdir, flags, **environment):
+  done = small.run(*COMMAND, *flags, f'--workdir={workdir}', **environment)
+  assert done.returncode == 0, done.stderr
+  return workdir
+
+
+@pytest.fixture(scope='module')
+def straight(corpus, tmp_path_factory):
+  """The workdir of a run on one device that nothing happened to."""
+  return train(tmp_path_factory.mktemp('straight'), small.flags(corpus, 't5'))
+
+
+LONG = {'steps': 400, 'run__save_every': 1000}  # long enough for a signal to come in between
+
+
+@pytest.fixture(scope='module')
+def straight_long(corpus, tmp_path_factory):
+  """The same, of 400 steps."""
+  return train(tmp_path_factory.mktemp('long'), small.flags(corpus, 't5', **LONG))
+
+
+def state(workdir):
+  """Digest of the last checkpoint's state, as saved beside it."""
+  newest = max((workdir / 'checkpoints').iterdir(), key=lambda p: int(p.name))
+  return json.loads((newest / 'extra' / 'metadata').read_text())['digest']
+
+
+def rows(workdir):
+  fields = 'eval_length', 'value', 'tokens', 'documents'
+  return [[row[f] for f in fields] for row in records.read_rows(workdir / 'results.jsonl')]
+
+
+def wait_for(condition, process, seconds=120):
+  deadline = time.monotonic() + seconds
+  while not condition():
+    assert process.poll() is None, process.stdout.read()
+    assert time.monotonic() < deadline, 'did not happen'
+    time.sleep(0.002)
+
+
+def test_kill_in_the_middle_of_a_save_loses_nothing(corpus, straight, tmp_path):
+  flags = [*small.flags(corpus, 't5'), f'--workdir={tmp_path}']
+  process = small.start(*COMMAND, *flags)
+  folder = tmp_path / 'checkpoints'
+  partial = lambda: folder.exists() and any('tmp' in p.name for p in folder.iterdir())
+  wait_for(partial, process)
+  process.kill()
+  process.wait()
+  assert not (tmp_path / 'done.json').exists()
+  train(tmp_path, small.flags(corpus, 't5'))
+  assert state(tmp_path) == state(straight)
+  assert rows(tmp_path) == rows(straight)
+  assert small.losses(tmp_path) == small.losses(straight)
+
+
+def stop_in_the_middle(workdir, flags, **environment):
+  """Starts a run, asks it to stop, and returns what it printed."""
+  process = small.start(*COMMAND, *flags, f'--workdir={workdir}', **environment)
+  wait_for(lambda: (workdir / 'metrics.jsonl').exists(), process)
+  process.terminate()
+  out, _ = process.communicate(timeout=120)
+  assert process.returncode == 0 and 'the same command goes on' in out, out
+  assert not (workdir / 'done.json').exists()
+
+
+def test_sigterm_exits_cleanly_and_the_same_command_goes_on(corpus, straight_long, tmp_path):
+  flags = small.flags(corpus, 't5', **LONG)
+  stop_in_the_middle(tmp_path, flags)
+  assert state(train(tmp_path, flags)) == state(straight_long)
+
+
+def test_a_second_process_in_the_same_workdir_is_refused(corpus, tmp_path):
+  flags = [*small.flags(corpus, 't5'), f'--workdir={tmp_path}']
+  with records.claim(tmp_path):
+    second = small.run(*COMMAND, *flags)
+  assert second.returncode == 2 and 'is in use by process' in second.stderr
+  assert not (tmp_path / 'config.json').exists()
+
+
+MESHES = {
+  'data': {},
+  'fsdp': {'run__mesh__data': 1, 'run__mesh__fsdp': 8},
+  'data, fsdp and tensor': {'run__mesh__fsdp': 2, 'run__mesh__tensor': 2},
+}
+
+
+@pytest.mark.parametrize('mesh', MESHES)
+def test_eight_devices_equal_one(mesh, corpus, straight, tmp_path):
+  flags = small.flags(corpus, 't5', **MESHES[mesh])
+  assert_same_run(train(tmp_path, flags, XLA_FLAGS=EIGHT), straight)
+
+
+def assert_same_run(one, other, tolerance=1e-5):
+  """Same start, same data, losses to tolerance."""
+  runs = [records.read_json(w / 'run.json') for w in (one, other)]
+  for field in ('initial_parameters', 'batches', 'fingerprint'):
+    assert runs[0][field] == runs[1][field]
+  losses, expected = small.losses(one), small.losses(other)
+  assert losses.keys() == expected.keys()
+  assert all(math.isclose(losses[s], expected[s], rel_tol=tolerance) for s in expected)
+  for row, wanted in zip(rows(one), rows(other), strict=True):
+    assert math.isclose(row[1], wanted[1], rel_tol=tolerance)
+
+
+def test_a_run_goes_on_on_other_devices_with_the_same_data(corpus, straight_long, tmp_path):
+  flags = small.flags(corpus, 't5', **LONG)
+  stop_in_the_middle(tmp_path, flags, XLA_FLAGS=EIGHT)
+  assert_same_run(train(tmp_path, flags), straight_long, tolerance=1e-3)
+
+
+def test_two_processes_equal_one(corpus, straight, tmp_path):
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    port = free.getsockname()[1]
+  flags = small.flags(corpus, 't5', run__mesh__data=2, run__mesh__fsdp=4)
+  processes = [
+    small.start(
+      *COMMAND, *flags, f'--workdir={tmp_path}', f'--distributed=127.0.0.1:{port},2,{rank}',
+      XLA_FLAGS=FOUR,
+    )
+    for rank in (0, 1)
+  ]  # fmt: skip
+  try:
+    outputs = [process.communicate(timeout=200)[0] for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+  assert [process.returncode for process in processes] == [0, 0], outputs
+  assert 'step' not in outputs[1]  # process 0 alone reports
+  assert_same_run(tmp_path, straight)

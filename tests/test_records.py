@@ -1,0 +1,115 @@
+"""What a run writes is whole or absent, and never another run's."""
+
+import json
+import os
+import resource
+import signal
+
+import hypothesis
+import pytest
+import small
+from hypothesis import strategies as st
+
+from pe_research import records
+
+JSON = st.dictionaries(st.text(max_size=5), st.floats(allow_nan=False) | st.text(), max_size=3)
+
+
+@pytest.fixture
+def small_disk():
+  """No file of this process may pass 1,000 bytes: a full disk without filling one."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+  yield
+  resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  signal.signal(signal.SIGXFSZ, handler)
+
+
+@hypothesis.given(rows=st.lists(JSON, max_size=5), cut=st.integers(0, 40))
+def test_rows_come_back_and_a_line_cut_by_a_kill_does_not(rows, cut, tmp_path_factory):
+  path = tmp_path_factory.mktemp('rows') / 'rows.jsonl'
+  for row in rows:
+    records.append_row(path, row)
+  assert records.read_rows(path) == rows
+  last = json.dumps({'last': 'x' * 30}) + '\n'
+  with path.open('a') as file:
+    file.write(last[: min(cut, len(last) - 1)])
+  assert records.read_rows(path) == rows
+  records.append_row(path, {'next': 1})
+  assert records.read_rows(path) == [*rows, {'next': 1}]
+
+
+def test_a_full_disk_leaves_no_part_of_a_row(tmp_path, small_disk):
+  path = tmp_path / 'rows.jsonl'
+  records.append_row(path, {'fits': 'x' * 900})
+  with pytest.raises(records.WorkdirError, match=r'row of \d+ bytes cannot be written'):
+    records.append_row(path, {'does not fit': 'y' * 900})
+  assert records.read_rows(path) == [{'fits': 'x' * 900}]
+  assert path.read_bytes().endswith(b'\n')
+
+
+def test_a_full_disk_leaves_the_old_json(tmp_path, small_disk):
+  path = tmp_path / 'run.json'
+  records.write_json(path, {'old': 1})
+  with pytest.raises(records.WorkdirError, match='cannot be written'):
+    records.write_json(path, {'new': 'x' * 2000})
+  assert records.read_json(path) == {'old': 1}
+  assert os.listdir(tmp_path) == ['run.json']
+
+
+def test_a_workdir_has_one_process(tmp_path):
+  with records.claim(tmp_path):
+    code = f"""
+from pe_research import records
+import pathlib, sys
+try:
+  with records.claim(pathlib.Path({str(tmp_path)!r})): pass
+except records.WorkdirError as error: print(error)
+"""
+    out = small.run('-c', code).stdout
+    assert f'in use by process {os.getpid()}' in out and 'another --workdir' in out
+  with records.claim(tmp_path):
+    pass
+
+
+def test_a_file_in_the_way_of_the_workdir_is_named(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with (
+    pytest.raises(records.WorkdirError, match=r'workdir .*file.* cannot be written'),
+    records.claim(tmp_path / 'file' / 'run'),
+  ):
+    pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write anywhere')
+def test_a_read_only_workdir_is_refused(tmp_path):
+  tmp_path.chmod(0o500)
+  with pytest.raises(records.WorkdirError, match='Permission denied'), records.claim(tmp_path):
+    pass
+
+
+def test_another_runs_workdir_is_refused_with_the_difference(tmp_path):
+  saved = {'steps': 3, 'model': {'width': 8}, 'run': {'save_every': 1}}
+  records.check_config(tmp_path, saved)
+  records.check_config(tmp_path, saved | {'run': {'save_every': 9}})
+  with pytest.raises(records.WorkdirError) as error:
+    records.check_config(tmp_path, saved | {'model': {'width': 16}})
+  assert 'model.width: 8 -> 16' in str(error.value) and 'steps' not in str(error.value)
+
+
+def test_provenance_tells_a_changed_tree(tmp_path, monkeypatch):
+  monkeypatch.setattr(records, 'ROOT', tmp_path)
+  (tmp_path / 'pe_research').mkdir()
+  source = tmp_path / 'pe_research' / 'x.py'
+  source.write_text('1')
+  git = lambda *a: small.subprocess.run(
+    ['git', '-C', tmp_path, '-c', 'user.name=a', '-c', 'user.email=a@b', *a],
+    check=True, capture_output=True,
+  )  # fmt: skip
+  git('init'), git('add', '.'), git('commit', '-m', 'x')
+  clean = records.provenance()
+  source.write_text('2')
+  dirty = records.provenance()
+  assert clean['clean'] and not dirty['clean'] and len(clean['commit']) == 40
+  assert clean['commit'] == dirty['commit'] and clean['code'] != dirty['code']

@@ -1,0 +1,238 @@
+"""Training: what is promised of a run that is cut, resumed, damaged or misled."""
+
+import json
+import math
+import os
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+import small
+
+from pe_research import (
+  attend,
+  batches,
+  data,
+  evaluate,
+  optimizers,
+  records,
+  sharding,
+  states,
+  train,
+)
+from pe_research.blueprint import Blueprint
+
+
+@pytest.fixture(scope='module')
+def corpus(tmp_path_factory):
+  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
+
+
+@pytest.fixture(scope='module')
+def straight(corpus, tmp_path_factory):
+  """A run of twelve steps that nothing happened to: its state, and its workdir."""
+  workdir = tmp_path_factory.mktemp('straight')
+  return train.train(small.config(corpus), workdir), workdir
+
+
+def assert_same_bits(one, other):
+  jax.tree.map(np.testing.assert_array_equal, jax.device_get(one), jax.device_get(other))
+
+
+class Interrupt:
+  """A stream that raises, or asks for a stop, before it gives batch `at`."""
+
+  def __init__(self, monkeypatch, at: int, what):
+    draw = batches.Memory.draw
+
+    def interrupted(stream):
+      if stream.step == at:
+        what()
+      return draw(stream)
+
+    monkeypatch.setattr(batches.Memory, 'draw', interrupted)
+
+
+def kill():
+  raise KeyboardInterrupt
+
+
+def test_a_run_cut_between_checkpoints_ends_with_the_same_bits(
+  corpus, straight, tmp_path, monkeypatch
+):
+  with monkeypatch.context() as patch:
+    Interrupt(patch, 7, kill)
+    with pytest.raises(KeyboardInterrupt):
+      train.train(small.config(corpus), tmp_path)
+  resumed = train.train(small.config(corpus), tmp_path)
+  assert_same_bits(resumed, straight[0])
+  assert small.losses(tmp_path) == small.losses(straight[1])
+  chain = lambda workdir: records.read_json(workdir / 'run.json')['batches']
+  assert chain(tmp_path) == chain(straight[1])
+
+
+def test_sigterm_saves_the_step_it_came_in_and_returns(corpus, straight, tmp_path, monkeypatch):
+  with monkeypatch.context() as patch:
+    Interrupt(patch, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert train.train(small.config(corpus), tmp_path) is None
+  assert _saved(tmp_path)[-1] == 7
+  assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+  assert_same_bits(train.train(small.config(corpus), tmp_path), straight[0])
+
+
+def _saved(workdir):
+  return sorted(int(p.name) for p in (workdir / 'checkpoints').iterdir() if p.name.isdigit())
+
+
+def _damage(checkpoint):
+  """Cuts the largest file of the state in half."""
+  files = [p for p in (checkpoint / 'state').rglob('*') if p.is_file()]
+  largest = max(files, key=lambda p: p.stat().st_size)
+  os.truncate(largest, largest.stat().st_size // 2)
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(corpus, straight, tmp_path, caplog):
+  workdir = tmp_path / 'run'
+  shutil.copytree(straight[1], workdir)
+  assert _saved(workdir) == [8, 12]
+  _damage(workdir / 'checkpoints' / '12')
+  resumed = train.train(small.config(corpus), workdir)
+  assert 'checkpoint of step 12 is damaged' in caplog.text
+  assert 'going on from step 8' in caplog.text
+  assert_same_bits(resumed, straight[0])
+
+
+def test_changed_numbers_that_still_decode_are_found(corpus, straight, tmp_path, monkeypatch):
+  config, workdir = small.config(corpus), tmp_path / 'run'
+  shutil.copytree(straight[1], workdir)
+  from pe_research import digest
+
+  monkeypatch.setattr(digest, 'of_arrays', lambda tree: 'another')
+  with pytest.raises(ValueError, match=r'no whole checkpoint.*12, 8'):
+    states.load_params(config, workdir)
+  assert _saved(workdir) == [8, 12]  # nothing is deleted where nothing is whole
+
+
+def test_with_no_whole_checkpoint_nothing_is_begun_anew(corpus, straight, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(straight[1], workdir)
+  for step in ('8', '12'):
+    _damage(workdir / 'checkpoints' / step)
+  with pytest.raises(ValueError, match='no whole checkpoint'):
+    train.train(small.config(corpus), workdir)
+
+
+def test_nan_stops_with_its_step_and_keeps_the_checkpoint_before(corpus, tmp_path):
+  config = small.config(corpus, optimizer__learning_rate=1e30, optimizer__clip=0)
+  config['run']['save_every'] = 1
+  with pytest.raises(train.Diverged, match=r'step (\d+): loss') as error:
+    train.train(config, tmp_path)
+  step = int(str(error.value).split(':')[0].split()[-1])
+  assert _saved(tmp_path)[-1] < step
+  params, _ = states.load_params(config, tmp_path)
+  assert all(np.isfinite(np.asarray(p)).all() for p in params.values())
+
+
+def gradients(config, batch):
+  """Loss and update of one step from the initial state."""
+  mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
+  optimizer = optimizers.build(config['optimizer'], config['steps'])
+  state, layout = states.init(blueprint, optimizer, mesh)
+  rows = sharding.split_batch(mesh, len(batch['tokens']))
+  step = train.compile_step(config, blueprint, optimizer, layout, rows)
+  state, measured = step(state, sharding.place(batch, rows))
+  return measured, state['params']
+
+
+@pytest.mark.parametrize('packing', [False, True])
+def test_accumulated_parts_equal_the_large_batch(corpus, packing):
+  config = small.config(corpus, data__packing=packing, position='t5', length=16)
+  batch = next(batches.build(data.load(config), config))
+  whole, parts = (
+    gradients(config | {'optimizer': config['optimizer'] | {'accumulate': n, 'warmup': 0}}, batch)
+    for n in (1, 4)
+  )
+  for name in ('loss', 'gradient_norm'):
+    assert math.isclose(whole[0][name], parts[0][name], rel_tol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), whole[1], parts[1]
+  )
+
+
+def test_packed_documents_are_trained_as_if_alone(corpus):
+  """The loss of a packed batch is the mean over its documents' own targets."""
+  config = small.config(corpus, data__packing=True)
+  blueprint, stream = Blueprint(config), batches.build(data.load(config), config)
+  decoder = blueprint.bind(blueprint.init())
+  batch = next(b for b in stream if b['segments'].max() > 1)
+  total, count = train.token_loss(decoder, jax.tree.map(np.asarray, batch), attend.Spec())
+  alone, targets = 0.0, 0
+  for tokens, segments in zip(batch['tokens'], batch['segments'], strict=True):
+    for segment in set(segments):
+      part = tokens[segments == segment][None]
+      if part.shape[1] > 1:
+        nats, n = train.token_loss(decoder, {'tokens': part}, attend.Spec())
+        alone, targets = alone + float(nats), targets + int(n)
+  assert int(count) == targets
+  assert math.isclose(float(total), alone, rel_tol=1e-5)
+
+
+@pytest.mark.parametrize('kind', ['cosine', 'wsd', 'constant'])
+def test_schedules_by_hand(kind):
+  optimizer = {'learning_rate': 2.0, 'warmup': 10, 'schedule': kind, 'final': 0.1, 'decay': 0.2}
+  rate = optimizers.schedule(optimizer, 100)
+  assert [float(rate(s)) for s in (0, 5, 10)] == [0.0, 1.0, 2.0]
+  cosine = 0.2 + 1.8 * (1 + math.cos(math.pi * 40 / 90)) / 2
+  middle = {'cosine': cosine, 'wsd': 2.0, 'constant': 2.0}[kind]
+  late = {'cosine': 0.2 + 1.8 * (1 + math.cos(math.pi * 80 / 90)) / 2, 'wsd': 1.1, 'constant': 2.0}
+  assert math.isclose(rate(50), middle, rel_tol=1e-5)
+  assert math.isclose(rate(90), late[kind], rel_tol=1e-5)
+  assert math.isclose(rate(100), 2.0 if kind == 'constant' else 0.2, rel_tol=1e-5)
+
+
+def test_only_matrices_decay(corpus):
+  config = small.config(corpus, position='learned')
+  blueprint = Blueprint(config)
+  params = blueprint.init()
+  optimizer = optimizers.build(config['optimizer'] | {'warmup': 0, 'clip': 0}, 10)
+  zero = jax.tree.map(np.zeros_like, params)
+  updates, _ = optimizer.update(zero, optimizer.init(params), params)
+  moved = {name for name, u in updates.items() if np.asarray(u).any()}
+  assert moved == {name for name in params if name.endswith('kernel')}
+  assert {'embedding', 'position/0/table', 'norm/scale'} <= params.keys() - moved
+
+
+def test_the_record_says_what_was_run(straight, corpus):
+  record = records.read_json(straight[1] / 'run.json')
+  assert record['steps'] == 12 and len(record['batches']) == 64
+  assert record['parameters'] == sum(p.size for p in straight[0]['params'].values())
+  assert record['position_parameters'] == 0
+  assert record['conditions']['config.model.width'] == 16
+  assert record['conditions']['device'] == 'cpu cpu'
+  width, hidden, layers, length = 16, 48, 2, 16
+  products = layers * (4 * width**2 + 3 * width * hidden) + 256 * width
+  scores = layers * 2 * width * (length + 1) / 2
+  assert record['train_flops_per_token'] == 6 * (products + scores)
+
+
+def test_initial_parameters_and_batches_are_shared_by_schemes(corpus, straight, tmp_path):
+  other = train.train(small.config(corpus, position='t5'), tmp_path)
+  one, two = (records.read_json(w / 'run.json') for w in (straight[1], tmp_path))
+  for field in ('fingerprint', 'initial_parameters', 'batches'):
+    assert one[field] == two[field]
+  assert two['position_parameters'] == 32 * 2 and other is not None
+
+
+def test_evaluation_is_resumed_and_not_repeated(corpus, straight, tmp_path, monkeypatch):
+  config, workdir = small.config(corpus), tmp_path / 'run'
+  shutil.copytree(straight[1], workdir)
+  params = straight[0]['params']
+  evaluate.evaluate(config, workdir, params, 12)
+  rows = (workdir / 'results.jsonl').read_text()
+  lines = rows.splitlines(keepends=True)
+  assert [json.loads(line)['eval_length'] for line in lines] == [16, 32, 64]
+  (workdir / 'results.jsonl').write_text(''.join(lines[:2]) + lines[2][:50])
+  evaluate.evaluate(config, workdir, params, 12)
+  assert (workdir / 'results.jsonl').read_text() == rows
