@@ -17,7 +17,7 @@ demo: .venv/ready
 test: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist loadfile
 
 .PHONY: .venv
 .venv: .venv/ready

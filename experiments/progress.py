@@ -48,6 +48,7 @@ class Monitor:
   def __init__(self, runs: list[Planned], every: float = 10.0):
     """Prints a plain line a run every `every` seconds where there is no terminal."""
     self.every, self.said = every, {}
+    self.ended: set[pathlib.Path] = set()  # runs whose scheme reaches no further
     self.runs = runs
     self.metrics = {run.workdir: Tail(run.workdir / 'metrics.jsonl') for run in runs}
     self.results = {run.workdir: Tail(run.workdir / 'results.jsonl') for run in runs}
@@ -78,23 +79,25 @@ class Monitor:
   def __call__(self) -> None:
     """Reads what is new and shows it."""
     for run in self.runs:
-      for row in self.metrics[run.workdir].rows():
-        self._show(run, row)
+      trained = [row for row in self.metrics[run.workdir].rows() if 'loss' in row]
+      if trained:
+        self._show(run, trained[-1])
       for row in self.results[run.workdir].rows():
-        self._say(_result(row))
+        if row['value'] is not None or run.workdir not in self.ended:
+          self._say(_result(row))
+        if row['value'] is None:
+          self.ended.add(run.workdir)
 
   def _show(self, run: Planned, row: dict[str, Any]) -> None:
-    if row.get('loss') is None:
-      return
-    rate, left = row.get('tokens_per_second', 0), row.get('seconds_left')
-    text = f'loss {row["loss"]:.3f}  {rate / 1000:5.1f}k tokens/s'
-    if left is not None:
-      text += f'  {left:4.0f} s left'
+    text, last = f'loss {row["loss"]:.3f}', row['step'] == run.config['steps']
+    if 'tokens_per_second' in row:
+      text += (
+        f'  {row["tokens_per_second"] / 1000:5.1f}k tokens/s  {row["seconds_left"]:4.0f} s left'
+      )
     if self.bars is not None:
-      done = row['step'] == run.config['steps']
-      text = 'evaluating' if done else text
+      text += '  evaluating' if last else ''
       self.bars.update(self.tasks[run.workdir], completed=row['step'], text=text)
-    elif time.monotonic() - self.said.get(run.workdir, -self.every) >= self.every:
+    elif last or time.monotonic() - self.said.get(run.workdir, -self.every) >= self.every:
       self.said[run.workdir] = time.monotonic()
       self._say(f'{run.workdir.name:20} step {row["step"]:6}/{run.config["steps"]}  {text}')
 

@@ -136,8 +136,14 @@ def _logits(bias, q, k, q_pos, k_pos) -> jax.Array:
 def _dense(bias, spec, q, k, v, queries, keys, offset):
   logits = _logits(bias, q, k, queries.pos, keys.pos)
   seen = _visible(spec, queries, keys, jnp.arange(q.shape[3]) + offset, jnp.arange(k.shape[2]))
-  weights = jax.nn.softmax(jnp.where(seen, logits, MASKED), axis=-1)
-  return jnp.einsum('bgrqk,bgkd->bgrqd', weights.astype(v.dtype), v)
+  logits = jnp.where(seen, logits, MASKED)
+  # The sum divides the product, not the weights: at length 512 a training step on a CPU takes half
+  # the time that it takes through jax.nn.softmax.
+  weights = jnp.exp(logits - lax.stop_gradient(logits.max(-1, keepdims=True)))
+  out = jnp.einsum(
+    'bgrqk,bgkd->bgrqd', weights.astype(v.dtype), v, preferred_element_type=jnp.float32
+  )
+  return (out / weights.sum(-1, keepdims=True)).astype(v.dtype)
 
 
 def _tiled_attention(bias, spec, q, k, v, queries, keys, offset):

@@ -157,7 +157,11 @@ class Decoder(nnx.Module):
       scheme.check_length(tokens.shape[1])
     if filled is not None:
       filled = filled.place(at)
-    x = self.embedding[...].at[tokens].get(mode='fill', fill_value=jnp.nan)
+    x = (
+      self.embedding[...]
+      .at[tokens]
+      .get(mode='fill', fill_value=jnp.nan, wrap_negative_indices=False)
+    )
     x = (x * self.model.width**0.5).astype(self.model.dtype)
     x = self.position[0].embed(x, at.pos)
     slots = []

@@ -76,7 +76,8 @@ def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | No
           break
   if int(state['step']) < config['steps']:
     return None
-  write_record(workdir, record | {'steps': config['steps'], 'batches': stream.chain})
+  final = {'batches': stream.chain, 'final_parameters': digest.of_arrays(state['params'])}
+  write_record(workdir, record | {'steps': config['steps']} | final)
   return state
 
 

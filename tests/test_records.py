@@ -1,5 +1,6 @@
 """What a run writes is whole or absent, and never another run's."""
 
+import contextlib
 import json
 import os
 import resource
@@ -15,15 +16,17 @@ from pe_research import records
 JSON = st.dictionaries(st.text(max_size=5), st.floats(allow_nan=False) | st.text(), max_size=3)
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_disk():
   """No file of this process may pass 1,000 bytes: a full disk without filling one."""
   before = resource.getrlimit(resource.RLIMIT_FSIZE)
   handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
   resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-  yield
-  resource.setrlimit(resource.RLIMIT_FSIZE, before)
-  signal.signal(signal.SIGXFSZ, handler)
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
 
 
 @hypothesis.given(rows=st.lists(JSON, max_size=5), cut=st.integers(0, 40))
@@ -40,19 +43,20 @@ def test_rows_come_back_and_a_line_cut_by_a_kill_does_not(rows, cut, tmp_path_fa
   assert records.read_rows(path) == [*rows, {'next': 1}]
 
 
-def test_a_full_disk_leaves_no_part_of_a_row(tmp_path, small_disk):
+def test_a_full_disk_leaves_no_part_of_a_row(tmp_path):
   path = tmp_path / 'rows.jsonl'
   records.append_row(path, {'fits': 'x' * 900})
-  with pytest.raises(records.WorkdirError, match=r'row of \d+ bytes cannot be written'):
+  message = r'row of \d+ bytes cannot be written'
+  with pytest.raises(records.WorkdirError, match=message), small_disk():
     records.append_row(path, {'does not fit': 'y' * 900})
   assert records.read_rows(path) == [{'fits': 'x' * 900}]
   assert path.read_bytes().endswith(b'\n')
 
 
-def test_a_full_disk_leaves_the_old_json(tmp_path, small_disk):
+def test_a_full_disk_leaves_the_old_json(tmp_path):
   path = tmp_path / 'run.json'
   records.write_json(path, {'old': 1})
-  with pytest.raises(records.WorkdirError, match='cannot be written'):
+  with pytest.raises(records.WorkdirError, match='cannot be written'), small_disk():
     records.write_json(path, {'new': 'x' * 2000})
   assert records.read_json(path) == {'old': 1}
   assert os.listdir(tmp_path) == ['run.json']

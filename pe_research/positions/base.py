@@ -40,6 +40,7 @@ class PositionScheme(nnx.Module):
   per_layer: ClassVar[bool] = False  # True: every layer owns its parameters; False: all share
   key_depends_on_length: ClassVar[bool] = False  # True: the cache must keep keys unencoded
   max_length: int | None = None  # tokens; None: defined at every position
+  remedy: ClassVar[str] = 'Use a shorter length.'  # what a user may do past max_length
 
   def __init__(self, dims: Dims, *, rngs: nnx.Rngs | None = None):
     del dims, rngs
@@ -50,7 +51,12 @@ class PositionScheme(nnx.Module):
     return x
 
   def query(self, q: jax.Array, pos: jax.Array, length) -> jax.Array:
-    """Encodes queries [B, L, H, R] at `pos` [B or 1, L]; `length` positions are in play."""
+    """Encodes queries [B, L, H, R] at `pos` [B or 1, L].
+
+    `length` is the number of tokens in the row, those in the cache included: an int, or a traced
+    scalar in decoding. Padding and the other documents of a packed row count, so a scheme that
+    reads it encodes a document by the row that it stands in.
+    """
     del pos, length
     return q
 
@@ -78,8 +84,7 @@ class PositionScheme(nnx.Module):
     """Raises ValueError where the scheme is not defined for positions 0 .. length - 1."""
     if self.max_length is not None and length > self.max_length:
       raise ValueError(
-        f'{self.label!r} holds {self.max_length} positions; asked for {length}. '
-        'Set position.max_length and train, or evaluate at a shorter length.'
+        f'{self.label!r} holds {self.max_length} positions; asked for {length}. {self.remedy}'
       )
 
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from pe_research.positions import base
@@ -19,6 +20,7 @@ class Learned(base.PositionScheme):
   label = 'Learned'
   paper = 'arXiv:1705.03122, sec. 3.1; GPT-2'
   relative = False
+  remedy = 'Use a shorter length, or train with a larger position.max_length.'
 
   def __init__(
     self, dims: base.Dims, *, max_length: int | None = None, rngs: nnx.Rngs | None = None
@@ -40,6 +42,6 @@ class Learned(base.PositionScheme):
   def embed(self, x: jax.Array, pos: jax.Array) -> jax.Array:
     """x + sqrt(D) table[pos]. x [B, L, D], pos [B or 1, L]."""
     if not isinstance(pos, jax.core.Tracer):
-      self.check_length(int(pos.max()) + 1)
-    rows = self.table[...].at[pos].get(mode='fill', fill_value=jnp.nan)
+      self.check_length(int(np.max(pos)) + 1)
+    rows = self.table[...].at[pos].get(mode='fill', fill_value=jnp.nan, wrap_negative_indices=False)
     return x + (self.scale * rows).astype(x.dtype)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 TURN = 2 * np.pi
-MAX_POSITION = 2**24  # tokens; beyond it the low limb overflows
+MAX_POSITION = 2**24  # tokens; from there on the low limb overflows
 
 
 def fixed_point(frequencies: np.ndarray | jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -46,6 +46,7 @@ class RoPE(base.PositionScheme):
 
   label = 'RoPE'
   paper = 'arXiv:2104.09864, eq. 34'
+  max_length = phase.MAX_POSITION
 
   def __init__(
     self,

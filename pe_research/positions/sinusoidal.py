@@ -22,6 +22,7 @@ class Sinusoidal(base.PositionScheme):
   label = 'Sinusoidal'
   paper = 'arXiv:1706.03762, sec. 3.5'
   relative = False
+  max_length = phase.MAX_POSITION
 
   def __init__(
     self,

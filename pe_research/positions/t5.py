@@ -81,6 +81,6 @@ class T5(base.PositionScheme):
     if trained == self.buckets:
       return []
     return [
-      f'T5: distances below the training length {length} reach {trained} of {self.buckets} '
+      f'distances below the training length {length} reach {trained} of {self.buckets} '
       f'buckets (max_distance {self.max_distance}); the others keep their initial values.'
     ]

@@ -1,0 +1,98 @@
+"""Writes what a sweep found: all rows, a figure, and a page that needs nothing but itself.
+
+  python -m experiments.report --workdir=results/demo
+
+DIR/runs holds the workdirs of the runs; the files are written into DIR.
+"""
+
+import pathlib
+import statistics
+import sys
+from collections.abc import Sequence
+
+from experiments import compare, figures, page, summary
+from experiments.findings import joined, number
+from pe_research import cli, records
+
+
+def write(
+  runs: Sequence[compare.Run], workdir: pathlib.Path, marks: Sequence[str] = ()
+) -> list[pathlib.Path]:
+  """Writes results.jsonl, loss_by_length.svg and .png, report.html; the same runs, the same bytes.
+
+  Args:
+    runs: finished, and comparable but for `marks`.
+    workdir: where the files go.
+    marks: differences that were allowed; the page says them first.
+
+  Returns:
+    The files.
+  """
+  sections = summary.sections(runs)
+  figure = figures.loss_by_length(sections[0])
+  contents = {
+    'loss_by_length.svg': figures.svg(figure, 'loss').encode(),
+    'loss_by_length.png': figures.png(figure),
+    'report.html': page.page(runs, sections, marks).encode(),
+  }
+  workdir.mkdir(parents=True, exist_ok=True)
+  records.write_rows(workdir / 'results.jsonl', (row for run in runs for row in run.rows))
+  for name, content in contents.items():
+    records.write_bytes(workdir / name, content)
+  return [workdir / name for name in ('results.jsonl', *contents)]
+
+
+def table(runs: Sequence[compare.Run]) -> str:
+  """Bits/byte by scheme and length, a table for each protocol and control, for a terminal."""
+  return '\n\n'.join(_text(section) for section in summary.sections(runs))
+
+
+def _text(section: summary.Section) -> str:
+  control = '' if section.control == 'none' else f' ({section.control})'
+  trained = joined(map(str, section.train_lengths))
+  lines = [
+    f'{section.protocol}{control}: bits/byte by evaluation length in tokens; trained at {trained}'
+  ]
+  rows = [['', *map(str, section.lengths)]]
+  rows += [[s.label, *(_cell(section, s, n) for n in section.lengths)] for s in section.schemes]
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  for name, *cells in rows:
+    padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+    lines.append('  '.join([name.ljust(widths[0]), *padded]).rstrip())
+  if section.several_seeds:
+    lines.append('mean ± standard deviation over seeds')
+  for scheme in section.schemes:
+    if end := section.end(scheme):
+      lines.append(f'- {scheme.label}, from {end[0]}: {end[1]}')
+  return '\n'.join(lines)
+
+
+def _cell(section: summary.Section, scheme: summary.Scheme, length: int) -> str:
+  values = section.values(scheme, length)
+  if not values:
+    return '-' if section.undefined(scheme, length) else 'not run'
+  deviation = f' ± {number(statistics.stdev(values))}' if len(values) > 1 else ''
+  return number(statistics.fmean(values)) + deviation
+
+
+def main(argv: list[str]) -> None:
+  """Reads the runs of a sweep, compares them and reports."""
+  parser = cli.parser('experiments.report', __doc__)
+  parser.add_argument('--workdir', type=pathlib.Path, required=True, metavar='DIR')
+  parser.add_argument('--allow-different', action='append', default=[], metavar='FIELD')
+  arguments = parser.parse_args(argv)
+  with cli.errors():
+    workdirs = sorted(p for p in (arguments.workdir / 'runs').glob('*') if p.is_dir())
+    if not workdirs:
+      raise ValueError(
+        f'{arguments.workdir / "runs"} holds no runs; --workdir names the directory of a sweep.'
+      )
+    runs = compare.load(workdirs)
+    marks = compare.check(runs, arguments.allow_different)
+    print(table(runs))
+    for path in write(runs, arguments.workdir, marks):
+      print(f'wrote {path}')
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])

@@ -1,0 +1,264 @@
+"""What runs say: losses by scheme and length, their changes, paired differences, and sentences.
+
+Nothing here knows how a number is shown; page.py and figures.py show them.
+"""
+
+import collections
+import dataclasses
+import functools
+import itertools
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments import compare
+from pe_research import configs, positions
+
+TOLERANCE = 0.05  # bits/byte above the loss at the training length that still counts as kept
+RESAMPLES = 10_000  # of documents
+FEWEST_DOCUMENTS = 5  # below these there is no interval
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheme:
+  """One line of a figure, one row of a table: a positional scheme with its arguments.
+
+  Attributes:
+    key: unique, the registered name unless the runs hold several variants of it.
+    label: for people, of the class; says the arguments in which variants differ.
+    style: index of its colour, marker and dashes: the place in the registry, or past its end.
+    train_length: tokens.
+    runs: one a seed, by seed.
+  """
+
+  key: str
+  label: str
+  style: int
+  train_length: int
+  runs: tuple[compare.Run, ...]
+
+
+def schemes(runs: Sequence[compare.Run]) -> list[Scheme]:
+  """The schemes of the runs in registry order; variants of one keep the order of the runs.
+
+  Raises:
+    ValueError: two runs are the same scheme with the same arguments at the same seed.
+  """
+  order = list(positions.SCHEMES)
+  variants: dict[str, list[compare.Run]] = {}
+  for run in runs:
+    variants.setdefault(json.dumps(_identity(run), sort_keys=True), []).append(run)
+  place = lambda name: order.index(name) if name in order else len(order)
+  groups = sorted(variants.values(), key=lambda group: place(group[0].config['position']['name']))
+  found, free, names = [], len(order), collections.Counter()
+  for group in groups:
+    group = sorted(group, key=lambda run: run.record['seed'])
+    for one, other in itertools.pairwise(group):
+      if one.record['seed'] == other.record['seed']:
+        raise ValueError(
+          f'{one.workdir} and {other.workdir} are the same scheme at the same seed; leave one out.'
+        )
+    name = group[0].config['position']['name']
+    names[name] += 1
+    style = place(name) if names[name] == 1 else free
+    free += style == free
+    key = name if names[name] == 1 else f'{name}-{names[name]}'
+    label = _label(group[0], runs)
+    found.append(Scheme(key, label, style, group[0].record['train_length'], tuple(group)))
+  return found
+
+
+def _identity(run: compare.Run) -> dict[str, Any]:
+  return run.config['position'] | {'trained at': run.record['train_length']}
+
+
+def _label(run: compare.Run, runs: Sequence[compare.Run]) -> str:
+  """The label of the class, and what tells variants of it apart."""
+  own = _identity(run)
+  name, length = own['name'], own.pop('trained at')
+  label = positions.SCHEMES[name].label if name in positions.SCHEMES else name
+  others = [r.config['position'] for r in runs if r.config['position']['name'] == name]
+  told = [f'{k}={v}' for k, v in own.items() if any(other.get(k) != v for other in others)]
+  if any(r.record['train_length'] != length for r in runs):
+    told.append(f'trained at {length}')
+  return f'{label or name} ({", ".join(told)})' if told else label or name
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+  """All rows of one protocol and control at the last step of training.
+
+  Attributes:
+    protocol: one of configs.PROTOCOLS.
+    control: one of configs.CONTROLS.
+    schemes: in registry order.
+    lengths: tokens, all that any run was evaluated at, ascending.
+    rows: (scheme key, length) -> rows by seed; absent where nothing was measured.
+  """
+
+  protocol: str
+  control: str
+  schemes: list[Scheme]
+  lengths: list[int]
+  rows: dict[tuple[str, int], list[dict[str, Any]]]
+
+  @property
+  def train_lengths(self) -> list[int]:
+    """Tokens, ascending; one unless the runs were allowed to differ in it."""
+    return sorted({scheme.train_length for scheme in self.schemes})
+
+  @property
+  def several_seeds(self) -> bool:
+    """Whether any scheme was run with more than one."""
+    return any(len(scheme.runs) > 1 for scheme in self.schemes)
+
+  def values(self, scheme: Scheme, length: int, unit: str = 'bits_per_byte') -> list[float]:
+    """One a seed, or none; `unit` is 'bits_per_byte', or 'value' for nats/token."""
+    rows = self.rows.get((scheme.key, length), [])
+    return [row[unit] for row in rows if row['value'] is not None]
+
+  def mean(self, scheme: Scheme, length: int) -> float | None:
+    """Bits/byte, over seeds."""
+    values = self.values(scheme, length)
+    return statistics.fmean(values) if values else None
+
+  def undefined(self, scheme: Scheme, length: int) -> str | None:
+    """Why the scheme has no value at `length`; None where it has one or was not measured."""
+    rows = self.rows.get((scheme.key, length), [])
+    reasons = [row['undefined'] for row in rows if row['value'] is None]
+    return reasons[0] if reasons and not self.values(scheme, length) else None
+
+  def end(self, scheme: Scheme) -> tuple[int, str] | None:
+    """The first length at which the scheme is undefined, and why; None if there is none."""
+    reasons = ((length, self.undefined(scheme, length)) for length in self.lengths)
+    return next(((length, reason) for length, reason in reasons if reason), None)
+
+  def reference(self, scheme: Scheme) -> int:
+    """The training length, or the measured length nearest below it, or else the shortest."""
+    below = [length for length in self.lengths if length <= scheme.train_length]
+    return max(below) if below else self.lengths[0]
+
+  def changes(self, scheme: Scheme, length: int) -> list[float]:
+    """Bits/byte at `length` minus those at `reference`, one a seed that has both."""
+    at = lambda n: {row['seed']: row for row in self.rows.get((scheme.key, n), [])}
+    now, before = at(length), at(self.reference(scheme))
+    return [
+      now[seed]['bits_per_byte'] - before[seed]['bits_per_byte']
+      for seed in sorted(now.keys() & before.keys())
+      if now[seed]['value'] is not None and before[seed]['value'] is not None
+    ]
+
+  def change(self, scheme: Scheme, length: int) -> float | None:
+    """Mean of `changes`."""
+    changes = self.changes(scheme, length)
+    return statistics.fmean(changes) if changes else None
+
+  def kept(self, scheme: Scheme) -> int:
+    """The last length before the loss first exceeds that at `reference` by TOLERANCE, or ends."""
+    reached = self.reference(scheme)
+    for length in self.lengths[self.lengths.index(reached) :]:
+      change = self.change(scheme, length)
+      if change is None or not change <= TOLERANCE:
+        break
+      reached = length
+    return reached
+
+  def last(self, scheme: Scheme) -> int | None:
+    """The longest length at which there is a value."""
+    return max((n for n in self.lengths if self.values(scheme, n)), default=None)
+
+  def best(self, length: int) -> Scheme | None:
+    """The scheme of the lowest finite mean."""
+    means = {s.key: self.mean(s, length) for s in self.schemes}
+    ranked = [s for s in self.schemes if means[s.key] is not None and math.isfinite(means[s.key])]
+    return min(ranked, key=lambda scheme: means[scheme.key], default=None)
+
+  def scored(self) -> dict[str, Any] | None:
+    """A row with a value, for the numbers of tokens, bytes, windows and documents."""
+    found = [row for rows in self.rows.values() for row in rows if row['value'] is not None]
+    return found[0] if found else None
+
+  @functools.cached_property
+  def mixed(self) -> list[int]:
+    """Lengths whose rows were made with other settings than those of the first length."""
+    settings = {n: {r['settings'] for s in self.schemes for r in self.rows.get((s.key, n), [])}
+                for n in self.lengths}  # fmt: skip
+    return [n for n in self.lengths if settings[n] != settings[self.lengths[0]]]
+
+
+def sections(runs: Sequence[compare.Run]) -> list[Section]:
+  """One for each protocol and control that has rows, in the order of configs, the main one first.
+
+  Rows of earlier checkpoints are left out. Where a run measured one thing twice the later counts.
+
+  Raises:
+    ValueError: there are no rows.
+  """
+  lines, found = schemes(runs), []
+  final = {
+    (scheme.key, run.record['seed'], row['protocol'], row['control'], row['eval_length']): row
+    for scheme in lines
+    for run in scheme.runs
+    for row in run.rows
+    if row['step'] == run.record['steps']
+  }
+  for protocol in configs.PROTOCOLS:
+    for control in configs.CONTROLS:
+      rows: dict[tuple[str, int], list[dict[str, Any]]] = {}
+      for (key, _, *measured, length), row in final.items():
+        if measured == [protocol, control]:
+          rows.setdefault((key, length), []).append(row)
+      if rows:
+        lengths = sorted({length for _, length in rows})
+        found.append(Section(protocol, control, lines, lengths, rows))
+  if not found:
+    raise ValueError(
+      f'{runs[0].workdir} and the others hold no results of their last step; evaluate them with '
+      'python -m pe_research.evaluate.'
+    )
+  return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Paired:
+  """How much higher one scheme's loss is than another's on the same documents.
+
+  Attributes:
+    difference: bits/byte, of token-weighted means over seeds.
+    interval: 95 % percentile bootstrap over documents, bits/byte; None with too few of them or
+      where a loss is not finite.
+    documents: number.
+  """
+
+  difference: float
+  interval: tuple[float, float] | None
+  documents: int
+
+
+def paired(section: Section, scheme: Scheme, other: Scheme, length: int) -> Paired | None:
+  """`scheme` minus `other` at `length`; None if one has no value or their targets differ.
+
+  Documents are drawn with replacement, both schemes keep the same draw, and seeds are averaged
+  before: the interval is about other documents, not about other seeds.
+  """
+  mine, theirs = section.rows.get((scheme.key, length)), section.rows.get((other.key, length))
+  if not mine or not theirs or any(row['value'] is None for row in [*mine, *theirs]):
+    return None
+  row, names = mine[0], sorted(mine[0]['documents'])
+  counts = [{d: tokens for d, (_, tokens) in r['documents'].items()} for r in [*mine, *theirs]]
+  if any(count != counts[0] for count in counts):
+    return None
+  nats = lambda rows: np.mean([[r['documents'][d][0] for d in names] for r in rows], axis=0)
+  gap, tokens = nats(mine) - nats(theirs), np.array([counts[0][d] for d in names], float)
+  bits = row['tokens'] / (row['bytes'] * math.log(2))  # bits/byte for one nat/token
+  difference, interval = float(gap.sum() / tokens.sum() * bits), None
+  if len(names) >= FEWEST_DOCUMENTS and np.isfinite(gap).all():
+    share = np.full(len(names), 1 / len(names))
+    drawn = np.random.default_rng(0).multinomial(len(names), share, size=RESAMPLES)
+    low, high = np.percentile((drawn @ gap) / (drawn @ tokens) * bits, [2.5, 97.5])
+    interval = float(low), float(high)
+  return Paired(difference, interval, len(names))

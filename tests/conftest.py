@@ -1,0 +1,35 @@
+"""What holds for every test: CPU, no silent broadcasting of ranks, the same examples each run."""
+
+import os
+
+os.environ['JAX_PLATFORMS'] = 'cpu'  # before the first import of jax
+
+import hypothesis
+import jax
+import pytest
+
+from pe_research import positions
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+hypothesis.settings.register_profile('laws', derandomize=True, deadline=None, max_examples=8)
+hypothesis.settings.load_profile('laws')
+
+
+@pytest.fixture(scope='module')
+def extra_schemes():
+  """Registers the schemes that only the tests know, for one module of tests."""
+  import tiny
+
+  with pytest.MonkeyPatch.context() as patch:
+    for name, scheme in tiny.EXTRA.items():
+      patch.setitem(positions.SCHEMES, name, scheme)
+    yield
+
+
+@pytest.fixture(scope='module')
+def quick_compile():
+  """Compiles with few optimisations: for tests that compile much and run little."""
+  before = jax.config.read('jax_disable_most_optimizations')
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', before)

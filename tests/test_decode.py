@@ -1,0 +1,136 @@
+"""Decoding with a cache gives the logits of the full forward pass, for every scheme."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from pe_research import attend, positions
+
+pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
+CAPACITY = 16
+FIXED = [n for n in tiny.NAMES if not (positions.SCHEMES | tiny.EXTRA)[n].key_depends_on_length]
+LENGTHENED = [n for n in tiny.NAMES if n not in FIXED]
+each_scheme = pytest.mark.parametrize('name', FIXED)
+each_spec = pytest.mark.parametrize('spec', ['dense', 'tiled'])
+
+
+def decode(decoder, at, spec, chunk):
+  """Logits [B, L, V] of the tiny tokens, `chunk` at a time through a cache with room to spare."""
+  filled = decoder.new_cache(tiny.BATCH, CAPACITY)
+  # The last chunk is filled up with tokens that nothing looks back from.
+  grow = lambda x: jnp.pad(jnp.asarray(x), ((0, 0), (0, -tiny.LENGTH % chunk)))
+  tokens, at = grow(tiny.TOKENS), attend.Tokens(grow(at.pos), grow(at.segments))
+  logits = []
+  for start in range(0, tiny.LENGTH, chunk):
+    part = tokens[:, start : start + chunk], at.slice(start, chunk)
+    out, filled = tiny.step(decoder, *part, spec, filled)
+    logits.append(out)
+  return jnp.concatenate(logits, axis=1)[:, : tiny.LENGTH]
+
+
+def padded(pads):
+  """Positions and documents of rows whose first tokens are padding."""
+  ahead = np.arange(tiny.LENGTH) - np.array(pads)[:, None]
+  return tiny.at(np.maximum(ahead, 0), ahead >= 0), ahead >= 0
+
+
+@each_scheme
+@pytest.mark.parametrize('kind, spec', tiny.CASES)
+def test_one_token_at_a_time(name, kind, spec):
+  decoder = tiny.decoder(name, kind)
+  whole = tiny.forward(decoder, tiny.TOKENS, tiny.at(), spec)
+  tiny.close(decode(decoder, tiny.at(), spec, 1), whole)
+  # With padding: what the first three tokens are must not matter.
+  at, _ = padded((3, 0))
+  shifted = np.stack([np.roll(tiny.TOKENS[0], -3), tiny.TOKENS[1]])
+  whole = tiny.forward(decoder, shifted, tiny.at(), spec)
+  logits = decode(decoder, at, spec, 1)
+  tiny.close(logits[0, 3:], whole[0, :-3])
+  tiny.close(logits[1], whole[1])
+
+
+@each_scheme
+@pytest.mark.parametrize('spec, chunk', [('dense window', 4), ('tiled window', 1)])
+def test_under_a_sliding_window(name, spec, chunk):
+  decoder = tiny.decoder(name)
+  whole = tiny.forward(decoder, tiny.TOKENS, tiny.at(), spec)
+  tiny.close(decode(decoder, tiny.at(), spec, chunk), whole)
+  unlimited = tiny.forward(decoder, tiny.TOKENS, tiny.at(), 'dense')
+  window = tiny.WINDOW
+  tiny.close(whole[:, :window], unlimited[:, :window])
+  assert np.abs(whole - unlimited).max(-1)[:, window:].min() > 1e-4
+
+
+@each_scheme
+@each_spec
+@pytest.mark.parametrize(
+  'at', [tiny.at(), tiny.at(np.arange(13) + 17), padded((0, 5))[0]], ids=['0', '17', 'padded']
+)
+def test_in_chunks(name, spec, at):
+  decoder = tiny.decoder(name)
+  whole = tiny.forward(decoder, tiny.TOKENS, at, spec)
+  true = np.asarray(at.segments) > 0
+  tiny.close(decode(decoder, at, spec, 4)[true], whole[true])
+
+
+@each_spec
+def test_two_documents_in_one_cache(spec):
+  decoder = tiny.decoder('rope')
+  at = tiny.at(np.r_[0:6, 0:7], np.repeat([1, 2], [6, 7]))
+  tiny.close(decode(decoder, at, spec, 4), tiny.forward(decoder, tiny.TOKENS, at, spec))
+
+
+@pytest.mark.parametrize('name', LENGTHENED)
+@pytest.mark.parametrize('kind, spec', tiny.CASES)
+def test_keys_that_depend_on_the_length(name, kind, spec):
+  # One layer: deeper ones cache values that were computed when the context was shorter.
+  decoder = tiny.decoder(name, kind, layers=1)
+  logits = decode(decoder, tiny.at(), spec, 1)
+  for t in (0, 3, 4, 12):  # 'stretched' starts to stretch at t = 4
+    at = attend.Tokens.contiguous(t + 1)
+    alone = tiny.forward(decoder, tiny.TOKENS[:, : t + 1], at, 'dense')
+    tiny.close(logits[:, t], alone[:, t])
+  if name == 'stretched':
+    whole = tiny.forward(decoder, tiny.TOKENS, tiny.at(), 'dense')
+    assert np.abs(logits - whole)[:, 4:-1].max(-1).min() > 1e-4
+
+
+@pytest.mark.parametrize('name', LENGTHENED)
+@each_spec
+def test_a_prompt_at_once_is_the_forward_pass_at_any_depth(name, spec):
+  decoder = tiny.decoder(name)
+  filled = decoder.new_cache(tiny.BATCH, CAPACITY)
+  logits, _ = tiny.step(decoder, tiny.TOKENS, tiny.at(), spec, filled)
+  tiny.close(logits, tiny.forward(decoder, tiny.TOKENS, tiny.at(), spec))
+
+
+@pytest.mark.parametrize('name', ['stretched', 'owned'])
+def test_capacity_changes_nothing(name):
+  decoder = tiny.decoder(name)
+  logits = [
+    tiny.step(decoder, tiny.TOKENS, tiny.at(), 'dense', decoder.new_cache(2, capacity))[0]
+    for capacity in (13, 31)
+  ]
+  tiny.close(*logits)
+
+
+def test_a_call_leaves_its_cache_as_it_was():
+  decoder = tiny.decoder('alibi')
+  filled = decoder.new_cache(tiny.BATCH, CAPACITY)
+  before = jax.tree.map(np.array, filled)
+  first, later = tiny.step(decoder, tiny.TOKENS, tiny.at(), 'dense', filled)
+  second, _ = tiny.step(decoder, tiny.TOKENS, tiny.at(), 'dense', filled)
+  jax.tree.map(np.testing.assert_array_equal, filled, before)
+  np.testing.assert_array_equal(first, second)
+  assert int(later.used) == tiny.LENGTH
+
+
+def test_overflow_raises():
+  decoder = tiny.decoder('nope')
+  filled = decoder.new_cache(tiny.BATCH, tiny.LENGTH + 3)
+  _, filled = tiny.step(decoder, tiny.TOKENS, tiny.at(), 'dense', filled)
+  decoder.features(tiny.TOKENS[:, :3], attend.Tokens.contiguous(3), attend.Spec(), filled)
+  with pytest.raises(ValueError, match=r'holds 16 tokens and has 13; 4 more'):
+    decoder.features(tiny.TOKENS[:, :4], attend.Tokens.contiguous(4), attend.Spec(), filled)

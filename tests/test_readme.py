@@ -1,0 +1,131 @@
+"""The README is true: its commands run, its example scheme works, its table is the registry."""
+
+import os
+import re
+import shlex
+import subprocess
+import types
+
+import jax
+import numpy as np
+import pytest
+import small
+from flax import nnx
+
+from pe_research import attend, model, positions
+
+README = (small.ROOT / 'README.md').read_text()
+# The same commands at a size that takes seconds: fewer steps, a smaller model, fewer windows.
+SHRINK = {
+  'pe_research.main': [
+    '--config.steps=3', '--config.optimizer.warmup=1', '--config.model.width=16',
+    '--config.eval.lengths=(64, 128)', '--config.eval.windows=2',
+  ],
+  'pe_research.evaluate': ['--windows=2', '--tokens=2048', '--stride=128'],
+  'pe_research.generate': ['--tokens=4'],
+  'experiments.sweep': [
+    '--config.steps=3', '--config.optimizer.warmup=1', '--config.model.width=16',
+    '--config.eval.lengths=(64, 128)', '--config.eval.windows=2', '--seeds=0',
+    '--positions=rope,t5',
+  ],
+  'experiments.report': [],
+  'experiments.bench': ['--length=128', '--steps=1', '--layers=1', '--width=32'],
+}  # fmt: skip
+
+
+def commands():
+  """Every line of the README's shell blocks, continuations joined."""
+  blocks = re.findall(r'```sh\n(.*?)```', README, re.DOTALL)
+  lines = '\n'.join(blocks).replace('\\\n', ' ').splitlines()
+  return [line.split('#')[0].strip() for line in lines if line.strip()]
+
+
+@pytest.fixture(scope='module')
+def checkout(tmp_path_factory):
+  """A folder that looks like the repository, where results may be written."""
+  folder = tmp_path_factory.mktemp('checkout')
+  for name in ('pe_research', 'configs', 'experiments', 'launch', 'Makefile', 'requirements.txt'):
+    (folder / name).symlink_to(small.ROOT / name)
+  small.write_corpus(folder / 'path' / 'to' / 'texts', documents=24)
+  return folder
+
+
+def test_make_targets_exist():
+  targets = [c.split()[1] for c in commands() if c.startswith('make')]
+  assert targets == ['demo', 'test']
+  for target in [*targets, '.venv', 'lock']:
+    shown = subprocess.run(['make', '-n', target], cwd=small.ROOT, capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+  demo = subprocess.run(['make', '-n', 'demo'], cwd=small.ROOT, capture_output=True, text=True)
+  assert 'experiments.sweep' in demo.stdout
+
+
+PYTHON = [c for c in commands() if c.startswith('python')]
+
+
+@pytest.mark.parametrize('command', PYTHON, ids=range(len(PYTHON)))
+def test_commands_run_in_the_order_they_are_shown(command, checkout):
+  python, _, module, *arguments = shlex.split(command)
+  assert python == 'python'
+  if '--distributed' in arguments:
+    pytest.skip('needs a TPU pod; two processes are tested by address')
+  arguments = [a for a in arguments if not a.startswith('--config.model.width')]
+  done = small.run('-m', module, *arguments, *SHRINK[module], cwd=checkout)
+  if any('lm1b' in argument for argument in arguments):
+    assert done.returncode == 2 and 'lm1b' in done.stderr and 'download' in done.stderr
+  else:
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_every_module_with_a_command_is_shown():
+  shown = {shlex.split(c)[2] for c in PYTHON}
+  assert shown == SHRINK.keys()
+
+
+def test_the_example_scheme_is_one_file_and_one_line(monkeypatch):
+  [source] = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+  module = types.ModuleType('pe_research.positions.example')
+  exec(compile(source, 'example', 'exec'), module.__dict__)
+  monkeypatch.setitem(positions.SCHEMES, 'example', module.Kerple)
+  assert positions.defaults('example') == {'name': 'example', 'scale': 1.0}
+  config = model.DecoderConfig(31, 16, 2, 2, 2, 8, 'gelu', 32, True, False, 'none', 'float32')
+  decoder = model.Decoder(config, positions.defaults('example'), 16, key=jax.random.key(0))
+  graph, params = nnx.split(decoder)
+  tokens = np.arange(18).reshape(2, 9)
+
+  def loss(params, spec):
+    logits = nnx.merge(graph, params)(tokens, attend.Tokens.contiguous(9), spec)
+    return model.loss(logits, tokens).mean()
+
+  dense, tiled = (
+    jax.grad(loss)(params, spec) for spec in (attend.Spec(), attend.Spec('tiled', tile=4))
+  )
+  for one, other in zip(jax.tree.leaves(dense), jax.tree.leaves(tiled), strict=True):
+    np.testing.assert_allclose(one, other, atol=1e-5)
+  assert np.abs(jax.tree.leaves(dense.position)[0]).min() > 0
+
+
+def test_the_table_of_schemes_is_the_registry():
+  rows = re.findall(r'^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$', README, re.MULTILINE)
+  shown = {name: (label, owned.strip(), source) for name, label, owned, source in rows}
+  assert shown.keys() >= positions.SCHEMES.keys()
+  for name, scheme in positions.SCHEMES.items():
+    label, owned, source = shown[name]
+    assert label.startswith(scheme.label) and scheme.paper.split(',')[0] in source
+    built = nnx.eval_shape(
+      lambda name=name: positions.build(
+        positions.defaults(name), positions.Dims(16, 2, 8, 16), nnx.Rngs(0)
+      )
+    )
+    has = bool(jax.tree.leaves(nnx.state(built, nnx.Param)))
+    expected = (
+      ('one set a layer' if scheme.per_layer else 'one set for all layers') if has else 'none'
+    )
+    assert owned == expected
+
+
+def test_files_that_it_links_to_exist():
+  links = re.findall(r'\]\(([^)]+)\)', README)
+  local = [link for link in links if not link.startswith('http')]
+  assert local and all(os.path.exists(small.ROOT / link) for link in local)

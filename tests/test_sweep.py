@@ -1,0 +1,123 @@
+"""A sweep from empty folder to report: cut, resumed, compared, refused."""
+
+import json
+import re
+import signal
+import time
+
+import pytest
+import small
+
+from experiments import progress
+from pe_research import records
+
+COMMAND = ('-m', 'experiments.sweep')
+NAMES = ('rope', 'learned')
+FILES = ('results.jsonl', 'loss_by_length.svg', 'loss_by_length.png', 'report.html')
+
+
+def flags(corpus, workdir, **overrides):
+  config, *rest = small.flags(corpus, **overrides)
+  config = config.replace('position=rope,', '')
+  return [config, *rest, f'--positions={",".join(NAMES)}', f'--workdir={workdir}']
+
+
+@pytest.fixture(scope='module')
+def corpus(tmp_path_factory):
+  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
+
+
+@pytest.fixture(scope='module')
+def swept(corpus, tmp_path_factory):
+  """A sweep that was interrupted and then finished by the same command; with what it printed."""
+  workdir = tmp_path_factory.mktemp('sweep')
+  given = flags(corpus, workdir, steps=300, run__save_every=50)
+  first = small.start(*COMMAND, *given)
+  deadline = time.monotonic() + 120
+  while not list(workdir.glob('runs/*/metrics.jsonl')) and time.monotonic() < deadline:
+    time.sleep(0.01)
+  first.send_signal(signal.SIGINT)
+  out, _ = first.communicate(timeout=120)
+  assert first.returncode == 130 and 'goes on from here' in out, out
+  assert not list(workdir.glob('runs/*/done.json'))
+  second = small.run(*COMMAND, *given)
+  assert second.returncode == 0, second.stdout + second.stderr
+  return workdir, given, second.stdout
+
+
+def test_it_ends_by_naming_the_files_it_wrote(swept):
+  workdir, _, out = swept
+  assert out.splitlines()[-4:] == [f'wrote {workdir / name}' for name in FILES]
+  assert all((workdir / name).stat().st_size > 0 for name in FILES)
+
+
+def test_progress_is_plain_lines_with_step_loss_speed_and_time_left(swept):
+  lines = [line for line in swept[2].splitlines() if re.match(r'(rope|learned)_seed0 .*step', line)]
+  assert {line.split('_')[0] for line in lines} == set(NAMES)
+  pattern = r'\w+ +step +\d+/300  loss \d\.\d{3}  +\d+\.\dk tokens/s  +\d+ s left'
+  assert any(re.fullmatch(pattern, line) for line in lines), lines
+  assert '\x1b' not in swept[2]
+
+
+def test_every_row_is_shown_as_it_arrives_and_in_the_file(swept):
+  workdir, _, out = swept
+  rows = records.read_rows(workdir / 'results.jsonl')
+  assert {(r['scheme'], r['eval_length']) for r in rows} == {
+    (s, n) for s in NAMES for n in (16, 32, 64)
+  }
+  assert len(rows) == 6
+  for row in rows:
+    if row['value'] is not None:
+      assert f'{row["value"]:.4f} nats/token' in out
+  undefined = [r['eval_length'] for r in rows if r['value'] is None]
+  assert undefined == [32, 64] and {r['scheme'] for r in rows if r['value'] is None} == {'learned'}
+
+
+def test_schemes_differ_in_nothing_but_the_scheme(swept):
+  runs = [records.read_json(swept[0] / 'runs' / f'{n}_seed0' / 'run.json') for n in NAMES]
+  for field in ('fingerprint', 'initial_parameters', 'batches', 'steps'):
+    assert runs[0][field] == runs[1][field]
+
+
+def test_the_same_command_again_only_reports(swept):
+  workdir, given, _ = swept
+  before = {name: (workdir / name).read_bytes() for name in FILES}
+  metrics = [path.read_bytes() for path in sorted(workdir.glob('runs/*/metrics.jsonl'))]
+  again = small.run(*COMMAND, *given)
+  assert again.returncode == 0, again.stderr
+  assert {name: (workdir / name).read_bytes() for name in FILES} == before
+  assert [path.read_bytes() for path in sorted(workdir.glob('runs/*/metrics.jsonl'))] == metrics
+
+
+def test_another_config_in_the_same_folder_is_refused_before_any_run(swept):
+  _, given, _ = swept
+  changed = [f.replace('steps=300', 'steps=301') for f in given]
+  refused = small.run(*COMMAND, *changed)
+  assert refused.returncode == 2 and 'steps: 300 -> 301' in refused.stderr
+
+
+def test_too_long_an_evaluation_is_refused_before_any_run(corpus, tmp_path):
+  given = [f.replace('(16, 32, 64)', '(16, 99999)') for f in flags(corpus, tmp_path)]
+  refused = small.run(*COMMAND, *given)
+  assert refused.returncode == 2 and '0 windows of length 99999' in refused.stderr
+  assert not list(tmp_path.glob('runs/*/metrics.jsonl'))
+
+
+def test_a_failed_run_is_named_and_the_others_go_on(corpus, tmp_path):
+  given = flags(corpus, tmp_path, steps=8)
+  with records.claim(tmp_path / 'runs' / 'rope_seed0'):
+    out = small.run(*COMMAND, *given)
+  assert out.returncode == 1
+  assert 'rope_seed0 failed: error: workdir' in out.stderr and 'is in use' in out.stderr
+  assert (tmp_path / 'runs' / 'learned_seed0' / 'done.json').exists()
+
+
+def test_a_tail_gives_whole_rows_once(tmp_path):
+  path = tmp_path / 'rows.jsonl'
+  tail = progress.Tail(path)
+  assert tail.rows() == []
+  path.write_text(json.dumps({'a': 1}) + '\n{"b"')
+  assert tail.rows() == [{'a': 1}]
+  with path.open('a') as file:
+    file.write(': 2}\n')
+  assert tail.rows() == [{'b': 2}] and tail.rows() == []
