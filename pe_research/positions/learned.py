@@ -42,6 +42,6 @@ class Learned(base.PositionScheme):
   def embed(self, x: jax.Array, pos: jax.Array) -> jax.Array:
     """x + sqrt(D) table[pos]. x [B, L, D], pos [B or 1, L]."""
     if not isinstance(pos, jax.core.Tracer):
-      self.check_length(int(np.max(pos)) + 1)
+      self.check_length(int(np.asarray(pos).max()) + 1)
     rows = self.table[...].at[pos].get(mode='fill', fill_value=jnp.nan, wrap_negative_indices=False)
     return x + (self.scale * rows).astype(x.dtype)
