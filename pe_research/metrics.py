@@ -137,15 +137,25 @@ class Writer:
 
   def write(self, step: int, row: Mapping[str, Any]) -> None:
     """Adds speed and time left to a row of training, and sends it everywhere."""
-    row, (last_step, last_time) = dict(row), self.last
-    now = time.perf_counter()
-    if last_time is not None and step > last_step:
-      seconds = (now - last_time) / (step - last_step)
-      row['tokens_per_second'] = self.tokens_per_step / seconds
-      row['seconds_left'] = seconds * (self.steps - step)
-    self.last = (step, now)
+    row = dict(row)
+    if 'loss' in row:
+      row |= self._speed(step)
     for place in self.places:
       place.write(step, row)
+
+  def _speed(self, step: int) -> dict[str, float]:
+    (last_step, last_time), now = self.last, time.perf_counter()
+    self.last = step, now
+    if last_time is None or step <= last_step:
+      return {}
+    seconds = (now - last_time) / (step - last_step)
+    left = seconds * (self.steps - step)
+    return {'tokens_per_second': self.tokens_per_step / seconds, 'seconds_left': left}
+
+  def note(self, text: str) -> None:
+    """Says what a reader of the results should know, where this process speaks at all."""
+    if self.places:
+      print(f'note: {text}', flush=True)
 
   def __enter__(self) -> 'Writer':
     return self

@@ -20,6 +20,7 @@ from pe_research import (
   data,
   digest,
   evaluate,
+  measures,
   metrics,
   model,
   optimizers,
@@ -44,6 +45,7 @@ def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | No
   mesh = sharding.mesh(config['run']['mesh'])
   rows = sharding.split_batch(mesh, config['optimizer']['batch'], config['optimizer']['accumulate'])
   blueprint, corpus = Blueprint(config), data.load(config)
+  measures.plan(corpus, config)  # what could not be evaluated is not trained
   stream = batches.build(corpus, config)
   optimizer = optimizers.build(config['optimizer'], config['steps'])
   state, layout = states.init(blueprint, optimizer, mesh)
@@ -57,9 +59,12 @@ def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | No
     if restored is not None:
       state, extra = restored
       stream.restore(extra['batches'])
+      record |= {'changed_on_resume': changes(workdir, record)}
     start = int(state['step'])
     write_record(workdir, record)
     with metrics.Writer(workdir, config, start, jax.process_index()) as log:
+      for note in record['notes']:
+        log.note(note)
       pending = None
       for step in range(start, config['steps']):
         state, measured = step_fn(state, sharding.place(next(stream), rows))
@@ -162,8 +167,17 @@ def describe(
     'initial_parameters': digest.of_arrays(shared),  # outside the scheme
     'provenance': records.provenance(),
     'devices': jax.device_count(),
+    'changed_on_resume': [],
     'notes': blueprint.scheme.notes(config['length']),
   } | blueprint.sizes()
+
+
+def changes(workdir: pathlib.Path, record: Mapping[str, Any]) -> list[str]:
+  """Conditions (code, versions, device) that are not those under which the run began."""
+  before = records.read_json(workdir / 'run.json') or record
+  return before['changed_on_resume'] + configs.difference(
+    before['conditions'], record['conditions']
+  )
 
 
 def write_record(workdir: pathlib.Path, record: Mapping[str, Any]) -> None:

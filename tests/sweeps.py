@@ -6,7 +6,8 @@ import pathlib
 
 import numpy as np
 
-from experiments import compare, summary
+from experiments import compare
+from experiments.report import summary
 from pe_research import digest, positions
 
 TRAINED, LENGTHS, STEPS = 64, (64, 128, 256, 512, 1024, 2048, 4096), 1500
@@ -121,6 +122,7 @@ def run(root: pathlib.Path, name: str, seed: int = 0, *, lengths=LENGTHS, measur
       'machine': 'Linux x86_64',
     },
     'devices': 1,
+    'changed_on_resume': [],
     'notes': [],
     'parameters': 180_000,
     'position_parameters': 0,
@@ -129,7 +131,7 @@ def run(root: pathlib.Path, name: str, seed: int = 0, *, lengths=LENGTHS, measur
     'batches': f'{seed + 5}' * 64,
   }
   if name == 't5':
-    record['notes'] = ['T5: distances below the training length 64 reach 27 of 32 buckets.']
+    record['notes'] = ['distances below the training length 64 reach 27 of 32 buckets.']
   record |= changes
   workdir = root / f'{name}_seed{seed}'
   rows = []

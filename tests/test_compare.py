@@ -43,6 +43,7 @@ DIFFERENCES = {
   'config.model.window': lambda run: with_condition(run, 'config.model.window', 32),
   'code': lambda run: with_condition(run, 'code', 'x' * 64),
   'device': lambda run: with_condition(run, 'device', 'gpu NVIDIA H100'),
+  'changed_on_resume': lambda run: changed(run, changed_on_resume=['code: a -> b']),
   'initial_parameters': lambda run: changed(run, initial_parameters='y' * 64),
   'batches': lambda run: changed(run, batches='z' * 64),
   'steps': lambda run: changed(run, steps=900),

@@ -79,6 +79,12 @@ def test_every_scheme_resolves_and_survives_json(family, name):
   assert unset == ['attention.window']  # None is its value: every token is seen
 
 
+def test_a_learned_table_shorter_than_the_training_length_is_refused():
+  flags = ['--config=configs/lm.py:position=learned', '--config.position.max_length=20']
+  with pytest.raises(ValueError, match=r'holds 20 positions; asked for 64.*position.max_length'):
+    configs.resolve(cli.read_config(flags))
+
+
 def test_derived_values_follow_what_they_derive_from():
   flags = ['--config=configs/lm.py:position=learned,length=48', '--config.model.width=96']
   flags += ['--config.model.mlp=gelu', '--config.eval.lengths=(48,)']

@@ -11,7 +11,7 @@ import sweeps
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import figures, page, summary, tables
+from experiments.report import figures, page, summary, tables
 from pe_research import positions
 
 CROPPED = [('fixed_targets', 'cropped')]

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import sweeps
 
-from experiments import compare, page, report, summary, tables
+from experiments import compare, report
+from experiments.report import page, summary, tables
 from pe_research import configs, data, measures, positions, tokenizers
 
 CROPPED = [('fixed_targets', 'cropped')]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import sweeps
 
-from experiments import summary
-from experiments.findings import findings, joined, number
+from experiments.report import summary
+from experiments.report.findings import findings, joined, number
 from pe_research import positions
 
 

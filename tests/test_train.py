@@ -73,6 +73,33 @@ def test_a_run_cut_between_checkpoints_ends_with_the_same_bits(
   assert chain(tmp_path) == chain(straight[1])
 
 
+@pytest.mark.parametrize('packing', [False, True])
+def test_a_streamed_run_goes_on_with_grains_own_state(corpus, tmp_path, monkeypatch, packing):
+  streamed = {
+    'data__loader': 'grain',
+    'data__train_split': 'train[:8]',
+    'data__validation_split': 'train[8:]',
+    'data__packing': packing,
+  }
+  config = small.config(corpus, **streamed)
+  whole = train.train(config, tmp_path / 'whole')
+  draw, drawn = batches.Streamed.draw, []
+
+  def interrupted(stream):
+    drawn.append(1)
+    if len(drawn) == 7:
+      raise KeyboardInterrupt
+    return draw(stream)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(batches.Streamed, 'draw', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+      train.train(config, tmp_path / 'cut')
+  assert_same_bits(train.train(config, tmp_path / 'cut'), whole)
+  chains = [records.read_json(tmp_path / w / 'run.json')['batches'] for w in ('whole', 'cut')]
+  assert chains[0] == chains[1]
+
+
 def test_sigterm_saves_the_step_it_came_in_and_returns(corpus, straight, tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     Interrupt(patch, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -223,6 +250,31 @@ def test_initial_parameters_and_batches_are_shared_by_schemes(corpus, straight, 
   for field in ('fingerprint', 'initial_parameters', 'batches'):
     assert one[field] == two[field]
   assert two['position_parameters'] == 32 * 2 and other is not None
+
+
+def test_a_scheme_says_what_its_training_length_leaves_out(corpus, tmp_path, capsys):
+  train.train(small.config(corpus, position='t5', steps=3), tmp_path)
+  note = 'distances below the training length 16 reach 16 of 32 buckets (max_distance 128)'
+  assert f'note: {note}' in capsys.readouterr().out
+  assert records.read_json(tmp_path / 'run.json')['notes'][0].startswith(note)
+
+
+def test_a_run_that_goes_on_under_other_code_says_so(corpus, tmp_path, monkeypatch):
+  with monkeypatch.context() as patch:
+    Interrupt(patch, 7, kill)
+    with pytest.raises(KeyboardInterrupt):
+      train.train(small.config(corpus), tmp_path)
+  provenance = records.provenance() | {'code': 'edited'}
+  monkeypatch.setattr(records, 'provenance', lambda: provenance)
+  train.train(small.config(corpus), tmp_path)
+  [line] = records.read_json(tmp_path / 'run.json')['changed_on_resume']
+  assert line.startswith('code: ') and line.endswith(' -> edited')
+
+
+def test_what_cannot_be_evaluated_is_not_trained(corpus, tmp_path):
+  with pytest.raises(ValueError, match='0 windows of length 99999'):
+    train.train(small.config(corpus, eval__lengths='(16, 99999)'), tmp_path)
+  assert not (tmp_path / 'metrics.jsonl').exists()
 
 
 def test_evaluation_is_resumed_and_not_repeated(corpus, straight, tmp_path, monkeypatch):

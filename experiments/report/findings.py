@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterable, Iterator
 
-from experiments import summary
-from experiments.summary import TOLERANCE, Scheme, Section
+from experiments.report import summary
+from experiments.report.summary import TOLERANCE, Scheme, Section
 
 
 def number(value: float, signed: bool = False) -> str:

@@ -7,11 +7,11 @@ DIR/runs holds the workdirs of the runs; the files are written into DIR.
 
 import pathlib
 import statistics
-import sys
 from collections.abc import Sequence
 
-from experiments import compare, figures, page, summary
-from experiments.findings import joined, number
+from experiments import compare
+from experiments.report import figures, page, summary
+from experiments.report.findings import joined, number
 from pe_research import cli, records
 
 
@@ -92,7 +92,3 @@ def main(argv: list[str]) -> None:
     print(table(runs))
     for path in write(runs, arguments.workdir, marks):
       print(f'wrote {path}')
-
-
-if __name__ == '__main__':
-  main(sys.argv[1:])

@@ -5,9 +5,10 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from experiments import compare, figures, summary
-from experiments.findings import interval, number
-from experiments.summary import TOLERANCE, Scheme, Section
+from experiments import compare
+from experiments.report import figures, summary
+from experiments.report.findings import interval, number
+from experiments.report.summary import TOLERANCE, Scheme, Section
 
 UNITS = {'bits_per_byte': 'bits per byte', 'value': 'nats per token'}
 

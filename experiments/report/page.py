@@ -7,9 +7,10 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments import compare, figures, summary, tables
-from experiments.findings import findings, joined
-from experiments.summary import Section
+from experiments import compare
+from experiments.report import figures, summary, tables
+from experiments.report.findings import findings, joined
+from experiments.report.summary import Section
 from pe_research import measures
 
 TEMPLATE = pathlib.Path(__file__).parent / 'page.html'

@@ -13,7 +13,7 @@ import matplotlib.style
 import matplotlib.ticker
 import numpy as np
 
-from experiments.summary import Scheme, Section
+from experiments.report.summary import Scheme, Section
 
 # Okabe and Ito's hues, each as dark as white paper and as light as a dark page need for 3:1.
 PALETTE = (
