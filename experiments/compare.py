@@ -51,7 +51,7 @@ def differences(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
       yield field, f'{field} ({first.workdir.name} -> {run.workdir.name}): {line[len(field) + 2 :]}'
   for run in runs:
     for line in run.record['changed_on_resume']:
-      yield 'changed_on_resume', f'{run.workdir.name} went on under other conditions: {line}'
+      yield 'changed_on_resume', f'changed_on_resume ({run.workdir.name}): {line}'
   by_seed: dict[int, Run] = {}
   for run in runs:
     one = by_seed.setdefault(run.record['seed'], run)

@@ -123,7 +123,7 @@ def compile_step(config, blueprint: Blueprint, optimizer, layout: states.State, 
       ((total, count), grads), _ = jax.lax.scan(add, zero, jax.tree.map(cut, batch))
     grads = jax.tree.map(lambda g: g / count, grads)
     updates, slots = optimizer.update(grads, state['optimizer'], params)
-    measured = {'loss': total / count, 'gradient_norm': optax.global_norm(grads)}
+    measured = {'loss': total / count, 'gradient_norm': optax.tree.norm(grads)}
     state = {
       'params': optax.apply_updates(params, updates),
       'optimizer': slots,
