@@ -87,6 +87,8 @@ class Monitor:
           self._say(_result(row))
         if row['value'] is None:
           self.ended.add(run.workdir)
+      if self.bars is not None and run.job.done.exists():
+        self.bars.update(self.tasks[run.workdir], completed=run.config['steps'], text='done')
 
   def _show(self, run: Planned, row: dict[str, Any]) -> None:
     text, last = f'loss {row["loss"]:.3f}', row['step'] == run.config['steps']
@@ -102,7 +104,9 @@ class Monitor:
       self._say(f'{run.workdir.name:20} step {row["step"]:6}/{run.config["steps"]}  {text}')
 
   def _say(self, text: str) -> None:
-    print(text, flush=True) if self.bars is None else self.bars.console.print(text, highlight=False)
+    print(text, flush=True) if self.bars is None else self.bars.console.print(
+      text, highlight=False, soft_wrap=True
+    )
 
 
 def _result(row: dict[str, Any]) -> str:
@@ -110,8 +114,8 @@ def _result(row: dict[str, Any]) -> str:
   control = '' if row['control'] == 'none' else f' ({row["control"]})'
   head = (
     f'{positions.scheme(row["scheme"]).label:12} seed {row["seed"]}  length {row["eval_length"]:6}'
-    f'  {row["protocol"]}{control}'
   )
   if row['value'] is None:
     return f'{head}  -  {row["undefined"]}'
-  return f'{head}  {row["value"]:.4f} nats/token  {row["bits_per_byte"]:.4f} bits/byte'
+  value = f'{row["value"]:.4f} nats/token  {row["bits_per_byte"]:.4f} bits/byte'
+  return f'{head}  {value}  {row["protocol"]}{control}'

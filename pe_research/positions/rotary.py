@@ -41,7 +41,7 @@ class RoPE(base.PositionScheme):
   schemes are both called partial rotary:
     width: the first `fraction` of the channels rotate as a head of that width (GPT-NeoX, GPT-J).
     frequencies: all channels are paired, the slowest pairs stand still (p-RoPE,
-      arXiv:2410.06205, sec. 5; 'proportional' in transformers).
+      arXiv:2410.06205; 'proportional' in transformers).
   """
 
   label = 'RoPE'
