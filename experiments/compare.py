@@ -28,6 +28,16 @@ class Run:
   record: dict[str, Any]
   rows: list[dict[str, Any]]
 
+  @property
+  def latest(self) -> list[dict[str, Any]]:
+    """Rows of the last step; of what was measured more than once, the last."""
+    kept = {
+      (row['protocol'], row['control'], row['eval_length']): row
+      for row in self.rows
+      if row['step'] == self.record['steps']
+    }
+    return list(kept.values())
+
 
 def load(workdirs: Sequence[pathlib.Path]) -> list[Run]:
   """Reads finished runs; ValueError names one that is not."""
@@ -60,7 +70,7 @@ def differences(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
         yield field, f'{field} of {one.workdir.name} and {run.workdir.name} differ at one seed'
   scored: dict[tuple, tuple[Run, dict[str, Any]]] = {}
   for run in runs:
-    for row in run.rows:
+    for row in run.latest:
       if row['value'] is None:
         continue
       key = row['protocol'], row['control'], row['eval_length']

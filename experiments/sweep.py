@@ -8,6 +8,7 @@ Without arguments it is the demo. Interrupted, the same command goes on where it
 
 import argparse
 import pathlib
+import signal
 import sys
 
 from experiments import compare, demo, progress, report
@@ -30,6 +31,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.Planned]:
   """A run for each scheme and seed, its config resolved and checked."""
+  for name, given in (('--positions', arguments.positions), ('--seeds', arguments.seeds)):
+    if len(set(given)) < len(given):
+      raise ValueError(f'{name} names one twice: {",".join(map(str, given))}.')
   runs = []
   for seed in arguments.seeds:
     for position in arguments.positions:
@@ -49,14 +53,14 @@ def prepare(runs: list[progress.Planned]) -> None:
   from pe_research import data, measures  # slow to import, and a config may have been bad
 
   for run in runs:
-    if run.workdir.exists():
-      records.check_config(run.workdir, run.config)
+    records.check_config(run.workdir, run.config)
   config = runs[0].config
   measures.plan(data.load(config), config)
 
 
 def main(argv: list[str]) -> int:
   """Runs, compares, reports; the exit status says whether all of it worked."""
+  signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers save and leave
   with cli.errors():
     arguments, overrides = parse(argv)
     runs = plan(arguments, overrides)

@@ -6,6 +6,7 @@ core each get through more tokens together than one process on both.
 
 import dataclasses
 import glob
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -39,8 +40,10 @@ def cores() -> list[int]:
 
 
 def has_accelerator() -> bool:
-  """Whether JAX would find a GPU or a TPU here; asks the devices, since importing JAX is slow."""
+  """Whether there is a GPU or a TPU, and the plugin for it; asking JAX itself is slow."""
   if os.environ.get('JAX_PLATFORMS', '').startswith('cpu'):
+    return False
+  if not any(map(importlib.util.find_spec, ('jax_plugins', 'libtpu'))):
     return False
   return any(map(glob.glob, ('/dev/nvidia[0-9]*', '/dev/accel[0-9]*', '/dev/vfio/[0-9]*')))
 

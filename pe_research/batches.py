@@ -112,6 +112,12 @@ class Streamed(Batches):
     """Builds the pipeline over `source`, documents of bytes by index; the rest as for Memory."""
     super().__init__()
     self.length = length
+    least = 1 if packing else length + 1
+    if not any(tokenizer.encode(source[i]).size >= least for i in range(len(source))):
+      raise ValueError(
+        f'no training document has {least} tokens, as a window of length {length} needs. Shorten '
+        'length, or set data.packing.'
+      )
     documents = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
     if packing:
       tokens = documents.map(

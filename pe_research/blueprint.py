@@ -23,6 +23,7 @@ class Blueprint:
     """Reads model, position, data.vocab, length and seed of a resolved config."""
     self.model = model.DecoderConfig(vocab=config['data']['vocab'], **config['model'])
     self.position, self.length = config['position'], config['length']
+    self.window = config['attention']['window']
     self.seed = config['seed']
     abstract = nnx.eval_shape(self._create)
     self.graphdef, state = nnx.split(abstract)
@@ -59,7 +60,8 @@ class Blueprint:
     own = count(lambda name: name.startswith(POSITION))
     products = count(lambda name: name.endswith('kernel')) + self.model.vocab * self.model.width
     attention = 2 * self.model.layers * self.model.heads * self.model.head_dim
-    mean_context = (self.length + 1) / 2
+    window = self.length if self.window is None else self.window
+    mean_context = float(np.minimum(np.arange(1, self.length + 1), window).mean())
     return {
       'parameters': count(lambda name: True),
       'position_parameters': own,

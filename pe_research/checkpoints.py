@@ -1,10 +1,14 @@
 """Checkpoints: asynchronous, atomic, verified when they are read."""
 
 import pathlib
+import time
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from jax.experimental import multihost_utils
 
 from pe_research import digest
 
@@ -17,12 +21,22 @@ class Checkpoints:
   reading: damage that decompresses into other numbers is found as well.
   """
 
-  def __init__(self, workdir: pathlib.Path, keep: int):
-    """Opens the directory; the newest `keep` checkpoints stay."""
+  def __init__(self, workdir: pathlib.Path, keep: int, read_only: bool = False):
+    """Opens the directory; the newest `keep` checkpoints stay.
+
+    With `read_only` nothing in it is changed, so that a run that still trains may be read.
+    """
+    self.folder = (workdir / 'checkpoints').absolute()
+    self.read_only = read_only
     self.manager = ocp.CheckpointManager(
-      (workdir / 'checkpoints').absolute(),
+      self.folder,
       item_names=('state', 'extra'),
-      options=ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True),
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=None if read_only else keep,
+        cleanup_tmp_directories=not read_only,
+        create=not read_only,
+        read_only=read_only,
+      ),
     )
 
   def __enter__(self) -> 'Checkpoints':
@@ -48,8 +62,8 @@ class Checkpoints:
   def restore(self, like: Any, step: int | None = None) -> tuple[Any, dict[str, Any]] | None:
     """The newest whole checkpoint, or that of `step`, laid out as `like`.
 
-    A damaged one is passed over with a warning, and deleted once an older one is found whole, so
-    that its step can be saved again.
+    A damaged one is passed over with a warning. Once an older one is found whole it is moved to
+    checkpoints_damaged, so that its step can be saved again.
 
     Args:
       like: a tree of jax.ShapeDtypeStruct with shardings.
@@ -65,16 +79,17 @@ class Checkpoints:
     damaged = []
     for candidate in wanted:
       try:
-        state, extra = self._read(candidate, like)
+        found, problem = self._read(candidate, like), ''
       except Exception as error:  # orbax, tensorstore and JSON each fail in their own ways
-        logging.warning('checkpoint of step %d is damaged (%s)', candidate, _first_line(error))
+        found, problem = None, _first_line(error)
+      if _any_process(problem):
+        logging.warning('checkpoint of step %d is damaged (%s)', candidate, problem)
         damaged.append(candidate)
         continue
-      if damaged and step is None:
+      if damaged:
         logging.warning('going on from step %d instead of %d', candidate, damaged[0])
-        for broken in damaged:
-          self.manager.delete(broken)
-      return state, extra
+        self._set_aside(damaged)
+      return found
     if damaged:
       raise ValueError(
         f'no whole checkpoint in {self.manager.directory}: step(s) '
@@ -82,6 +97,18 @@ class Checkpoints:
         f'{self.steps() or "none"}. Restore the folder from a copy, or start in another --workdir.'
       )
     return None
+
+  def _set_aside(self, steps: list[int]) -> None:
+    if self.read_only:
+      return
+    aside = self.folder.with_name('checkpoints_damaged')
+    if jax.process_index() == 0:
+      aside.mkdir(exist_ok=True)
+      for step in steps:
+        (self.folder / str(step)).rename(aside / f'{step}.{time.time_ns()}')
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices('damaged checkpoints are set aside')
+    self.manager.reload()
 
   def _read(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
     restored = self.manager.restore(
@@ -93,6 +120,13 @@ class Checkpoints:
     if found != extra.pop('digest'):
       raise ValueError('its contents do not match the digest saved with them')
     return state, extra
+
+
+def _any_process(problem: str) -> bool:
+  """Whether any process has a problem; all must take the same checkpoint."""
+  if jax.process_count() == 1:
+    return bool(problem)
+  return bool(np.any(multihost_utils.process_allgather(np.array(bool(problem)))))
 
 
 def _first_line(error: Exception) -> str:

@@ -16,10 +16,10 @@ TUNABLES = 'glibc.malloc.hugetlb=1'  # huge pages: XLA's CPU backend allocates a
 
 @contextlib.contextmanager
 def errors() -> Iterator[None]:
-  """Turns a user's mistake (ValueError) into one message and exit status 2."""
+  """Turns a user's mistake into one message and exit status 2; PE_TRACEBACK=1 shows where."""
   try:
     yield
-  except ValueError as error:
+  except (ValueError, OSError) as error:
     if os.environ.get('PE_TRACEBACK'):
       raise
     print(f'error: {error}', file=sys.stderr)

@@ -193,6 +193,17 @@ def _check_eval(evaluation: Mapping[str, Any], config: Mapping[str, Any]) -> Non
       f'eval.targets ({evaluation["targets"]}) is above the shortest of eval.lengths '
       f'({min(evaluation["lengths"])}); every length must score the same targets.'
     )
+  shortest = min(evaluation['lengths'])
+  if 'sliding' in evaluation['protocols'] and evaluation['stride'] > shortest:
+    raise ValueError(
+      f'eval.stride ({evaluation["stride"]}) is above the shortest of eval.lengths ({shortest}); '
+      'lower it.'
+    )
+  if 'cropped' in evaluation['controls'] and evaluation['targets'] > config['length']:
+    raise ValueError(
+      f'eval.targets ({evaluation["targets"]}) is above length ({config["length"]}), which the '
+      'cropped control keeps; lower it.'
+    )
   attend.Spec(**(config['attention'] | {'implementation': evaluation['implementation']}))
 
 
@@ -219,6 +230,12 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def experiment(config: Mapping[str, Any]) -> dict[str, Any]:
   """What decides the result: everything but `run`, which says where and how often to write."""
   return {key: value for key, value in config.items() if key != 'run'}
+
+
+def anywhere(config: Mapping[str, Any]) -> dict[str, Any]:
+  """The config of a saved run, to be read on whatever devices there are."""
+  mesh = {axis: 1 for axis in config['run']['mesh']} | {'data': -1}
+  return dict(config) | {'run': config['run'] | {'mesh': mesh}}
 
 
 def conditions(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -100,6 +100,7 @@ def evaluate(config: Mapping[str, Any], workdir: pathlib.Path, params, step: int
     Blueprint(config),
     data.load(config),
   )
+  records.check_data(workdir, corpus.facts)
   chosen = measures.plan(corpus, config)
   score = functools.partial(scorer(blueprint, config, mesh), params)
   record, results = records.read_json(workdir / 'run.json'), workdir / 'results.jsonl'
@@ -152,7 +153,7 @@ def main(argv: list[str] | None = None) -> None:
     changed = {name: value for name, value in given.items() if value is not None}
     if 'lengths' in changed:
       changed.setdefault('reach', None)
-    config = configs.resolve(saved | {'eval': saved['eval'] | changed})
+    config = configs.resolve(configs.anywhere(saved) | {'eval': saved['eval'] | changed})
     with records.claim(workdir):
       params, step = states.load_params(config, workdir, step)
       evaluate(config, workdir, params, step)

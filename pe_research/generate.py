@@ -102,9 +102,11 @@ def main(argv: list[str]) -> None:
       raise ValueError(f'--top-p is {given.top_p}; it must be in (0, 1].')
     if not given.prompt:
       raise ValueError('--prompt is empty; give at least one character.')
-    config = records.load_config(given.workdir)
+    config = configs.anywhere(records.load_config(given.workdir))
     configs.apply_precision(config)
-    blueprint, tokenizer = Blueprint(config), data.load(config).tokenizer
+    blueprint, corpus = Blueprint(config), data.load(config)
+    records.check_data(given.workdir, corpus.facts)
+    tokenizer = corpus.tokenizer
     prompt = np.asarray(tokenizer.encode(given.prompt.encode()), np.int32)
     blueprint.scheme.check_length(prompt.size + given.tokens - 1)
     params, _ = states.load_params(config, given.workdir, given.step)

@@ -81,7 +81,9 @@ def _equal_parts(documents, reach: int, tokens: int) -> list[tuple[int, np.ndarr
     )
   each = max(1, tokens // (reach * len(fit))) * reach
   size = lambda i: min(each, int(documents.lengths[i] - 1) // reach * reach) + 1
-  return [(i, documents[i][: size(i)]) for i in fit[: max(1, tokens // each)]]
+  count = min(len(fit), max(1, tokens // each))
+  spread = [fit[i * len(fit) // count] for i in range(count)]
+  return [(i, documents[i][: size(i)]) for i in spread]
 
 
 def fixed_targets(score: Score, plan: Plan, length: int, control: str = 'none') -> Row:

@@ -8,7 +8,7 @@ from typing import Any
 
 import rich.progress
 
-from pe_research import records
+from pe_research import digest, records
 
 
 class Console:
@@ -50,7 +50,7 @@ class Console:
 
 
 class JSONLines:
-  """metrics.jsonl, the source of truth."""
+  """metrics.jsonl, the source of truth; of a step that was run again after a kill, the last row."""
 
   def __init__(self, path: pathlib.Path):
     """Appends to `path`."""
@@ -98,7 +98,12 @@ class WandB:
     except ImportError as error:
       raise ValueError('run.wandb needs the package wandb: pip install wandb.') from error
     self.run = wandb.init(
-      project=project, name=workdir.name, dir=str(workdir), config=dict(config), resume='allow'
+      project=project,
+      name=workdir.name,
+      id=digest.of_bytes(str(workdir.absolute()).encode())[:16],
+      dir=str(workdir),
+      config=dict(config),
+      resume='allow',
     )
 
   def write(self, step: int, row: Mapping[str, float]) -> None:

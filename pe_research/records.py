@@ -79,7 +79,7 @@ def append_row(path: pathlib.Path, row: Mapping[str, Any]) -> None:
 
 def _whole(file) -> int:
   """Bytes up to the end of the last whole line."""
-  size = end = file.seek(0, os.SEEK_END)
+  end = file.seek(0, os.SEEK_END)
   while end:
     begin = max(0, end - 65536)
     file.seek(begin)
@@ -87,7 +87,7 @@ def _whole(file) -> int:
     if found >= 0:
       return begin + found + 1
     end = begin
-  return 0 if size else size
+  return 0
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -129,7 +129,7 @@ def claim(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
-  """Writes config.json, or compares with the one that is there.
+  """Compares with the config.json that is there, if there is one.
 
   Raises:
     WorkdirError: the workdir belongs to a run with another experiment; lists what differs.
@@ -143,7 +143,6 @@ def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
         + '\n  '.join(changed)
         + '\nChoose another --workdir, or give the saved config to go on.'
       )
-  write_json(workdir / 'config.json', config)
 
 
 def load_config(workdir: pathlib.Path) -> dict[str, Any]:
@@ -170,15 +169,34 @@ def provenance() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-  """Output of git in the checkout; None where it is none."""
+  """Output of git in the checkout; None without git or outside a checkout."""
   command = ['git', '-C', str(ROOT), *arguments]
-  result = subprocess.run(command, capture_output=True, text=True, check=False)
+  try:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+  except OSError:  # no git on this machine
+    return None
   return result.stdout.strip() if result.returncode == 0 else None
 
 
-def fingerprint(config: Mapping[str, Any], facts: Mapping[str, Any], device: str) -> dict[str, Any]:
+def check_data(workdir: pathlib.Path, facts: Mapping[str, Any]) -> None:
+  """Raises WorkdirError unless the text is the one that the run of `workdir` was trained on."""
+  record = read_json(workdir / 'run.json') or {'conditions': {}}
+  prefix = 'data.'
+  conditions = record['conditions'].items()
+  trained = {k.removeprefix(prefix): v for k, v in conditions if k.startswith(prefix)}
+  changed = configs.difference(trained, facts) if trained else []
+  if changed:
+    raise WorkdirError(
+      f'the text is not the one that {workdir} was trained on (trained -> found):\n  '
+      + '\n  '.join(changed)
+      + '\nBring that text back, or train anew in another --workdir.'
+    )
+
+
+def fingerprint(
+  config: Mapping[str, Any], facts: Mapping[str, Any], device: str, made_by: Mapping[str, Any]
+) -> dict[str, Any]:
   """Every condition that two runs of a comparison must share, flat: all but scheme and seed."""
-  made_by = provenance()
   return (
     configs.conditions(config)
     | {f'data.{name}': value for name, value in facts.items()}

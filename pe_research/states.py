@@ -1,4 +1,4 @@
-"""The training state: parameters, optimizer slots and the step, each array born where it lives."""
+"""The training state: parameters, optimizer slots and the step, laid out over the mesh."""
 
 import pathlib
 from collections.abc import Mapping
@@ -14,28 +14,31 @@ State = dict[str, Any]  # 'params', 'optimizer', 'step'
 
 
 def init(blueprint: Blueprint, optimizer, mesh) -> tuple[State, State]:
-  """The state before the first step, and its layout."""
-  create, layout = _create(blueprint, optimizer), _layout(blueprint, optimizer, mesh)
-  return jax.jit(create, out_shardings=layout)(), layout
+  """The state before the first step, and its layout.
+
+  Parameters are drawn on the host and then laid out: compiled for another layout, the same draw can
+  differ in its last bit, and runs on different devices would not begin alike.
+  """
+  layout = sharding.layout(_shapes(blueprint, optimizer), mesh)
+  with jax.default_device(jax.local_devices(backend='cpu')[0]):
+    drawn = jax.device_get(jax.jit(blueprint.init)())
+  params = jax.tree.map(sharding.place, drawn, layout['params'])
+  return jax.jit(lambda p: _begin(p, optimizer), out_shardings=layout)(params), layout
 
 
 def abstract(blueprint: Blueprint, optimizer, mesh) -> State:
   """Shapes, types and layout of the state, for restoring."""
-  shapes = jax.eval_shape(_create(blueprint, optimizer))
+  shapes = _shapes(blueprint, optimizer)
   make = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
   return jax.tree.map(make, shapes, sharding.layout(shapes, mesh))
 
 
-def _create(blueprint: Blueprint, optimizer):
-  def create() -> State:
-    params = blueprint.init()
-    return {'params': params, 'optimizer': optimizer.init(params), 'step': jnp.int32(0)}
-
-  return create
+def _begin(params, optimizer) -> State:
+  return {'params': params, 'optimizer': optimizer.init(params), 'step': jnp.int32(0)}
 
 
-def _layout(blueprint: Blueprint, optimizer, mesh) -> State:
-  return sharding.layout(jax.eval_shape(_create(blueprint, optimizer)), mesh)
+def _shapes(blueprint: Blueprint, optimizer) -> State:
+  return jax.eval_shape(lambda: _begin(blueprint.init(), optimizer))
 
 
 def load_params(
@@ -44,7 +47,7 @@ def load_params(
   """Parameters of a saved run and the step they are from, the newest unless `step` is given."""
   mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
   like = abstract(blueprint, optimizers.build(config['optimizer'], config['steps']), mesh)
-  with checkpoints.Checkpoints(workdir, config['run']['keep']) as saved:
+  with checkpoints.Checkpoints(workdir, config['run']['keep'], read_only=True) as saved:
     restored = saved.restore(like, step)
   if restored is None:
     raise records.WorkdirError(

@@ -32,7 +32,7 @@ from pe_research.blueprint import POSITION, Blueprint
 
 
 class Diverged(RuntimeError):
-  """The loss is not a number; the checkpoint before it is kept."""
+  """Loss, gradient or update is not finite; the checkpoint before it is kept."""
 
 
 def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | None:
@@ -57,11 +57,15 @@ def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | No
   with checkpoints.Checkpoints(workdir, config['run']['keep']) as saved, Stop(config) as stop:
     restored = saved.restore(states.abstract(blueprint, optimizer, mesh))
     if restored is not None:
+      records.check_data(workdir, corpus.facts)
       state, extra = restored
       stream.restore(extra['batches'])
       record |= {'changed_on_resume': changes(workdir, record)}
     start = int(state['step'])
-    write_record(workdir, record)
+    if start == config['steps'] and finished(workdir):
+      return state
+    write(workdir, 'config.json', config)
+    write(workdir, 'run.json', record)
     with metrics.Writer(workdir, config, start, jax.process_index()) as log:
       for note in record['notes']:
         log.note(note)
@@ -78,11 +82,9 @@ def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | No
           pending = None
           saved.save(step + 1, state, {'batches': stream.state()})
         if leaving:
-          break
-  if int(state['step']) < config['steps']:
-    return None
+          return None
   final = {'batches': stream.chain, 'final_parameters': digest.of_arrays(state['params'])}
-  write_record(workdir, record | {'steps': config['steps']} | final)
+  write(workdir, 'run.json', record | {'steps': config['steps']} | final)
   return state
 
 
@@ -123,7 +125,11 @@ def compile_step(config, blueprint: Blueprint, optimizer, layout: states.State, 
       ((total, count), grads), _ = jax.lax.scan(add, zero, jax.tree.map(cut, batch))
     grads = jax.tree.map(lambda g: g / count, grads)
     updates, slots = optimizer.update(grads, state['optimizer'], params)
-    measured = {'loss': total / count, 'gradient_norm': optax.tree.norm(grads)}
+    measured = {
+      'loss': total / count,
+      'gradient_norm': optax.tree.norm(grads),
+      'update_norm': optax.tree.norm(updates),
+    }
     state = {
       'params': optax.apply_updates(params, updates),
       'optimizer': slots,
@@ -140,10 +146,11 @@ def report(log: metrics.Writer, pending, config) -> None:
     return
   step, measured = pending
   row = {name: float(value) for name, value in jax.device_get(measured).items()}
-  if not math.isfinite(row['loss']) or not math.isfinite(row['gradient_norm']):
+  if not all(map(math.isfinite, row.values())):
+    shown = ', '.join(f'{name} {value}' for name, value in row.items())
     raise Diverged(
-      f'step {step}: loss {row["loss"]}, gradient norm {row["gradient_norm"]}. The last checkpoint '
-      'is kept; lower optimizer.learning_rate or raise optimizer.warmup, in another --workdir.'
+      f'step {step}: {shown}. The last checkpoint is kept; '
+      'lower optimizer.learning_rate or raise optimizer.warmup, in another --workdir.'
     )
   if due(step, config['run']['log_every'], config['steps']):
     learning_rate = optimizers.schedule(config['optimizer'], config['steps'])
@@ -157,7 +164,8 @@ def describe(
   device = jax.devices()[0]
   kind = f'{device.platform} {device.device_kind}'
   shared = {k: v for k, v in state['params'].items() if not k.startswith(POSITION)}
-  conditions = records.fingerprint(config, corpus.facts, kind)
+  made_by = records.provenance()
+  conditions = records.fingerprint(config, corpus.facts, kind, made_by)
   return {
     'scheme': config['position']['name'],
     'seed': config['seed'],
@@ -165,7 +173,7 @@ def describe(
     'fingerprint': digest.of_json(conditions),
     'conditions': conditions,
     'initial_parameters': digest.of_arrays(shared),  # outside the scheme
-    'provenance': records.provenance(),
+    'provenance': made_by,
     'devices': jax.device_count(),
     'changed_on_resume': [],
     'notes': blueprint.scheme.notes(config['length']),
@@ -180,10 +188,15 @@ def changes(workdir: pathlib.Path, record: Mapping[str, Any]) -> list[str]:
   )
 
 
-def write_record(workdir: pathlib.Path, record: Mapping[str, Any]) -> None:
-  """Writes run.json, from process 0."""
+def finished(workdir: pathlib.Path) -> bool:
+  """Whether the record is of a whole run, which no later start may rewrite."""
+  return 'batches' in (records.read_json(workdir / 'run.json') or {})
+
+
+def write(workdir: pathlib.Path, name: str, value: Mapping[str, Any]) -> None:
+  """Writes a JSON file of the run, from process 0."""
   if jax.process_index() == 0:
-    records.write_json(workdir / 'run.json', record)
+    records.write_json(workdir / name, value)
 
 
 class Stop:

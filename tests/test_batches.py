@@ -138,3 +138,7 @@ def test_a_corpus_shorter_than_a_window_is_refused():
   with pytest.raises(ValueError, match=r'no training document has 15 tokens.*longest has 14'):
     memory(length=14)
   assert memory(length=13).windows == 1
+  with pytest.raises(ValueError, match=r'no training document has 15 tokens'):
+    batches.Streamed(SOURCE, tokenizers.Bytes(), 14, 3, 0, False)
+  with pytest.raises(ValueError, match=r'no training document has 1 tokens'):
+    batches.Streamed([b''], tokenizers.Bytes(), 5, 3, 0, True)

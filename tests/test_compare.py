@@ -81,6 +81,15 @@ def test_an_allowed_difference_is_let_through_and_marked(runs, field):
   assert any(runs[4].workdir.name in mark for mark in marks)
 
 
+def test_what_was_measured_again_counts_once(runs):
+  """Rows of an earlier measurement or checkpoint do not meet those of the last."""
+  for i, run in enumerate(runs):
+    again = [row | {'settings': 'r' * 64} for row in run.rows]
+    early = [row | {'settings': 's' * 64, 'step': 1} for row in run.rows]
+    runs[i] = dataclasses.replace(run, rows=[*run.rows, *again, *early])
+  assert compare.check(runs) == []
+
+
 def test_allowing_one_difference_allows_no_other(runs):
   runs[1] = DIFFERENCES['device'](DIFFERENCES['code'](runs[1]))
   with pytest.raises(compare.Refused, match=r'--allow-different=code$'):

@@ -26,6 +26,8 @@ BAD = {
   'data.tokenizer=bpe': ["'bpe'", 'sentencepiece'],
   'data.validation_fraction=1.0': ['1.0', 'between 0 and 1'],
   'eval.targets=65': ['eval.targets (65)', '64'],
+  "eval.protocols=('sliding',)|eval.stride=65": ['eval.stride (65)', '(64)'],
+  "eval.lengths=(128,)|eval.targets=65|eval.controls=('cropped',)": ['(65)', 'length (64)'],
   'eval.reach=100': ['eval.reach (100)', '4096'],
   "eval.protocols=('sliding_window',)": ["'sliding_window'", 'sliding'],
   "eval.controls=('crop',)": ["'crop'", 'cropped'],
@@ -41,7 +43,8 @@ BAD = {
 @pytest.mark.parametrize('override', BAD)
 def test_a_bad_value_is_named_with_its_limit(override):
   with pytest.raises(ValueError) as error:
-    configs.resolve(cli.read_config(['--config=configs/lm.py', f'--config.{override}']))
+    flags = [f'--config.{item}' for item in override.split('|')]
+    configs.resolve(cli.read_config(['--config=configs/lm.py', *flags]))
   for part in BAD[override]:
     assert part in str(error.value)
 

@@ -57,11 +57,8 @@ def test_sampling_follows_temperature_and_nucleus(temperature, top_p, expected):
 
 @pytest.fixture(scope='module')
 def trained(corpus, tmp_path_factory):
-  from pe_research import records
-
   workdir = tmp_path_factory.mktemp('run')
   config = small.config(corpus, 'learned')
-  records.check_config(workdir, config)
   train.train(config, workdir)
   return workdir
 

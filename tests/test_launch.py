@@ -76,6 +76,9 @@ def test_an_interrupt_reaches_the_workers(tmp_path):
 def test_devices_decide_whether_there_is_an_accelerator(monkeypatch):
   monkeypatch.delenv('JAX_PLATFORMS')
   monkeypatch.setattr(local.glob, 'glob', lambda pattern: ['x'] if 'nvidia' in pattern else [])
+  monkeypatch.setattr(local.importlib.util, 'find_spec', lambda name: None)
+  assert not local.has_accelerator()
+  monkeypatch.setattr(local.importlib.util, 'find_spec', lambda name: name == 'jax_plugins')
   assert local.has_accelerator()
   monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
   assert not local.has_accelerator()

@@ -184,6 +184,15 @@ def test_too_long_a_length_says_how_many_windows_there_are(changes, message):
     plan(**changes)
 
 
+def test_parts_are_spread_over_all_long_documents():
+  many = data.Documents([str(i) for i in range(9)], np.zeros(9 * 40, np.uint8), np.arange(10) * 40)
+  corpus = data.Corpus(None, None, many, tokenizers.Bytes(), {})
+  wanted = {'reach': 32, 'protocols': ['sliding'], 'tokens': 96, 'stride': 4}
+  wanted |= {'windows': 1, 'targets': 1}
+  parts = measures.plan(corpus, {'eval': wanted, 'length': 8}).parts
+  assert [d for d, _ in parts] == [0, 3, 6]
+
+
 def test_a_stride_above_the_length_is_refused():
   with pytest.raises(ValueError, match=r'eval.stride \(9\) is above the length 8'):
     measures.sliding(score, plan(stride=9), 8)

@@ -93,7 +93,11 @@ def test_wandb_gets_rows_config_and_name(tmp_path, config, monkeypatch):
   config['run']['wandb'] = 'project'
   write(tmp_path, config)
   assert calls[0]['project'] == 'project' and calls[0]['config'] == config
-  assert calls[0]['name'] == tmp_path.name
+  assert calls[0]['name'] == tmp_path.name and calls[0]['resume'] == 'allow'
+  one, calls[:] = calls[:], []
+  write(tmp_path, config)
+  assert calls[0]['id'] == one[0]['id']  # the same run goes on
+  calls[:] = one
   assert calls[1:] == [(1, 2.0), (3, 1.5), 'finished']
 
 

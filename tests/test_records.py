@@ -100,11 +100,17 @@ def test_a_read_only_workdir_is_refused(tmp_path):
 
 def test_another_runs_workdir_is_refused_with_the_difference(tmp_path):
   saved = {'steps': 3, 'model': {'width': 8}, 'run': {'save_every': 1}}
-  records.check_config(tmp_path, saved)
+  records.check_config(tmp_path, saved)  # nothing is there yet
+  records.write_json(tmp_path / 'config.json', saved)
   records.check_config(tmp_path, saved | {'run': {'save_every': 9}})
   with pytest.raises(records.WorkdirError) as error:
     records.check_config(tmp_path, saved | {'model': {'width': 16}})
   assert 'model.width: 8 -> 16' in str(error.value) and 'steps' not in str(error.value)
+
+
+def test_without_git_there_is_no_commit_and_no_crash(monkeypatch):
+  monkeypatch.setenv('PATH', '')
+  assert records.provenance()['commit'] is None
 
 
 def test_provenance_tells_a_changed_tree(tmp_path, monkeypatch):

@@ -203,8 +203,7 @@ def sections(runs: Sequence[compare.Run]) -> list[Section]:
     (scheme.key, run.record['seed'], row['protocol'], row['control'], row['eval_length']): row
     for scheme in lines
     for run in scheme.runs
-    for row in run.rows
-    if row['step'] == run.record['steps']
+    for row in run.latest
   }
   for protocol in configs.PROTOCOLS:
     for control in configs.CONTROLS:
