@@ -137,8 +137,8 @@ def _dense(bias, spec, q, k, v, queries, keys, offset):
   logits = _logits(bias, q, k, queries.pos, keys.pos)
   seen = _visible(spec, queries, keys, jnp.arange(q.shape[3]) + offset, jnp.arange(k.shape[2]))
   logits = jnp.where(seen, logits, MASKED)
-  # The sum divides the product, not the weights: at length 512 a training step on a CPU takes half
-  # the time that it takes through jax.nn.softmax.
+  # The sum divides the product, not the weights: a training step on two cores is 5 to 15 % faster
+  # than through jax.nn.softmax, most at length 512.
   weights = jnp.exp(logits - lax.stop_gradient(logits.max(-1, keepdims=True)))
   out = jnp.einsum(
     'bgrqk,bgkd->bgrqd', weights.astype(v.dtype), v, preferred_element_type=jnp.float32

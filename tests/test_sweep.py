@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 import time
 
 import pytest
@@ -36,7 +35,7 @@ def swept(corpus, tmp_path_factory):
   deadline = time.monotonic() + 120
   while not list(workdir.glob('runs/*/metrics.jsonl')) and time.monotonic() < deadline:
     time.sleep(0.01)
-  first.send_signal(signal.SIGINT)
+  first.terminate()  # as Ctrl-C does, and as a scheduler does
   out, _ = first.communicate(timeout=120)
   assert first.returncode == 130 and 'goes on from here' in out, out
   assert not list(workdir.glob('runs/*/done.json'))
