@@ -72,17 +72,14 @@ class Attention(nnx.Module):
     scale = jnp.asarray(scheme.logit_scale(at.pos, length)) / self.head_dim**0.5
     scale = scale[..., None, None] if scale.ndim else scale
     q = (scheme.query(q, at.pos, length).astype(jnp.float32) * scale).astype(q.dtype)
+    raw = scheme.key_depends_on_length and filled is not None
+    k = k if raw else scheme.key(k, at.pos, length)
     seen, offset = at, 0
-    if scheme.key_depends_on_length and filled is not None:
+    if filled is not None:
       slots = cache.put(slots[0], k, filled.used), cache.put(slots[1], v, filled.used)
-      seen, offset = filled.at, filled.used
-      k, v = scheme.key(slots[0], seen.pos, length), slots[1]
-    else:
-      k = scheme.key(k, at.pos, length)
-      if filled is not None:
-        slots = cache.put(slots[0], k, filled.used), cache.put(slots[1], v, filled.used)
-        (k, v), seen, offset = slots, filled.at, filled.used
-    if filled is not None and at.segments is None:
-      at = attend.Tokens(at.pos, jnp.ones_like(at.pos))
+      (k, v), seen, offset = slots, filled.at, filled.used
+      if at.segments is None:
+        at = attend.Tokens(at.pos, jnp.ones_like(at.pos))
+    k = scheme.key(k, seen.pos, length) if raw else k
     out = attend.attend(q, k, v, at, seen, bias=scheme.bias, spec=spec, offset=offset)
     return self.out(out.reshape(*x.shape[:2], -1)), slots

@@ -4,6 +4,7 @@ A batch is {'tokens': [B, L + 1]}: inputs and, one to the right, targets. A pack
 'segments' and 'pos' [B, L + 1] besides.
 """
 
+import abc
 import ast
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from pe_research import data, digest
 
 
-class Batches:
+class Batches(abc.ABC):
   """An endless iterator with a hash chain over what it gave, and a state to go on from."""
 
   def __init__(self):
@@ -28,17 +29,17 @@ class Batches:
     self.chain = digest.chain(self.chain, batch)
     return batch
 
+  @abc.abstractmethod
   def draw(self) -> dict[str, np.ndarray]:
     """The next batch."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def state(self) -> dict[str, Any]:
     """What `restore` needs, as JSON."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def restore(self, state: Mapping[str, Any]) -> None:
     """Goes on after the batch that `state` was taken at."""
-    raise NotImplementedError
 
 
 class Memory(Batches):

@@ -1,4 +1,4 @@
-"""A decoder as a pure function of a flat dict of parameters, {'block/0/...': array}."""
+"""A decoder as a pure function of a flat dict of parameters, {'blocks/0/...': array}."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +26,7 @@ class Blueprint:
     self.window = config['attention']['window']
     self.seed = config['seed']
     abstract = nnx.eval_shape(self._create)
+    self.scheme = abstract.position[0]  # the first layer's, where each has its own; shapes only
     self.graphdef, state = nnx.split(abstract)
     self.paths = {'/'.join(map(str, path)): path for path, _ in nnx.to_flat_state(state)}
 
@@ -42,13 +43,6 @@ class Blueprint:
     """The decoder with these parameters."""
     flat = [(self.paths[name], nnx.Param(params[name])) for name in self.paths]
     return nnx.merge(self.graphdef, nnx.from_flat_state(flat))
-
-  @property
-  def scheme(self):
-    """The positional scheme (of the first layer, where each has its own), without parameters."""
-    return nnx.merge(self.graphdef, jax.eval_shape(lambda: nnx.split(self._create())[1])).position[
-      0
-    ]
 
   def sizes(self) -> dict[str, int]:
     """Numbers of parameters, and matrix-product FLOPs of one training step's token.

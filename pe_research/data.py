@@ -128,7 +128,7 @@ def _tokenizer(wanted, train, directory: str, source_hash: str) -> tokenizers.To
 
 
 def _tokenize(documents: _Subset, tokenizer) -> Documents:
-  parts, size = [], 0
+  names, parts, size = [], [], 0
   for i in range(len(documents)):
     text = documents[i]
     size += len(text)
@@ -137,10 +137,10 @@ def _tokenize(documents: _Subset, tokenizer) -> Documents:
         f'the documents exceed the {MEMORY_LIMIT // 2**20} MiB that are held in memory; set '
         "data.loader='grain' to stream them, and a short data.validation_split."
       )
-    parts.append(tokenizer.encode(text, documents.id(i)))
+    names.append(documents.id(i))
+    parts.append(tokenizer.encode(text, names[-1]))
   starts = np.cumsum([0] + [part.size for part in parts])
   kind = np.uint8 if tokenizer.vocab <= 256 else np.uint16 if tokenizer.vocab <= 65536 else np.int32
-  names = [documents.id(i) for i in range(len(documents))]
   return Documents(names, np.concatenate(parts).astype(kind), starts)
 
 

@@ -12,13 +12,13 @@ from pe_research import digest, records
 
 
 class Console:
-  """A bar in a terminal; plain lines otherwise; silent where `visible` is False."""
+  """A bar in a terminal; plain lines otherwise."""
 
-  def __init__(self, name: str, steps: int, start: int, visible: bool):
+  def __init__(self, name: str, steps: int, start: int):
     """Shows `name`, from step `start` of `steps`."""
-    self.name, self.steps, self.visible = name, steps, visible
+    self.name, self.steps = name, steps
     self.bar = None
-    if visible and sys.stdout.isatty():
+    if sys.stdout.isatty():
       self.bar = rich.progress.Progress(
         '{task.description}',
         rich.progress.BarColumn(),
@@ -39,7 +39,7 @@ class Console:
       text += f'  {rate / 1000:.1f}k tokens/s'
     if self.bar is not None:
       self.bar.update(self.task, completed=step, text=text)
-    elif self.visible:
+    else:
       left = f'  {row["seconds_left"]:.0f} s left' if row.get('seconds_left') is not None else ''
       print(f'{self.name}  step {step}/{self.steps}  {text}{left}', flush=True)
 
@@ -138,7 +138,7 @@ class Writer:
       self.places.append(TensorBoard(workdir))
     if run['wandb']:
       self.places.append(WandB(run['wandb'], workdir, config))
-    self.places.append(Console(config['position']['name'], self.steps, start, visible=True))
+    self.places.append(Console(config['position']['name'], self.steps, start))
 
   def write(self, step: int, row: Mapping[str, Any]) -> None:
     """Adds speed and time left to a row of training, and sends it everywhere."""
