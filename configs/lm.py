@@ -10,14 +10,14 @@ from pe_research import configs
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  """The config of the family; `arg` picks the scheme, the training length and the seed."""
-  arg = configs.parse_arg(arg, position='rope', length=64, seed=0)
+  """The config of the family; `arg` picks the scheme, its preset, training length and seed."""
+  arg = configs.parse_arg(arg, position='rope', preset='published', length=64, seed=0)
   config = ml_collections.ConfigDict()
   config.seed = arg.seed  # initial parameters and data order
   config.length = arg.length  # tokens, training length
   config.steps = 1500
   config.matmul_precision = 'highest'  # 'default' lets TPUs and GPUs round float32 products
-  config.position = configs.position(arg.position)
+  config.position = configs.position(arg.position, arg.length, arg.preset)
 
   config.model = ml_collections.ConfigDict()
   config.model.width = 64

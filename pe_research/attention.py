@@ -39,6 +39,7 @@ class Attention(nnx.Module):
     self,
     x: jax.Array,
     at: attend.Tokens,
+    length,
     scheme: base.PositionScheme,
     spec: attend.Spec,
     slots: tuple[jax.Array, jax.Array] | None = None,
@@ -49,6 +50,7 @@ class Attention(nnx.Module):
     Args:
       x: [B, L, D].
       at: positions and documents of x.
+      length: positions that each document spans, for a scheme that depends on it.
       scheme: encodes queries and keys, biases and scales the logits.
       spec: how to attend.
       slots: this layer's cached keys and values, [B, C, G, K] each; None without a cache.
@@ -67,19 +69,13 @@ class Attention(nnx.Module):
     )
     if self.query_norm is not None:
       q, k = self.query_norm(q), self.key_norm(k)
-    tokens = x.shape[1]
-    length = tokens if filled is None else filled.used + tokens
     scale = jnp.asarray(scheme.logit_scale(at.pos, length)) / self.head_dim**0.5
     scale = scale[..., None, None] if scale.ndim else scale
     q = (scheme.query(q, at.pos, length).astype(jnp.float32) * scale).astype(q.dtype)
-    raw = scheme.key_depends_on_length and filled is not None
-    k = k if raw else scheme.key(k, at.pos, length)
+    k = scheme.key(k, at.pos, length)
     seen, offset = at, 0
     if filled is not None:
       slots = cache.put(slots[0], k, filled.used), cache.put(slots[1], v, filled.used)
       (k, v), seen, offset = slots, filled.at, filled.used
-      if at.segments is None:
-        at = attend.Tokens(at.pos, jnp.ones_like(at.pos))
-    k = scheme.key(k, seen.pos, length) if raw else k
     out = attend.attend(q, k, v, at, seen, bias=scheme.bias, spec=spec, offset=offset)
     return self.out(out.reshape(*x.shape[:2], -1)), slots

@@ -14,13 +14,14 @@ class KVCache:
   """Preallocated slots, filled from the left. C is the capacity in tokens.
 
   Attributes:
-    layers: a (keys, values) pair a layer, each [B, C, G, D]. Keys are encoded already, unless the
-      scheme's encoding depends on the length, when they are kept raw.
+    layers: a (keys, values) pair a layer, each [B, C, G, D]; keys are encoded already.
+    tokens: int32 [B, C], from which all of it can be computed anew.
     at: positions and documents of the slots, [B, C]; document 0 marks an empty slot or padding.
     used: int32 scalar, slots filled.
   """
 
   layers: tuple[tuple[jax.Array, jax.Array], ...]
+  tokens: jax.Array
   at: attend.Tokens
   used: jax.Array
 
@@ -29,8 +30,8 @@ class KVCache:
     """Tokens that fit."""
     return self.at.pos.shape[1]
 
-  def place(self, at: attend.Tokens) -> 'KVCache':
-    """Writes the positions and documents of new tokens into the next slots."""
+  def place(self, tokens: jax.Array, at: attend.Tokens) -> 'KVCache':
+    """Writes new tokens, their positions and documents into the next slots."""
     size = at.pos.shape[1]
     if not isinstance(self.used, jax.core.Tracer) and int(self.used) + size > self.capacity:
       raise ValueError(
@@ -41,10 +42,10 @@ class KVCache:
     placed = attend.Tokens(
       put(self.at.pos, at.pos, self.used), put(self.at.segments, segments, self.used)
     )
-    return dataclasses.replace(self, at=placed)
+    return dataclasses.replace(self, tokens=put(self.tokens, tokens, self.used), at=placed)
 
 
-jax.tree_util.register_dataclass(KVCache, ['layers', 'at', 'used'], [])
+jax.tree_util.register_dataclass(KVCache, ['layers', 'tokens', 'at', 'used'], [])
 
 
 def empty(
@@ -53,7 +54,8 @@ def empty(
   """A cache of `capacity` tokens for `layers` layers of `groups` key heads."""
   slots = jnp.zeros((batch, capacity, groups, head_dim), dtype)
   ids = jnp.zeros((batch, capacity), jnp.int32)
-  return KVCache(((slots, slots),) * layers, attend.Tokens(ids, ids), jnp.zeros((), jnp.int32))
+  at = attend.Tokens(ids, ids)
+  return KVCache(((slots, slots),) * layers, ids, at, jnp.zeros((), jnp.int32))
 
 
 def put(slots: jax.Array, new: jax.Array, used: jax.Array) -> jax.Array:

@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -64,12 +64,24 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(parsed)
 
 
-def position(name: str) -> ml_collections.ConfigDict:
-  """Every argument of the scheme called `name` at its default, open to typed overrides."""
+PRESETS = ('published', 'matched')
+OPTIONAL = {int | None: int, float | None: float, Sequence[float] | None: tuple}
+
+
+def position(name: str, length: int, preset: str = 'published') -> ml_collections.ConfigDict:
+  """Every argument of the scheme called `name`, open to typed overrides.
+
+  The preset 'published' has the defaults; 'matched' replaces those of them that make no sense for
+  a training length of `length` tokens.
+  """
+  choose('preset', preset, PRESETS)
+  matched = positions.scheme(name).matched(length) if preset == 'matched' else {}
   config = ml_collections.ConfigDict({'name': name})
   for field, parameter in positions.arguments(name).items():
-    kind = {int | None: int, float | None: float}.get(parameter.annotation)
+    kind = OPTIONAL.get(parameter.annotation)
     config[field] = config_dict.placeholder(kind) if kind else parameter.default
+    if field in matched:
+      config[field] = matched[field]
   return config
 
 
@@ -82,6 +94,8 @@ def scheme(config: Mapping[str, Any]) -> positions.PositionScheme:
 
 def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, Any]:
   """Fills in what may be derived and checks the whole, before anything long begins.
+
+  A scheme keeps what it made of an argument under the argument's name, and that is what is saved.
 
   Returns:
     A plain nested dict, ready for JSON, in which every value is the one that will be used.
@@ -97,9 +111,8 @@ def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, 
   at_least('seed', config['seed'], 0)
   _resolve_model(model, data)
   scheme_ = scheme(config)
-  for field, value in config['position'].items():
-    if value is None:
-      config['position'][field] = getattr(scheme_, field)
+  made = {field: getattr(scheme_, field, value) for field, value in config['position'].items()}
+  config['position'] = json.loads(json.dumps(made))
   scheme_.check_length(config['length'])
   attend.Spec(**config['attention'])
   _check_optimizer(optimizer, config['steps'])

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from pe_research import attend, attention, cache, keys, layers, positions
 from pe_research.positions.base import Dims, PositionScheme
@@ -40,9 +41,9 @@ class Block(nnx.Module):
       key=keys.key(key, 'mlp'),
     )
 
-  def __call__(self, x, at, scheme: PositionScheme, spec, slots=None, filled=None):
+  def __call__(self, x, at, length, scheme: PositionScheme, spec, slots=None, filled=None):
     """[B, L, D] -> [B, L, D], and this layer's part of the cache; see Attention."""
-    out, slots = self.attention(self.attention_norm(x), at, scheme, spec, slots, filled)
+    out, slots = self.attention(self.attention_norm(x), at, length, scheme, spec, slots, filled)
     x = x + out
     return x + self.mlp(self.mlp_norm(x)), slots
 
@@ -155,8 +156,42 @@ class Decoder(nnx.Module):
     """
     for scheme in self.position:
       scheme.check_length(tokens.shape[1])
-    if filled is not None:
-      filled = filled.place(at)
+    varies = self.position[0].depends_on_length
+    if filled is None:
+      return self._blocks(tokens, at, at.lengths() if varies else None, spec, None)
+    before, filled = filled, filled.place(tokens, at)
+    if not varies:
+      at = filled.at.slice(filled.used, tokens.shape[1])
+      return self._blocks(tokens, at, None, spec, filled)
+    return self._follow_length(tokens.shape[1], spec, before, filled)
+
+  def _follow_length(self, size: int, spec, before: cache.KVCache, filled: cache.KVCache):
+    """Appends `size` placed tokens; where documents outgrew their encoding, computes all anew.
+
+    Every layer's keys and values follow from encodings, so nothing cached can be kept then.
+    """
+    lengths = filled.at.lengths()
+    regime = self.position[0].regime
+    occupied = jnp.arange(filled.capacity)[None] < filled.used
+    outgrown = (regime(before.at.lengths()) != regime(lengths)) & (filled.at.segments > 0)
+
+    def append(filled):
+      at = filled.at.slice(filled.used, size)
+      tokens, length = (
+        lax.dynamic_slice_in_dim(x, filled.used, size, axis=1) for x in (filled.tokens, lengths)
+      )
+      return self._blocks(tokens, at, length, spec, filled)
+
+    def renew(filled):
+      whole = dataclasses.replace(filled, used=jnp.zeros_like(filled.used))
+      x, renewed = self._blocks(filled.tokens, filled.at, lengths, spec, whole)
+      x = lax.dynamic_slice_in_dim(x, filled.used, size, axis=1)
+      return x, dataclasses.replace(renewed, used=filled.used + size)
+
+    return lax.cond((outgrown & occupied).any(), renew, append, filled)
+
+  def _blocks(self, tokens, at, length, spec, filled):
+    """`features`, for tokens that have their place in the cache if there is one."""
     x = (
       self.embedding[...]
       .at[tokens]
@@ -168,12 +203,13 @@ class Decoder(nnx.Module):
     for i, block in enumerate(self.blocks):
       scheme = self.position[i % len(self.position)]
       if filled is not None:
-        x, slot = block(x, at, scheme, spec, filled.layers[i], filled)
+        x, slot = block(x, at, length, scheme, spec, filled.layers[i], filled)
         slots.append(slot)
       elif self.model.remat == 'block':
-        x = jax.checkpoint(lambda x, block=block, scheme=scheme: block(x, at, scheme, spec)[0])(x)
+        run = lambda x, block=block, scheme=scheme: block(x, at, length, scheme, spec)[0]
+        x = jax.checkpoint(run)(x)
       else:
-        x, _ = block(x, at, scheme, spec)
+        x, _ = block(x, at, length, scheme, spec)
     if filled is not None:
       used = filled.used + tokens.shape[1]
       filled = dataclasses.replace(filled, layers=tuple(slots), used=used)

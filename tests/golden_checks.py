@@ -33,26 +33,64 @@ def run(length: int, offset: int = 0) -> jnp.ndarray:
   return jnp.arange(offset, offset + length)[None]
 
 
-# ---- RoPE
+# ---- RoPE and what stretches it
+
+NAMES = {  # theirs -> ours
+  'default': 'rope',
+  'proportional': 'rope',
+  'linear': 'pi',
+  'dynamic': 'dynamic_ntk',
+  'yarn': 'yarn',
+  'longrope': 'longrope',
+  'llama3': 'llama3',
+}
+RENAMED = {
+  'original_max_position_embeddings': 'train_length',
+  'magnitude_scaling_policy': 'temperature',
+}
+KEPT = (
+  'factor',
+  'beta_fast',
+  'beta_slow',
+  'mscale',
+  'mscale_all_dim',
+  'attention_factor',
+  'low_freq_factor',
+  'high_freq_factor',
+  'short_factor',
+  'long_factor',
+)
 
 
 def rope(params: dict[str, Any], width: int, layout: str = 'half') -> PositionScheme:
-  """RoPE as `params` describe it, for heads of `width` channels."""
+  """The scheme that `params` describe, for heads of `width` channels."""
   kind = params.get('rope_type', 'default')
-  if kind not in ('default', 'proportional'):
-    needs(kind)
-  if params.get('factor', 1) != 1 or params.get('interpolation_factor', 1) != 1:
-    needs('position interpolation')
+  name = NAMES[kind]
+  own = {RENAMED.get(k, k): params[k] for k in (*KEPT, *RENAMED) if params.get(k) is not None}
+  most = params.get('max_position_embeddings')
+  if kind == 'dynamic':
+    own['train_length'] = most
+  if kind == 'yarn':
+    own['ramp'] = 'pairs' if params.get('truncate', True) else 'unrounded'
+  if kind == 'longrope':
+    own = {'temperature': 'su'} | own
+    own |= {} if 'factor' in own else {'target_length': most}
+  if kind == 'proportional' and own.get('factor', 1) != 1:
+    name = 'pi'
+  if params.get('interpolation_factor', 1) != 1:
+    name, own = 'pi', {'factor': params['interpolation_factor']}
   if params.get('base_rescale_factor', 1) != 1:
-    needs('NTK-aware scaling')
-  share = params.get('rotary_dim', width) / width
+    name, own = 'ntk', {'factor': params['base_rescale_factor']}
+  if name == 'rope':
+    own = {}
   return build(
-    'rope',
+    name,
     rotary=width,
     base=params['rope_theta'],
     layout=layout,
-    fraction=params.get('partial_rotary_factor', share),
+    fraction=params.get('partial_rotary_factor', params.get('rotary_dim', width) / width),
     partial='frequencies' if kind == 'proportional' else 'width',
+    **own,
   )
 
 
@@ -64,12 +102,26 @@ def turned(case: Case, name: str, hook, pos: jnp.ndarray) -> jnp.ndarray:
   return out.swapaxes(1, 2) if swap else out
 
 
-def inv_freq(case: Case):
-  length = case.params.get('seq_len') or case.params['max_position_embeddings']
-  scheme = rope(case.params, case.params['head_dim'])
-  case.compare('inv_freq', scheme.frequencies(length))
-  # Their factor is on the rotated queries and on the keys, ours once on the logits.
-  case.compare('attention_factor', np.sqrt(scheme.logit_scale(run(length), length)))
+def attention_factor(scheme: PositionScheme, length: int) -> float:
+  """What multiplies queries and keys each: theirs is on both, ours once on the logits."""
+  return float(np.sqrt(scheme.logit_scale(run(1), length)))
+
+
+def inv_freq(kind: str) -> Callable[[Case], None]:
+  def check(case: Case):
+    length = case.params.get('seq_len') or 1
+    scheme = rope(case.params | {'rope_type': kind}, case.params['head_dim'])
+    case.compare('inv_freq', scheme.frequencies(length))
+    if 'attention_factor' in case.outputs:
+      case.compare('attention_factor', attention_factor(scheme, length))
+
+  return check
+
+
+def ntk_aware(case: Case):
+  given = case.params
+  scheme = build('ntk', rotary=given['head_dim'], base=given['rope_theta'], factor=given['alpha'])
+  case.compare('inv_freq', scheme.frequencies(1))
 
 
 def rotate(layout: str) -> Callable[[Case], None]:
@@ -77,15 +129,16 @@ def rotate(layout: str) -> Callable[[Case], None]:
     pos = jnp.asarray(case.inputs['position_ids'], jnp.int32)
     width = case.inputs['q'].shape[-1]
     scheme = rope(case.params, width, layout)
-    case.compare('q_rot', turned(case, 'q', scheme.query, pos))
-    case.compare('k_rot', turned(case, 'k', scheme.key, pos))
+    scale = attention_factor(scheme, int(pos.max()) + 1)
+    case.compare('q_rot', scale * turned(case, 'q', scheme.query, pos))
+    case.compare('k_rot', scale * turned(case, 'k', scheme.key, pos))
     if 'cos' in case.outputs:
       # The first channel of each pair as a unit vector turns into (cos, sin).
       first = jnp.where(jnp.arange(width) < width // 2, 1.0, 0.0)
       unit = jnp.broadcast_to(first, (*pos.shape, 1, width))
       cos, sin = np.split(scheme.query(unit, pos, int(pos.max()) + 1)[..., 0, :], 2, axis=-1)
-      case.compare('cos', np.concatenate([cos, cos], axis=-1))
-      case.compare('sin', np.concatenate([sin, sin], axis=-1))
+      case.compare('cos', scale * np.concatenate([cos, cos], axis=-1))
+      case.compare('sin', scale * np.concatenate([sin, sin], axis=-1))
 
   return check
 
@@ -93,7 +146,9 @@ def rotate(layout: str) -> Callable[[Case], None]:
 def rotate_one(case: Case):
   pos = jnp.asarray(case.inputs['positions'], jnp.int32)[None]
   scheme = rope(case.params, case.inputs['x'].shape[-1], 'interleaved')
-  case.compare('inv_freq', scheme.frequencies(int(pos.max()) + 1))
+  # Theirs divides the angles, ours the frequencies.
+  divided = case.params.get('interpolation_factor', 1)
+  case.compare('inv_freq', divided * scheme.frequencies(int(pos.max()) + 1))
   case.compare('x_rot', turned(case, 'x', scheme.query, pos))
 
 
@@ -101,13 +156,15 @@ def mla_decoupled(case: Case):
   pos = jnp.asarray(case.inputs['position_ids'], jnp.int32)
   width = case.params['qk_rope_head_dim']
   pairs, halves = (rope(case.params, width, layout) for layout in ('interleaved', 'half'))
+  scale = attention_factor(pairs, int(pos.max()) + 1)
   # V3 turns the pairs (2i, 2i + 1) as V2 does, but leaves them at i and i + R/2.
   order = np.arange(width).reshape(-1, 2).T.ravel()
   for name, hook in ('q', 'query'), ('k', 'key'):
-    out = turned(case, name, getattr(pairs, hook), pos)
+    out = scale * turned(case, name, getattr(pairs, hook), pos)
     case.compare(f'{name}_rot_v2', out)
     case.compare(f'{name}_rot_v3', out[..., order])
-    case.compare(f'{name}_rot_v3_noninterleaved', turned(case, name, getattr(halves, hook), pos))
+    out = scale * turned(case, name, getattr(halves, hook), pos)
+    case.compare(f'{name}_rot_v3_noninterleaved', out)
 
 
 # ---- T5
@@ -256,8 +313,6 @@ def learned(case: Case):
 # ---- (family, scheme) -> check; one scheme name means different arrays in different families
 
 CHECKS: dict[tuple[str, str], Callable[[Case], None]] = {
-  ('rope_inv_freq', 'rope/default'): inv_freq,
-  ('rope_inv_freq', 'rope/proportional'): inv_freq,
   ('rotate', 'rope/rotate_half_split'): rotate('half'),
   ('rotate', 'rope/rotate_half_split_partial'): rotate('half'),
   ('rotate', 'rope/rotate_interleaved'): rotate('interleaved'),
@@ -280,14 +335,10 @@ CHECKS: dict[tuple[str, str], Callable[[Case], None]] = {
   ('sinusoidal', 'sinusoidal/concat_t2t_padding'): sinusoidal('tensor2tensor'),
   ('sinusoidal', 'sinusoidal/fairseq_lookup'): fairseq_lookup,
   ('sinusoidal', 'learned_absolute'): learned,
-  ('rope_inv_freq', 'rope/linear'): absent('position interpolation'),
-  ('rope_inv_freq', 'rope/dynamic'): absent('dynamic NTK'),
-  ('rope_inv_freq', 'rope/yarn'): absent('yarn'),
-  ('rope_inv_freq', 'rope/longrope'): absent('longrope'),
-  ('rope_inv_freq', 'rope/longrope_dynamic'): absent('longrope_dynamic'),
-  ('rope_inv_freq', 'rope/llama3'): absent('llama3'),
-  ('rope_inv_freq', 'rope/ntk_aware_fixed'): absent('NTK-aware scaling'),
-  ('rope_inv_freq', 'rope/ntk_by_parts_v1'): absent('ntk_by_parts_v1'),
+  **{('rope_inv_freq', f'rope/{kind}'): inv_freq(kind) for kind in NAMES},
+  ('rope_inv_freq', 'rope/ntk_aware_fixed'): ntk_aware,
+  ('rope_inv_freq', 'rope/longrope_dynamic'): absent('factors that grow with the length'),
+  ('rope_inv_freq', 'rope/ntk_by_parts_v1'): absent('NTK-by-parts before the paper'),
   ('rotate', 'xpos'): absent('xpos'),
   ('fire_kerple', 'fire'): absent('fire'),
   ('fire_kerple', 'kerple/log'): absent('kerple'),

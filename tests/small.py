@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import tiny
 
 from pe_research import cli, configs
 
@@ -63,6 +64,10 @@ def flags(corpus: pathlib.Path, position: str = 'rope', **overrides) -> list[str
     'run.save_every': 4,
     'run.log_every': 1,
   } | {name.replace('__', '.'): value for name, value in overrides.items()}
+  if position in tiny.ARGUMENTS:  # the heads are as wide as those of the tiny decoder
+    given = {k: v for k, v in tiny.position(position).items() if v is not None and k != 'name'}
+    plain = lambda v: tuple(v) if isinstance(v, list) else v
+    settings = {f'position.{k}': plain(v) for k, v in given.items()} | settings
   return [
     f'--config={ROOT}/configs/smoke.py:position={position},length=16',
     *(f'--config.{name}={value}' for name, value in settings.items()),

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tiny
 
 from configs import lm, smoke
 from pe_research import cli, configs, positions
@@ -74,12 +75,18 @@ def test_a_misspelt_flag_is_one_line_with_the_nearest_name(flags, parts):
 @pytest.mark.parametrize('family', [lm, smoke])
 @pytest.mark.parametrize('name', positions.SCHEMES)
 def test_every_scheme_resolves_and_survives_json(family, name):
-  config = configs.resolve(family.get_config(f'position={name}'))
+  given = family.get_config(f'position={name}')
+  given.position.update(tiny.position(name, rotary=given.model.width // given.model.heads))
+  if 'train_length' in given.position:
+    given.position.train_length = None
+  config = configs.resolve(given)
   assert config['position'].keys() == positions.defaults(name).keys()
   again = configs.resolve(json.loads(json.dumps(config)))
   assert again == config
   unset = [field for field, value in configs.flat(config).items() if value is None]
-  assert unset == ['attention.window']  # None is its value: every token is seen
+  # None is their value: every token is seen, and a temperature is computed, not given.
+  computed = ['attention_factor', 'mscale', 'mscale_all_dim'] if 'yarn' in name else []
+  assert unset == ['attention.window', *(f'position.{field}' for field in computed)]
 
 
 def test_a_learned_table_shorter_than_the_training_length_is_refused():

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tiny
 
-from pe_research import attend, positions
+from pe_research import attend
 
 pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
 CAPACITY = 16
-FIXED = [n for n in tiny.NAMES if not (positions.SCHEMES | tiny.EXTRA)[n].key_depends_on_length]
+FIXED = [n for n in tiny.NAMES if not tiny.scheme(n).depends_on_length]
 LENGTHENED = [n for n in tiny.NAMES if n not in FIXED]
 each_scheme = pytest.mark.parametrize('name', FIXED)
 each_spec = pytest.mark.parametrize('spec', ['dense', 'tiled'])
@@ -83,30 +83,62 @@ def test_two_documents_in_one_cache(spec):
 
 
 @pytest.mark.parametrize('name', LENGTHENED)
-@pytest.mark.parametrize('kind, spec', tiny.CASES)
-def test_keys_that_depend_on_the_length(name, kind, spec):
-  # One layer: deeper ones cache values that were computed when the context was shorter.
-  decoder = tiny.decoder(name, kind, layers=1)
-  logits = decode(decoder, tiny.at(), spec, 1)
-  for t in (0, 3, 4, 12):  # 'stretched' starts to stretch at t = 4
-    at = attend.Tokens.contiguous(t + 1)
-    alone = tiny.forward(decoder, tiny.TOKENS[:, : t + 1], at, 'dense')
-    tiny.close(logits[:, t], alone[:, t])
-  if name == 'stretched':
-    whole = tiny.forward(decoder, tiny.TOKENS, tiny.at(), 'dense')
-    assert np.abs(logits - whole)[:, 4:-1].max(-1).min() > 1e-4
+@pytest.mark.parametrize(
+  'kind, spec, chunk',
+  [(*case, 1) for case in tiny.CASES] + [('gqa', 'dense', 4), ('gqa', 'tiled', 3)],
+)
+def test_the_whole_context_is_encoded_by_its_length(name, kind, spec, chunk):
+  # Whatever was cached at shorter lengths, of every layer: L is 5, and chunks cross it.
+  decoder = tiny.decoder(name, kind)
+  logits = decode(decoder, tiny.at(), spec, chunk)
+  for start in range(0, tiny.LENGTH, chunk):
+    end = min(start + chunk, tiny.LENGTH)
+    alone = decoder_alone(decoder, start + chunk)
+    tiny.close(logits[:, start:end], alone[:, start:end])
+  whole = tiny.forward(decoder, tiny.TOKENS, tiny.at(), 'dense')
+  assert np.abs(logits - whole)[:, 1:3].max(-1).min() > 1e-4  # these were given as a short text
+
+
+def decoder_alone(decoder, length):
+  """Logits of the first `length` tokens as a text of their own, its length known beforehand."""
+  at = attend.Tokens.contiguous(min(length, tiny.LENGTH))
+  return decoder(tiny.TOKENS[:, :length], at, attend.Spec())
 
 
 @pytest.mark.parametrize('name', LENGTHENED)
 @each_spec
-def test_a_prompt_at_once_is_the_forward_pass_at_any_depth(name, spec):
+def test_rows_of_one_cache_have_their_own_lengths(name, spec):
+  # The second row's text begins eight tokens later, so it is still short when the first is long.
+  decoder = tiny.decoder(name)
+  at, _ = padded((0, 8))
+  logits = decode(decoder, at, spec, 1)
+  rolled = np.roll(tiny.TOKENS[1], -8)[None]
+  for t in (4, 5, 12):
+    tiny.close(logits[0, t], decoder_alone(decoder, t + 1)[0, t])
+  for t in (8, 12):
+    alone = decoder(rolled[:, : t - 7], attend.Tokens.contiguous(t - 7), attend.Spec())
+    tiny.close(logits[1, t], alone[0, -1])
+
+
+@pytest.mark.parametrize('name', LENGTHENED)
+def test_a_long_call_leaves_nothing_behind_for_a_short_one(name):
+  decoder = tiny.decoder(name)
+  short = decode(decoder, tiny.at(), 'dense', 1)[:, :4]
+  tiny.forward(decoder, tiny.TOKENS, tiny.at(), 'dense')
+  tiny.close(decoder_alone(decoder, 4), decoder_alone(tiny.decoder(name, seed=0), 4), 0)
+  np.testing.assert_array_equal(decode(decoder, tiny.at(), 'dense', 1)[:, :4], short)
+
+
+@pytest.mark.parametrize('name', LENGTHENED)
+@each_spec
+def test_a_prompt_at_once_is_the_forward_pass(name, spec):
   decoder = tiny.decoder(name)
   filled = decoder.new_cache(tiny.BATCH, CAPACITY)
   logits, _ = tiny.step(decoder, tiny.TOKENS, tiny.at(), spec, filled)
   tiny.close(logits, tiny.forward(decoder, tiny.TOKENS, tiny.at(), spec))
 
 
-@pytest.mark.parametrize('name', ['stretched', 'owned'])
+@pytest.mark.parametrize('name', ['dynamic_ntk', 'longrope', 'owned'])
 def test_capacity_changes_nothing(name):
   decoder = tiny.decoder(name)
   logits = [

@@ -13,14 +13,14 @@ from pe_research import positions
 from pe_research.positions import base, rotary
 
 pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
-ROTARY = [n for n in tiny.NAMES if issubclass((positions.SCHEMES | tiny.EXTRA)[n], rotary.RoPE)]
+ROTARY = [n for n in tiny.NAMES if isinstance(tiny.scheme(n), rotary.RoPE) and ',' not in n]
 FAR = [0, 1, 511, 4096, 32_768, 1_234_567, 1_999_999, 2_000_000]
 FARTHEST = 2**24 - 1
 
 
 def build(name, width=32, heads=4, rotary=8, length=64, **arguments):
   dims = base.Dims(width=width, heads=heads, rotary=rotary, length=length)
-  return positions.build({'name': name} | arguments, dims, nnx.Rngs(0))
+  return positions.build(tiny.position(name, rotary) | arguments, dims, nnx.Rngs(0))
 
 
 def turned(x, pos, theta, pairs):
@@ -87,11 +87,18 @@ def test_turning_keeps_norms(name):
     tiny.close(np.linalg.norm(out, axis=-1), np.linalg.norm(x, axis=-1))
 
 
-def test_frequencies_known_only_in_the_program_agree():
-  scheme = build('stretched', rotary=16)
-  x = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
-  given = rows(x, np.arange(8) * 100)
-  tiny.close(jax.jit(scheme.query)(*given, 40), scheme.query(*given, 40), 1e-3)
+@pytest.mark.parametrize('name', [n for n in tiny.NAMES if tiny.scheme(n).depends_on_length])
+def test_a_length_known_only_in_the_program_gives_the_same_bits(name):
+  scheme = build(name, rotary=16)
+  x = np.random.default_rng(0).normal(size=(len(FAR), 16)).astype(np.float32)
+  given = rows(x, FAR)
+  lengths = np.array([[5], [6], [63], [64], [65], [1000], [2**24]], np.int32)
+  together = [jnp.broadcast_to(g, (len(lengths), *g.shape[1:])) for g in given]
+  got = jax.jit(scheme.query)(*together, lengths)
+  scale = jnp.broadcast_to(scheme.logit_scale(together[1], jnp.asarray(lengths)), lengths.shape)
+  for i, (length,) in enumerate(lengths.tolist()):
+    tiny.close(got[i], scheme.query(*given, length)[0], 2e-6)
+    tiny.close(scale[i, 0], scheme.logit_scale(given[1], length), 1e-6)
 
 
 def test_layouts_give_the_same_scores_under_the_permutation():

@@ -71,7 +71,7 @@ def reference(decoder, tokens, slopes):
 def test_logits(mlp, name, kind, tied, qk_norm):
   decoder = model.Decoder(
     tiny.config(mlp=mlp, tied=tied, qk_norm=qk_norm, kv_heads=tiny.KV_HEADS[kind], head_dim=6),
-    positions.defaults(name),
+    tiny.position(name),
     tiny.TRAINED,
     key=jax.random.key(3),
   )
@@ -148,7 +148,7 @@ def test_a_block_is_causal():
   decoder = tiny.decoder('rope')
   x = np.random.default_rng(0).normal(size=(2, 13, 32)).astype(np.float32)
   spec = attend.Spec()
-  run = lambda x: decoder.blocks[0](x, tiny.at(), decoder.position[0], spec)[0]
+  run = lambda x: decoder.blocks[0](x, tiny.at(), None, decoder.position[0], spec)[0]
   pull = jax.jit(lambda cotangent: jax.vjp(run, x)[1](cotangent)[0])
   for t in (0, 6, 12):
     grad = np.abs(pull(jnp.zeros_like(x).at[:, t].set(1.0))).max(-1)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 import small
+import tiny
 from flax import nnx
 
 from pe_research import attend, model, positions
@@ -115,7 +116,7 @@ def test_the_table_of_schemes_is_the_registry():
     assert label.startswith(scheme.label) and scheme.paper.split(',')[0] in source
     built = nnx.eval_shape(
       lambda name=name: positions.build(
-        positions.defaults(name), positions.Dims(16, 2, 8, 16), nnx.Rngs(0)
+        tiny.position(name), positions.Dims(16, 2, 8, 16), nnx.Rngs(0)
       )
     )
     has = bool(jax.tree.leaves(nnx.state(built, nnx.Param)))

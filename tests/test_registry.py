@@ -22,18 +22,17 @@ each_scheme = pytest.mark.parametrize('name', tiny.NAMES)
 
 @each_scheme
 def test_every_argument_is_documented(name):
-  cls = positions.scheme(name)
-  parameters = inspect.signature(cls.__init__).parameters.values()
-  assert not any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
-  for argument, parameter in positions.arguments(name).items():
-    assert re.search(rf'^ *{argument}: \S', inspect.getdoc(cls.__init__), re.M), argument
+  cls = type(tiny.scheme(name))
+  documented = '\n'.join(inspect.getdoc(c.__init__) or '' for c in cls.__mro__ if c is not object)
+  for argument, parameter in positions.arguments(tiny.position(name)['name']).items():
+    assert re.search(rf'^ *{argument}: \S', documented, re.M), argument
     assert parameter.default is not parameter.empty, argument
     assert parameter.annotation is not parameter.empty, argument
 
 
 @each_scheme
 def test_label_and_paper_are_set(name):
-  cls = positions.scheme(name)
+  cls = type(tiny.scheme(name))
   assert cls.label and cls.__doc__
   assert re.match(r'arXiv:\d{4}\.\d{5}', cls.paper)
 
@@ -45,11 +44,14 @@ def test_labels_are_unique():
 
 @each_scheme
 def test_defaults_build_the_scheme(name):
-  config = json.loads(json.dumps(positions.defaults(name)))
-  assert config == positions.defaults(name) and config['name'] == name
+  kind, given = tiny.position(name)['name'], tiny.ARGUMENTS.get(name, {})
+  config = json.loads(json.dumps(tiny.position(name)))
+  assert config == tiny.position(name)
+  assert config.keys() - {'name'} == positions.arguments(kind).keys()
   one = positions.build(config, DIMS, nnx.Rngs(0))
-  other = positions.build({'name': name}, DIMS, nnx.Rngs(0))
-  assert type(one) is positions.scheme(name)
+  given = {k: v for k, v in config.items() if k in given or k.endswith('factor')}
+  other = positions.build({'name': kind} | given, DIMS, nnx.Rngs(0))
+  assert type(one) is positions.scheme(kind)
   assert nnx.graphdef(one) == nnx.graphdef(other)
   jax.tree.map(np.testing.assert_array_equal, nnx.state(one), nnx.state(other))
 

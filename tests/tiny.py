@@ -1,8 +1,7 @@
-"""A model that compiles in a blink, two schemes that only the tests know, and ways to look inside.
+"""A model that compiles in a blink, a scheme that only the tests know, and ways to look inside.
 
-The two schemes stand for what the interface has to carry beyond the registered ones: keys that
-must be encoded anew as the context grows, and parameters of a layer's own with a logit scale that
-follows the position.
+That scheme stands for what the interface has to carry beyond the registered ones: parameters of a
+layer's own, with a logit scale that follows the position.
 """
 
 import functools
@@ -13,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from pe_research import attend, model, positions
-from pe_research.positions import base, rotary
+from pe_research.positions import base
 
 VOCAB, WIDTH, LAYERS, HEADS, HEAD_DIM, TRAINED = 31, 32, 2, 4, 8, 32
 BATCH, LENGTH = 2, 13
@@ -29,33 +28,6 @@ SPECS = {
 CASES = [('mha', 'dense'), ('gqa', 'dense'), ('mqa', 'dense'), ('gqa', 'tiled')]
 # No token occurs twice, so a row of the embedding table stands for one place in the input.
 TOKENS = np.random.default_rng(0).permutation(VOCAB)[: BATCH * LENGTH].reshape(BATCH, LENGTH)
-
-
-class Stretched(rotary.RoPE):
-  """Rotary frequencies that fall once the length passes `trained`, for old keys too."""
-
-  label = 'test: stretched'
-  paper = 'arXiv:0000.00000'
-  key_depends_on_length = True
-
-  def __init__(
-    self, dims: base.Dims, *, base: float = 10_000.0, trained: int = 4, rngs: nnx.Rngs | None = None
-  ):
-    """Chooses where the stretching starts.
-
-    Args:
-      dims: sizes of the model.
-      base: as in RoPE.
-      trained: tokens up to which this is RoPE.
-      rngs: unused.
-    """
-    super().__init__(dims, base=base, rngs=rngs)
-    self.trained = trained
-
-  def frequencies(self, length):
-    xp = jnp if isinstance(length, jax.Array) else np
-    stretch = xp.maximum(length / self.trained, 1.0)
-    return (self.base * stretch) ** (-xp.arange(0, self.rotated, 2) / self.rotated)
 
 
 class Owned(base.PositionScheme):
@@ -84,8 +56,28 @@ class Owned(base.PositionScheme):
     return 1 + 0.3 * jnp.log1p(q_pos.astype(jnp.float32))
 
 
-EXTRA = {'stretched': Stretched, 'owned': Owned}
-NAMES = (*positions.SCHEMES, *EXTRA)
+EXTRA = {'owned': Owned}
+STRETCH = {'factor': 16.0, 'train_length': 5}  # in the tiny texts, short and long both occur
+# Where a scheme has no defaults, or none that show it at these sizes.
+ARGUMENTS = {
+  'owned': {'init_std': 0.3},
+  **dict.fromkeys(['pi', 'ntk', 'ntk_by_parts', 'llama3'], STRETCH),
+  'yarn': STRETCH | {'beta_fast': 4.0},
+  'dynamic_ntk': {'factor': 1.5, 'train_length': 5},
+  'dynamic_yarn': {'train_length': 5, 'beta_fast': 4.0},
+  'longrope': STRETCH | {'temperature': 'su'},
+  'longrope, first tokens': STRETCH | {'name': 'longrope', 'start_tokens': 3},
+}
+NAMES = (*positions.SCHEMES, *EXTRA, 'longrope, first tokens')
+
+
+def position(name: str, rotary: int = HEAD_DIM) -> dict:
+  """The config of a scheme as the tests build it; `name` may be that of a variant."""
+  given = {'name': name} | ARGUMENTS.get(name, {})
+  if given['name'] == 'longrope':
+    grow = lambda last: [float(x) for x in np.geomspace(1, last, rotary // 2).round(3)]
+    given |= {'long_factor': grow(8), 'short_factor': grow(1.5)}
+  return (positions.defaults(given['name']) if given['name'] not in EXTRA else {}) | given
 
 
 def config(**changes) -> model.DecoderConfig:
@@ -107,13 +99,18 @@ def config(**changes) -> model.DecoderConfig:
   return model.DecoderConfig(**sizes | changes)
 
 
+def scheme(name: str) -> base.PositionScheme:
+  """The scheme alone, for the tiny decoder."""
+  dims, given = base.Dims(WIDTH, HEADS, HEAD_DIM, TRAINED), position(name)
+  kind = (positions.SCHEMES | EXTRA)[given.pop('name')]
+  return kind(dims, **given, rngs=nnx.Rngs(0))
+
+
 @functools.cache
 def decoder(name: str, kind: str = 'gqa', seed: int = 0, **changes) -> model.Decoder:
   """A tiny decoder whose positional parameters are moved far from any gentle initial value."""
   changes = {'kv_heads': KV_HEADS[kind]} | changes
-  made = model.Decoder(
-    config(**changes), positions.defaults(name), TRAINED, key=jax.random.key(seed)
-  )
+  made = model.Decoder(config(**changes), position(name), TRAINED, key=jax.random.key(seed))
   draw = np.random.default_rng(seed)
   noise = lambda x: x + jnp.asarray(0.3 * draw.normal(size=x.shape), x.dtype)
   nnx.update(made.position, jax.tree.map(noise, nnx.state(made.position, nnx.Param)))

@@ -9,10 +9,13 @@ from flax import nnx
 
 from pe_research.positions.alibi import ALiBi
 from pe_research.positions.base import Dims, NoPE, PositionScheme
+from pe_research.positions.extend import ABF, NTK, PI, DynamicNTK
 from pe_research.positions.learned import Learned
+from pe_research.positions.longrope import LongRoPE
 from pe_research.positions.rotary import RoPE
 from pe_research.positions.sinusoidal import Sinusoidal
 from pe_research.positions.t5 import T5
+from pe_research.positions.yarn import DynamicYaRN, Llama3, NTKByParts, YaRN
 
 SCHEMES: dict[str, type[PositionScheme]] = {
   'nope': NoPE,
@@ -21,6 +24,15 @@ SCHEMES: dict[str, type[PositionScheme]] = {
   't5': T5,
   'rope': RoPE,
   'alibi': ALiBi,
+  'pi': PI,
+  'ntk': NTK,
+  'dynamic_ntk': DynamicNTK,
+  'ntk_by_parts': NTKByParts,
+  'yarn': YaRN,
+  'dynamic_yarn': DynamicYaRN,
+  'longrope': LongRoPE,
+  'llama3': Llama3,
+  'abf': ABF,
 }
 
 
@@ -36,10 +48,18 @@ def scheme(name: str) -> type[PositionScheme]:
 def arguments(name: str) -> dict[str, inspect.Parameter]:
   """The scheme's own configuration: the keyword-only arguments of its constructor.
 
-  NNX's metaclass hides the signature of the class, hence that of `__init__`.
+  Those that it passes on (**) are its parents', own ones first. NNX's metaclass hides the
+  signature of the class, hence that of `__init__`.
   """
-  parameters = inspect.signature(scheme(name).__init__).parameters
-  return {k: p for k, p in parameters.items() if p.kind is p.KEYWORD_ONLY and k != 'rngs'}
+  found: dict[str, inspect.Parameter] = {}
+  for cls in scheme(name).__mro__:
+    if '__init__' in vars(cls):
+      parameters = inspect.signature(cls.__init__).parameters.values()
+      named = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != 'rngs'}
+      found = found | {k: p for k, p in named.items() if k not in found}
+      if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        break
+  return found
 
 
 def defaults(name: str) -> dict[str, Any]:

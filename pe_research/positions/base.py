@@ -1,7 +1,7 @@
 """The interface of a positional scheme: hooks that are the identity unless overridden."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 from flax import nnx
@@ -38,7 +38,8 @@ class PositionScheme(nnx.Module):
   paper: ClassVar[str] = ''  # 'arXiv:2104.09864, eq. 34'
   relative: ClassVar[bool] = True  # logits depend on q_pos - k_pos alone
   per_layer: ClassVar[bool] = False  # True: every layer owns its parameters; False: all share
-  key_depends_on_length: ClassVar[bool] = False  # True: the cache must keep keys unencoded
+  trains_as: ClassVar[str] = ''  # 'rope': needs no training of its own, stretches a run of that
+  depends_on_length: bool = False  # True: a token's encoding changes as its document grows
   max_length: int | None = None  # tokens; None: defined at every position
   remedy: ClassVar[str] = 'Use a shorter length.'  # what a user may do past max_length
 
@@ -53,9 +54,9 @@ class PositionScheme(nnx.Module):
   def query(self, q: jax.Array, pos: jax.Array, length) -> jax.Array:
     """Encodes queries [B, L, H, R] at `pos` [B or 1, L].
 
-    `length` is the number of tokens in the row, those in the cache included: an int, or a traced
-    scalar in decoding. Padding and the other documents of a packed row count, so a scheme that
-    reads it encodes a document by the row that it stands in.
+    `length` is the number of positions that the document of a token spans so far, its cached part
+    included: an int where it is the same for all and known when the program is compiled, else
+    int32 [B or 1, L or 1]. Only where `depends_on_length` is it given; None otherwise.
     """
     del pos, length
     return q
@@ -74,6 +75,16 @@ class PositionScheme(nnx.Module):
     """Multiplies q.k / sqrt(head width), not the bias. Scalar, or [B or 1, Lq]."""
     del q_pos, length
     return 1.0
+
+  def regime(self, length):
+    """Where this stays the same while `length` grows, so does the encoding, and a cache is good."""
+    return length
+
+  @classmethod
+  def matched(cls, length: int) -> dict[str, Any]:
+    """Arguments to replace published ones that make no sense at a training length in tokens."""
+    del length
+    return {}
 
   def notes(self, length: int) -> list[str]:
     """What a reader of results at training length `length` (tokens) should know."""

@@ -1,5 +1,9 @@
 """Angles that stay right far out: position times frequency in fixed point."""
 
+import contextlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,38 +12,62 @@ TURN = 2 * np.pi
 MAX_POSITION = 2**24  # tokens; from there on the low limb overflows
 
 
-def fixed_point(frequencies: np.ndarray | jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Radians per token -> turns per token modulo 1, as two limbs of 32 and 8 bits (uint32).
+class Turns(NamedTuple):
+  """Turns per token modulo 1, as limbs of 32 and 8 bits: uint32 [F], or [B or 1, L or 1, F]."""
 
-  NumPy float64 is rounded to 2^-40 turns. A traced float32 array keeps its own 24 bits.
+  high: jax.Array
+  low: jax.Array
+
+
+@contextlib.contextmanager
+def float64() -> Iterator[None]:
+  """Computes what is traced in float64, broadcasting as NumPy does.
+
+  For the few numbers that are frequencies: those of a traced length must be the bits that NumPy
+  gives for a length that is known when the program is compiled.
   """
-  if isinstance(frequencies, jax.Array):
-    turns = frequencies.astype(jnp.float32) / TURN
-    return (jnp.mod(turns, 1.0) * 2.0**32).astype(jnp.uint32), jnp.zeros_like(turns, jnp.uint32)
-  turns = np.mod(np.asarray(frequencies, np.float64) / TURN, 1.0)
-  whole = np.rint(turns * 2.0**40).astype(np.uint64) % 2**40
-  return jnp.asarray(whole >> 8, jnp.uint32), jnp.asarray(whole & 255, jnp.uint32)
+  with jax.enable_x64(True), jax.numpy_rank_promotion('allow'):
+    yield
 
 
-def angles(pos: jax.Array, frequencies: np.ndarray | jax.Array) -> jax.Array:
+def numpy_of(x) -> 'np | jnp':
+  """The module whose functions apply to x: jax.numpy for its arrays, numpy for all else."""
+  return jnp if isinstance(x, jax.Array) else np
+
+
+def fixed_point(frequencies: np.ndarray | jax.Array) -> Turns:
+  """Radians per token, float64 [..., F], as turns per token rounded to 2^-40.
+
+  Raises:
+    ValueError: a jax array of fewer bits; compute it under `float64`.
+  """
+  if frequencies.dtype != np.float64:
+    raise ValueError(f'frequencies are {frequencies.dtype}; angles far out need float64.')
+  xp = numpy_of(frequencies)
+  with float64():
+    turns = xp.mod(frequencies / TURN, 1.0)
+    whole = xp.round(turns * 2.0**40).astype(xp.uint64) % xp.uint64(2**40)
+    high, low = whole >> xp.uint64(8), whole & xp.uint64(255)
+    return Turns(jnp.asarray(high.astype(xp.uint32)), jnp.asarray(low.astype(xp.uint32)))
+
+
+def angles(pos: jax.Array, turns: Turns) -> jax.Array:
   """Rotation angles pos * frequency, reduced to [-pi, pi).
 
   The float32 product is off by 0.1 rad at position 2,000,000, since neither factor has bits to
-  spare. Here the product is a uint32 that wraps at one turn, so reducing it is exact; for float64
-  frequencies the error stays below 1e-4 rad up to position 2^24.
+  spare. Here the product is a uint32 that wraps at one turn, so reducing it is exact; the error
+  stays below 1e-4 rad up to position 2^24.
 
   Args:
-    pos: int [..., L], tokens, 0 <= pos < 2^24.
-    frequencies: [F] radians per token.
+    pos: int [B or 1, L], tokens, 0 <= pos < 2^24.
+    turns: of each token, or the same for all.
 
   Returns:
-    float32 [..., L, F] radians.
+    float32 [B or 1, L, F] radians.
   """
   if not jnp.issubdtype(pos.dtype, jnp.integer):
     raise ValueError(f'positions are {pos.dtype}; rotary angles need integer positions.')
-  high, low = fixed_point(frequencies)
-  shape = (1,) * pos.ndim + high.shape
-  high, low = high.reshape(shape), low.reshape(shape)
+  high, low = (x if x.ndim > 1 else x.reshape((1,) * pos.ndim + x.shape) for x in turns)
   count = pos.astype(jnp.uint32)[..., None]
-  turns = count * high + ((count * low) >> 8)
-  return jax.lax.bitcast_convert_type(turns, jnp.int32).astype(jnp.float32) * (TURN / 2.0**32)
+  wrapped = count * high + ((count * low) >> 8)
+  return jax.lax.bitcast_convert_type(wrapped, jnp.int32).astype(jnp.float32) * (TURN / 2.0**32)

@@ -1,5 +1,7 @@
 """Rotary position embedding: queries and keys turn by an angle proportional to position."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,15 +93,25 @@ class RoPE(base.PositionScheme):
         raise ValueError(f'position.fraction is {fraction}: no pair of {dims.rotary // 2} moves.')
     self.base, self.layout = base, layout
 
+  def spectrum(self, base) -> np.ndarray | jax.Array:
+    """base^(-2i/R), 0 where a pair stands still: [R/2], or [..., R/2] for `base` [..., 1]."""
+    exponent = -np.arange(0, self.rotated, 2, dtype=np.float64) / self.rotated
+    return base**exponent * (np.arange(exponent.size) < self.moving)
+
   def frequencies(self, length) -> np.ndarray | jax.Array:
-    """[rotated/2] radians per token; float64 where they do not depend on a traced length."""
+    """Radians per token, float64: [rotated/2], or [B or 1, L or 1, rotated/2] by the length."""
     del length
-    theta = self.base ** (-np.arange(0, self.rotated, 2, dtype=np.float64) / self.rotated)
-    return np.where(np.arange(theta.size) < self.moving, theta, 0)
+    return self.spectrum(self.base)
+
+  def angles(self, pos: jax.Array, length) -> jax.Array:
+    """Radians, float32 [B or 1, L, rotated/2], by which pairs turn at `pos` [B or 1, L]."""
+    with phase.float64():
+      turns = phase.fixed_point(self.frequencies(length))
+    return phase.angles(pos, turns)
 
   def query(self, q: jax.Array, pos: jax.Array, length) -> jax.Array:
     """Rotates [B, L, H, R] at `pos` [B or 1, L]; channels past the rotated width pass."""
-    angle = phase.angles(pos, self.frequencies(length))
+    angle = self.angles(pos, length)
     if self.rotated == q.shape[-1]:
       return rotate(q, angle, self.layout)
     turned = rotate(q[..., : self.rotated], angle, self.layout)
@@ -108,3 +120,23 @@ class RoPE(base.PositionScheme):
   def key(self, k: jax.Array, pos: jax.Array, length) -> jax.Array:
     """Keys rotate as queries do."""
     return self.query(k, pos, length)
+
+  @classmethod
+  def matched(cls, length: int) -> dict[str, Any]:
+    """The base at which as large a part of the pairs turns within `length` as in LLaMA-2.
+
+    That is ln(L / 2 pi) / ln(base) = 0.7035 (L = 4096, base 10,000).
+    """
+    return {'base': float(f'{(length / phase.TURN) ** (1 / 0.7035):.4g}')} if length > 6 else {}
+
+  def notes(self, length: int) -> list[str]:
+    """Says how many pairs turn within the training length, where that is far from usual."""
+    turning = int((self.spectrum(self.base) * length >= phase.TURN).sum())
+    if turning >= self.moving / 2:
+      return []
+    matched = self.matched(length).get('base')
+    hint = f'; at base {matched:g} 70 % would, as in LLaMA-2' if matched else ''
+    return [
+      f'{turning} of {self.moving} rotary pairs complete a turn within the training length '
+      f'{length} (base {self.base:g}){hint}.'
+    ]

@@ -57,7 +57,7 @@ class Sinusoidal(base.PositionScheme):
 
   def table(self, pos: jax.Array) -> jax.Array:
     """[..., L] int32 -> float32 [..., L, D]; 'tensor2tensor' ends in a 0 where D is odd."""
-    angle = phase.angles(pos, self.frequencies())
+    angle = phase.angles(pos, phase.fixed_point(self.frequencies()))
     sin, cos = jnp.sin(angle), jnp.cos(angle)
     if self.layout == 'paper':
       table = jnp.stack([sin, cos], axis=-1).reshape(*pos.shape, -1)[..., : self.width]

@@ -1,5 +1,7 @@
 """T5's relative bias: one learned number a head for each bucket of distances."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +77,11 @@ class T5(base.PositionScheme):
     del q_pos, length
     return self.unscaling
 
+  @classmethod
+  def matched(cls, length: int) -> dict[str, Any]:
+    """A `max_distance` at which training reaches the last of 32 buckets."""
+    return {'max_distance': max(17, 3 * length // 4)}
+
   def notes(self, length: int) -> list[str]:
     """Says how many buckets the training length reaches."""
     trained = int(bucket_of(np.arange(length), self.buckets, self.max_distance)[-1]) + 1
@@ -82,5 +89,6 @@ class T5(base.PositionScheme):
       return []
     return [
       f'distances below the training length {length} reach {trained} of {self.buckets} '
-      f'buckets (max_distance {self.max_distance}); the others keep their initial values.'
+      f'buckets (max_distance {self.max_distance}); the others keep their initial values. '
+      f'max_distance {self.matched(length)["max_distance"]} fits that length.'
     ]

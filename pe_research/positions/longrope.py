@@ -1,0 +1,163 @@
+"""LongRoPE: a factor for each pair, first tokens left alone, and other factors for short texts."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pe_research.positions import base as base_lib
+from pe_research.positions import extend, factors, phase, rotary, yarn
+
+TEMPERATURES = ('none', 'su', 'yarn')
+
+
+class LongRoPE(extend.Stretched):
+  """Pair i turns by n theta_i / lambda_i at position n, and by n theta_i at the first n-hat ones.
+
+  Where factors for short texts are given, those serve every document of at most `switch_length`
+  tokens and the long ones all others: all positions of a document change at once. Without them
+  the long factors serve every length, as in the paper before its search for short contexts
+  (sec. 3.3). Paper and code differ in the temperature, hence its name:
+    none: the paper, which has no temperature.
+    su: the authors' code and transformers; queries and keys times sqrt(1 + ln s / ln L), at every
+      length. (transformers' remark that the paper recommends it is wrong.)
+    yarn: an option of the authors' code, 0.1 ln s + 1.
+  transformers and Phi-3 have no n-hat, and the authors' released search never looks for one.
+  """
+
+  label = 'LongRoPE'
+  paper = 'arXiv:2402.13753, eq. 3'
+
+  def __init__(
+    self,
+    dims: base_lib.Dims,
+    *,
+    file: str = '',
+    lineage: str = '',
+    long_factor: Sequence[float] | None = None,
+    start_tokens: int | None = None,
+    short_factor: Sequence[float] | None = None,
+    short_start_tokens: int | None = None,
+    switch_length: int | None = None,
+    temperature: str = 'none',
+    attention_factor: float | None = None,
+    factor: float | None = None,
+    target_length: int | None = None,
+    train_length: int | None = None,
+    **rope,
+  ):
+    """Takes the factors from the arguments, or from a file that a search left.
+
+    Args:
+      dims: sizes of the model.
+      file: path of such a file; what it holds goes into the other arguments, and `file` is ''
+        from then on.
+      lineage: name and hash of the file that the factors came from; on record only.
+      long_factor: lambda of each rotated pair, fastest first; must not fall.
+      start_tokens: n-hat, positions whose angles stay; None means 0.
+      short_factor: the same for short documents; None: `long_factor` serves all.
+      short_start_tokens: n-hat of those; None means 0.
+      switch_length: tokens up to which a document is short; None means `train_length`.
+      temperature: 'none', 'su' or 'yarn', see the class.
+      attention_factor: multiplies queries and keys instead; None: by `temperature`.
+      factor: s, as in Stretched, which the temperature reads.
+      target_length: tokens, s L, as in Stretched.
+      train_length: tokens, L, as in Stretched.
+      **rope: as in RoPE.
+    """
+    given = {
+      'long_factor': long_factor,
+      'start_tokens': start_tokens,
+      'short_factor': short_factor,
+      'short_start_tokens': short_start_tokens,
+      'switch_length': switch_length,
+    }
+    found = {}
+    if file:
+      found, lineage = factors.read(file)
+      twice = [name for name, value in given.items() if value is not None]
+      if twice:
+        raise ValueError(
+          f'position.file {file} and position.{twice[0]} both say what the factors are; leave '
+          'one of them out.'
+        )
+      given = {name: found.get(name) for name in given}
+      if factor is None and target_length is None:
+        target_length = found['target_length']
+    super().__init__(
+      dims, factor=factor, target_length=target_length, train_length=train_length, **rope
+    )
+    if file:
+      factors.check_made_for(file, found, {f: getattr(self, f) for f in factors.FIELDS})
+    if given['long_factor'] is None:
+      raise ValueError(
+        "'LongRoPE' has no factors: give position.file, which python -m pe_research.search "
+        f'makes, or position.long_factor, {self.rotated // 2} numbers.'
+      )
+    pairs = self.rotated // 2
+    self.file, self.lineage = '', lineage
+    self.long_factor = factors.check('long_factor', given['long_factor'], pairs)
+    self.short_factor = given['short_factor']
+    if self.short_factor is not None:
+      self.short_factor = factors.check('short_factor', self.short_factor, pairs)
+    self.start_tokens = given['start_tokens'] or 0
+    self.short_start_tokens = given['short_start_tokens'] or 0
+    self.switch_length = given['switch_length'] or self.train_length
+    for name in ('start_tokens', 'short_start_tokens', 'switch_length'):
+      if getattr(self, name) < 0:
+        raise ValueError(f'position.{name} is {getattr(self, name)}; it counts tokens.')
+    if temperature not in TEMPERATURES:
+      raise ValueError(
+        f'position.temperature is {temperature!r}; choose one of {", ".join(TEMPERATURES)}.'
+      )
+    if attention_factor is not None and not attention_factor > 0:
+      raise ValueError(f'position.attention_factor is {attention_factor:g}; it must be positive.')
+    self.temperature = temperature
+    self.attention_factor = attention_factor or self._attention_factor()
+    starts = self.start_tokens, self.short_start_tokens
+    self.depends_on_length = self.short_factor is not None and (
+      (self.long_factor, starts[0]) != (self.short_factor, starts[1])
+    )
+    self.relative = not (starts[0] or (self.depends_on_length and starts[1]))
+
+  def _attention_factor(self) -> float:
+    if self.temperature == 'none' or self.factor == 1:
+      return 1.0
+    if self.temperature == 'yarn':
+      return float(yarn.mscale(self.factor))
+    return math.sqrt(1 + math.log(self.factor) / math.log(self.train_length))
+
+  def _by_length(self, length, short, long):
+    """`short` where the document is at most switch_length tokens, else `long`."""
+    if not self.depends_on_length:
+      return long
+    is_short = length <= self.switch_length
+    if not isinstance(length, jax.Array):
+      return short if is_short else long
+    return jnp.where(is_short[..., None], np.asarray(short), np.asarray(long))
+
+  def frequencies(self, length) -> np.ndarray | jax.Array:
+    """Theta / lambda, float64 [rotated/2], or [B or 1, L or 1, rotated/2] by the length."""
+    factors_ = self._by_length(length, self.short_factor, self.long_factor)
+    theta = self.spectrum(self.base)
+    return theta / (factors_ if isinstance(factors_, jax.Array) else np.asarray(factors_))
+
+  def angles(self, pos: jax.Array, length) -> jax.Array:
+    """Float32 [B or 1, L, rotated/2] radians, RoPE's own at the first n-hat positions."""
+    stretched = super().angles(pos, length)
+    if not (self.start_tokens or self.short_start_tokens):
+      return stretched
+    first = self._by_length(length, self.short_start_tokens, self.start_tokens)
+    own = phase.angles(pos, phase.fixed_point(rotary.RoPE.frequencies(self, length)))
+    return jnp.where(pos[..., None] < first, own, stretched)
+
+  def logit_scale(self, q_pos: jax.Array, length) -> float:
+    """The square of what multiplies queries and keys, at every length."""
+    del q_pos, length
+    return self.attention_factor**2
+
+  def regime(self, length):
+    """Whether the long factors serve."""
+    return length > self.switch_length
