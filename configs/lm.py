@@ -19,6 +19,10 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.matmul_precision = 'highest'  # 'default' lets TPUs and GPUs round float32 products
   config.position = configs.position(arg.position, arg.length, arg.preset)
 
+  config.start = ml_collections.ConfigDict()  # a run to go on from, under other rules
+  config.start.workdir = ''  # '': parameters are drawn
+  config.start.step = config_dict.placeholder(int)  # of its checkpoint; None: the newest
+
   config.model = ml_collections.ConfigDict()
   config.model.width = 64
   config.model.layers = 3
@@ -59,6 +63,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.data.tokenizer = 'bytes'  # or 'sentencepiece', trained on the training documents
   config.data.vocab = 256  # sentencepiece alone reads it
   config.data.loader = 'memory'  # 'grain' for what does not fit
+  config.data.seed = config_dict.placeholder(int)  # of the data order; None: seed
   config.data.packing = False  # True: windows cross documents, attention does not
 
   config.eval = ml_collections.ConfigDict()

@@ -74,8 +74,7 @@ def main(argv: list[str]) -> int:
         return 130
       for run in runs:
         if run.job.name in failed:
-          last = run.job.log.read_text(errors='replace').strip().splitlines()[-1:]
-          print(f'{run.job.name} failed: {"".join(last)}  (see {run.job.log})', file=sys.stderr)
+          print(local.last_words(run.job), file=sys.stderr)
       if failed:
         return 1
       finished = compare.load([run.workdir for run in runs])

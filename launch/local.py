@@ -85,6 +85,30 @@ def run(jobs: Sequence[Job], watch: Callable[[], None], workers: int = 0) -> lis
   return failed
 
 
+def finish(jobs: Sequence[Job], workers: int = 0) -> None:
+  """Runs the jobs that are not done, and says when each is.
+
+  Raises:
+    ChildProcessError: some failed; has the last line of each one's output.
+  """
+  waiting = [job for job in jobs if not job.done.exists()]
+
+  def watch() -> None:
+    for job in [job for job in waiting if job.done.exists()]:
+      waiting.remove(job)
+      print(f'{job.name} done', flush=True)
+
+  failed = run(jobs, watch, workers)
+  if failed:
+    raise ChildProcessError('\n'.join(last_words(job) for job in jobs if job.name in failed))
+
+
+def last_words(job: Job) -> str:
+  """What a failed job said last, and where the rest is."""
+  last = job.log.read_text(errors='replace').strip().splitlines()[-1:]
+  return f'{job.name} failed: {"".join(last)}  (see {job.log})'
+
+
 def _start(job: Job, core: int | None) -> subprocess.Popen:
   """Starts a worker, on one core if `core` names it."""
   environment = {'GLIBC_TUNABLES': cli.TUNABLES} | dict(os.environ)

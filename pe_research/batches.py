@@ -160,7 +160,8 @@ class Streamed(Batches):
 
 def build(corpus: data.Corpus, config: Mapping[str, Any]) -> Batches:
   """The batches of a run."""
-  shape = config['length'], config['optimizer']['batch'], config['seed'], config['data']['packing']
+  wanted = config['data']
+  shape = config['length'], config['optimizer']['batch'], wanted['seed'], wanted['packing']
   if corpus.train is None:
     return Streamed(corpus.source, corpus.tokenizer, *shape)
   return Memory(corpus.train, *shape)

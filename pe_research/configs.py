@@ -65,7 +65,12 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
 
 
 PRESETS = ('published', 'matched')
-OPTIONAL = {int | None: int, float | None: float, Sequence[float] | None: tuple}
+OPTIONAL = {
+  int | None: int,
+  float | None: float,
+  str | None: str,
+  Sequence[float] | None: tuple,
+}
 
 
 def position(name: str, length: int, preset: str = 'published') -> ml_collections.ConfigDict:
@@ -83,6 +88,24 @@ def position(name: str, length: int, preset: str = 'published') -> ml_collection
     if field in matched:
       config[field] = matched[field]
   return config
+
+
+def set_field(config: ml_collections.ConfigDict, field: str, text: str, where: str) -> None:
+  """Sets a field from text, typed as the field is; ValueError that says `where` it stood."""
+  if field not in config:
+    raise ValueError(
+      f'{where} is unknown.{nearest(field, config)} There are {", ".join(k for k in config)}.'
+    )
+  kind = config.get_type(field)
+  try:
+    if kind is bool:
+      config[field] = {'true': True, 'false': False}[text.lower()]
+    elif kind is tuple:
+      config[field] = tuple(float(part) for part in text.strip('()[]').split(';'))
+    else:
+      config[field] = kind(text)
+  except (KeyError, ValueError) as error:
+    raise ValueError(f'{where}={text} is not {kind.__name__}.') from error
 
 
 def scheme(config: Mapping[str, Any]) -> positions.PositionScheme:
@@ -116,6 +139,7 @@ def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, 
   scheme_.check_length(config['length'])
   attend.Spec(**config['attention'])
   _check_optimizer(optimizer, config['steps'])
+  data['seed'] = config['seed'] if data['seed'] is None else data['seed']
   _check_data(data)
   _check_eval(evaluation, config)
   choose('matmul_precision', config['matmul_precision'], PRECISIONS)
@@ -254,7 +278,8 @@ def anywhere(config: Mapping[str, Any]) -> dict[str, Any]:
 def conditions(config: Mapping[str, Any]) -> dict[str, Any]:
   """What two runs of one comparison must share: all but the scheme and the seed, flat."""
   shared = {k: v for k, v in experiment(config).items() if k not in ('position', 'seed')}
-  return {f'config.{key}': value for key, value in flat(shared).items()}
+  own = ('data.seed', 'start.workdir')  # of a seed; and a place, where the record has the weights
+  return {f'config.{key}': value for key, value in flat(shared).items() if key not in own}
 
 
 def apply_precision(config: Mapping[str, Any]) -> None:

@@ -1,6 +1,10 @@
 """Evaluates a trained model: measurements of a config in, rows of results.jsonl out.
 
-python -m pe_research.evaluate --workdir=DIR --lengths=64,512,8192 --protocols=sliding
+  python -m pe_research.evaluate --workdir=DIR --lengths=64,512,8192 --protocols=sliding
+  python -m pe_research.evaluate --workdir=DIR --position=yarn:factor=4 --into=DIR_YARN
+
+The second evaluates the weights of a run under another scheme that can use them, as they are, and
+keeps the results in a directory of their own.
 """
 
 import functools
@@ -19,6 +23,7 @@ from pe_research import (
   configs,
   data,
   digest,
+  lineage,
   measures,
   model,
   records,
@@ -134,6 +139,8 @@ def _overrides(argv: list[str]) -> dict[str, Any]:
   parser = cli.parser('pe_research.evaluate', __doc__)
   parser.add_argument('--workdir', type=pathlib.Path, required=True, help='of a trained run')
   parser.add_argument('--step', type=int, help='a checkpoint other than the newest')
+  parser.add_argument('--position', default='', metavar='NAME[:argument=value,...]')
+  parser.add_argument('--into', type=pathlib.Path, help='where results under --position go')
   listed = {'lengths': int, 'protocols': str, 'controls': str}
   for name, kind in listed.items():
     split = lambda text, kind=kind: [kind(item) for item in text.split(',')]
@@ -148,16 +155,25 @@ def main(argv: list[str] | None = None) -> None:
   """Evaluates a saved run at other lengths or by other protocols."""
   given = _overrides(sys.argv[1:] if argv is None else argv)
   workdir, step = given.pop('workdir'), given.pop('step')
+  position, into = given.pop('position'), given.pop('into')
   with cli.errors():
+    if bool(position) != (into is not None):
+      raise ValueError('--position and --into go together: another scheme, and where it is kept.')
     saved = records.load_config(workdir)
     changed = {name: value for name, value in given.items() if value is not None}
     if 'lengths' in changed:
       changed.setdefault('reach', None)
-    config = configs.resolve(configs.anywhere(saved) | {'eval': saved['eval'] | changed})
-    with records.claim(workdir):
+    config = configs.anywhere(saved) | {'eval': saved['eval'] | changed}
+    config |= {'position': lineage.given(position, saved)} if position else {}
+    config, home = configs.resolve(config), into or workdir
+    with records.claim(home):
       params, step = states.load_params(config, workdir, step)
-      evaluate(config, workdir, params, step)
-    for row in records.read_rows(workdir / 'results.jsonl'):
+      if position:
+        lineage.derive(config, home, workdir, step, digest.of_arrays(params))
+      evaluate(config, home, params, step)
+      if position:
+        records.write_json(home / 'done.json', {'steps': step})
+    for row in records.read_rows(home / 'results.jsonl'):
       print(json.dumps({k: v for k, v in row.items() if k not in ('documents', 'by_position')}))
 
 

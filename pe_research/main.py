@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from pe_research import cli, configs, records
+from pe_research import cli, configs, lineage, records
 
 
 def main(argv: list[str]) -> None:
@@ -31,6 +31,8 @@ def main(argv: list[str]) -> None:
   arguments, rest = parser.parse_known_args(argv)
   with cli.errors():
     config = configs.resolve(cli.read_config(rest))
+    if config['start']['workdir'] and not (arguments.workdir / 'run.json').exists():
+      lineage.check_start(config)
     cli.restart_tuned()
     if arguments.distributed:
       cli.join(arguments.distributed)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pe_research import checkpoints, optimizers, records, sharding
+from pe_research import checkpoints, digest, lineage, optimizers, records, sharding
 from pe_research.blueprint import Blueprint
 
 State = dict[str, Any]  # 'params', 'optimizer', 'step'
@@ -54,3 +54,16 @@ def load_params(
       f'{workdir} has no checkpoint; train it first with python -m pe_research.main.'
     )
   return restored[0]['params'], int(restored[0]['step'])
+
+
+def go_on(state: State, config: Mapping[str, Any]) -> tuple[State, dict[str, Any] | None]:
+  """The state with the parameters of the run that config['start'] names, and the record of it.
+
+  Optimizer slots and the step stay those of a beginning. Without such a run, all does.
+  """
+  if not config['start']['workdir']:
+    return state, None
+  workdir = pathlib.Path(config['start']['workdir'])
+  saved = records.load_config(workdir) | {'run': config['run']}
+  params, step = load_params(saved, workdir, config['start']['step'])
+  return state | {'params': params}, lineage.source(workdir, step, digest.of_arrays(params))

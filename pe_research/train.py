@@ -20,6 +20,7 @@ from pe_research import (
   data,
   digest,
   evaluate,
+  lineage,
   measures,
   metrics,
   model,
@@ -49,18 +50,20 @@ def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | No
   stream = batches.build(corpus, config)
   optimizer = optimizers.build(config['optimizer'], config['steps'])
   state, layout = states.init(blueprint, optimizer, mesh)
-  record = describe(config, blueprint, corpus, state)
   step_fn = compile_step(config, blueprint, optimizer, layout, rows)
   validate = (
     evaluate.validator(blueprint, corpus, config, mesh) if config['eval']['every'] else None
   )
   with checkpoints.Checkpoints(workdir, config['run']['keep']) as saved, Stop(config) as stop:
     restored = saved.restore(states.abstract(blueprint, optimizer, mesh))
-    if restored is not None:
+    if restored is None:
+      state, start = states.go_on(state, config)
+      record = describe(config, blueprint, corpus, state['params'], start)
+    else:
       records.check_data(workdir, corpus.facts)
       state, extra = restored
       stream.restore(extra['batches'])
-      record |= {'changed_on_resume': changes(workdir, record)}
+      record = describe_resumed(config, blueprint, corpus, workdir)
     start = int(state['step'])
     if start == config['steps'] and finished(workdir):
       return state
@@ -158,14 +161,19 @@ def report(log: metrics.Writer, pending, config) -> None:
 
 
 def describe(
-  config, blueprint: Blueprint, corpus: data.Corpus, state: states.State
+  config, blueprint: Blueprint, corpus: data.Corpus, params, start: dict[str, Any] | None
 ) -> dict[str, Any]:
-  """The run's record: what was run, on what, and what a comparison will hold it to."""
+  """The run's record: what was run, on what, and what a comparison will hold it to.
+
+  `params` are those before the first step; `start` says which run they are of, None if drawn.
+  """
   device = jax.devices()[0]
   kind = f'{device.platform} {device.device_kind}'
-  shared = {k: v for k, v in state['params'].items() if not k.startswith(POSITION)}
+  shared = {k: v for k, v in params.items() if not k.startswith(POSITION)}
   made_by = records.provenance()
   conditions = records.fingerprint(config, corpus.facts, kind, made_by)
+  if start is not None:
+    conditions['start.parameters'] = start['parameters']
   return {
     'scheme': config['position']['name'],
     'seed': config['seed'],
@@ -176,16 +184,22 @@ def describe(
     'provenance': made_by,
     'devices': jax.device_count(),
     'changed_on_resume': [],
-    'notes': blueprint.scheme.notes(config['length']),
+    'notes': blueprint.scheme.notes(lineage.original_length(config)),
+    'start': start,
   } | blueprint.sizes()
 
 
-def changes(workdir: pathlib.Path, record: Mapping[str, Any]) -> list[str]:
-  """Conditions (code, versions, device) that are not those under which the run began."""
-  before = records.read_json(workdir / 'run.json') or record
-  return before['changed_on_resume'] + configs.difference(
-    before['conditions'], record['conditions']
-  )
+def describe_resumed(
+  config, blueprint: Blueprint, corpus: data.Corpus, workdir: pathlib.Path
+) -> dict[str, Any]:
+  """The record of a run that goes on: how it began, and which conditions have changed since."""
+  before = records.read_json(workdir / 'run.json')
+  record = describe(config, blueprint, corpus, {}, before['start'])
+  changed = configs.difference(before['conditions'], record['conditions'])
+  return record | {
+    'initial_parameters': before['initial_parameters'],
+    'changed_on_resume': before['changed_on_resume'] + changed,
+  }
 
 
 def finished(workdir: pathlib.Path) -> bool:

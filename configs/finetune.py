@@ -1,0 +1,142 @@
+"""Fine-tuning a run to a longer context by published recipes, or scaled down to a small model.
+
+--config=configs/finetune.py:start=results/demo/runs/rope_seed0,recipe=pi,factor=8,share=5
+
+Model, data and evaluation are those of the run. `share` is the fine-tuning budget in percent of the
+tokens that the run was trained on; 0 takes the published number of steps and batch size. Scaled
+down, all recipes get the same tokens a step and the same schedule, so that a comparison is of the
+schemes; published, each keeps its own.
+"""
+
+import dataclasses
+import pathlib
+
+import ml_collections
+
+from configs import lm
+from pe_research import configs, lineage, records
+
+PEAK = 1 / 15  # of the run's own peak: what 2e-5 is of 3e-4, in all of these papers
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """A part of a recipe; lengths and factors are in units of the whole stretch S.
+
+  Attributes:
+    position: scheme.
+    factor: of S that the scheme stretches by; None where it has no factor.
+    length: of S L, tokens of the texts; None is L, nothing longer than before.
+    steps: as published.
+  """
+
+  position: str
+  factor: float | None
+  length: float | None
+  steps: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """How a paper fine-tunes.
+
+  Attributes:
+    source: where it was read, and what that leaves open.
+    stages: one after another, each from the end of the one before.
+    batch: sequences a step, as published.
+    schedule: as published: of optimizers.schedule, with `decay` and `final`.
+    decay: share of steps in which a 'wsd' schedule falls.
+    final: last learning rate over the peak.
+    warmup: steps, as published.
+  """
+
+  source: str
+  stages: tuple[Stage, ...]
+  batch: int
+  schedule: str = 'constant'
+  decay: float = 0.0
+  final: float = 1.0
+  warmup: int = 20
+
+
+RECIPES = {
+  'pi': Recipe(
+    'arXiv:2306.15595, sec. 3.1: 7B to 8192; no schedule is stated after the warmup',
+    (Stage('pi', 1, 1, 1000),),
+    batch=64,
+  ),
+  'yarn': Recipe(
+    'arXiv:2309.00071, sec. 4.1: s=16, then s=32 on texts of the first length; the code has a '
+    'linear decay that the paper does not mention',
+    (Stage('yarn', 1 / 2, 1 / 2, 400), Stage('yarn', 1, 1 / 2, 200)),
+    batch=64,
+  ),
+  'longrope': Recipe(
+    'arXiv:2402.13753, secs. 3.3 and 4.1: 128k, then 256k; texts of 128k in both (table 12)',
+    (Stage('longrope', 1 / 2, 1 / 2, 400), Stage('longrope', 1, 1 / 2, 600)),
+    batch=32,
+    schedule='wsd',
+    decay=1.0,
+    final=0.0,
+  ),
+  'abf': Recipe(
+    'arXiv:2309.16039, sec. 2.1: 32768 at 4M tokens a step; the last learning rate is not stated',
+    (Stage('abf', None, 1, 100_000),),
+    batch=128,
+    schedule='cosine',
+    final=0.1,
+    warmup=2000,
+  ),
+  'same': Recipe('control: more steps at the old length', (Stage('rope', None, None, 1000),), 64),
+  'raw': Recipe('control: the new length, nothing stretched', (Stage('rope', None, 1, 1000),), 64),
+}
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  """The config of one stage; see the module, and RECIPES for the names."""
+  arg = configs.parse_arg(
+    arg, start='', recipe='pi', stage=1, factor=8.0, share=5.0, file='', preset='published', seed=0
+  )
+  configs.choose('recipe', arg.recipe, RECIPES)
+  recipe = RECIPES[arg.recipe]
+  if not 1 <= arg.stage <= len(recipe.stages):
+    raise ValueError(f'stage is {arg.stage}; {arg.recipe!r} has {len(recipe.stages)}.')
+  configs.at_least('share', arg.share, 0, '%')
+  if not arg.start:
+    raise ValueError('start is not given; name the workdir of a trained run, start=DIR.')
+  saved, stage = records.load_config(pathlib.Path(arg.start)), recipe.stages[arg.stage - 1]
+  base = lineage.root(saved)
+  original = base['length']
+  length = round((stage.length or 1 / arg.factor) * arg.factor * original)
+
+  config = lm.get_config(f'position={stage.position},length={length},seed={arg.seed}')
+  for part in ('model', 'data', 'eval', 'attention'):
+    config[part].update(saved[part])
+  config.eval.reach = None
+  config.matmul_precision = saved['matmul_precision']
+  config.start.workdir = arg.start
+  config.data.seed = 1_000 * arg.stage + arg.seed  # another order than that of the run
+  position = lineage.given(f'{stage.position}:preset={arg.preset}', saved)
+  config.position.update(position)
+  if stage.factor is not None:
+    config.position.factor = stage.factor * arg.factor
+  if arg.file:
+    config.position.file = arg.file
+
+  optimizer = config.optimizer
+  optimizer.update(base['optimizer'])
+  optimizer.learning_rate = PEAK * base['optimizer']['learning_rate']
+  optimizer.weight_decay = 0.0
+  if arg.share:
+    tokens = base['optimizer']['batch'] * original  # a step, as before
+    whole = arg.share / 100 * base['steps']
+    part = stage.steps / sum(s.steps for s in recipe.stages)
+    config.steps = max(1, round(whole * part))
+    optimizer.batch = max(1, tokens // length)
+    optimizer.schedule, optimizer.decay, optimizer.final = 'wsd', 1.0, 0.0
+    optimizer.warmup = config.steps // 20
+  else:
+    config.steps, optimizer.batch = stage.steps, recipe.batch
+    optimizer.schedule, optimizer.warmup = recipe.schedule, recipe.warmup
+    optimizer.decay, optimizer.final = recipe.decay, recipe.final
+  return config

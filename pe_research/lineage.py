@@ -1,0 +1,151 @@
+"""One run from another: evaluated under another scheme, or trained on from its checkpoint."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from pe_research import configs, positions, records
+
+UNLIKE = ('length', 'steps', 'seed', 'position', 'optimizer', 'eval', 'run', 'start')
+
+
+def family(name: str) -> str:
+  """The scheme whose weights `name` can use: its own, or the one that it stretches."""
+  return positions.scheme(name).trains_as or name
+
+
+def original_length(config: Mapping[str, Any]) -> int:
+  """Tokens at which the weights were first trained, before any stretching."""
+  return config['position'].get('train_length', config['length'])
+
+
+def root(config: Mapping[str, Any]) -> Mapping[str, Any]:
+  """The config of the run that was trained from drawn parameters, following `start`."""
+  while config['start']['workdir']:
+    config = records.load_config(pathlib.Path(config['start']['workdir']))
+  return config
+
+
+def given(text: str, saved: Mapping[str, Any]) -> dict[str, Any]:
+  """The position config that 'yarn:factor=4,ramp=rotations' describes, for a saved run.
+
+  What the run's own scheme has as well (base, layout, ...) is the run's, and so is the length that
+  the weights were trained at.
+
+  Args:
+    text: NAME[:argument=value,...]; preset=matched takes that preset.
+    saved: the config of the run.
+
+  Raises:
+    ValueError: an unknown name or argument, or one that contradicts the run.
+  """
+  name, _, rest = text.partition(':')
+  pairs = dict(item.partition('=')[::2] for item in rest.split(',') if item)
+  check_family(name, saved)
+  length, preset = original_length(saved), pairs.pop('preset', 'published')
+  config = configs.position(name, length, preset)
+  own = {k: v for k, v in saved['position'].items() if k in config and k != 'name'}
+  if 'train_length' in config:
+    own['train_length'] = length
+  inherited = inherit(name, own)
+  for field, value in inherited.items():
+    config[field] = value
+  for field, value in pairs.items():
+    configs.set_field(config, field, value, f'--position={name}:{field}')
+  check_inherited(config.to_dict(), inherited)
+  return config.to_dict()
+
+
+def inherit(name: str, own: Mapping[str, Any]) -> dict[str, Any]:
+  """The part of a run's position config that its weights depend on."""
+  weights = positions.arguments(family(name)).keys() | {'train_length'}
+  return {field: value for field, value in own.items() if field in weights}
+
+
+def check_family(name: str, saved: Mapping[str, Any]) -> None:
+  """Raises ValueError where weights of the run mean nothing to the scheme `name`."""
+  trained = saved['position']['name']
+  if family(name) != family(trained):
+    fit = [n for n in positions.SCHEMES if family(n) == family(trained) != n]
+    hint = f'Its weights serve {", ".join(fit)}.' if fit else 'No scheme stretches that.'
+    raise ValueError(
+      f'the run was trained with {trained!r}, which {name!r} cannot take over'
+      f'{f" (it stretches {family(name)!r})" if family(name) != name else ""}. {hint}'
+    )
+
+
+def check_inherited(position: Mapping[str, Any], inherited: Mapping[str, Any]) -> None:
+  """Raises ValueError where a position config contradicts the run whose weights it takes."""
+  for field, value in inherited.items():
+    if field in position and position[field] not in (None, value):
+      raise ValueError(
+        f'position.{field} is {position[field]}, and the weights were trained with {value}; leave '
+        'it out, or start from another run.'
+      )
+
+
+def check_start(config: Mapping[str, Any]) -> None:
+  """Whether a resolved config can go on from the run that it names.
+
+  Raises:
+    ValueError: that run does not exist, or its weights do not fit; says what differs.
+  """
+  workdir = pathlib.Path(config['start']['workdir'])
+  saved = records.load_config(workdir)
+  check_family(config['position']['name'], saved)
+  own = {k: v for k, v in saved['position'].items() if k != 'name'}
+  own['train_length'] = original_length(saved)
+  check_inherited(config['position'], inherit(config['position']['name'], own))
+  parts = lambda c: {k: v for k, v in c.items() if k not in UNLIKE and k != 'attention'}
+  before, after = (configs.flat(parts(c)) for c in (saved, config))
+  free = ('data.seed', 'data.loader', 'model.remat', 'model.dtype')
+  changed = [line for line in configs.difference(before, after) if line.split(':')[0] not in free]
+  if changed:
+    raise ValueError(
+      f'the run in {workdir} cannot be gone on from, since these differ (it -> config):\n  '
+      + '\n  '.join(changed)
+      + '\nOnly scheme, length, steps, seeds, optimizer and evaluation may change.'
+    )
+
+
+def source(workdir: pathlib.Path, step: int, parameters: str) -> dict[str, Any]:
+  """What a record says of the checkpoint that weights came from; `parameters` is their digest."""
+  record = records.read_json(workdir / 'run.json')
+  return {
+    'run': workdir.name,
+    'step': step,
+    'parameters': parameters,
+    'scheme': record['scheme'],
+    'train_length': record['train_length'],
+    'fingerprint': record['fingerprint'],
+    'start': record.get('start'),
+  }
+
+
+def derive(
+  config: Mapping[str, Any], into: pathlib.Path, origin: pathlib.Path, step: int, parameters: str
+) -> None:
+  """Makes `into` the directory of a run that was never trained: other rules, the same weights.
+
+  Args:
+    config: resolved, that of `origin` but for position and eval.
+    into: where its config, record and results are kept.
+    origin: the run that the weights are of.
+    step: that they were saved after.
+    parameters: their digest.
+  """
+  records.check_config(into, config)
+  record = records.read_json(origin / 'run.json')
+  dims = configs.scheme(config)
+  records.write_json(into / 'config.json', config)
+  records.write_json(
+    into / 'run.json',
+    record
+    | {
+      'scheme': config['position']['name'],
+      'steps': step,
+      'notes': dims.notes(original_length(config)),
+      'weights_of': source(origin, step, parameters),
+      'evaluated_by': records.provenance(),
+    },
+  )

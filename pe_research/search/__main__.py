@@ -1,0 +1,64 @@
+"""Searches LongRoPE factors for a trained run.
+
+  python -m pe_research.search --run=results/demo/runs/rope_seed0 --factor=4 --workdir=results/s4
+
+Interrupted, the same command goes on where it was and ends in the same result, DIR/factors.json,
+which a config names: --config.position.file=DIR/factors.json. Candidates are selected on training
+documents and reported on validation documents as well.
+"""
+
+import dataclasses
+import pathlib
+import sys
+
+from pe_research import cli, configs, records
+from pe_research.positions import factors, longrope
+from pe_research.search import methods, plan
+
+
+def parser():
+  """Flags; those of methods.Settings have its names and defaults."""
+  made = cli.parser('pe_research.search', __doc__)
+  add = made.add_argument
+  add('--run', type=pathlib.Path, required=True, metavar='DIR', help='of the trained run')
+  add('--step', type=int, help='a checkpoint other than the newest')
+  add('--workdir', type=pathlib.Path, required=True, metavar='DIR', help='of this search')
+  add('--factor', type=float, required=True, help='s, times the length that the run was trained at')
+  add('--target-length', type=int, help='tokens of the texts; default: factor times that length')
+  add('--short-of', metavar='FILE', help='keep the long factors of FILE, search short ones')
+  add('--method', choices=methods.METHODS, default='paper')
+  add('--most', type=float, help='largest factor; default 1.25 s, of released 1 + s')
+  add('--temperature', choices=longrope.TEMPERATURES, help='default none, of released su')
+  add('--documents', type=int, default=5, help='training documents to select on')
+  add('--held-out', type=int, default=20, help='validation documents to report on')
+  add('--batch-tokens', type=int, default=16_384, help='evaluated at once')
+  for field in dataclasses.fields(methods.Settings):
+    add(f'--{field.name}', type=type(field.default), default=field.default)
+  return made
+
+
+def main(argv: list[str]) -> None:
+  """Checks the flags, searches, prints what the seeds and the best are worth."""
+  given = vars(parser().parse_args(argv))
+  origin, workdir, step = (given.pop(name) for name in ('run', 'workdir', 'step'))
+  batch_tokens, short_of = given.pop('batch_tokens'), given.pop('short_of')
+  names = [field.name for field in dataclasses.fields(methods.Settings)]
+  with cli.errors():
+    configs.at_least('--batch-tokens', batch_tokens, 1)
+    settings = methods.Settings(**{name: given.pop(name) for name in names})
+    config = configs.resolve(configs.anywhere(records.load_config(origin)))
+    short_of = factors.read(short_of)[0] if short_of else None
+    wanted = plan.make(config, settings=settings, short_of=short_of, **given)
+    cli.restart_tuned()
+    with records.claim(workdir):
+      from pe_research.search import run  # slow to import, and all this may have failed
+
+      found = run.search(wanted, config, origin, step, workdir, batch_tokens)
+  print(f'{"nats/token":12}  searched on  held out')
+  for name, loss in found['losses'].items():
+    print(f'{name:12}  {loss["search"]:11.4f}  {loss["held_out"]:8.4f}')
+  print(f'wrote {workdir / "factors.json"}')
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])

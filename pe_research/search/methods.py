@@ -1,0 +1,269 @@
+"""Which candidates to try: evolution, and controls that get as many evaluations.
+
+A method is a generator: it yields lists of candidates, none of them twice, and is sent their
+losses. It knows nothing of models, and its draws depend on the seed and on those losses alone.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Generator
+
+import numpy as np
+
+from pe_research.search.space import Candidate, Space
+
+Search = Generator[list[Candidate], list[float], None]
+TRIES = 20  # crossovers of two parents before one of them is mutated instead (authors' code)
+LIMIT = 100_000  # mutations of one candidate before the space counts as used up
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Sizes of the search; the defaults are the paper's, sec. 4.1, for targets up to 256k tokens.
+
+  Attributes:
+    population: P, candidates of the first generation.
+    mutations: N1, mutants a generation.
+    crossovers: N2, crossovers a generation.
+    iterations: T, generations after the first.
+    parents: k, the best that a generation is bred from.
+    probability: p, of redrawing a factor in a mutation.
+    seed: of all draws.
+  """
+
+  population: int = 64
+  mutations: int = 16
+  crossovers: int = 16
+  iterations: int = 40
+  parents: int = 32
+  probability: float = 0.3
+  seed: int = 0
+
+  def __post_init__(self):
+    for field in ('population', 'mutations', 'parents'):
+      if getattr(self, field) < 1:
+        raise ValueError(f'--{field} is {getattr(self, field)}; it must be at least 1.')
+    for field in ('crossovers', 'iterations', 'seed'):
+      if getattr(self, field) < 0:
+        raise ValueError(f'--{field} is {getattr(self, field)}; it must be at least 0.')
+    if not 0 < self.probability <= 1:
+      raise ValueError(f'--probability is {self.probability}; it must be in (0, 1].')
+
+  @property
+  def evaluations(self) -> int:
+    """Of the whole search: 1,344 by default.
+
+    Algorithm 1 as printed never evaluates what the last iteration breeds; the authors' code does,
+    and so does this.
+    """
+    return self.population + self.iterations * (self.mutations + self.crossovers)
+
+
+def exhausted(seen: set[Candidate]) -> ValueError:
+  """The error of a search that finds nothing new."""
+  return ValueError(
+    f'nothing new is left to try after {len(seen)} candidates; lower --iterations or '
+    '--population, or raise --factor.'
+  )
+
+
+class Paper:
+  """Operators as the paper describes them; what it leaves open is said here.
+
+  Mutation redraws each factor with probability p between its neighbours, and n-hat with the same
+  probability. Crossover, of which the paper says no more than that it keeps factors from falling,
+  takes a run of neighbouring pairs and n-hat from the second parent.
+  """
+
+  def __init__(self, space: Space, settings: Settings, rng: np.random.Generator):
+    """Draws from `rng` alone."""
+    self.space, self.settings, self.rng = space, settings, rng
+    self.seeds = list(dict.fromkeys(space.seeds.values()))
+
+  def mutate(self, parent: Candidate, seen: set[Candidate]) -> Candidate:
+    """A candidate that is not in `seen`."""
+    space, rng, chance = self.space, self.rng, self.settings.probability
+    child = parent
+    for attempt in range(1, LIMIT):
+      # A neighbourhood may be used up: after many tries go on from the last child.
+      factors = list((child if attempt % 100 == 0 else parent).factors)
+      for i in range(space.pairs):
+        if rng.random() < chance:
+          low = factors[i - 1] if i else 1.0
+          high = factors[i + 1] if i + 1 < space.pairs else space.most
+          drawn = space.draw(rng, low, high)
+          factors[i] = factors[i] if drawn is None else drawn
+      start = parent.start_tokens
+      if rng.random() < chance:
+        start = int(rng.choice(space.starts))
+      child = Candidate(tuple(factors), start)
+      if child not in seen and space.holds(child):
+        return child
+    raise exhausted(seen)
+
+  def cross(self, first: Candidate, second: Candidate, seen: set[Candidate]) -> Candidate | None:
+    """A candidate that is not in `seen`, or None after TRIES."""
+    for _ in range(TRIES):
+      begin, end = sorted(self.rng.choice(self.space.pairs + 1, 2, replace=False))
+      factors = first.factors[:begin] + second.factors[begin:end] + first.factors[end:]
+      start = (first, second)[self.rng.integers(2)].start_tokens
+      child = Candidate(factors, start)
+      if child not in seen and self.space.holds(child):
+        return child
+    return None
+
+
+class Released(Paper):
+  """Operators as in the authors' released code, dim_mono.
+
+  One seed, a mix of factors by YaRN's ramp; no n-hat. A mutation sweeps over the pairs until the
+  result is new and does not fall, each sweep going on from the one before, so that most factors
+  change. The grid hangs on the left neighbour. A crossover copies single entries of the worse
+  parent and takes the first child that is new, which mostly differs in one entry.
+  """
+
+  def __init__(self, space: Space, settings: Settings, rng: np.random.Generator):
+    """Draws from `rng` alone."""
+    super().__init__(space, settings, rng)
+    self.seeds = [space.released_seed]
+
+  def mutate(self, parent: Candidate, seen: set[Candidate]) -> Candidate:
+    """A candidate that is not in `seen`."""
+    space, rng = self.space, self.rng
+    factors, last = list(parent.factors), space.pairs - 1
+    for _ in range(LIMIT):
+      for i in range(space.pairs):
+        if rng.random() < self.settings.probability:
+          low = factors[i - 1] if i else 1.0
+          high = factors[i + 1] if i < last else space.most
+          steps = round((high - low) / 0.01) + (1 if i else 0)  # the first leaves its bound out
+          if steps > 0:
+            factors[i] = round(low + 0.01 * int(rng.integers(steps)), 6)
+      child = Candidate(tuple(factors))
+      if child not in seen and space.holds(child):
+        return child
+    raise exhausted(seen)
+
+  def cross(self, first: Candidate, second: Candidate, seen: set[Candidate]) -> Candidate | None:
+    """A candidate that is not in `seen`, or None after TRIES."""
+    if first == second:
+      return None
+    factors = list(first.factors)
+    for _ in range(TRIES):
+      for i in range(self.space.pairs):
+        if self.rng.random() < self.settings.probability and self.rng.random() < 0.5:
+          factors[i] = second.factors[i]
+          child = Candidate(tuple(factors))
+          if child not in seen and self.space.holds(child):
+            return child
+    return None
+
+
+def evolve(operators: Paper) -> Search:
+  """Algorithm 1: the best `parents` of all so far breed each generation; none is measured twice."""
+  settings, rng = operators.settings, operators.rng
+  seen: set[Candidate] = set()
+
+  def add(child: Candidate) -> Candidate:
+    seen.add(child)
+    return child
+
+  first = [add(seed) for seed in operators.seeds[: settings.population]]
+  roots = len(first)
+  while len(first) < settings.population:
+    first.append(add(operators.mutate(first[len(first) % roots], seen)))
+  ranked = list(zip((yield first), first, strict=True))
+  for _ in range(settings.iterations):
+    ranked = sorted(ranked, key=lambda pair: pair[0])[: settings.parents]
+    best = [candidate for _, candidate in ranked]
+    children = [
+      add(operators.mutate(best[rng.integers(len(best))], seen)) for _ in range(settings.mutations)
+    ]
+    for _ in range(settings.crossovers):
+      pair = sorted(rng.choice(len(best), 2, replace=False)) if len(best) > 1 else [0, 0]
+      one, other = best[pair[0]], best[pair[1]]
+      child = operators.cross(one, other, seen) or operators.mutate(one, seen)
+      children.append(add(child))
+    if children:
+      ranked += zip((yield children), children, strict=True)
+
+
+def paper(space: Space, settings: Settings, rng: np.random.Generator) -> Search:
+  """Evolution by the paper's operators."""
+  return evolve(Paper(space, settings, rng))
+
+
+def released(space: Space, settings: Settings, rng: np.random.Generator) -> Search:
+  """Evolution by those of the authors' code."""
+  return evolve(Released(space, settings, rng))
+
+
+def random(space: Space, settings: Settings, rng: np.random.Generator) -> Search:
+  """Control: sorted uniform draws."""
+  seen: set[Candidate] = set()
+  while len(seen) < settings.evaluations:
+    batch: list[Candidate] = []
+    while len(batch) < min(settings.population, settings.evaluations - len(seen)):
+      drawn = sorted(space.draw(rng, 1.0, space.most) for _ in range(space.pairs))
+      candidate = Candidate(tuple(drawn), int(rng.choice(space.starts)))
+      if candidate not in seen and candidate not in batch:
+        batch.append(candidate)
+    seen.update(batch)
+    yield batch
+
+
+def coordinate(space: Space, settings: Settings, rng: np.random.Generator) -> Search:
+  """Control: from the best seed, one coordinate at a time, moving wherever the loss falls.
+
+  A step tries `mutations` values of a factor between its neighbours, or all values of n-hat.
+  """
+  seeds = list(dict.fromkeys(space.seeds.values()))[: settings.evaluations]
+  losses = yield seeds
+  loss, best = min(zip(losses, seeds, strict=True), key=lambda pair: pair[0])
+  seen = set(seeds)
+  for turn in itertools.count():
+    i = turn % (space.pairs + 1)
+    if i < space.pairs:
+      low = best.factors[i - 1] if i else 1.0
+      high = best.factors[i + 1] if i + 1 < space.pairs else space.most
+      drawn = {space.draw(rng, low, high) for _ in range(settings.mutations)} - {None}
+      before, after = best.factors[:i], best.factors[i + 1 :]
+      tried = [Candidate((*before, v, *after), best.start_tokens) for v in sorted(drawn)]
+    else:
+      tried = [Candidate(best.factors, start) for start in space.starts]
+    left = settings.evaluations - len(seen)
+    tried = [c for c in tried if c not in seen and space.holds(c)][:left]
+    if not left:
+      return
+    if tried:
+      seen.update(tried)
+      found = min(zip((yield tried), tried, strict=True), key=lambda pair: pair[0])
+      loss, best = min((loss, best), found, key=lambda pair: pair[0])
+    elif turn % 1000 == 999:  # all neighbours are known: go on from one drawn anew
+      best = Paper(space, settings, rng).mutate(best, seen)
+
+
+def yarn_grid(space: Space, settings: Settings, rng: np.random.Generator) -> Search:
+  """Control: YaRN's ramp with all pairs of ends, which its two betas stand for, on a grid."""
+  del rng
+  size = 2
+  while size * (size - 1) // 2 < settings.evaluations:
+    size += 1
+  ends = np.linspace(-1, space.pairs, size)
+  ramp = lambda low, high: np.clip((np.arange(space.pairs) - low) / (high - low), 0, 1)
+  made = (
+    space.candidate(1 / (1 - ramp(low, high) + ramp(low, high) / space.factor))
+    for low, high in itertools.combinations(ends, 2)
+  )
+  distinct = list(dict.fromkeys(made))[: settings.evaluations]
+  for start in range(0, len(distinct), settings.population):
+    yield distinct[start : start + settings.population]
+
+
+METHODS: dict[str, Callable[[Space, Settings, np.random.Generator], Search]] = {
+  'paper': paper,
+  'released': released,
+  'random': random,
+  'coordinate': coordinate,
+  'yarn_grid': yarn_grid,
+}

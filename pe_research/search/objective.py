@@ -1,0 +1,132 @@
+"""What a candidate is worth: the loss of a run's weights under its factors, many at a time."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from pe_research import attend, data, digest, model, positions
+from pe_research.blueprint import Blueprint
+from pe_research.positions import longrope, phase, rotary
+from pe_research.search.space import Candidate
+
+ROPE = ('base', 'layout', 'fraction', 'partial')  # of the weights, whatever stretches them
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+  """Texts to measure on, all of one length.
+
+  Attributes:
+    tokens: int32 [D, N + 1].
+    names: of the documents that they are from.
+  """
+
+  tokens: np.ndarray
+  names: tuple[str, ...]
+
+  @property
+  def digest(self) -> str:
+    """Of names and tokens."""
+    return digest.of_bytes(repr(self.names).encode(), self.tokens.tobytes())
+
+
+def windows(documents: data.Documents, length: int, count: int, seed: int, what: str) -> Windows:
+  """One window of `length` tokens, and the target after its last, of `count` documents.
+
+  Documents that are long enough are drawn by the seed, and so is the place in each.
+
+  Raises:
+    ValueError: there are fewer of them; says how many, and how long documents are.
+  """
+  fit = np.flatnonzero(documents.lengths > length)
+  if len(fit) < count:
+    raise ValueError(
+      f'{count} {what} documents of more than {length} tokens are wanted, and {len(fit)} of '
+      f'{len(documents)} are that long (the longest has {int(documents.lengths.max())}). Lower '
+      '--documents or --factor, or use longer texts.'
+    )
+  rng = np.random.default_rng([seed, length])
+  chosen = sorted(int(i) for i in rng.choice(fit, count, replace=False))
+  starts = [int(rng.integers(documents.lengths[i] - length)) for i in chosen]
+  cut = [documents[i][s : s + length + 1] for i, s in zip(chosen, starts, strict=True)]
+  return Windows(np.stack(cut).astype(np.int32), tuple(documents.names[i] for i in chosen))
+
+
+class Objective:
+  """Mean nats/token of candidates on windows; frequencies enter the one compiled program as data.
+
+  A candidate multiplies the factors that the weights were last trained with: all ones are the run
+  as it is.
+  """
+
+  def __init__(
+    self,
+    config: Mapping[str, Any],
+    params: Mapping[str, jax.Array],
+    shape: tuple[int, int],
+    attention_factor: float,
+    batch_tokens: int,
+  ):
+    """Prepares the program.
+
+    Args:
+      config: resolved, of the run that the weights are of.
+      params: the weights.
+      shape: [D, N] of the windows.
+      attention_factor: multiplies queries and keys.
+      batch_tokens: tokens evaluated at once, at least one candidate's.
+    """
+    blueprint = Blueprint(config)
+    own = blueprint.scheme
+    rope = {field: config['position'][field] for field in ROPE}
+    dims = positions.Dims(
+      blueprint.model.width, blueprint.model.heads, blueprint.model.head_dim, config['length']
+    )
+    plain = rotary.RoPE(dims, **rope).frequencies(None)
+    self.trained = np.asarray(own.frequencies(config['length']), np.float64)
+    moving = np.where(self.trained, self.trained, 1)  # those that stand still have no factor
+    self.stretched = np.where(self.trained, plain / moving, 1)  # lambda of the weights themselves
+    self.params, self.size = params, max(1, batch_tokens // (shape[0] * shape[1]))
+    spec = attend.Spec(**(config['attention'] | {'implementation': 'tiled'}))
+
+    def loss(params, high, low, start_tokens, tokens):
+      decoder = blueprint.bind(params)
+      scheme = longrope.Searched(
+        dims,
+        turns=phase.Turns(high, low),
+        start_tokens=start_tokens,
+        attention_factor=attention_factor,
+        **rope,
+      )
+      decoder.position = nnx.List([scheme])
+      at = attend.Tokens.contiguous(tokens.shape[1] - 1)
+      nll = model.loss(decoder(tokens[:, :-1], at, spec), tokens[:, 1:])
+      return nll.mean(1)
+
+    each = jax.vmap(loss, in_axes=(None, 0, 0, 0, None))
+    self.compiled = jax.jit(each)
+
+  def turns(self, candidate: Candidate) -> phase.Turns:
+    """The frequencies of the candidate."""
+    return phase.fixed_point(self.trained / np.asarray(candidate.factors))
+
+  def __call__(self, candidates: Sequence[Candidate], windows: Windows) -> list[float]:
+    """Nats/token of each candidate, mean over windows of equal length."""
+    losses: list[float] = []
+    for first in range(0, len(candidates), self.size):
+      part = candidates[first : first + self.size]
+      full = [*part, *[part[-1]] * (self.size - len(part))]  # one shape, one program
+      high, low = (jnp.stack(x) for x in zip(*map(self.turns, full), strict=True))
+      starts = jnp.asarray([c.start_tokens for c in full], jnp.int32)
+      by_window = np.asarray(self.compiled(self.params, high, low, starts, windows.tokens))
+      losses += [float(x) for x in by_window[: len(part)].mean(1, dtype=np.float64)]
+    return losses
+
+  def total(self, candidate: Candidate) -> list[float]:
+    """Lambda of each pair against RoPE before any stretching, as a config takes it."""
+    return [float(x) for x in self.stretched * np.asarray(candidate.factors)]

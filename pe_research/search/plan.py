@@ -1,0 +1,145 @@
+"""Everything that decides the result of a search, checked before it begins."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pe_research import configs, lineage
+from pe_research.positions import factors, longrope
+from pe_research.search import methods, space
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What to search, on how much text.
+
+  Attributes:
+    method: one of methods.METHODS.
+    factor: s, by which the seeds stretch what the run was trained at.
+    most: largest factor.
+    target_length: tokens of the texts that candidates are measured on.
+    temperature: policy, see longrope.LongRoPE.
+    documents: number of training documents to select on.
+    held_out: number of validation documents to report on, a multiple of `documents`.
+    settings: sizes of the search.
+    short_of: a factor file whose long factors stay; factors for short texts are searched.
+  """
+
+  method: str
+  factor: float
+  most: float
+  target_length: int
+  temperature: str
+  documents: int
+  held_out: int
+  settings: methods.Settings
+  short_of: dict[str, Any] | None
+
+  @property
+  def long_target(self) -> int:
+    """Tokens that the whole stretches to, which the temperature reads."""
+    return self.short_of['target_length'] if self.short_of else self.target_length
+
+
+def make(
+  config: Mapping[str, Any],
+  *,
+  method: str,
+  factor: float,
+  most: float | None,
+  target_length: int | None,
+  temperature: str | None,
+  documents: int,
+  held_out: int,
+  settings: methods.Settings,
+  short_of: dict[str, Any] | None,
+) -> Plan:
+  """Fills in what is None, for a run with this config; the rest as in Plan.
+
+  Raises:
+    ValueError: names the flag, its value and what would do.
+  """
+  lineage.check_family('longrope', config)
+  released, trained = method == 'released', config['length']
+  configs.choose('--method', method, methods.METHODS)
+  configs.at_least('--factor', factor, 1)
+  reach = round(factor * trained)
+  target_length = target_length or reach
+  configs.at_least('--target-length', target_length, 1, 'tokens')
+  if target_length > reach:
+    raise ValueError(
+      f'--target-length {target_length} is beyond --factor {factor:g} times the {trained} tokens '
+      f'that the run was trained at; raise --factor to {target_length / trained:g} or leave it out.'
+    )
+  most = most or (1 + factor if released else 1.25 * factor)
+  configs.at_least('--most', most, factor)
+  configs.at_least('--documents', documents, 1)
+  if held_out < documents or held_out % documents:
+    raise ValueError(
+      f'--held-out is {held_out}; it must be a multiple of --documents ({documents}), so that one '
+      'compiled program serves both.'
+    )
+  if short_of is None:
+    temperature = temperature or ('su' if released else 'none')
+    configs.choose('--temperature', temperature, longrope.TEMPERATURES)
+  elif temperature not in (None, short_of['temperature']):
+    raise ValueError(
+      f'--temperature is {temperature!r}, and that of --short-of {short_of["temperature"]!r}; one '
+      'serves all lengths. Leave it out.'
+    )
+  else:
+    temperature = short_of['temperature']
+  return Plan(
+    method, factor, most, target_length, temperature, documents, held_out, settings, short_of
+  )
+
+
+def attention_factor(plan: Plan, config: Mapping[str, Any]) -> float:
+  """What multiplies queries and keys of every candidate."""
+  original = lineage.original_length(config)
+  return longrope.temperature_of(plan.temperature, plan.long_target / original, original)
+
+
+def make_space(plan: Plan, config: Mapping[str, Any], stretched: Sequence[float]) -> space.Space:
+  """Where to search, given the lambdas that the weights were trained with.
+
+  In a search for short texts RoPE itself and the long factors are seeds as well.
+  """
+  scheme = configs.scheme(config)
+  starts = tuple(n for n in space.STARTS if n <= config['length'])
+  made = space.Space(
+    scheme.base,
+    scheme.rotated,
+    config['length'],
+    plan.factor,
+    plan.most,
+    starts if plan.method != 'released' else (0,),
+  )
+  if plan.short_of is None:
+    return made
+  long = [a / b for a, b in zip(plan.short_of['long_factor'], stretched, strict=True)]
+  own = space.Candidate((1.0,) * made.pairs)
+  return dataclasses.replace(made, further={'as trained': own, 'long': made.candidate(long)})
+
+
+def file_of(
+  plan: Plan, config: Mapping[str, Any], total: Sequence[float], start_tokens: int
+) -> dict[str, Any]:
+  """The factor file, for lambdas against RoPE before any stretching; without its lineage."""
+  scheme = configs.scheme(config)
+  if plan.short_of is not None:
+    return plan.short_of | {
+      'short_factor': list(total),
+      'short_start_tokens': start_tokens,
+      'switch_length': plan.target_length,
+    }
+  return {
+    'kind': factors.KIND,
+    'base': scheme.base,
+    'rotated': scheme.rotated,
+    'train_length': lineage.original_length(config),
+    'target_length': plan.target_length,
+    'temperature': plan.temperature,
+    'long_factor': list(total),
+    'start_tokens': start_tokens,
+  }

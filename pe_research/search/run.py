@@ -1,0 +1,101 @@
+"""A search from its plan to the file of factors, on the weights of a run."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pe_research import configs, data, digest, lineage, records, states
+from pe_research.search import ledger, objective
+from pe_research.search import plan as plans
+from pe_research.search.space import Candidate
+
+
+def search(
+  plan: plans.Plan,
+  config: Mapping[str, Any],
+  origin: pathlib.Path,
+  step: int | None,
+  workdir: pathlib.Path,
+  batch_tokens: int,
+) -> dict[str, Any]:
+  """Searches, or goes on where it was; writes search.json, evaluations.jsonl and factors.json.
+
+  Args:
+    plan: what to search.
+    config: resolved, of the run `origin` that the weights are of.
+    origin: its directory.
+    step: a checkpoint other than its newest.
+    workdir: where the search is kept, claimed by the caller.
+    batch_tokens: tokens evaluated at once.
+
+  Returns:
+    What factors.json holds.
+  """
+  configs.apply_precision(config)
+  corpus = data.load(config)
+  records.check_data(origin, corpus.facts)
+  seed = plan.settings.seed
+  chosen = objective.windows(corpus.train, plan.target_length, plan.documents, seed, 'training')
+  held_out = objective.windows(
+    corpus.validation, plan.target_length, plan.held_out, seed, 'validation'
+  )
+  params, step = states.load_params(config, origin, step)
+  wanted = dataclasses.asdict(plan) | {
+    'weights_of': lineage.source(origin, step, digest.of_arrays(params)),
+    'searched_on': chosen.digest,
+    'held_out_on': held_out.digest,
+  }
+  check_same(workdir, wanted)
+  records.write_json(workdir / 'search.json', wanted)
+  scale = plans.attention_factor(plan, config)
+  measure = objective.Objective(config, params, chosen.tokens.shape, scale, batch_tokens)
+  space = plans.make_space(plan, config, measure.stretched)
+  known = ledger.Ledger(workdir / 'evaluations.jsonl', lambda c: measure(c, chosen))
+  for now in ledger.progress(plan.method, space, plan.settings, known):
+    print(
+      f'{workdir.name}  {now.evaluations:5}/{plan.settings.evaluations} candidates  '
+      f'best {now.loss:.4f} nats/token  {now.seconds:.0f} s',
+      flush=True,
+    )
+  shown = {'as trained': Candidate((1.0,) * space.pairs)} | space.seeds | {'best': now.best}
+  found = plans.file_of(plan, config, measure.total(now.best), now.best.start_tokens)
+  found |= {
+    'losses': compare(measure, shown, chosen, held_out),
+    'search': wanted | {'evaluations': now.evaluations},
+  }
+  records.write_json(workdir / 'factors.json', found)
+  return found
+
+
+def check_same(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
+  """Raises WorkdirError where the directory holds another search."""
+  saved = records.read_json(workdir / 'search.json')
+  changed = configs.difference(saved, wanted) if saved else []
+  if changed:
+    raise records.WorkdirError(
+      f'{workdir} holds another search (saved -> given):\n  '
+      + '\n  '.join(changed[:20])
+      + '\nChoose another --workdir.'
+    )
+
+
+def compare(
+  measure: objective.Objective,
+  candidates: Mapping[str, Candidate],
+  chosen: objective.Windows,
+  held_out: objective.Windows,
+) -> dict[str, dict[str, float]]:
+  """Nats/token of each on the documents of the search and on held-out ones, always both."""
+  count = len(chosen.tokens)
+  groups = [
+    dataclasses.replace(held_out, tokens=held_out.tokens[i : i + count])
+    for i in range(0, len(held_out.tokens), count)
+  ]
+  found = {}
+  for name, candidate in candidates.items():
+    means = [measure([candidate], group)[0] for group in groups]
+    found[name] = {'search': measure([candidate], chosen)[0], 'held_out': float(np.mean(means))}
+  return found
