@@ -87,6 +87,14 @@ RECIPES = {
     final=0.1,
     warmup=2000,
   ),
+  'extend': Recipe(
+    'a stage of arXiv:2402.13753 alone: factors of a search, texts as long as the window',
+    (Stage('longrope', 1, 1, 400),),
+    batch=32,
+    schedule='wsd',
+    decay=1.0,
+    final=0.0,
+  ),
   'same': Recipe('control: more steps at the old length', (Stage('rope', None, None, 1000),), 64),
   'raw': Recipe('control: the new length, nothing stretched', (Stage('rope', None, 1, 1000),), 64),
 }

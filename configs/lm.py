@@ -85,6 +85,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.run.save_every = 250  # steps
   config.run.keep = 2  # newest checkpoints kept
   config.run.log_every = 10  # steps
+  config.run.label = ''  # in figures; '': of the scheme
   config.run.tensorboard = False
   config.run.wandb = ''  # project name; '': off
   return config

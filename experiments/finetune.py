@@ -16,6 +16,7 @@ from experiments import compare, report, stretch
 from launch import local
 from pe_research import cli, configs, lineage, records
 
+NAMES = ('same', 'raw', 'pi', 'abf', 'yarn', 'longrope')
 # What recipes differ in by their nature: how long their texts are, hence how many make a batch, and
 # stages before the last.
 DIFFER = (
@@ -77,7 +78,7 @@ def main(argv: list[str]) -> int:
     lineage.check_family('pi', saved)
     configs.at_least('--factor', given.factor, 2)
     searches = given.workdir / 'search'
-    stages = [(n, i + 1, s) for n, r in finetune.RECIPES.items() for i, s in enumerate(r.stages)]
+    stages = [(n, i + 1, s) for n in NAMES for i, s in enumerate(finetune.RECIPES[n].stages)]
     factors = sorted({s.factor * given.factor for _, _, s in stages if s.position == 'longrope'})
     local.finish(
       [stretch.searching(given.run, s, searches / f'{s:g}x') for s in factors], given.workers
@@ -92,7 +93,7 @@ def main(argv: list[str]) -> int:
       local.finish(jobs, given.workers)
     for share in given.shares:
       folder = given.workdir / f'{share:g}percent'
-      runs = compare.load([folder / 'runs' / name for name in finetune.RECIPES])
+      runs = compare.load([folder / 'runs' / name for name in NAMES])
       differing = {field for field, _ in compare.differences(runs)}
       marks = compare.check(runs, [field for field in DIFFER if field in differing])
       print(f'\n{folder.name}\n{report.table(runs)}')

@@ -54,7 +54,8 @@ def run(jobs: Sequence[Job], watch: Callable[[], None], workers: int = 0) -> lis
   Args:
     jobs: in the order in which they start.
     watch: called a few times a second.
-    workers: 0 means one a core, or a single one where there is an accelerator.
+    workers: 0 means one a core, or a single one where there is an accelerator. A job that is alone
+      gets all cores.
 
   Returns:
     Names of the jobs that failed; the others are done. An interrupt is passed on to the workers,
@@ -62,8 +63,9 @@ def run(jobs: Sequence[Job], watch: Callable[[], None], workers: int = 0) -> lis
   """
   accelerated, free = has_accelerator(), cores()
   workers = workers or (1 if accelerated else len(free))
-  free = [None] * workers if accelerated else [free[i % len(free)] for i in range(workers)]
   waiting, running, failed = [job for job in jobs if not job.done.exists()], {}, []
+  alone = accelerated or len(waiting) == 1  # then there is no one to leave a core to
+  free = [None] * workers if alone else [free[i % len(free)] for i in range(workers)]
   try:
     while waiting or running:
       while waiting and free:

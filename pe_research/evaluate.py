@@ -141,6 +141,7 @@ def _overrides(argv: list[str]) -> dict[str, Any]:
   parser.add_argument('--step', type=int, help='a checkpoint other than the newest')
   parser.add_argument('--position', default='', metavar='NAME[:argument=value,...]')
   parser.add_argument('--into', type=pathlib.Path, help='where results under --position go')
+  parser.add_argument('--label', default='', help='of those in figures')
   listed = {'lengths': int, 'protocols': str, 'controls': str}
   for name, kind in listed.items():
     split = lambda text, kind=kind: [kind(item) for item in text.split(',')]
@@ -155,7 +156,7 @@ def main(argv: list[str] | None = None) -> None:
   """Evaluates a saved run at other lengths or by other protocols."""
   given = _overrides(sys.argv[1:] if argv is None else argv)
   workdir, step = given.pop('workdir'), given.pop('step')
-  position, into = given.pop('position'), given.pop('into')
+  position, into, label = given.pop('position'), given.pop('into'), given.pop('label')
   with cli.errors():
     if bool(position) != (into is not None):
       raise ValueError('--position and --into go together: another scheme, and where it is kept.')
@@ -164,7 +165,9 @@ def main(argv: list[str] | None = None) -> None:
     if 'lengths' in changed:
       changed.setdefault('reach', None)
     config = configs.anywhere(saved) | {'eval': saved['eval'] | changed}
-    config |= {'position': lineage.given(position, saved)} if position else {}
+    if position:
+      config |= {'position': lineage.given(position, saved)}
+      config['run'] = config['run'] | {'label': label}
     config, home = configs.resolve(config), into or workdir
     with records.claim(home):
       params, step = states.load_params(config, workdir, step)

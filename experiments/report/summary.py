@@ -77,12 +77,18 @@ def _identity(run: compare.Run) -> dict[str, Any]:
 
 
 def _label(run: compare.Run, runs: Sequence[compare.Run]) -> str:
-  """The label of the class, and what tells variants of it apart."""
+  """What the run calls itself, or the label of the class and what tells variants of it apart."""
+  if run.config.get('run', {}).get('label'):
+    return run.config['run']['label']
   own = _identity(run)
   name, length = own['name'], own.pop('trained at')
   label = positions.SCHEMES[name].label if name in positions.SCHEMES else name
   others = [r.config['position'] for r in runs if r.config['position']['name'] == name]
-  told = [f'{k}={v}' for k, v in own.items() if any(other.get(k) != v for other in others)]
+  told = [
+    f'{k}={v}'
+    for k, v in own.items()
+    if not isinstance(v, list) and any(other.get(k) != v for other in others)
+  ]
   if any(r.record['train_length'] != length for r in runs):
     told.append(f'trained at {length}')
   return f'{label or name} ({", ".join(told)})' if told else label or name

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 
 import numpy as np
 
-from pe_research.search.space import Candidate, Space
+from pe_research.search.space import STEP, Candidate, Space
 
 Search = Generator[list[Candidate], list[float], None]
 TRIES = 20  # crossovers of two parents before one of them is mutated instead (authors' code)
@@ -117,8 +117,9 @@ class Released(Paper):
   """Operators as in the authors' released code, dim_mono.
 
   One seed, a mix of factors by YaRN's ramp; no n-hat. A mutation sweeps over the pairs until the
-  result is new and does not fall, each sweep going on from the one before, so that most factors
-  change. The grid hangs on the left neighbour. A crossover copies single entries of the worse
+  result is new and does not fall. Its grid hangs on the left neighbour and may overshoot the right
+  one by a step; a sweep that so fails is where the next begins, hence where factors are flat most
+  of them change. A crossover copies single entries of the worse
   parent and takes the first child that is new, which mostly differs in one entry.
   """
 
@@ -136,9 +137,10 @@ class Released(Paper):
         if rng.random() < self.settings.probability:
           low = factors[i - 1] if i else 1.0
           high = factors[i + 1] if i < last else space.most
-          steps = round((high - low) / 0.01) + (1 if i else 0)  # the first leaves its bound out
-          if steps > 0:
-            factors[i] = round(low + 0.01 * int(rng.integers(steps)), 6)
+          # In floating point this may end one step too high, as theirs does: another sweep.
+          grid = np.arange(low, high + (STEP if i else 0.0), STEP)
+          if grid.size:
+            factors[i] = float(rng.choice(grid))
       child = Candidate(tuple(factors))
       if child not in seen and space.holds(child):
         return child

@@ -60,8 +60,8 @@ def windows(documents: data.Documents, length: int, count: int, seed: int, what:
 class Objective:
   """Mean nats/token of candidates on windows; frequencies enter the one compiled program as data.
 
-  A candidate multiplies the factors that the weights were last trained with: all ones are the run
-  as it is.
+  A candidate multiplies the factors that the weights were last trained with, so that all ones are
+  the run as it is; an `absolute` one replaces them, so that all ones are plain RoPE.
   """
 
   def __init__(
@@ -71,6 +71,7 @@ class Objective:
     shape: tuple[int, int],
     attention_factor: float,
     batch_tokens: int,
+    absolute: bool = False,
   ):
     """Prepares the program.
 
@@ -80,6 +81,7 @@ class Objective:
       shape: [D, N] of the windows.
       attention_factor: multiplies queries and keys.
       batch_tokens: tokens evaluated at once, at least one candidate's.
+      absolute: see the class.
     """
     blueprint = Blueprint(config)
     own = blueprint.scheme
@@ -88,9 +90,11 @@ class Objective:
       blueprint.model.width, blueprint.model.heads, blueprint.model.head_dim, config['length']
     )
     plain = rotary.RoPE(dims, **rope).frequencies(None)
-    self.trained = np.asarray(own.frequencies(config['length']), np.float64)
-    moving = np.where(self.trained, self.trained, 1)  # those that stand still have no factor
-    self.stretched = np.where(self.trained, plain / moving, 1)  # lambda of the weights themselves
+    trained = np.asarray(own.frequencies(config['length']), np.float64)
+    still = np.where(trained, trained, 1)  # pairs that stand still have no factor
+    self.stretched = np.where(trained, plain / still, 1)  # lambda that the weights know
+    self.theta = plain if absolute else trained  # what a candidate divides
+    self.known = np.ones_like(plain) if absolute else self.stretched
     self.params, self.size = params, max(1, batch_tokens // (shape[0] * shape[1]))
     spec = attend.Spec(**(config['attention'] | {'implementation': 'tiled'}))
 
@@ -113,7 +117,7 @@ class Objective:
 
   def turns(self, candidate: Candidate) -> phase.Turns:
     """The frequencies of the candidate."""
-    return phase.fixed_point(self.trained / np.asarray(candidate.factors))
+    return phase.fixed_point(self.theta / np.asarray(candidate.factors))
 
   def __call__(self, candidates: Sequence[Candidate], windows: Windows) -> list[float]:
     """Nats/token of each candidate, mean over windows of equal length."""
@@ -129,4 +133,4 @@ class Objective:
 
   def total(self, candidate: Candidate) -> list[float]:
     """Lambda of each pair against RoPE before any stretching, as a config takes it."""
-    return [float(x) for x in self.stretched * np.asarray(candidate.factors)]
+    return [float(x) for x in self.known * np.asarray(candidate.factors)]

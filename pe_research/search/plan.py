@@ -15,7 +15,8 @@ class Plan:
 
   Attributes:
     method: one of methods.METHODS.
-    factor: s, by which the seeds stretch what the run was trained at.
+    factor: s, by which the seeds stretch what the run was trained at; in a search for short texts,
+      what it was trained at before any stretching.
     most: largest factor.
     target_length: tokens of the texts that candidates are measured on.
     temperature: policy, see longrope.LongRoPE.
@@ -63,6 +64,7 @@ def make(
   released, trained = method == 'released', config['length']
   configs.choose('--method', method, methods.METHODS)
   configs.at_least('--factor', factor, 1)
+  trained = lineage.original_length(config) if short_of else trained
   reach = round(factor * trained)
   target_length = target_length or reach
   configs.at_least('--target-length', target_length, 1, 'tokens')
@@ -101,25 +103,29 @@ def attention_factor(plan: Plan, config: Mapping[str, Any]) -> float:
 
 
 def make_space(plan: Plan, config: Mapping[str, Any], stretched: Sequence[float]) -> space.Space:
-  """Where to search, given the lambdas that the weights were trained with.
+  """Where to search, given the lambdas that the weights were last trained with.
 
-  In a search for short texts RoPE itself and the long factors are seeds as well.
+  In a search for short texts those and the long ones are seeds as well, and plain RoPE.
   """
-  scheme = configs.scheme(config)
-  starts = tuple(n for n in space.STARTS if n <= config['length'])
+  scheme, short = configs.scheme(config), plan.short_of
+  length = lineage.original_length(config) if short else config['length']
+  starts = tuple(n for n in space.STARTS if n <= length)
   made = space.Space(
     scheme.base,
     scheme.rotated,
-    config['length'],
+    length,
     plan.factor,
     plan.most,
     starts if plan.method != 'released' else (0,),
   )
-  if plan.short_of is None:
+  if short is None:
     return made
-  long = [a / b for a, b in zip(plan.short_of['long_factor'], stretched, strict=True)]
-  own = space.Candidate((1.0,) * made.pairs)
-  return dataclasses.replace(made, further={'as trained': own, 'long': made.candidate(long)})
+  further = {
+    'RoPE': space.Candidate((1.0,) * made.pairs),
+    'as trained': made.candidate(stretched),
+    'long': made.candidate(short['long_factor']),
+  }
+  return dataclasses.replace(made, further=further)
 
 
 def file_of(

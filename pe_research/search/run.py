@@ -51,7 +51,14 @@ def search(
   check_same(workdir, wanted)
   records.write_json(workdir / 'search.json', wanted)
   scale = plans.attention_factor(plan, config)
-  measure = objective.Objective(config, params, chosen.tokens.shape, scale, batch_tokens)
+  measure = objective.Objective(
+    config,
+    params,
+    (plan.documents, plan.target_length),
+    scale,
+    batch_tokens,
+    absolute=plan.short_of is not None,
+  )
   space = plans.make_space(plan, config, measure.stretched)
   known = ledger.Ledger(workdir / 'evaluations.jsonl', lambda c: measure(c, chosen))
   for now in ledger.progress(plan.method, space, plan.settings, known):
