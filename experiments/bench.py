@@ -2,6 +2,7 @@
 
 python -m experiments.bench train --width=128 --layers=4 --heads=4 --batch=32 --length=128
 python -m experiments.bench forward --position=alibi --length=16384
+python -m experiments.bench search --length=256 --batch=5
 """
 
 import json
@@ -112,22 +113,66 @@ def forward(given) -> dict[str, Any]:
   }
 
 
+def search(given) -> dict[str, Any]:
+  """Candidates a second of LongRoPE's search, on `batch` texts of `length` tokens.
+
+  The search's one program, a batch of candidates at a time, against a program compiled for each
+  candidate, as where frequencies are constants of it.
+  """
+  import jax
+  import numpy as np
+
+  from pe_research import attend, model
+  from pe_research.blueprint import Blueprint
+  from pe_research.search import methods, objective, space
+
+  config = setup(given, given.length // 4, given.batch)
+  configs.apply_precision(config)
+  blueprint = Blueprint(config)
+  params = jax.jit(blueprint.init)()
+  where = space.Space(10_000.0, blueprint.model.head_dim, given.length // 4, 4.0, 5.0)
+  operators = methods.Paper(where, methods.Settings(), np.random.default_rng(0))
+  candidates = [operators.mutate(operators.seeds[1], set()) for _ in range(given.candidates)]
+  tokens = np.random.default_rng(0).integers(0, 256, (given.batch, given.length + 1), np.int32)
+  windows = objective.Windows(tokens, ('',) * given.batch)
+  measure = objective.Objective(config, params, (given.batch, given.length), 1.0, 16_384)
+  measure(candidates, windows)
+  together = statistics.median(_seconds(lambda: measure(candidates, windows)) for _ in range(3))
+
+  def alone(candidate):
+    stretched = {'name': 'longrope', 'factor': 4.0, 'start_tokens': candidate.start_tokens}
+    stretched |= {'long_factor': list(candidate.factors)}
+    bound = Blueprint(config | {'position': stretched})
+    at, spec = attend.Tokens.contiguous(given.length), attend.Spec('tiled')
+    loss = lambda params, x: model.loss(bound.bind(params)(x[:, :-1], at, spec), x[:, 1:]).mean()
+    return float(jax.jit(loss)(params, tokens))
+
+  single = [_seconds(lambda c=c: alone(c)) for c in candidates[:8]]
+  return {
+    'candidates_per_second': round(given.candidates / together, 1),
+    'one_at_a_time_compiled_each': round(1 / statistics.median(single), 2),
+    'candidates_at_once': measure.size,
+    'programs': measure.compiled._cache_size(),
+  }
+
+
 def main(argv: list[str]) -> None:
   """Prints the settings and what was measured."""
   parser = cli.parser('experiments.bench', __doc__)
-  parser.add_argument('mode', choices=('train', 'forward'))
+  parser.add_argument('mode', choices=('train', 'forward', 'search'))
   parser.add_argument('--position', default='rope')
   parser.add_argument('--mlp', default='swiglu')
   parser.add_argument('--dtype', default='float32')
   parser.add_argument('--attention', help="default: 'dense' to train, 'tiled' for one forward pass")
   sizes = {'width': 128, 'layers': 4, 'heads': 4, 'batch': 32, 'length': 128, 'steps': 20}
+  sizes |= {'candidates': 64}
   for name, default in sizes.items():
     parser.add_argument(f'--{name}', type=int, default=default)
   given = parser.parse_args(argv)
-  given.attention = given.attention or {'train': 'dense', 'forward': 'tiled'}[given.mode]
+  given.attention = given.attention or ('dense' if given.mode == 'train' else 'tiled')
   with cli.errors():
     cli.restart_tuned()
-    figures = {'train': train, 'forward': forward}[given.mode](given)
+    figures = {'train': train, 'forward': forward, 'search': search}[given.mode](given)
   import jax
 
   about = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}

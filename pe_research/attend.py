@@ -39,7 +39,8 @@ class Tokens:
     if self.span is not None:
       return self.span
     if self.segments is None:
-      return self.pos.max(1, keepdims=True) - self.pos.min(1, keepdims=True) + 1
+      pos = jnp.asarray(self.pos)
+      return pos.max(1, keepdims=True) - pos.min(1, keepdims=True) + 1
     index = jnp.broadcast_to(jnp.arange(self.pos.shape[1])[None], self.segments.shape)
     pos = jnp.broadcast_to(self.pos, self.segments.shape)
     begins = jnp.pad(self.segments[:, 1:] != self.segments[:, :-1], ((0, 0), (1, 0)))

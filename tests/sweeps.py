@@ -11,6 +11,7 @@ from experiments.report import summary
 from pe_research import digest, positions
 
 TRAINED, LENGTHS, STEPS = 64, (64, 128, 256, 512, 1024, 2048, 4096), 1500
+HEAD_DIM, STRETCH = 16, 16.0
 DOCUMENTS, WINDOWS, TARGETS = 24, 96, 16
 # Nats/token at 64 tokens, and what each doubling adds; scaled to look like a small byte model's.
 START = (1.78, 1.66, 1.67, 1.62, 1.60, 1.61)
@@ -70,6 +71,16 @@ def row(run: str, name: str, length: int, seed: int, *, protocol='fixed_targets'
   return identity | measured | {'bytes': tokens, 'bits_per_byte': value / math.log(2)}
 
 
+def position(name: str) -> dict:
+  """The scheme's defaults; those that stretch serve STRETCH times the training length."""
+  given = positions.defaults(name)
+  if 'factor' in given and given['factor'] is None:
+    given['factor'] = STRETCH
+  if 'long_factor' in given:
+    given['long_factor'] = np.geomspace(1, STRETCH, HEAD_DIM // 2).round(3).tolist()
+  return given
+
+
 def run(root: pathlib.Path, name: str, seed: int = 0, *, lengths=LENGTHS, measures=(), **changes):
   """A finished run; 'learned' is undefined past the training length, as the real one is.
 
@@ -81,15 +92,15 @@ def run(root: pathlib.Path, name: str, seed: int = 0, *, lengths=LENGTHS, measur
     measures: (protocol, control) pairs beside fixed targets.
     changes: replace entries of run.json; `position` those of config['position'].
   """
-  position = positions.defaults(name) | changes.pop('position', {})
+  given = position(name) | changes.pop('position', {})
   config = {
     'seed': seed,
     'length': TRAINED,
     'steps': STEPS,
     'matmul_precision': 'highest',
-    'position': position,
+    'position': given,
     'model': {
-      'width': 64, 'layers': 3, 'heads': 4, 'kv_heads': 4, 'head_dim': 16, 'mlp': 'swiglu',
+      'width': 64, 'layers': 3, 'heads': 4, 'kv_heads': 4, 'head_dim': HEAD_DIM, 'mlp': 'swiglu',
       'mlp_width': 176, 'tied': True, 'qk_norm': False, 'remat': 'none', 'dtype': 'float32',
     },
     'optimizer': {'batch': 32, 'accumulate': 1, 'learning_rate': 3e-3, 'schedule': 'cosine'},

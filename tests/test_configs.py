@@ -84,9 +84,10 @@ def test_every_scheme_resolves_and_survives_json(family, name):
   again = configs.resolve(json.loads(json.dumps(config)))
   assert again == config
   unset = [field for field, value in configs.flat(config).items() if value is None]
-  # None is their value: every token is seen, and a temperature is computed, not given.
+  # None is their value: all tokens, a computed temperature, the newest step.
   computed = ['attention_factor', 'mscale', 'mscale_all_dim'] if 'yarn' in name else []
-  assert unset == ['attention.window', *(f'position.{field}' for field in computed)]
+  positional = [f'position.{field}' for field in computed]
+  assert unset == ['attention.window', *positional, 'start.step']
 
 
 def test_a_learned_table_shorter_than_the_training_length_is_refused():
@@ -112,7 +113,7 @@ def test_conditions_leave_out_scheme_seed_and_bookkeeping_only():
   alibi['run']['save_every'] = 1
   assert configs.conditions(rope) == configs.conditions(alibi)
   for field, value in configs.flat(configs.experiment(rope)).items():
-    if field == 'seed' or field.startswith('position.'):
+    if field in ('seed', 'data.seed', 'start.workdir') or field.startswith('position.'):
       continue
     other = json.loads(json.dumps(rope))
     *path, last = field.split('.')

@@ -1,7 +1,9 @@
 """The page in a browser: whole, quiet, and readable on phones and desks, by day and by night."""
 
+import functools
 import html
 import json
+import pathlib
 import re
 import shutil
 import subprocess
@@ -10,7 +12,8 @@ import pytest
 import sweeps
 
 from experiments import report
-from pe_research import positions
+from experiments.report import card_figure
+from pe_research import card, positions
 
 BROWSER = next(
   filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), ''
@@ -64,6 +67,13 @@ def site(tmp_path_factory):
   return root
 
 
+@functools.cache
+def panels():
+  """How many drawings the cards of all schemes have."""
+  cards = [card.card(sweeps.run(pathlib.Path(), name).config) for name in positions.SCHEMES]
+  return sum(len(card_figure.panels(one)) for one in cards)
+
+
 def browse(site, page, mode='light', action='--dump-dom'):
   command = [
     BROWSER, *FLAGS, f'--user-data-dir={site / "profile"}', '--window-size=1280,900',
@@ -89,7 +99,8 @@ def test_the_page_loads_whole_and_without_a_word_on_the_console(site):
     heads = re.findall(r'<th scope="row"[^>]*>(.*?)</th>', table)
     assert heads == [scheme.label for scheme in positions.SCHEMES.values()]
     assert table.count('<td') == len(heads) * len(sweeps.LENGTHS)
-  assert dom.count('<svg') == 6 and dom.count('role="img"') == 3
+  assert dom.count('<svg') == 6 + panels() and dom.count('role="img"') == 3 + panels()
+  assert dom.count('<details class="card">') == len(positions.SCHEMES)
   assert all(f'-line-{name}"' in dom for name in positions.SCHEMES)
 
 
@@ -100,7 +111,7 @@ def test_nothing_is_too_wide_or_on_top_of_another(site, width, mode):
   assert found['width'] == width and found['dark'] == (mode == 'dark')
   assert found['scroll'] <= width and not found['wide'], found['wide']
   assert max(found['boxes']) <= width
-  assert len(found['figures']) == 3
+  assert len(found['figures']) == 3 + panels()
   for figure in found['figures']:
     left, top, right, bottom = figure['box']
     texts = [text for text in figure['texts'] if text[4]]

@@ -30,6 +30,7 @@ SHRINK = {
     '--positions=rope,t5',
   ],
   'experiments.report': [],
+  'pe_research.card': [],
   'experiments.bench': ['--length=128', '--steps=1', '--layers=1', '--width=32'],
 }  # fmt: skip
 

@@ -97,7 +97,7 @@ def loss_by_length(section: Section, narrow: bool = False) -> matplotlib.figure.
   Lines are means over seeds, bands reach from the lowest seed to the highest. A line ends where
   its scheme has no value.
   """
-  with _defaults():
+  with defaults():
     drawn = [s for s in section.schemes if section.last(s) is not None]
     names = [_name(section, scheme) for scheme in drawn]
     longest = max(map(len, names))
@@ -254,7 +254,7 @@ def apart(wanted: Sequence[float], gap: float) -> list[float]:
   return heights
 
 
-def _defaults(salt: str = ''):
+def defaults(salt: str = ''):
   """matplotlib's own defaults and RC, whatever the user's matplotlibrc says."""
   return matplotlib.style.context(['default', RC | ({'svg.hashsalt': salt} if salt else {})])
 
@@ -262,7 +262,7 @@ def _defaults(salt: str = ''):
 def svg(figure: matplotlib.figure.Figure, name: str) -> str:
   """The figure as a document of its own on white; `name` makes its ids unique in a page."""
   buffer = io.StringIO()
-  with _defaults(salt=name):
+  with defaults(salt=name):
     metadata = {'Date': None, 'Creator': None, 'Format': None, 'Type': None}
     figure.savefig(buffer, format='svg', transparent=True, metadata=metadata)
   text = buffer.getvalue()
@@ -287,7 +287,7 @@ def inline(figure: matplotlib.figure.Figure, name: str) -> str:
 def png(figure: matplotlib.figure.Figure) -> bytes:
   """The figure on white at 200 dots an inch, without a date."""
   buffer = io.BytesIO()
-  with _defaults():
+  with defaults():
     metadata = {'Software': None}
     figure.savefig(buffer, format='png', dpi=200, facecolor='white', metadata=metadata)
   return buffer.getvalue()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from experiments import compare
-from experiments.report import figures, summary, tables
+from experiments.report import cards, figures, summary, tables
 from experiments.report.findings import findings, joined
 from experiments.report.summary import Section
 from pe_research import measures
@@ -56,6 +56,7 @@ def page(runs: Sequence[compare.Run], sections: Sequence[Section], marks: Sequen
     _section(main, 0),
     *(_section(section, i + 1) for i, section in enumerate(sections[1:])),
     _notes(main),
+    cards.section(main.schemes, longest),
     f'<section><h2>Runs</h2>\n{tables.of_runs(main.schemes)}</section>',
     '<section><h2>Conditions</h2>\n<details><summary>What comparable runs must share</summary>\n'
     f'{tables.conditions(runs)}\n</details></section>',

@@ -1,11 +1,15 @@
 """ALiBi: attention with linear biases."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pe_research.positions import base
+from pe_research.positions import base, facts
+
+DROP = 1000  # a window ends where the bias alone divides a weight by as much
 
 
 def slopes(heads: int, max_bias: float = 8.0) -> np.ndarray:
@@ -62,3 +66,23 @@ class ALiBi(base.PositionScheme):
     """-slope_h (q_pos - k_pos): [B or 1, Lq], [B or 1, Lk] -> float32 [B or 1, H, Lq, Lk]."""
     distance = (q_pos[:, None, :, None] - k_pos[:, None, None, :]).astype(jnp.float32)
     return -jnp.asarray(self.slopes, jnp.float32)[None, :, None, None] * distance
+
+  def card(self, length: int, longest: int) -> facts.Card:
+    """Adds slopes and windows: the distance at which a head's bias is -ln DROP."""
+    windows = tuple(math.log(DROP) / slope if slope else math.inf for slope in self.slopes)
+    wider = sum(window > length for window in windows)
+    found = (
+      facts.Fact('heads', len(windows)),
+      facts.Fact('heads without a bias', windows.count(math.inf), f'of {len(windows)}'),
+      facts.Fact(f'bias where a window ends (-ln {DROP:,})', -math.log(DROP), 'logits'),
+      facts.Fact('narrowest window', min(windows), 'tokens'),
+      facts.Fact('widest window', max(windows), 'tokens'),
+      facts.Fact('windows wider than the training length', wider, f'of {len(windows)}'),
+    )
+    bias = tuple(-slope * (length - 1) or 0.0 for slope in self.slopes)
+    columns = (
+      facts.Column('slope', 'logits/token', self.slopes, drawn=False),
+      facts.Column('window', 'tokens', windows),
+      facts.Column('bias across training', 'logits', bias, drawn=False),
+    )
+    return super().card(length, longest).more(*found, part='head', columns=columns)

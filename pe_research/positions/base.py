@@ -4,7 +4,11 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+
+from pe_research.positions import facts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +94,37 @@ class PositionScheme(nnx.Module):
     """What a reader of results at training length `length` (tokens) should know."""
     del length
     return []
+
+  def marks(self, length: int, longest: int) -> dict[str, int]:
+    """Lengths in tokens that a card looks at; 'training' is that of the weights."""
+    return {'training': length, 'longest': longest}
+
+  def card(self, length: int, longest: int) -> facts.Card:
+    """What the scheme means for a model trained at `length` and used up to `longest` tokens.
+
+    Schemes add what they know of themselves. Parameters may be shapes without values.
+    """
+    marks: dict[str, int] = {}
+    for name, n in self.marks(length, longest).items():
+      marks |= {} if n in marks.values() else {name: n}
+    scale = {n: self._scale_at(n) for n in marks.values() if n <= (self.max_length or n)}
+    named = {f'logit scale at {n:,} tokens': value for n, value in scale.items()}
+    if len(set(scale.values())) == 1:
+      named = {'logit scale': next(iter(scale.values()))}
+    found = [
+      facts.Fact('logits depend on', 'distance alone' if self.relative else 'positions'),
+      facts.Fact('defined up to', self.max_length or float('inf'), 'tokens'),
+      *(facts.Fact(name, value, '×') for name, value in named.items()),
+    ]
+    if self.trains_as:
+      found.insert(0, facts.Fact('stretches weights trained as', self.trains_as))
+    notes = tuple(self.notes(marks['training']))
+    return facts.Card(self.label, self.paper, marks, tuple(found), notes)
+
+  def _scale_at(self, length: int) -> float:
+    last = jnp.asarray([[length - 1]])
+    scale = self.logit_scale(last, length if self.depends_on_length else None)
+    return float(np.asarray(scale).reshape(-1)[-1])
 
   def check_length(self, length: int) -> None:
     """Raises ValueError where the scheme is not defined for positions 0 .. length - 1."""

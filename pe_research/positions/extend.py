@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from pe_research.positions import base as base_lib
-from pe_research.positions import phase, rotary
+from pe_research.positions import facts, phase, rotary
 
 
 class Stretched(rotary.RoPE):
@@ -71,6 +71,16 @@ class Stretched(rotary.RoPE):
         f'{factor:g} to {target_length}. Raise position.factor or shorten length.'
       )
     self.factor, self.target_length = float(factor), target_length
+
+  def marks(self, length: int, longest: int) -> dict[str, int]:
+    """Adds the target, and the length of fine-tuning where that is not the weights' own."""
+    tuned = {'fine-tuning': length} if length != self.train_length else {}
+    target = {'target': self.target_length} if self.target_length > self.train_length else {}
+    return {'training': self.train_length, **tuned, **target, 'longest': longest}
+
+  def card(self, length: int, longest: int) -> facts.Card:
+    """Adds the factor."""
+    return super().card(length, longest).more(facts.Fact('factor', self.factor, '×'))
 
 
 class PI(Stretched):
@@ -160,6 +170,10 @@ class DynamicNTK(rotary.RoPE):
     """Constant up to L."""
     return phase.numpy_of(length).maximum(length, self.train_length)
 
+  def marks(self, length: int, longest: int) -> dict[str, int]:
+    """As the weights were trained, which a config's length need not say."""
+    return super().marks(self.train_length, longest)
+
 
 class ABF(rotary.RoPE):
   """Adjusted base frequency: RoPE with a larger base than that of training."""
@@ -177,7 +191,7 @@ class ABF(rotary.RoPE):
       **rope: as in RoPE.
     """
     super().__init__(dims, **rope)
-    if not new_base > 1:
+    if not 1 < new_base < math.inf:
       raise ValueError(f'position.new_base is {new_base:g}; it must be above 1.')
     self.new_base = new_base
 

@@ -50,6 +50,15 @@ def read(path: str) -> tuple[dict[str, Any], str]:
     raise ValueError(f'position.file {path} cannot be read: {error}.') from error
   if not isinstance(found, dict) or found.get('kind') != KIND:
     raise ValueError(f'position.file {path} does not hold {KIND}.')
+  number = lambda x: isinstance(x, int | float) and not isinstance(x, bool)
+  lists = [found.get('long_factor'), found.get('short_factor') or []]
+  bad = [field for field in FIELDS if not number(found.get(field))]
+  if not all(isinstance(row, list) and all(map(number, row)) for row in lists):
+    bad.append('long_factor or short_factor')
+  if bad:
+    raise ValueError(
+      f'position.file {path} is damaged: {bad[0]} is missing or not what it should be. Search anew.'
+    )
   return found, f'{pathlib.Path(path).name} sha256:{hashlib.sha256(text).hexdigest()}'
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pe_research.positions import base
+from pe_research.positions import base, facts
 
 
 class Learned(base.PositionScheme):
@@ -45,3 +45,16 @@ class Learned(base.PositionScheme):
       self.check_length(int(np.asarray(pos).max()) + 1)
     rows = self.table[...].at[pos].get(mode='fill', fill_value=jnp.nan, wrap_negative_indices=False)
     return x + (self.scale * rows).astype(x.dtype)
+
+  def card(self, length: int, longest: int) -> facts.Card:
+    """Adds the rows of the table, and the positions that have none."""
+    rows = self.max_length
+    return (
+      super()
+      .card(length, longest)
+      .more(
+        facts.Fact('rows of the table', rows),
+        facts.Fact('rows never trained', max(0, rows - length), f'of {rows:,}'),
+        facts.Fact(f'positions without a row at {longest:,} tokens', max(0, longest - rows)),
+      )
+    )

@@ -6,11 +6,21 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from pe_research.positions import base as base_lib
-from pe_research.positions import extend, factors, phase, rotary, yarn
+from pe_research.positions import extend, factors, facts, phase, rotary, yarn
 
 TEMPERATURES = ('none', 'su', 'yarn')
+
+
+def temperature_of(policy: str, factor: float, train_length: int) -> float:
+  """What multiplies queries and keys under a policy of TEMPERATURES, for s = factor."""
+  if policy == 'none' or factor == 1:
+    return 1.0
+  if policy == 'yarn':
+    return float(yarn.mscale(factor))
+  return math.sqrt(1 + math.log(factor) / math.log(train_length))
 
 
 class LongRoPE(extend.Stretched):
@@ -41,7 +51,7 @@ class LongRoPE(extend.Stretched):
     short_factor: Sequence[float] | None = None,
     short_start_tokens: int | None = None,
     switch_length: int | None = None,
-    temperature: str = 'none',
+    temperature: str | None = None,
     attention_factor: float | None = None,
     factor: float | None = None,
     target_length: int | None = None,
@@ -60,7 +70,8 @@ class LongRoPE(extend.Stretched):
       short_factor: the same for short documents; None: `long_factor` serves all.
       short_start_tokens: n-hat of those; None means 0.
       switch_length: tokens up to which a document is short; None means `train_length`.
-      temperature: 'none', 'su' or 'yarn', see the class.
+      temperature: 'none', 'su' or 'yarn', see the class; None: as in the search of the file, or
+        else 'none'.
       attention_factor: multiplies queries and keys instead; None: by `temperature`.
       factor: s, as in Stretched, which the temperature reads.
       target_length: tokens, s L, as in Stretched.
@@ -80,9 +91,11 @@ class LongRoPE(extend.Stretched):
       twice = [name for name, value in given.items() if value is not None]
       if twice:
         raise ValueError(
-          f'position.file {file} and position.{twice[0]} both say what the factors are; leave '
-          'one of them out.'
+          f'position.{twice[0]} cannot be given beside position.file {file}, which settles it; '
+          'leave one of them out.'
         )
+      trained = dims.length if train_length is None else train_length
+      factors.check_made_for(file, found, {'train_length': trained})
       given = {name: found.get(name) for name in given}
       if factor is None and target_length is None:
         target_length = found['target_length']
@@ -106,28 +119,33 @@ class LongRoPE(extend.Stretched):
     self.short_start_tokens = given['short_start_tokens'] or 0
     self.switch_length = given['switch_length'] or self.train_length
     for name in ('start_tokens', 'short_start_tokens', 'switch_length'):
-      if getattr(self, name) < 0:
+      if getattr(self, name) < 0 or getattr(self, name) != int(getattr(self, name)):
         raise ValueError(f'position.{name} is {getattr(self, name)}; it counts tokens.')
+    if given['short_factor'] is None:
+      for name, idle in (('short_start_tokens', 0), ('switch_length', self.train_length)):
+        if given[name] not in (None, idle):
+          raise ValueError(
+            f'position.{name} is {given[name]}, and there are no factors for short texts; give '
+            'position.short_factor as well.'
+          )
+    temperature = temperature or found.get('temperature', 'none')
     if temperature not in TEMPERATURES:
       raise ValueError(
         f'position.temperature is {temperature!r}; choose one of {", ".join(TEMPERATURES)}.'
       )
-    if attention_factor is not None and not attention_factor > 0:
+    if attention_factor is not None and not 0 < attention_factor < math.inf:
       raise ValueError(f'position.attention_factor is {attention_factor:g}; it must be positive.')
+    if temperature == 'su' and self.train_length == 1:
+      raise ValueError("position.temperature 'su' divides by ln L, and position.train_length is 1.")
     self.temperature = temperature
-    self.attention_factor = attention_factor or self._attention_factor()
+    self.attention_factor = attention_factor or temperature_of(
+      temperature, self.factor, self.train_length
+    )
     starts = self.start_tokens, self.short_start_tokens
     self.depends_on_length = self.short_factor is not None and (
       (self.long_factor, starts[0]) != (self.short_factor, starts[1])
     )
     self.relative = not (starts[0] or (self.depends_on_length and starts[1]))
-
-  def _attention_factor(self) -> float:
-    if self.temperature == 'none' or self.factor == 1:
-      return 1.0
-    if self.temperature == 'yarn':
-      return float(yarn.mscale(self.factor))
-    return math.sqrt(1 + math.log(self.factor) / math.log(self.train_length))
 
   def _by_length(self, length, short, long):
     """`short` where the document is at most switch_length tokens, else `long`."""
@@ -161,3 +179,50 @@ class LongRoPE(extend.Stretched):
   def regime(self, length):
     """Whether the long factors serve."""
     return length > self.switch_length
+
+  def card(self, length: int, longest: int) -> facts.Card:
+    """Adds the first tokens, and where short texts end."""
+    found = [facts.Fact('first tokens left alone', self.start_tokens, 'tokens')]
+    if self.depends_on_length:
+      found = [
+        facts.Fact('factors for short texts serve up to', self.switch_length, 'tokens'),
+        facts.Fact('first tokens left alone, short', self.short_start_tokens, 'tokens'),
+        facts.Fact('first tokens left alone, long', self.start_tokens, 'tokens'),
+      ]
+    return super().card(length, longest).more(*found)
+
+
+class Searched(rotary.RoPE):
+  """LongRoPE at one length whose factors are data, so that one program serves them all."""
+
+  def __init__(
+    self,
+    dims: base_lib.Dims,
+    *,
+    turns: phase.Turns,
+    start_tokens: jax.Array,
+    attention_factor: float,
+    **rope,
+  ):
+    """Takes the factors as the frequencies that they make.
+
+    Args:
+      dims: sizes of the model.
+      turns: uint32 [rotated/2] limbs of theta / lambda, see phase.fixed_point.
+      start_tokens: int32 scalar, n-hat.
+      attention_factor: multiplies queries and keys.
+      **rope: as in RoPE.
+    """
+    super().__init__(dims, **rope)
+    self.turns, self.start_tokens = nnx.data(turns), nnx.data(start_tokens)
+    self.attention_factor = attention_factor
+
+  def angles(self, pos: jax.Array, length) -> jax.Array:
+    """Float32 [B or 1, L, rotated/2] radians, RoPE's own at the first n-hat positions."""
+    own = super().angles(pos, length)
+    return jnp.where(pos[..., None] < self.start_tokens, own, phase.angles(pos, self.turns))
+
+  def logit_scale(self, q_pos: jax.Array, length) -> float:
+    """The square of what multiplies queries and keys."""
+    del q_pos, length
+    return self.attention_factor**2

@@ -1,5 +1,6 @@
 """Rotary position embedding: queries and keys turn by an angle proportional to position."""
 
+import math
 from typing import Any
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pe_research.positions import base, phase
+from pe_research.positions import base, facts, pairs, phase
 
 LAYOUTS = ('half', 'interleaved')
 PARTIAL = ('width', 'frequencies')
@@ -77,7 +78,7 @@ class RoPE(base.PositionScheme):
       raise ValueError(f'position.partial is {partial!r}; choose one of {", ".join(PARTIAL)}.')
     if not 0 < fraction <= 1:
       raise ValueError(f'position.fraction is {fraction}; it must be in (0, 1].')
-    if base <= 1:
+    if not 1 < base < math.inf:
       raise ValueError(f'position.base is {base}; it must be above 1.')
     share = int(dims.rotary * fraction + 1e-6)  # 30/44 of 44 is 30, also in floating point
     self.rotated = share if partial == 'width' else dims.rotary
@@ -140,3 +141,11 @@ class RoPE(base.PositionScheme):
       f'{turning} of {self.moving} rotary pairs complete a turn within the training length '
       f'{length} (base {self.base:g}){hint}.'
     ]
+
+  def card(self, length: int, longest: int) -> facts.Card:
+    """Adds the rotary pairs, against the frequencies that the weights were trained with."""
+    card = super().card(length, longest)
+    at = lambda n: self.frequencies(n if self.depends_on_length else None)
+    used = {name: at(n) for name, n in card.marks.items()}
+    trained = self.spectrum(self.base)
+    return pairs.describe(card, 'rotary pair', trained, used, self.depends_on_length)

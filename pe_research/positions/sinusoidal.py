@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pe_research.positions import base, phase
+from pe_research.positions import base, facts, pairs, phase
 
 LAYOUTS = ('paper', 'tensor2tensor', 'concatenated')
 
@@ -69,3 +69,9 @@ class Sinusoidal(base.PositionScheme):
   def embed(self, x: jax.Array, pos: jax.Array) -> jax.Array:
     """x + PE(pos). x [B, L, D], pos [B or 1, L]."""
     return x + self.table(pos).astype(x.dtype)
+
+  def card(self, length: int, longest: int) -> facts.Card:
+    """Adds the pairs of a sine and a cosine."""
+    card, trained = super().card(length, longest), self.frequencies()
+    used = dict.fromkeys(card.marks, trained)
+    return pairs.describe(card, 'sine and cosine pair', trained, used, by_length=False)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pe_research.positions import base
+from pe_research.positions import base, facts
 
 
 def bucket_of(distance: np.ndarray, buckets: int, max_distance: int) -> np.ndarray:
@@ -92,3 +92,30 @@ class T5(base.PositionScheme):
       f'buckets (max_distance {self.max_distance}); the others keep their initial values. '
       f'max_distance {self.matched(length)["max_distance"]} fits that length.'
     ]
+
+  def card(self, length: int, longest: int) -> facts.Card:
+    """Adds the buckets: their distances, and how many of these training has."""
+    rule = self.buckets, self.max_distance
+    every, buckets = bucket_of(np.arange(self.max_distance + 1), *rule), np.arange(self.buckets)
+    nearest = np.searchsorted(every, buckets).astype(float)
+    farthest = np.searchsorted(every, buckets, side='right') - 1.0
+    empty = farthest < nearest
+    nearest[empty] = farthest[empty] = np.nan
+    farthest[-1] = np.inf
+    count = np.bincount(bucket_of(np.arange(length), *rule), minlength=self.buckets)
+    never, of = nearest[(count == 0) & ~empty], f'of {self.buckets}'
+    found = [
+      facts.Fact('buckets that training reaches', int((count > 0).sum()), of),
+      facts.Fact('buckets never trained', never.size, of),
+      facts.Fact('last bucket begins at distance', int(nearest[-1]), 'tokens'),
+    ]
+    if never.size:
+      found.insert(2, facts.Fact('never trained from distance', int(never[0]), 'tokens'))
+    if empty.any():
+      found.append(facts.Fact('buckets without a distance', int(empty.sum()), of))
+    columns = (
+      facts.Column('nearest distance', 'tokens', tuple(nearest.tolist())),
+      facts.Column('farthest distance', 'tokens', tuple(farthest.tolist()), drawn=False),
+      facts.Column('distances in training', '', tuple(count.tolist()), drawn=False),
+    )
+    return super().card(length, longest).more(*found, part='bucket', columns=columns)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pe_research.positions import base as base_lib
-from pe_research.positions import extend, phase, rotary
+from pe_research.positions import extend, facts, phase, rotary
 
 RAMPS = ('pairs', 'unrounded', 'rotations')
 
@@ -63,6 +63,20 @@ class ByParts(extend.Stretched):
     """[rotated/2] radians per token, float64."""
     del length
     return self.mixed(self.factor)
+
+  def card(self, length: int, longest: int) -> facts.Card:
+    """Adds gamma."""
+    gamma = self.gamma()
+    of = f'of {gamma.size}'
+    return (
+      super()
+      .card(length, longest)
+      .more(
+        facts.Fact('pairs that stay as they are', int((gamma == 1).sum()), of),
+        facts.Fact('pairs interpolated by the whole factor', int((gamma == 0).sum()), of),
+        columns=(facts.Column('gamma', '', tuple(gamma.tolist()), drawn=False),),
+      )
+    )
 
 
 class NTKByParts(ByParts):
@@ -131,17 +145,29 @@ class NTKByParts(ByParts):
     return super().matched(length) | {'beta_fast': float(f'{beta:.3g}')}
 
   def notes(self, length: int) -> list[str]:
-    """Adds a warning where no pair turns beta_fast times."""
+    """Adds warnings where no pair turns beta_fast times, or where none is interpolated."""
     said, most = super().notes(length), float(self.rotations().max())
     if most < self.beta_fast:
       fitting = self.matched(self.train_length).get('beta_fast')
-      hint = f' beta_fast {fitting:g} keeps the share of pairs that it has in LLaMA-2.'
+      hint = ''
+      if fitting:
+        hint = f' beta_fast {fitting:g} keeps the share of pairs that it has in LLaMA-2.'
       said.append(
         f'beta_fast is {self.beta_fast:g}, and the fastest pair turns {most:.3g} times within '
-        f'{self.train_length} tokens: that end of the ramp lies outside the pairs.'
-        + (hint if fitting else '')
+        f'{self.train_length} tokens: that end of the ramp lies outside the pairs.{hint}'
+      )
+    if self.factor > 1 and (self.gamma() == 1).all():
+      said.append(
+        f'the ramp {self.ramp!r} leaves every pair as it is, so nothing is stretched: no pair lies '
+        f'past the one that turns {self.beta_slow:g} times within {self.train_length} tokens.'
       )
     return said
+
+  def card(self, length: int, longest: int) -> facts.Card:
+    """Adds the ends of the ramp."""
+    low, high = self.bounds()
+    ends = facts.Fact('ramp begins at pair', low), facts.Fact('ramp ends at pair', high)
+    return super().card(length, longest).more(*ends)
 
 
 class Llama3(ByParts):
@@ -215,8 +241,11 @@ class YaRN(NTKByParts):
       **by_parts: as in NTKByParts.
     """
     super().__init__(dims, **by_parts)
-    if attention_factor is not None and not attention_factor > 0:
+    if attention_factor is not None and not 0 < attention_factor < math.inf:
       raise ValueError(f'position.attention_factor is {attention_factor:g}; it must be positive.')
+    for name, weight in (('mscale', mscale), ('mscale_all_dim', mscale_all_dim)):
+      if weight is not None and not 0 <= weight < math.inf:
+        raise ValueError(f'position.{name} is {weight:g}; it must be at least 0.')
     self.mscale, self.mscale_all_dim = mscale, mscale_all_dim
     self.attention_factor = attention_factor
 

@@ -1,0 +1,212 @@
+"""What a positional scheme means at given lengths: wavelengths, windows, buckets, warnings.
+
+  python -m pe_research.card --position=yarn --factor=8 --length=128
+  python -m pe_research.card --position=yarn --factor=8 --length=128 --preset=matched
+  python -m pe_research.card --workdir=RUN --output=card.svg
+
+Every argument of the scheme is a flag; --position=NAME --help lists them. The model has the sizes
+of configs/lm.py unless flags say otherwise; with --workdir all is that of a saved run.
+"""
+
+import argparse
+import inspect
+import pathlib
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+from ml_collections import config_dict
+
+from pe_research import cli, configs, positions, records
+from pe_research.positions import facts
+
+FAR = 16  # times the training length, where the scheme has no target
+HELP = {
+  'position': 'name of the scheme',
+  'preset': "its arguments where none is given: 'published' or 'matched' to the length",
+  'length': 'tokens, the training length',
+  'longest': f'tokens; the target of the scheme, or {FAR} times the training length',
+  'width': 'of the model',
+  'heads': 'of the model',
+  'head_dim': 'width of a head; width / heads',
+  'workdir': 'a saved run; leaves only --longest and --output open',
+  'output': 'also draws the card: FILE.svg or FILE.png',
+}
+OPEN = ('workdir', 'longest', 'output')  # flags that a saved run leaves to the reader
+FORMATS = ('.svg', '.png')
+
+
+def defaults() -> ml_collections.ConfigDict:
+  """The flags that are not a scheme's own, typed, at their defaults."""
+  config = ml_collections.ConfigDict({'position': 'rope', 'preset': 'published', 'length': 64})
+  config.longest = config_dict.placeholder(int)
+  config.width, config.heads = 64, 4
+  config.head_dim = config_dict.placeholder(int)
+  config.workdir = config.output = ''
+  return config
+
+
+def card(config: Mapping[str, Any], longest: int | None = None) -> facts.Card:
+  """The card of a config's scheme.
+
+  Args:
+    config: of which position, length and the model's width, heads and head_dim are read.
+    longest: tokens; None is the target of the scheme, or FAR times the training length.
+
+  Raises:
+    ValueError: the scheme cannot be built so, or is not defined at the training length.
+  """
+  scheme, length = configs.scheme(config), config['length']
+  scheme.check_length(length)
+  if longest is None:
+    marks = scheme.marks(length, length)
+    longest = marks.get('target', FAR * marks['training'])
+  return scheme.card(length, longest)
+
+
+def described(position: Mapping[str, Any]) -> str:
+  """The arguments of a position config on one line; long ones as how many numbers they are."""
+  given = {k: v for k, v in position.items() if k != 'name' and v not in (None, '')}
+  many = lambda v: isinstance(v, Sequence) and not isinstance(v, str) and len(v) > 4
+  return ', '.join(f'{k}={f"({len(v)} numbers)" if many(v) else v}' for k, v in given.items())
+
+
+def text(card: facts.Card) -> str:
+  """The card for a terminal: warnings, facts, and a line for each part."""
+  rows = [(f.name, facts.text(f.value), f.unit) for f in (*card.lengths(), *card.facts)]
+  widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
+  lines = [*(f'warning: {note}' for note in card.notes), *([''] if card.notes else [])]
+  lines += [f'{n.ljust(widths[0])}  {v.rjust(widths[1])} {u}'.rstrip() for n, v, u in rows]
+  return '\n'.join([*lines, *_table(card)])
+
+
+def _table(card: facts.Card) -> list[str]:
+  """Columns under heads of three lines: the quantity, its unit, which of several it is."""
+  if not card.part:
+    return []
+  columns = [['', '', card.part, *map(str, range(len(card.columns[0].values)))]]
+  for column in card.columns:
+    unit = f'({column.unit})' if column.unit else ''
+    columns.append([column.quantity, unit, column.at, *map(facts.text, column.values)])
+  widths = [max(map(len, column)) for column in columns]
+  rows = zip(*columns, strict=True)
+  cells = ([c.rjust(w) for c, w in zip(row, widths, strict=True)] for row in rows)
+  return ['', *('  '.join(row).rstrip() for row in cells)]
+
+
+def _about(name: str, field: str) -> str:
+  """What the docstrings of the scheme say of its argument, and its default."""
+  default = positions.arguments(name)[field].default
+  for cls in positions.scheme(name).__mro__:
+    document = inspect.getdoc(vars(cls).get('__init__')) or ''
+    found = re.search(rf'^ +{field}: (.*?)(?=\n +[*\w]+: |\n\n|\Z)', document, re.DOTALL | re.M)
+    if found:
+      return f'{" ".join(found[1].split())} (default: {default})'
+  return f'(default: {default})'
+
+
+def _parsers(name: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+  """One that only looks for --position, and that of the scheme called `name`."""
+
+  def error(message: str):
+    raise ValueError(f'{message}.')
+
+  first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  first.add_argument('--position', default=name)
+  whole = cli.parser('pe_research.card', __doc__)
+  for field, about in HELP.items():
+    default = f' (default: {defaults()[field]})' if defaults()[field] else ''
+    whole.add_argument(f'--{field}', metavar='', help=about + default)
+  own = whole.add_argument_group(f'arguments of {name!r}')
+  for field in positions.arguments(name):
+    own.add_argument(f'--{field}', metavar='', help=_about(name, field).replace('%', '%%'))
+  first.error = whole.error = error
+  return first, whole
+
+
+def parse(argv: Sequence[str]) -> dict[str, str]:
+  """The flags as text.
+
+  Raises:
+    ValueError: an unknown one, with the nearest names.
+  """
+  name = _parsers(defaults().position)[0].parse_known_args(argv)[0].position
+  given, unknown = _parsers(name)[1].parse_known_args(argv)
+  if unknown:
+    flag = unknown[0].partition('=')[0]
+    known = [f'--{field}' for field in (*HELP, *positions.arguments(name))]
+    raise ValueError(
+      f'{flag} is unknown.{configs.nearest(flag, known)} There are {", ".join(known)}.'
+    )
+  return {field: value for field, value in vars(given).items() if value is not None}
+
+
+def read(argv: Sequence[str]) -> tuple[dict[str, Any], ml_collections.ConfigDict]:
+  """The config that flags describe or that of the run that they name, and the common flags.
+
+  Raises:
+    ValueError: a flag that is unknown, out of place, or has a value that it cannot have.
+  """
+  given, flags = parse(argv), defaults()
+  for field in given.keys() & flags.keys():
+    configs.set_field(flags, field, given[field], f'--{field}')
+  return (_of_run if flags.workdir else _of_flags)(given, flags), flags
+
+
+def _of_run(given: Mapping[str, str], flags: ml_collections.ConfigDict) -> dict[str, Any]:
+  closed = [field for field in given if field not in OPEN]
+  if closed:
+    raise ValueError(f'--{closed[0]} is that of the run with --workdir; leave one of them out.')
+  config = records.load_config(pathlib.Path(flags.workdir))
+  if flags.longest is None:
+    flags.longest = max(config['length'], *config['eval']['lengths'])
+  return config
+
+
+def _of_flags(given: Mapping[str, str], flags: ml_collections.ConfigDict) -> dict[str, Any]:
+  for field in ('length', 'width', 'heads'):
+    configs.at_least(f'--{field}', flags[field], 1)
+  if flags.head_dim is None:
+    if flags.width % flags.heads:
+      raise ValueError(
+        f'--width ({flags.width}) is not a multiple of --heads ({flags.heads}); change one of '
+        'them, or give --head_dim.'
+      )
+    flags.head_dim = flags.width // flags.heads
+  configs.at_least('--head_dim', flags.head_dim, 1)
+  position = configs.position(flags.position, flags.length, flags.preset)
+  for field, value in given.items():
+    if field not in flags:
+      configs.set_field(position, field, value, f'--{field}')
+  model = {field: flags[field] for field in ('width', 'heads', 'head_dim')}
+  return {'position': position.to_dict(), 'length': flags.length, 'model': model}
+
+
+def main(argv: Sequence[str]) -> None:
+  """Prints the card, and draws it if asked."""
+  jax.config.update('jax_platforms', 'cpu')  # a few numbers: no accelerator need wake up
+  with cli.errors():
+    config, flags = read(argv)
+    target = pathlib.Path(flags.output) if flags.output else None
+    if target and target.suffix not in FORMATS:
+      raise ValueError(f'--output={target} is neither {" nor ".join(FORMATS)}.')
+    if flags.longest is not None:
+      configs.at_least('--longest', flags.longest, config['length'], 'tokens')
+    made, model = card(config, flags.longest), config['model']
+    if target and not made.part:
+      raise ValueError(f'{made.label!r} has no parts to draw; leave --output out.')
+    print(f'{made.label}, {made.paper}')
+    print(f'width {model["width"]}, {model["heads"]} heads of {model["head_dim"]}')
+    print('\n'.join([*filter(None, [described(config['position'])]), '', text(made)]))
+    if target:
+      from experiments.report import card_figure  # matplotlib takes longer than all the rest
+
+      records.write_bytes(target, card_figure.drawn(made, target.suffix))
+      print(f'\nwrote {target}')
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])
