@@ -79,6 +79,15 @@ def config(corpus: pathlib.Path, position: str = 'rope', **overrides) -> dict:
   return configs.resolve(cli.read_config(flags(corpus, position, **overrides)))
 
 
+def trained(folder: pathlib.Path) -> pathlib.Path:
+  """The workdir of a run of RoPE on enough documents to search on; takes a dozen seconds."""
+  from pe_research import main
+
+  settings = {'steps': 20, 'optimizer__learning_rate': 0.01}
+  main.run(config(write_corpus(folder / 'text', documents=120), **settings), folder / 'rope')
+  return folder / 'rope'
+
+
 def environment(**extra: str) -> dict[str, str]:
   """Of a command that a test starts: the tests' own, with no restart to tune malloc."""
   return os.environ | {'GLIBC_TUNABLES': cli.TUNABLES, 'PYTHONPATH': str(ROOT)} | extra

@@ -107,6 +107,9 @@ def test_interpolation_is_theta_over_frequency(name, given, expected):
 def test_what_reaches_the_target_without_a_new_angle():
   unseen = 'pairs that meet untrained angles at 1,024 tokens'
   assert card('pi', 128, factor=8).fact(unseen) == 0
+  for factor in range(3, 20):  # whatever rounding makes of it
+    made = card('pi', 100, factor=factor)
+    assert made.fact(f'pairs that meet untrained angles at {100 * factor:,} tokens') == 0
   assert card('yarn', 128, factor=8, preset='matched').fact(unseen) < 4
   assert card('ntk', 128, factor=8).fact(unseen) > 10  # all but the slowest fall short
 
