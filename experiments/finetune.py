@@ -77,6 +77,7 @@ def main(argv: list[str]) -> int:
     saved = configs.resolve(configs.anywhere(records.load_config(given.run)))
     lineage.check_family('pi', saved)
     configs.at_least('--factor', given.factor, 2)
+    records.settle(given.workdir / 'finetune.json', stretch.settings(given))
     searches = given.workdir / 'search'
     stages = [(n, i + 1, s) for n in NAMES for i, s in enumerate(finetune.RECIPES[n].stages)]
     factors = sorted({s.factor * given.factor for _, _, s in stages if s.position == 'longrope'})

@@ -14,7 +14,7 @@ import sys
 
 from experiments import compare, finetune, report, stretch
 from launch import local
-from pe_research import cli
+from pe_research import cli, records
 
 BASE = (
   '--config=configs/lm.py:position=rope,length=128',
@@ -108,6 +108,7 @@ def main(argv: list[str]) -> int:
   """Runs the pipeline and reports."""
   given = parse(argv)
   with cli.errors():
+    records.settle(given.workdir / 'progressive.json', stretch.settings(given))
     pipeline = Pipeline(given)
     run = pipeline.base()
     pipeline.evaluate(run, 'rope', 'base', 'base, raw RoPE')

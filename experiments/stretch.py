@@ -39,6 +39,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
   return parser.parse_args(argv)
 
 
+def settings(given: argparse.Namespace) -> dict[str, object]:
+  """What decides the results among the flags, for a directory that is gone on with."""
+  flags = {k: v for k, v in vars(given).items() if k not in ('workdir', 'workers')}
+  record = records.read_json(given.run / 'run.json') if given.run else None
+  return flags | {'weights': (record or {}).get('final_parameters')}
+
+
 def searching(run: pathlib.Path, factor: float, folder: pathlib.Path) -> local.Job:
   """The search for one factor, with the published settings."""
   command = ('-m', 'pe_research.search', f'--run={run}', f'--factor={factor:g}')
@@ -72,6 +79,7 @@ def main(argv: list[str]) -> int:
     lineage.check_family('pi', saved)
     for factor in given.factors:
       configs.at_least('--factors', factor, 1)
+    records.settle(given.workdir / 'stretch.json', settings(given))
     folders = {factor: given.workdir / f'{factor:g}x' for factor in given.factors}
     searches = [searching(given.run, s, f / f'search_{s:g}x') for s, f in folders.items()]
     local.finish(searches, given.workers)

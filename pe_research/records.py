@@ -145,6 +145,25 @@ def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
       )
 
 
+def settle(path: pathlib.Path, wanted: Mapping[str, Any]) -> None:
+  """Writes what decides everything else in the file's directory, once.
+
+  Raises:
+    WorkdirError: it is there, and differs; lists what does.
+  """
+  wanted = json.loads(json.dumps(wanted, default=str))
+  saved = read_json(path)
+  changed = configs.difference(saved, wanted) if saved else []
+  if changed:
+    raise WorkdirError(
+      f'{path.parent} holds something else (saved -> given):\n  '
+      + '\n  '.join(changed[:20])
+      + '\nChoose another --workdir, or give what is saved to go on.'
+    )
+  path.parent.mkdir(parents=True, exist_ok=True)
+  write_json(path, wanted)
+
+
 def load_config(workdir: pathlib.Path) -> dict[str, Any]:
   """The resolved config of a run; WorkdirError where there is none."""
   config = read_json(workdir / 'config.json')

@@ -74,6 +74,22 @@ def test_the_figure_says_what_it_shows(section):
   assert figures.png(figure)[:8] == b'\x89PNG\r\n\x1a\n'
 
 
+@pytest.mark.parametrize('other', [256, 512])
+def test_the_length_that_all_are_stretched_to_is_marked(tmp_path, other):
+  stretched = [
+    sweeps.run(tmp_path, name, position={'factor': target / 64, 'target_length': target})
+    for name, target in (('pi', 256), ('ntk', other))
+  ]
+  section = summary.sections([sweeps.run(tmp_path, 'rope'), *stretched])[0]
+  svg = figures.svg(figures.loss_by_length(section), 'loss')
+  found = [g for g in ET.fromstring(svg).iter(f'{SVG}g') if g.get('id') == 'loss-target-length']
+  if other != 256:
+    assert not found and section.target_length is None
+    return
+  x = float(re.search(r'M (\S+)', found[0].find(f'{SVG}path').get('d'))[1])
+  assert x == pytest.approx(lines_of(svg)[1]['256'], abs=1e-3) and '>target length<' in svg
+
+
 def test_a_band_reaches_from_the_lowest_seed_to_the_highest():
   section = sweeps.section({'a': {64: [2.0, 2.1, 2.3], 128: [2.2, 2.6, 2.4]}, 'b': {64: 2.0}})
   axes = figures.loss_by_length(section).axes[0]

@@ -39,6 +39,8 @@ def test_every_way_of_stretching_is_measured_on_the_same_targets(trained, tmp_pa
   again = small.run('-m', 'experiments.stretch', *flags)
   assert again.returncode == 0 and ' done' not in again.stdout
   assert {p: p.stat().st_mtime_ns for p in before} == before
+  other = small.run('-m', 'experiments.stretch', *flags[:2], '--factors=4')
+  assert other.returncode == 2 and 'factors: [2.0] -> [4.0]' in other.stderr
 
 
 def test_every_recipe_has_the_same_tokens_and_its_controls(trained, tmp_path):

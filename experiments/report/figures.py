@@ -212,7 +212,12 @@ def _notes(axes, section: Section, narrow: bool) -> None:
   x = place.transform((section.train_lengths[-1], axes.get_ylim()[0]))[0]
   plural = 's' if len(section.train_lengths) > 1 else ''
   axes.text(x, 1.015, f'training length{plural}', ha='right' if x > 0.7 else 'left', **small)
-  knee = limits(section).knee
+  knee, target = limits(section).knee, section.target_length
+  if target and section.lengths[0] <= target <= section.lengths[-1]:
+    axes.axvline(target, color=INK, linewidth=1, linestyle=(0, (1, 2.5)), gid='target-length')
+    end = place.transform((target, axes.get_ylim()[0]))[0]
+    clear = knee is None and end - x > 0.35
+    axes.text(end, 1.015 if clear else 1.08, 'target length', ha='center', **small)
   if knee is not None:
     height = 1.08 if narrow or x > 0.3 else 1.015  # clear of the other text
     axes.text(1, height, f'shaded: compressed above {knee:g}', ha='right', **small)

@@ -118,6 +118,13 @@ class Section:
     return sorted({scheme.train_length for scheme in self.schemes})
 
   @property
+  def target_length(self) -> int | None:
+    """Tokens that all stretched schemes are stretched to; None if they differ or there is none."""
+    owned = [run.config.get('position', {}) for scheme in self.schemes for run in scheme.runs]
+    targets = {position.get('target_length') for position in owned} - {None}
+    return targets.pop() if len(targets) == 1 else None
+
+  @property
   def several_seeds(self) -> bool:
     """Whether any scheme was run with more than one."""
     return any(len(scheme.runs) > 1 for scheme in self.schemes)

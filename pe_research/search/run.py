@@ -48,8 +48,7 @@ def search(
     'searched_on': chosen.digest,
     'held_out_on': held_out.digest,
   }
-  check_same(workdir, wanted)
-  records.write_json(workdir / 'search.json', wanted)
+  records.settle(workdir / 'search.json', wanted)
   scale = plans.attention_factor(plan, config)
   measure = objective.Objective(
     config,
@@ -75,18 +74,6 @@ def search(
   }
   records.write_json(workdir / 'factors.json', found)
   return found
-
-
-def check_same(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
-  """Raises WorkdirError where the directory holds another search."""
-  saved = records.read_json(workdir / 'search.json')
-  changed = configs.difference(saved, wanted) if saved else []
-  if changed:
-    raise records.WorkdirError(
-      f'{workdir} holds another search (saved -> given):\n  '
-      + '\n  '.join(changed[:20])
-      + '\nChoose another --workdir.'
-    )
 
 
 def compare(
