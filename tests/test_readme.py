@@ -1,6 +1,7 @@
 """The README is true: its commands run, its example scheme works, its table is the registry."""
 
 import os
+import pathlib
 import re
 import shlex
 import subprocess
@@ -13,6 +14,8 @@ import small
 import tiny
 from flax import nnx
 
+from experiments import demo, progressive, stretch
+from experiments import finetune as experiment
 from pe_research import attend, model, positions
 
 README = (small.ROOT / 'README.md').read_text()
@@ -31,8 +34,21 @@ SHRINK = {
   ],
   'experiments.report': [],
   'pe_research.card': [],
-  'experiments.bench': ['--length=128', '--steps=1', '--layers=1', '--width=32'],
+  'pe_research.search': [
+    '--population=4', '--iterations=1', '--mutations=2', '--crossovers=2', '--documents=1',
+    '--held-out=1',
+  ],
+  'experiments.bench': [
+    '--length=128', '--steps=1', '--layers=1', '--width=32', '--candidates=2',
+  ],
 }  # fmt: skip
+# Run whole in tests of their own; here their flags are read.
+LONG = {
+  'experiments.stretch': stretch,
+  'experiments.finetune': experiment,
+  'experiments.progressive': progressive,
+}
+DEMO = 'results/demo/runs/rope_seed0'  # what `make demo` leaves
 
 
 def commands():
@@ -49,6 +65,11 @@ def checkout(tmp_path_factory):
   for name in ('pe_research', 'configs', 'experiments', 'launch', 'Makefile', 'requirements.txt'):
     (folder / name).symlink_to(small.ROOT / name)
   small.write_corpus(folder / 'path' / 'to' / 'texts', documents=24)
+  config, workdir = '--config=configs/lm.py:position=rope', f'--workdir={DEMO}'
+  done = small.run(
+    '-m', 'pe_research.main', config, workdir, *SHRINK['pe_research.main'], cwd=folder
+  )
+  assert done.returncode == 0, done.stderr
   return folder
 
 
@@ -71,6 +92,10 @@ def test_commands_run_in_the_order_they_are_shown(command, checkout):
   assert python == 'python'
   if '--distributed' in arguments:
     pytest.skip('needs a TPU pod; two processes are tested by address')
+  if module in LONG:
+    given = LONG[module].parse(arguments)
+    assert given.run in (None, pathlib.Path(DEMO)) and demo.WORKDIR in DEMO
+    return
   arguments = [a for a in arguments if not a.startswith('--config.model.width')]
   done = small.run('-m', module, *arguments, *SHRINK[module], cwd=checkout)
   if any('lm1b' in argument for argument in arguments):
@@ -82,7 +107,7 @@ def test_commands_run_in_the_order_they_are_shown(command, checkout):
 
 def test_every_module_with_a_command_is_shown():
   shown = {shlex.split(c)[2] for c in PYTHON}
-  assert shown == SHRINK.keys()
+  assert shown == SHRINK.keys() | LONG.keys()
 
 
 def test_the_example_scheme_is_one_file_and_one_line(monkeypatch):
