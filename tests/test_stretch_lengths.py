@@ -157,7 +157,6 @@ def test_the_first_tokens_turn_as_in_rope(starts, length):
   [
     (None, (None, None), True, False),
     (None, (2, None), False, False),
-    (None, (None, 2), True, False),
     (SHORT, (None, None), True, True),
     (SHORT, (2, None), False, True),
     (SHORT, (None, 2), False, True),

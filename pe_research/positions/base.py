@@ -40,7 +40,7 @@ class PositionScheme(nnx.Module):
 
   label: ClassVar[str] = ''  # name in tables and figures
   paper: ClassVar[str] = ''  # 'arXiv:2104.09864, eq. 34'
-  relative: ClassVar[bool] = True  # logits depend on q_pos - k_pos alone
+  relative: bool = True  # logits depend on q_pos - k_pos alone
   per_layer: ClassVar[bool] = False  # True: every layer owns its parameters; False: all share
   trains_as: ClassVar[str] = ''  # 'rope': needs no training of its own, stretches a run of that
   depends_on_length: bool = False  # True: a token's encoding changes as its document grows
