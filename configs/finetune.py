@@ -4,8 +4,9 @@
 
 Model, data and evaluation are those of the run. `share` is the fine-tuning budget in percent of the
 tokens that the run was trained on; 0 takes the published number of steps and batch size. Scaled
-down, all recipes get the same tokens a step and the same schedule, so that a comparison is of the
-schemes; published, each keeps its own.
+down, all recipes get the same number of tokens, in steps of as many whole texts as the run's own
+steps had tokens for, and the same schedule, so that a comparison is of the schemes; published, each
+keeps its own.
 """
 
 import dataclasses
@@ -136,11 +137,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   optimizer.learning_rate = PEAK * base['optimizer']['learning_rate']
   optimizer.weight_decay = 0.0
   if arg.share:
-    tokens = base['optimizer']['batch'] * original  # a step, as before
-    whole = arg.share / 100 * base['steps']
+    step = base['optimizer']['batch'] * original  # tokens, as before
     part = stage.steps / sum(s.steps for s in recipe.stages)
-    config.steps = max(1, round(whole * part))
-    optimizer.batch = max(1, tokens // length)
+    tokens = arg.share / 100 * base['steps'] * step * part
+    optimizer.batch = max(1, step // length)
+    config.steps = max(1, round(tokens / (optimizer.batch * length)))
     optimizer.schedule, optimizer.decay, optimizer.final = 'wsd', 1.0, 0.0
     optimizer.warmup = config.steps // 20
   else:

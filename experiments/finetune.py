@@ -37,11 +37,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
   """Flags."""
   parser = cli.parser('experiments.finetune', __doc__)
   path = {'type': pathlib.Path, 'metavar': 'DIR'}
-  numbers = lambda text: tuple(float(part) for part in text.split(','))
   parser.add_argument('--run', **path, required=True, help='of a trained run of RoPE')
   parser.add_argument('--workdir', **path, default=pathlib.Path('results/finetune'))
   parser.add_argument('--factor', type=float, default=8.0, help='target over training length')
-  parser.add_argument('--shares', type=numbers, default=(1.0, 5.0, 10.0), help='percent, a,b,...')
+  parser.add_argument(
+    '--shares', type=cli.numbers, default=(1.0, 5.0, 10.0), help='percent, a,b,...'
+  )
   parser.add_argument('--workers', type=int, default=0, help='0: one a core, or one accelerator')
   return parser.parse_args(argv)
 
@@ -77,6 +78,9 @@ def main(argv: list[str]) -> int:
     saved = configs.resolve(configs.anywhere(records.load_config(given.run)))
     lineage.check_family('pi', saved)
     configs.at_least('--factor', given.factor, 2)
+    for share in given.shares:
+      if not 0 < share < float('inf'):
+        raise ValueError(f'--shares has {share:g}; a budget is a positive number of percent.')
     records.settle(given.workdir / 'finetune.json', stretch.settings(given))
     searches = given.workdir / 'search'
     stages = [(n, i + 1, s) for n in NAMES for i, s in enumerate(finetune.RECIPES[n].stages)]

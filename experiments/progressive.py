@@ -14,10 +14,10 @@ import sys
 
 from experiments import compare, finetune, report, stretch
 from launch import local
-from pe_research import cli, records
+from pe_research import cli, configs, lineage, records
 
 BASE = (
-  '--config=configs/lm.py:position=rope,length=128',
+  '--config=configs/lm.py:position=rope,length={length}',
   '--config.model.width=128',
   '--config.eval.windows=64',
 )
@@ -37,15 +37,37 @@ def parse(argv: list[str]) -> argparse.Namespace:
   """Flags."""
   parser = cli.parser('experiments.progressive', __doc__)
   path = {'type': pathlib.Path, 'metavar': 'DIR'}
-  numbers = lambda text: tuple(float(part) for part in text.split(','))
   parser.add_argument('--run', **path, help='a trained run of RoPE; default: trains one')
   parser.add_argument('--workdir', **path, default=pathlib.Path('results/progressive'))
-  parser.add_argument('--length', type=int, default=128, help='tokens, of that run')
-  parser.add_argument('--factors', type=numbers, default=(4.0, 4.0, 4.0), help='a,b,...')
+  parser.add_argument('--length', type=int, help='tokens, to train at; default 128, or that of RUN')
+  parser.add_argument('--factors', type=cli.numbers, default=(4.0, 4.0, 2.0, 2.0), help='a,b,...')
   parser.add_argument(
     '--share', type=float, default=10.0, help='of training, a fine-tuning, percent'
   )
   return parser.parse_args(argv)
+
+
+def check(given: argparse.Namespace) -> None:
+  """Settles the length; raises ValueError before any work where flags make no sense."""
+  trained = records.load_config(given.run) if given.run else None
+  if trained:
+    lineage.check_family('longrope', trained)
+    if given.length not in (None, trained['length']):
+      raise ValueError(
+        f'--length is {given.length}, and {given.run} was trained at {trained["length"]} tokens; '
+        'leave --length out.'
+      )
+  given.length = trained['length'] if trained else given.length or 128
+  configs.at_least('--length', given.length, 8, 'tokens')
+  for factor in given.factors:
+    if not 1 < factor < float('inf'):
+      raise ValueError(f'--factors has {factor:g}; a stage stretches by more than 1.')
+  if len(given.factors) < 2:
+    raise ValueError(
+      f'--factors has {len(given.factors)} stage; the last is not trained, so two are the least.'
+    )
+  if not 0 < given.share < float('inf'):
+    raise ValueError(f'--share is {given.share:g}; it must be a positive number of percent.')
 
 
 class Pipeline:
@@ -71,7 +93,8 @@ class Pipeline:
     if self.given.run:
       return self.given.run
     workdir, lengths = self.folder / 'base', f'--config.eval.lengths={tuple(self.measured)}'
-    self.do(workdir, 'pe_research.main', *BASE, lengths, f'--workdir={workdir}')
+    base = [flag.format(length=self.given.length) for flag in BASE]
+    self.do(workdir, 'pe_research.main', *base, lengths, f'--workdir={workdir}')
     return workdir
 
   def search(self, run: pathlib.Path, factor: float, length: int, *flags: str) -> pathlib.Path:
@@ -108,6 +131,7 @@ def main(argv: list[str]) -> int:
   """Runs the pipeline and reports."""
   given = parse(argv)
   with cli.errors():
+    check(given)
     records.settle(given.workdir / 'progressive.json', stretch.settings(given))
     pipeline = Pipeline(given)
     run = pipeline.base()

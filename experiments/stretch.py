@@ -30,11 +30,10 @@ VARIANTS = {
 def parse(argv: list[str]) -> argparse.Namespace:
   """Flags."""
   parser = cli.parser('experiments.stretch', __doc__)
-  numbers = lambda text: tuple(float(part) for part in text.split(','))
   path = {'type': pathlib.Path, 'metavar': 'DIR'}
   parser.add_argument('--run', **path, required=True, help='of a trained run of RoPE')
   parser.add_argument('--workdir', **path, default=pathlib.Path('results/stretch'))
-  parser.add_argument('--factors', type=numbers, default=(4.0, 8.0), help='a,b,...')
+  parser.add_argument('--factors', type=cli.numbers, default=(4.0, 8.0), help='a,b,...')
   parser.add_argument('--workers', type=int, default=0, help='0: one a core, or one accelerator')
   return parser.parse_args(argv)
 

@@ -46,6 +46,11 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
   )
 
 
+def numbers(text: str) -> tuple[float, ...]:
+  """The type of a flag that takes a,b,..."""
+  return tuple(float(part) for part in text.split(','))
+
+
 def read_config(arguments: Sequence[str]) -> ml_collections.ConfigDict:
   """The locked config that --config=FILE[:name=value,...] --config.x.y=z describe.
 

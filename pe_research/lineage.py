@@ -133,10 +133,20 @@ def derive(
     origin: the run that the weights are of.
     step: that they were saved after.
     parameters: their digest.
+
+  Raises:
+    WorkdirError: `into` belongs to another config, to other weights or to a run of its own.
   """
   records.check_config(into, config)
+  weights, there = source(origin, step, parameters), records.read_json(into / 'run.json')
+  if there is not None and there.get('weights_of') != weights:
+    whose = there.get('weights_of') or {'run': 'its own', 'step': there['steps']}
+    raise records.WorkdirError(
+      f'{into} holds results of the weights of {whose["run"]} (step {whose["step"]}); these are of '
+      f'{origin.name} (step {step}). Choose another --into.'
+    )
   record = records.read_json(origin / 'run.json')
-  dims = configs.scheme(config)
+  scheme = configs.scheme(config)
   records.write_json(into / 'config.json', config)
   records.write_json(
     into / 'run.json',
@@ -144,8 +154,8 @@ def derive(
     | {
       'scheme': config['position']['name'],
       'steps': step,
-      'notes': dims.notes(original_length(config)),
-      'weights_of': source(origin, step, parameters),
+      'notes': scheme.notes(original_length(config)),
+      'weights_of': weights,
       'evaluated_by': records.provenance(),
     },
   )

@@ -56,6 +56,7 @@ def test_pairs_of_a_partial_head():
     ('pi', {}, lambda i: 8.0),
     ('ntk', {}, lambda i: 8 ** (i / 31)),  # none for the fastest, all for the slowest
     ('abf', {'new_base': 5e5}, lambda i: 50 ** (i / 32)),
+    ('abf', {'preset': 'matched'}, lambda i: 50 ** (i / 32)),  # from 10,000 or not
     ('llama3', {}, None),
     ('ntk_by_parts', {}, None),
     ('yarn', {}, None),

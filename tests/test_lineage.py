@@ -106,6 +106,18 @@ def test_a_directory_of_one_scheme_is_not_used_for_another(trained, tmp_path, ca
   assert '--into' in capsys.readouterr().err
 
 
+def test_a_directory_of_one_run_is_not_used_for_another(trained, tmp_path, capsys):
+  kept, there = (trained / 'run.json').read_bytes(), tmp_path / 'a'
+  other = shutil.copytree(trained, tmp_path / 'other')
+  evaluate.main([f'--workdir={trained}', '--position=rope', f'--into={there}'])
+  for run, into, owner in ((trained, trained, 'its own'), (other, there, trained.name)):
+    with pytest.raises(SystemExit):
+      evaluate.main([f'--workdir={run}', '--position=rope', f'--into={into}'])
+    said = capsys.readouterr().err
+    assert f'weights of {owner} ' in said and 'another --into' in said
+  assert (trained / 'run.json').read_bytes() == kept
+
+
 def tuned(corpus, trained, **overrides):
   stretch = {'position__factor': 4.0, 'position__train_length': 16, 'position__base': 2000.0}
   flags = small.flags(
@@ -203,6 +215,15 @@ def test_a_scaled_recipe_costs_its_share_of_the_tokens(trained, saved, name):
     assert config.data.seed != saved['data']['seed']
     assert config.model.to_dict() == saved['model']
   assert spent == saved['steps'] * saved['optimizer']['batch'] * saved['length']
+
+
+@pytest.mark.parametrize('factor', [3, 5.5, 8, 100])
+def test_texts_that_no_step_is_a_multiple_of_cost_the_same_tokens(trained, saved, factor):
+  budget = saved['steps'] * saved['optimizer']['batch'] * saved['length']
+  config = recipe(trained, recipe='pi', factor=factor, share=300)
+  step = config.optimizer.batch * config.length
+  assert abs(config.steps * step - 3 * budget) <= step / 2
+  assert step <= max(saved['optimizer']['batch'] * saved['length'], config.length)
 
 
 def test_published_recipes_keep_their_own_settings(trained):

@@ -12,7 +12,7 @@ def losses(workdir):
 
 def test_the_progressive_extension_ends_in_factors_for_long_and_short(tmp_path):
   trained = small.trained(tmp_path)
-  flags = (f'--run={trained}', f'--workdir={tmp_path}', '--length=16', '--factors=2,2')
+  flags = (f'--run={trained}', f'--workdir={tmp_path}', '--factors=2,2')
   done = small.run('-m', 'experiments.progressive', *flags, timeout=500)
   assert done.returncode == 0, done.stderr
   first, second = (records.read_json(tmp_path / f'search_{n}' / 'factors.json') for n in (32, 64))
@@ -33,5 +33,5 @@ def test_the_progressive_extension_ends_in_factors_for_long_and_short(tmp_path):
   base = losses(tmp_path / 'runs' / 'base')
   assert f'NLL(16) - that of the base = {whole[16] - base[16]:+.4f}' in done.stdout
   assert progressive.LONG > 64
-  other = small.run('-m', 'experiments.progressive', *flags[:3], '--factors=2,4')
+  other = small.run('-m', 'experiments.progressive', *flags[:2], '--factors=2,4')
   assert other.returncode == 2 and 'factors: [2.0, 2.0] -> [2.0, 4.0]' in other.stderr

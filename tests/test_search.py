@@ -114,11 +114,20 @@ def test_mutants_change_few_factors_in_the_paper_and_most_in_the_released_code()
   assert changed[methods.Paper] < 0.4 * 64 < 48 < changed[methods.Released]
 
 
-def test_a_space_that_is_used_up_says_so(monkeypatch):
+@pytest.mark.parametrize('method', ['paper', 'random'])
+def test_a_space_that_is_used_up_says_so(monkeypatch, method):
   monkeypatch.setattr(methods, 'LIMIT', 5000)
   where = space.Space(100.0, 4, 64, 1.0, 1.01, (0,))  # three candidates
   with pytest.raises(ValueError, match='nothing new is left to try after 3'):
-    tried('paper', where=where, worth=lambda c: 0.0)
+    tried(method, where=where, worth=lambda c: 0.0)
+
+
+def test_what_a_search_for_short_texts_begins_from_lies_in_its_space():
+  where = space.Space(100.0, 8, 64, 2.0, 2.5, (0, 4, 16))
+  inside = space.Candidate((1.0, 1.5, 2.0, 2.5), 4)
+  assert where.nearest(inside) == inside
+  beyond = where.nearest(space.Candidate((1.0, 3.0, 3.0, 9.0), 15))
+  assert beyond == space.Candidate((1.0, 2.5, 2.5, 2.5), 16) and where.holds(beyond)
 
 
 @each_method

@@ -176,21 +176,26 @@ class DynamicNTK(rotary.RoPE):
 
 
 class ABF(rotary.RoPE):
-  """Adjusted base frequency: RoPE with a larger base than that of training."""
+  """Adjusted base frequency: RoPE with a larger base than that of training.
+
+  The paper goes from 10,000 to 500,000, to take LLaMA-2 from 4,096 tokens to 32,768.
+  """
 
   label = 'ABF'
   paper = 'arXiv:2309.16039, sec. 2.1'
   trains_as = 'rope'
 
-  def __init__(self, dims: base_lib.Dims, *, new_base: float = 500_000.0, **rope):
+  def __init__(self, dims: base_lib.Dims, *, new_base: float | None = None, **rope):
     """Chooses the base to go on with.
 
     Args:
       dims: sizes of the model.
-      new_base: replaces `base`, which stays on record as that of training.
+      new_base: replaces `base`, which stays on record as that of training; None means 50 times
+        that, as in the paper.
       **rope: as in RoPE.
     """
     super().__init__(dims, **rope)
+    new_base = 50 * self.base if new_base is None else new_base
     if not 1 < new_base < math.inf:
       raise ValueError(f'position.new_base is {new_base:g}; it must be above 1.')
     self.new_base = new_base

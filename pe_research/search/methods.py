@@ -205,12 +205,17 @@ def random(space: Space, settings: Settings, rng: np.random.Generator) -> Search
   seen: set[Candidate] = set()
   while len(seen) < settings.evaluations:
     batch: list[Candidate] = []
-    while len(batch) < min(settings.population, settings.evaluations - len(seen)):
+    wanted = min(settings.population, settings.evaluations - len(seen))
+    for _ in range(LIMIT):
+      if len(batch) == wanted:
+        break
       drawn = sorted(space.draw(rng, 1.0, space.most) for _ in range(space.pairs))
       candidate = Candidate(tuple(drawn), int(rng.choice(space.starts)))
       if candidate not in seen and candidate not in batch:
         batch.append(candidate)
     seen.update(batch)
+    if len(batch) < wanted:
+      raise exhausted(seen)
     yield batch
 
 

@@ -8,6 +8,8 @@ from pe_research import configs, lineage
 from pe_research.positions import factors, longrope
 from pe_research.search import methods, space
 
+References = dict[str, space.Candidate]
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -102,11 +104,27 @@ def attention_factor(plan: Plan, config: Mapping[str, Any]) -> float:
   return longrope.temperature_of(plan.temperature, plan.long_target / original, original)
 
 
-def make_space(plan: Plan, config: Mapping[str, Any], stretched: Sequence[float]) -> space.Space:
-  """Where to search, given the lambdas that the weights were last trained with.
+def known(plan: Plan, config: Mapping[str, Any], stretched: Sequence[float]) -> References:
+  """Candidates by name that are no seeds of the paper's, to compare with.
 
-  In a search for short texts those and the long ones are seeds as well, and plain RoPE.
+  Args:
+    plan: of the search.
+    config: of the run.
+    stretched: lambdas that its weights were last trained with.
   """
+  own = getattr(configs.scheme(config), 'start_tokens', 0)
+  ones, short = (1.0,) * len(stretched), plan.short_of
+  if short is None:
+    return {'as trained': space.Candidate(ones, own)}
+  return {
+    'RoPE': space.Candidate(ones),
+    'as trained': space.Candidate(tuple(stretched), own),
+    'long': space.Candidate(tuple(short['long_factor']), short['start_tokens']),
+  }
+
+
+def make_space(plan: Plan, config: Mapping[str, Any], references: References) -> space.Space:
+  """Where to search; one for short texts begins from the references, too."""
   scheme, short = configs.scheme(config), plan.short_of
   length = lineage.original_length(config) if short else config['length']
   starts = tuple(n for n in space.STARTS if n <= length)
@@ -120,11 +138,7 @@ def make_space(plan: Plan, config: Mapping[str, Any], stretched: Sequence[float]
   )
   if short is None:
     return made
-  further = {
-    'RoPE': space.Candidate((1.0,) * made.pairs),
-    'as trained': made.candidate(stretched),
-    'long': made.candidate(short['long_factor']),
-  }
+  further = {name: made.nearest(candidate) for name, candidate in references.items()}
   return dataclasses.replace(made, further=further)
 
 

@@ -58,7 +58,8 @@ def search(
     batch_tokens,
     absolute=plan.short_of is not None,
   )
-  space = plans.make_space(plan, config, measure.stretched)
+  references = plans.known(plan, config, measure.stretched)
+  space = plans.make_space(plan, config, references)
   known = ledger.Ledger(workdir / 'evaluations.jsonl', lambda c: measure(c, chosen))
   for now in ledger.progress(plan.method, space, plan.settings, known):
     print(
@@ -66,7 +67,7 @@ def search(
       f'best {now.loss:.4f} nats/token  {now.seconds:.0f} s',
       flush=True,
     )
-  shown = {'as trained': Candidate((1.0,) * space.pairs)} | space.seeds | {'best': now.best}
+  shown = space.seeds | references | {'best': now.best}
   found = plans.file_of(plan, config, measure.total(now.best), now.best.start_tokens)
   found |= {
     'losses': compare(measure, shown, chosen, held_out),

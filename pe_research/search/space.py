@@ -94,3 +94,8 @@ class Space:
     """Factors as floats that rounding has kept from falling or leaving [1, most]."""
     kept = np.clip(np.maximum.accumulate(factors), 1.0, self.most)
     return Candidate(tuple(float(f) for f in kept), start_tokens)
+
+  def nearest(self, candidate: Candidate) -> Candidate:
+    """The candidate, or what the space has next to it."""
+    start = min(self.starts, key=lambda n: abs(n - candidate.start_tokens))
+    return self.candidate(np.asarray(candidate.factors), start)
