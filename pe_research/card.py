@@ -23,6 +23,7 @@ from ml_collections import config_dict
 from pe_research import cli, configs, positions, records
 from pe_research.positions import facts
 
+LONGEST = 2**31 - 1  # positions are int32
 FAR = 16  # times the training length, where the scheme has no target
 HELP = {
   'position': 'name of the scheme',
@@ -195,6 +196,8 @@ def main(argv: Sequence[str]) -> None:
       raise ValueError(f'--output={target} is neither {" nor ".join(FORMATS)}.')
     if flags.longest is not None:
       configs.at_least('--longest', flags.longest, config['length'], 'tokens')
+      if flags.longest > LONGEST:
+        raise ValueError(f'--longest is {flags.longest} tokens; {LONGEST} are the most.')
     made, model = card(config, flags.longest), config['model']
     if target and not made.part:
       raise ValueError(f'{made.label!r} has no parts to draw; leave --output out.')

@@ -84,9 +84,10 @@ def position(name: str, length: int, preset: str = 'published') -> ml_collection
   config = ml_collections.ConfigDict({'name': name})
   for field, parameter in positions.arguments(name).items():
     kind = OPTIONAL.get(parameter.annotation)
-    config[field] = config_dict.placeholder(kind) if kind else parameter.default
-    if field in matched:
-      config[field] = matched[field]
+    value = matched.get(field, parameter.default)
+    config[field] = config_dict.placeholder(kind) if kind else value
+    if value is not None:
+      config[field] = value
   return config
 
 
@@ -105,7 +106,8 @@ def set_field(config: ml_collections.ConfigDict, field: str, text: str, where: s
     else:
       config[field] = kind(text)
   except (KeyError, ValueError) as error:
-    raise ValueError(f'{where}={text} is not {kind.__name__}.') from error
+    wanted = 'a;b;... of numbers' if kind is tuple else kind.__name__
+    raise ValueError(f'{where}={text} is not {wanted}.') from error
 
 
 def scheme(config: Mapping[str, Any]) -> positions.PositionScheme:

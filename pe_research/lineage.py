@@ -40,7 +40,12 @@ def given(text: str, saved: Mapping[str, Any]) -> dict[str, Any]:
     ValueError: an unknown name or argument, or one that contradicts the run.
   """
   name, _, rest = text.partition(':')
-  pairs = dict(item.partition('=')[::2] for item in rest.split(',') if item)
+  pairs = [item.partition('=')[::2] for item in rest.split(',') if item]
+  for field in dict(pairs):
+    twice = [v for f, v in pairs if f == field]
+    if len(twice) > 1:
+      raise ValueError(f'--position={name} says {field} twice, {" and ".join(twice)}; say it once.')
+  pairs = dict(pairs)
   check_family(name, saved)
   length, preset = original_length(saved), pairs.pop('preset', 'published')
   config = configs.position(name, length, preset)

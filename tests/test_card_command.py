@@ -72,6 +72,7 @@ BAD = {
   '--length=0': '--length is 0; it must be at least 1.',
   '--heads=5': '--width (64) is not a multiple of --heads (5)',
   '--longest=3': '--longest is 3 tokens; it must be at least 64.',
+  '--longest=9999999999': '--longest is 9999999999 tokens; 2147483647 are the most.',
   '--output=card.pdf': '--output=card.pdf is neither .svg nor .png.',
   '--position=nope --output=card.png': "'NoPE' has no parts to draw",
   '--output=/absent/card.png': '/absent/card.png cannot be written',

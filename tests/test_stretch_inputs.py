@@ -79,6 +79,7 @@ def test_how_far_to_stretch(name, arguments, words):
     ('yarn', {'beta_slow': 40.0}, ['position.beta_slow', '40', 'position.beta_fast', 'below']),
     ('yarn', {'beta_slow': 0.0}, ['position.beta_slow', '0', 'positive']),
     ('yarn', {'beta_fast': NAN}, ['position.beta_fast', 'nan']),
+    ('yarn', {'beta_fast': INF}, ['position.beta_fast', 'inf', 'a number']),
     ('yarn', {'attention_factor': 0.0}, ['position.attention_factor', '0', 'positive']),
     ('yarn', {'attention_factor': NAN}, ['position.attention_factor', 'nan', 'positive']),
     ('llama3', {'low_freq_factor': 4.0}, ['position.low_freq_factor', '4', 'high_freq_factor']),
@@ -98,6 +99,8 @@ def test_how_far_to_stretch(name, arguments, words):
     ('longrope', {'start_tokens': -1}, ['position.start_tokens', '-1', 'tokens']),
     ('longrope', {'short_start_tokens': -1}, ['position.short_start_tokens', '-1', 'tokens']),
     ('longrope', {'switch_length': -1}, ['position.switch_length', '-1', 'tokens']),
+    ('longrope', {'short_factor': [1] * 4, 'switch_length': 0}, ['switch_length', '0', '1 to 256']),
+    ('longrope', {'short_factor': [1] * 4, 'switch_length': 257}, ['switch_length', '257', '256']),
   ],
 )
 def test_a_bad_value_is_named_with_its_limit(name, arguments, words):

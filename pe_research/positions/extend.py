@@ -1,7 +1,7 @@
 """RoPE stretched to longer contexts: position interpolation, NTK-aware, dynamic, base change."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -185,13 +185,13 @@ class ABF(rotary.RoPE):
   paper = 'arXiv:2309.16039, sec. 2.1'
   trains_as = 'rope'
 
-  def __init__(self, dims: base_lib.Dims, *, new_base: float | None = None, **rope):
+  def __init__(self, dims: base_lib.Dims, *, new_base: float | None = 500_000.0, **rope):
     """Chooses the base to go on with.
 
     Args:
       dims: sizes of the model.
       new_base: replaces `base`, which stays on record as that of training; None means 50 times
-        that, as in the paper.
+        that, the paper's ratio.
       **rope: as in RoPE.
     """
     super().__init__(dims, **rope)
@@ -199,6 +199,11 @@ class ABF(rotary.RoPE):
     if not 1 < new_base < math.inf:
       raise ValueError(f'position.new_base is {new_base:g}; it must be above 1.')
     self.new_base = new_base
+
+  @classmethod
+  def matched(cls, length: int) -> dict[str, Any]:
+    """The paper's ratio to the base of the weights, whatever that is."""
+    return super().matched(length) | {'new_base': None}
 
   def frequencies(self, length) -> np.ndarray:
     """[rotated/2] radians per token, float64."""

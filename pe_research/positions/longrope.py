@@ -117,7 +117,8 @@ class LongRoPE(extend.Stretched):
       self.short_factor = factors.check('short_factor', self.short_factor, pairs)
     self.start_tokens = given['start_tokens'] or 0
     self.short_start_tokens = given['short_start_tokens'] or 0
-    self.switch_length = given['switch_length'] or self.train_length
+    switch = given['switch_length']
+    self.switch_length = self.train_length if switch is None else switch
     for name in ('start_tokens', 'short_start_tokens', 'switch_length'):
       if getattr(self, name) < 0 or getattr(self, name) != int(getattr(self, name)):
         raise ValueError(f'position.{name} is {getattr(self, name)}; it counts tokens.')
@@ -128,6 +129,11 @@ class LongRoPE(extend.Stretched):
             f'position.{name} is {given[name]}, and there are no factors for short texts; give '
             'position.short_factor as well.'
           )
+    elif not 1 <= self.switch_length <= self.target_length:
+      raise ValueError(
+        f'position.switch_length is {self.switch_length}, the longest short text; it must be 1 to '
+        f'{self.target_length} tokens, the target length.'
+      )
     temperature = temperature or found.get('temperature', 'none')
     if temperature not in TEMPERATURES:
       raise ValueError(

@@ -115,10 +115,10 @@ class NTKByParts(ByParts):
     super().__init__(dims, **stretched)
     if ramp not in RAMPS:
       raise ValueError(f'position.ramp is {ramp!r}; choose one of {", ".join(RAMPS)}.')
-    if not 0 < beta_slow < beta_fast:
+    if not 0 < beta_slow < beta_fast < math.inf:
       raise ValueError(
         f'position.beta_slow is {beta_slow:g} and position.beta_fast {beta_fast:g}, in rotations '
-        'within the training length; the first must be positive and below the second.'
+        'within the training length; the first must be positive and below the second, a number.'
       )
     self.ramp, self.beta_fast, self.beta_slow = ramp, beta_fast, beta_slow
 
