@@ -111,6 +111,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   if not 1 <= arg.stage <= len(recipe.stages):
     raise ValueError(f'stage is {arg.stage}; {arg.recipe!r} has {len(recipe.stages)}.')
   configs.at_least('share', arg.share, 0, '%')
+  configs.at_least('factor', arg.factor, 1)
   if not arg.start:
     raise ValueError('start is not given; name the workdir of a trained run, start=DIR.')
   saved, stage = records.load_config(pathlib.Path(arg.start)), recipe.stages[arg.stage - 1]

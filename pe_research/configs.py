@@ -38,9 +38,11 @@ def choose(field: str, value: Any, known: Iterable[Any]) -> None:
 
 
 def at_least(field: str, value: float, least: float, unit: str = '') -> None:
-  """Raises ValueError if `value` is below `least`."""
+  """Raises ValueError if `value` is below `least`, or infinite."""
   if not value >= least:
     raise ValueError(f'{field} is {value}{unit and " " + unit}; it must be at least {least}.')
+  if value == math.inf:
+    raise ValueError(f'{field} is {value}; it must be a finite number, at least {least}.')
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:

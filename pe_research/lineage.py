@@ -84,8 +84,8 @@ def check_inherited(position: Mapping[str, Any], inherited: Mapping[str, Any]) -
   for field, value in inherited.items():
     if field in position and position[field] not in (None, value):
       raise ValueError(
-        f'position.{field} is {position[field]}, and the weights were trained with {value}; leave '
-        'it out, or start from another run.'
+        f'position.{field} is {position[field]}, and the weights were trained with {value}; say '
+        'that, or start from another run.'
       )
 
 

@@ -250,6 +250,9 @@ def test_published_recipes_keep_their_own_settings(trained):
     ({'recipe': 'yran'}, ['yran', 'Did you mean yarn']),
     ({'recipe': 'pi', 'stage': 2}, ['stage is 2', "'pi' has 1"]),
     ({'share': -1}, ['share', '-1']),
+    ({'share': 'inf'}, ['share', 'inf', 'finite']),
+    ({'factor': 0}, ['factor', '0', 'at least 1']),
+    ({'factor': 'nan'}, ['factor', 'nan', 'at least 1']),
   ],
 )
 def test_a_bad_recipe_is_named(trained, arguments, words):

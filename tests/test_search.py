@@ -122,6 +122,12 @@ def test_a_space_that_is_used_up_says_so(monkeypatch, method):
     tried(method, where=where, worth=lambda c: 0.0)
 
 
+def test_a_population_that_has_no_room_for_the_seeds_says_so():
+  few = dataclasses.replace(SMALL, population=2)
+  with pytest.raises(ValueError, match='--population is 2; the search begins from 3 seeds'):
+    tried('paper', few)
+
+
 def test_what_a_search_for_short_texts_begins_from_lies_in_its_space():
   where = space.Space(100.0, 8, 64, 2.0, 2.5, (0, 4, 16))
   inside = space.Candidate((1.0, 1.5, 2.0, 2.5), 4)
@@ -308,7 +314,12 @@ def test_factors_for_short_texts_join_the_long_ones(trained, searched, tmp_path,
   [
     (['--factor=0.5'], ['--factor', '0.5', 'at least 1']),
     (['--target-length=100'], ['--target-length 100', '--factor 4', '16 tokens']),
+    (['--factor=inf'], ['--factor', 'inf', 'finite']),
+    (['--target-length=0'], ['--target-length is 0', 'at least 1']),
+    (['--most=0'], ['--most is 0.0', 'at least 4']),
     (['--most=2'], ['--most', '2', 'at least 4']),
+    (['--most=inf'], ['--most', 'inf', 'finite']),
+    (['--most=1e300'], ['--most', '1e+300', '1e+06']),
     (['--held-out=3'], ['--held-out is 3', 'multiple of --documents (2)']),
     (['--documents=40', '--held-out=40'], ['40 training documents', 'are that long']),
     (['--factor=4000'], ['documents of more than 64000 tokens', 'longest has']),
@@ -326,6 +337,32 @@ def test_a_bad_search_is_one_line(trained, tmp_path, capsys, monkeypatch, flags,
   error = capsys.readouterr().err
   for word in words:
     assert word in error
+
+
+@pytest.mark.parametrize(
+  ('change', 'words'),
+  [
+    ({'long_factor': [1.0] * 3}, ['position.long_factor', '3 factors', '4 pairs']),
+    ({'long_factor': [1.0, 3.0, 2.0, 4.0]}, ['3.0 to 2.0']),
+    ({'rotated': 4, 'long_factor': [1.0] * 2}, ['rotated head width of 4', 'here it is 8']),
+    ({'base': 500.0}, ['rotary base of 500', '10000']),
+    ({'train_length': 32}, ['training length of 32', '16']),
+    ({'temperature': 'warm'}, ['position.temperature', "'warm'"]),
+    ({'start_tokens': 'x'}, ['damaged', 'start_tokens']),
+    ({'switch_length': [1]}, ['damaged', 'switch_length']),
+  ],
+)
+def test_long_factors_of_another_model_are_refused(trained, searched, tmp_path, change, words):
+  path, config = tmp_path / 'factors.json', records.load_config(trained)
+  records.write_json(path, searched[1] | change)
+  with pytest.raises(ValueError) as error:
+    plan.long_factors(str(path), config)
+  for word in words:
+    assert word in str(error.value)
+  bare = {k: v for k, v in searched[1].items() if k not in ('temperature', 'start_tokens')}
+  records.write_json(path, bare)
+  filled = plan.long_factors(str(path), config)
+  assert (filled['temperature'], filled['start_tokens']) == ('none', 0)
 
 
 def test_a_workdir_belongs_to_one_search(trained, searched, capsys, monkeypatch):

@@ -51,10 +51,12 @@ def read(path: str) -> tuple[dict[str, Any], str]:
   if not isinstance(found, dict) or found.get('kind') != KIND:
     raise ValueError(f'position.file {path} does not hold {KIND}.')
   number = lambda x: isinstance(x, int | float) and not isinstance(x, bool)
-  lists = [found.get('long_factor'), found.get('short_factor') or []]
-  bad = [field for field in FIELDS if not number(found.get(field))]
-  if not all(isinstance(row, list) and all(map(number, row)) for row in lists):
-    bad.append('long_factor or short_factor')
+  listed = lambda x: isinstance(x, list) and all(map(number, x))
+  wanted = dict.fromkeys(FIELDS, number) | {'long_factor': listed}
+  allowed = {'short_factor': listed, 'temperature': lambda x: isinstance(x, str)}
+  allowed |= dict.fromkeys(('start_tokens', 'short_start_tokens', 'switch_length'), number)
+  wanted |= {field: fits for field, fits in allowed.items() if found.get(field) is not None}
+  bad = [field for field, fits in wanted.items() if not fits(found.get(field))]
   if bad:
     raise ValueError(
       f'position.file {path} is damaged: {bad[0]} is missing or not what it should be. Search anew.'

@@ -12,7 +12,7 @@ import pathlib
 import sys
 
 from pe_research import cli, configs, records
-from pe_research.positions import factors, longrope
+from pe_research.positions import longrope
 from pe_research.search import methods, plan
 
 
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     configs.at_least('--batch-tokens', batch_tokens, 1)
     settings = methods.Settings(**{name: given.pop(name) for name in names})
     config = configs.resolve(configs.anywhere(records.load_config(origin)))
-    short_of = factors.read(short_of)[0] if short_of else None
+    short_of = plan.long_factors(short_of, config) if short_of else None
     wanted = plan.make(config, settings=settings, short_of=short_of, **given)
     cli.restart_tuned()
     with records.claim(workdir):

@@ -170,8 +170,13 @@ def evolve(operators: Paper) -> Search:
     seen.add(child)
     return child
 
-  first = [add(seed) for seed in operators.seeds[: settings.population]]
-  roots = len(first)
+  roots = len(operators.seeds)
+  if settings.population < roots:
+    raise ValueError(
+      f'--population is {settings.population}; the search begins from {roots} seeds, so it must be '
+      f'at least {roots}.'
+    )
+  first = [add(seed) for seed in operators.seeds]
   while len(first) < settings.population:
     first.append(add(operators.mutate(first[len(first) % roots], seen)))
   ranked = list(zip((yield first), first, strict=True))

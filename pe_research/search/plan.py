@@ -9,6 +9,7 @@ from pe_research.positions import factors, longrope
 from pe_research.search import methods, space
 
 References = dict[str, space.Candidate]
+MOST = 1e6  # a factor beyond it would be the slip of a hand
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,15 +69,18 @@ def make(
   configs.at_least('--factor', factor, 1)
   trained = lineage.original_length(config) if short_of else trained
   reach = round(factor * trained)
-  target_length = target_length or reach
+  target_length = reach if target_length is None else target_length
   configs.at_least('--target-length', target_length, 1, 'tokens')
   if target_length > reach:
     raise ValueError(
       f'--target-length {target_length} is beyond --factor {factor:g} times the {trained} tokens '
       f'that the run was trained at; raise --factor to {target_length / trained:g} or leave it out.'
     )
-  most = most or (1 + factor if released else 1.25 * factor)
+  if most is None:
+    most = 1 + factor if released else 1.25 * factor
   configs.at_least('--most', most, factor)
+  if most > MOST:
+    raise ValueError(f'--most is {most:g}, and --factor {factor:g}; {MOST:g} is the most.')
   configs.at_least('--documents', documents, 1)
   if held_out < documents or held_out % documents:
     raise ValueError(
@@ -96,6 +100,17 @@ def make(
   return Plan(
     method, factor, most, target_length, temperature, documents, held_out, settings, short_of
   )
+
+
+def long_factors(path: str, config: Mapping[str, Any]) -> dict[str, Any]:
+  """What a factor file says, its defaults filled in; ValueError where a run cannot use it."""
+  position = lineage.given(f'longrope:file={path}', config)
+  scheme = configs.scheme(dict(config) | {'position': position})
+  return factors.read(path)[0] | {
+    'long_factor': list(scheme.long_factor),
+    'start_tokens': scheme.start_tokens,
+    'temperature': scheme.temperature,
+  }
 
 
 def attention_factor(plan: Plan, config: Mapping[str, Any]) -> float:
