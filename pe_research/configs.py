@@ -119,6 +119,13 @@ def scheme(config: Mapping[str, Any]) -> positions.PositionScheme:
   return nnx.eval_shape(lambda: positions.build(config['position'], dims, nnx.Rngs(0)))
 
 
+def settled(config: Mapping[str, Any]) -> dict[str, Any]:
+  """The position config of a config, with what the scheme made of each argument."""
+  made = scheme(config)
+  found = {field: getattr(made, field, value) for field, value in config['position'].items()}
+  return json.loads(json.dumps(found))
+
+
 def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, Any]:
   """Fills in what may be derived and checks the whole, before anything long begins.
 
@@ -137,10 +144,8 @@ def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, 
   at_least('steps', config['steps'], 1)
   at_least('seed', config['seed'], 0)
   _resolve_model(model, data)
-  scheme_ = scheme(config)
-  made = {field: getattr(scheme_, field, value) for field, value in config['position'].items()}
-  config['position'] = json.loads(json.dumps(made))
-  scheme_.check_length(config['length'])
+  config['position'] = settled(config)
+  scheme(config).check_length(config['length'])
   attend.Spec(**config['attention'])
   _check_optimizer(optimizer, config['steps'])
   data['seed'] = config['seed'] if data['seed'] is None else data['seed']

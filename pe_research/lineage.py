@@ -56,7 +56,10 @@ def given(text: str, saved: Mapping[str, Any]) -> dict[str, Any]:
   for field, value in inherited.items():
     config[field] = value
   for field, value in pairs.items():
-    configs.set_field(config, field, value, f'--position={name}:{field}')
+    where = f'--position={name}:{field}'
+    if field == 'name':
+      raise ValueError(f'{where}={value} names a second scheme; write --position={value}:...')
+    configs.set_field(config, field, value, where)
   check_inherited(config.to_dict(), inherited)
   return config.to_dict()
 

@@ -53,6 +53,7 @@ def test_another_scheme_inherits_what_the_weights_know(saved):
     ('pi:factr=4', ['--position=pi:factr', 'Did you mean factor']),
     ('pi:factor=four', ['--position=pi:factor=four', 'float']),
     ('pi:factor=4,factor=8', ['--position=pi', 'factor twice', '4 and 8', 'once']),
+    ('pi:name=yarn,factor=4', ['pi:name=yarn', 'a second scheme']),
     ('longrope:long_factor=1;x', ['long_factor=1;x', 'a;b;... of numbers']),
     ('pi:factor=4,base=500', ['position.base is 500', 'trained with 2000']),
     ('pi:factor=4,train_length=32', ['position.train_length is 32', 'trained with 16']),
