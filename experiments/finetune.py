@@ -101,9 +101,8 @@ def main(argv: list[str]) -> int:
       runs = compare.load([folder / 'runs' / name for name in NAMES])
       differing = {field for field, _ in compare.differences(runs)}
       marks = compare.check(runs, [field for field in DIFFER if field in differing])
-      print(f'\n{folder.name}\n{report.table(runs)}')
-      for path in report.write(runs, folder, marks):
-        print(f'wrote {path}')
+      print(f'\n{folder.name}')
+      report.publish(runs, folder, marks)
   return 0
 
 

@@ -151,10 +151,8 @@ def main(argv: list[str]) -> int:
     differing = dict.fromkeys(field for field, _ in compare.differences(runs))
     stages = ('config.optimizer.', *finetune.DIFFER)  # one line of descent, trained in stages
     marks = compare.check(runs, [field for field in differing if field.startswith(stages)])
-    print(report.table(runs))
     print(goals(runs, first, pipeline.lengths[1], pipeline.lengths[-1]))
-    for path in report.write(runs, given.workdir, marks):
-      print(f'wrote {path}')
+    report.publish(runs, given.workdir, marks)
   return 0
 
 

@@ -92,9 +92,8 @@ def main(argv: list[str]) -> int:
     for folder in folders.values():
       runs = compare.load([folder / 'runs' / name for name in VARIANTS])
       marks = compare.check(runs)
-      print(f'\n{folder.name}\n{report.table(runs)}')
-      for path in report.write(runs, folder, marks):
-        print(f'wrote {path}')
+      print(f'\n{folder.name}')
+      report.publish(runs, folder, marks)
   return 0
 
 

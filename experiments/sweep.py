@@ -79,9 +79,7 @@ def main(argv: list[str]) -> int:
         return 1
       finished = compare.load([run.workdir for run in runs])
       marks = compare.check(finished, arguments.allow_different)
-      print(report.table(finished))
-      for path in report.write(finished, arguments.workdir, marks):
-        print(f'wrote {path}')
+      report.publish(finished, arguments.workdir, marks)
   return 0
 
 

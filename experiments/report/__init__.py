@@ -42,6 +42,13 @@ def write(
   return [workdir / name for name in ('results.jsonl', *contents)]
 
 
+def publish(runs: Sequence[compare.Run], workdir: pathlib.Path, marks: Sequence[str] = ()) -> None:
+  """Prints the table, writes the files and says which; arguments as in `write`."""
+  print(table(runs))
+  for path in write(runs, workdir, marks):
+    print(f'wrote {path}')
+
+
 def table(runs: Sequence[compare.Run]) -> str:
   """Bits/byte by scheme and length, a table for each protocol and control, for a terminal."""
   return '\n\n'.join(_text(section) for section in summary.sections(runs))
@@ -88,7 +95,4 @@ def main(argv: list[str]) -> None:
         f'{arguments.workdir / "runs"} holds no runs; --workdir names the directory of a sweep.'
       )
     runs = compare.load(workdirs)
-    marks = compare.check(runs, arguments.allow_different)
-    print(table(runs))
-    for path in write(runs, arguments.workdir, marks):
-      print(f'wrote {path}')
+    publish(runs, arguments.workdir, compare.check(runs, arguments.allow_different))
