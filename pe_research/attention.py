@@ -7,6 +7,17 @@ from flax import nnx
 from pe_research import attend, cache, layers
 from pe_research.positions import base
 
+PROJECTIONS = ('mha', 'gqa', 'mqa', 'mla')
+
+
+def scaled(
+  q: jax.Array, scheme: base.PositionScheme, at: attend.Tokens, length, width: int
+) -> jax.Array:
+  """Queries [B, L, H, ...] times the scheme's logit scale over sqrt(width), taken in float32."""
+  scale = jnp.asarray(scheme.logit_scale(at.pos, length)) / width**0.5
+  scale = scale[..., None, None] if scale.ndim else scale
+  return (q.astype(jnp.float32) * scale).astype(q.dtype)
+
 
 class Attention(nnx.Module):
   """Multi-head attention; fewer key heads than query heads make it GQA, a single one MQA.
@@ -35,6 +46,10 @@ class Attention(nnx.Module):
     norm = lambda name: layers.norm(key, name, head_dim, dtype=dtype) if qk_norm else None
     self.query_norm, self.key_norm = norm('query_norm'), norm('key_norm')
 
+  def slots(self) -> tuple[tuple[int, int], ...]:
+    """Shapes of what a token leaves in the cache: keys and values."""
+    return ((self.kv_heads, self.head_dim),) * 2
+
   def __call__(
     self,
     x: jax.Array,
@@ -42,9 +57,9 @@ class Attention(nnx.Module):
     length,
     scheme: base.PositionScheme,
     spec: attend.Spec,
-    slots: tuple[jax.Array, jax.Array] | None = None,
+    slots: tuple[jax.Array, ...] | None = None,
     filled: cache.KVCache | None = None,
-  ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
+  ) -> tuple[jax.Array, tuple[jax.Array, ...] | None]:
     """Attends from x to itself, or to the cache with x appended.
 
     Args:
@@ -53,7 +68,7 @@ class Attention(nnx.Module):
       length: positions that each document spans, for a scheme that depends on it.
       scheme: encodes queries and keys, biases and scales the logits.
       spec: how to attend.
-      slots: this layer's cached keys and values, [B, C, G, K] each; None without a cache.
+      slots: this layer's cached keys and values, [B, N, G, K] each; None without a cache.
       filled: the cache, in which x has its place already.
 
     Returns:
@@ -69,13 +84,11 @@ class Attention(nnx.Module):
     )
     if self.query_norm is not None:
       q, k = self.query_norm(q), self.key_norm(k)
-    scale = jnp.asarray(scheme.logit_scale(at.pos, length)) / self.head_dim**0.5
-    scale = scale[..., None, None] if scale.ndim else scale
-    q = (scheme.query(q, at.pos, length).astype(jnp.float32) * scale).astype(q.dtype)
+    q = scaled(scheme.query(q, at.pos, length), scheme, at, length, self.head_dim)
     k = scheme.key(k, at.pos, length)
     seen, offset = at, 0
     if filled is not None:
-      slots = cache.put(slots[0], k, filled.used), cache.put(slots[1], v, filled.used)
+      slots = filled.append(slots, (k, v))
       (k, v), seen, offset = slots, filled.at, filled.used
     out = attend.attend(q, k, v, at, seen, bias=scheme.bias, spec=spec, offset=offset)
     return self.out(out.reshape(*x.shape[:2], -1)), slots

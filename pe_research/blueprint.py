@@ -9,7 +9,10 @@ from flax import nnx
 
 from pe_research import model
 
-POSITION = 'position/'  # where the paths of a scheme's own parameters begin
+
+def of_position(path: str) -> bool:
+  """Whether a parameter is there for a scheme's sake: its own, or latent attention's slice."""
+  return any(part.startswith('position') for part in path.split('/'))
 
 
 class Blueprint:
@@ -51,9 +54,9 @@ class Blueprint:
     """
     shapes = jax.eval_shape(self.init)
     count = lambda keep: sum(int(np.prod(s.shape)) for name, s in shapes.items() if keep(name))
-    own = count(lambda name: name.startswith(POSITION))
+    own = count(of_position)
     products = count(lambda name: name.endswith('kernel')) + self.model.vocab * self.model.width
-    attention = 2 * self.model.layers * self.model.heads * self.model.head_dim
+    attention = self.model.products(self.scheme.encodes())
     window = self.length if self.window is None else self.window
     mean_context = float(np.minimum(np.arange(1, self.length + 1), window).mean())
     return {

@@ -115,7 +115,7 @@ def set_field(config: ml_collections.ConfigDict, field: str, text: str, where: s
 def scheme(config: Mapping[str, Any]) -> positions.PositionScheme:
   """The scheme of a resolved config, with its parameters as shapes only."""
   model = config['model']
-  dims = positions.Dims(model['width'], model['heads'], model['head_dim'], config['length'])
+  dims = positions.Dims.of(model, config['length'])
   return nnx.eval_shape(lambda: positions.build(config['position'], dims, nnx.Rngs(0)))
 
 
@@ -170,8 +170,17 @@ def _resolve_model(model: dict[str, Any], data: dict[str, Any]) -> None:
         'change one of them, or set model.head_dim.'
       )
     model['head_dim'] = model['width'] // model['heads']
+  if model['projection'] is None:
+    few = model['kv_heads'] not in (None, model['heads'])
+    model['projection'] = ('mqa' if model['kv_heads'] == 1 else 'gqa') if few else 'mha'
+  if model['projection'] == 'mla':
+    own = {'latent': 4 * model['head_dim'], 'query_latent': 0, 'value_dim': model['head_dim']}
+    own['rotary_dim'] = 2 * max(1, model['head_dim'] // 4)
+    model |= {field: size for field, size in own.items() if model[field] is None}
   if model['kv_heads'] is None:
-    model['kv_heads'] = model['heads']
+    if model['projection'] == 'gqa':
+      raise ValueError("model.projection 'gqa' needs model.kv_heads, a divisor of model.heads.")
+    model['kv_heads'] = 1 if model['projection'] == 'mqa' else model['heads']
   if model['mlp_width'] is None:
     share = 8 / 3 if model['mlp'] == 'swiglu' else 4  # equal parameters, gated or not
     model['mlp_width'] = 8 * math.ceil(model['width'] * share / 8)

@@ -45,6 +45,7 @@ def generate(
   tokens: int,
   *,
   key: jax.Array,
+  lengths: jax.Array | None = None,
   temperature: float = 1.0,
   top_p: float = 1.0,
   spec: attend.Spec | None = None,
@@ -55,6 +56,7 @@ def generate(
     decoder: a trained model.
     prompt: int [B, P], P at least 1.
     tokens: how many to add.
+    lengths: int [B], tokens of each prompt, what follows them being padding; None: all of P.
     key: randomness.
     temperature: see `choose`.
     top_p: see `choose`.
@@ -68,13 +70,19 @@ def generate(
   """
   spec, (batch, length) = spec or attend.Spec(), prompt.shape
   filled = decoder.new_cache(batch, length + tokens - 1)
-  features, filled = decoder.features(prompt, attend.Tokens.contiguous(length), spec, filled)
+  at = attend.Tokens.contiguous(length)
+  if lengths is not None:
+    lengths = jnp.asarray(lengths, jnp.int32)
+    at = attend.Tokens(at.pos, (at.pos < lengths[:, None]).astype(jnp.int32))
+  features, filled = decoder.features(prompt, at, spec, filled)
+  if lengths is not None:
+    features = attend.slice_rows(features, lengths - 1, 1)
   keys = jax.random.split(key, tokens)
   pick = lambda x, key: choose(decoder.logits(x[:, -1:])[:, 0], key, temperature, top_p)
 
   def step(carry, key):
     token, filled = carry
-    at = attend.Tokens(filled.used[None, None])
+    at = attend.Tokens(filled.used[:, None])
     features, filled = decoder.features(token[:, None], at, spec, filled)
     following = pick(features, key)
     return (following, filled), following

@@ -9,29 +9,36 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from pe_research import attend, attention, cache, keys, layers, positions
+from pe_research import attend, attention, cache, keys, latent, layers, positions
 from pe_research.positions.base import Dims, PositionScheme
 
 REMAT = ('none', 'block')
+LATENT = ('latent', 'query_latent', 'rotary_dim', 'value_dim')  # fields of 'mla' alone
 
 
 class Block(nnx.Module):
   """x + attention(norm(x)), then x + mlp(norm(x))."""
 
-  def __init__(self, model: 'DecoderConfig', *, dtype, key: jax.Array):
+  def __init__(self, model: 'DecoderConfig', encodes: bool, *, dtype, key: jax.Array):
     out_std = (2 * model.layers) ** -0.5  # keeps the variance of the residual sum near 1 (GPT-2)
+    common = {'out_std': out_std, 'dtype': dtype, 'key': keys.key(key, 'attention')}
     self.attention_norm = layers.norm(key, 'attention_norm', model.width, dtype=dtype)
     self.mlp_norm = layers.norm(key, 'mlp_norm', model.width, dtype=dtype)
-    self.attention = attention.Attention(
-      model.width,
-      model.heads,
-      model.kv_heads,
-      model.head_dim,
-      qk_norm=model.qk_norm,
-      out_std=out_std,
-      dtype=dtype,
-      key=keys.key(key, 'attention'),
-    )
+    if model.projection == 'mla':
+      self.attention = latent.LatentAttention(
+        model.width,
+        model.heads,
+        model.head_dim,
+        latent=model.latent,
+        query_latent=model.query_latent,
+        rotary=model.rotary_dim if encodes else 0,
+        value_dim=model.value_dim,
+        **common,
+      )
+    else:
+      self.attention = attention.Attention(
+        model.width, model.heads, model.kv_heads, model.head_dim, qk_norm=model.qk_norm, **common
+      )
     self.mlp = layers.MLP(
       model.width,
       model.mlp_width,
@@ -57,8 +64,13 @@ class DecoderConfig:
     width: D, the residual stream.
     layers: number of blocks.
     heads: query heads.
-    kv_heads: key heads; a divisor of heads (equal: MHA, 1: MQA).
-    head_dim: width of a head.
+    projection: 'mha', 'gqa', 'mqa' (fewer key heads than query heads, or one), or 'mla'.
+    kv_heads: key heads, a divisor of heads; as many in 'mha' and 'mla', one in 'mqa'.
+    head_dim: width of a head; in 'mla' without the slice for positions.
+    latent: in 'mla', width of what keys and values are made from; None otherwise, as are the next.
+    query_latent: in 'mla', width that queries are compressed to, or 0.
+    rotary_dim: in 'mla', width of the slice for positions, where the scheme encodes queries.
+    value_dim: in 'mla', width of a value head.
     mlp: 'gelu', 'squared_relu' or 'swiglu' (a third matrix).
     mlp_width: hidden width of the MLP.
     tied: True reads the logits off the token table; False has an output matrix of its own.
@@ -71,8 +83,13 @@ class DecoderConfig:
   width: int
   layers: int
   heads: int
+  projection: str
   kv_heads: int
   head_dim: int
+  latent: int | None
+  query_latent: int | None
+  rotary_dim: int | None
+  value_dim: int | None
   mlp: str
   mlp_width: int
   tied: bool
@@ -89,6 +106,7 @@ class DecoderConfig:
         f'model.heads ({self.heads}) is not a multiple of model.kv_heads ({self.kv_heads}).'
       )
     for field, known in (
+      ('projection', attention.PROJECTIONS),
       ('mlp', layers.MLPS),
       ('remat', REMAT),
       ('dtype', ('float32', 'bfloat16')),
@@ -97,6 +115,33 @@ class DecoderConfig:
         raise ValueError(
           f'model.{field} is {getattr(self, field)!r}; choose one of {", ".join(known)}.'
         )
+    self._check_projection()
+
+  def _check_projection(self):
+    groups = {'mha': self.heads, 'mla': self.heads, 'mqa': 1}.get(self.projection, self.kv_heads)
+    if self.kv_heads != groups:
+      raise ValueError(
+        f'model.kv_heads is {self.kv_heads}, and model.projection {self.projection!r} has {groups} '
+        f'of them with {self.heads} heads; change one, or leave kv_heads out.'
+      )
+    for field in LATENT:
+      size, least = getattr(self, field), 0 if field == 'query_latent' else 1
+      if self.projection != 'mla':
+        if size is not None:
+          raise ValueError(
+            f"model.{field} is {size}; it is of model.projection 'mla', and this is "
+            f'{self.projection!r}. Leave it out.'
+          )
+      elif size is None or size < least:
+        raise ValueError(f'model.{field} is {size}; it must be at least {least}.')
+    if self.projection == 'mla' and self.qk_norm:
+      raise ValueError("model.qk_norm is True; 'mla' norms its latents instead. Set it to False.")
+
+  def products(self, encodes: bool) -> int:
+    """Multiply-adds of one query with one key and its value, over all heads of all layers."""
+    mla = self.projection == 'mla'
+    slice_, value = (self.rotary_dim if mla and encodes else 0), self.value_dim if mla else None
+    return self.layers * self.heads * (self.head_dim + slice_ + (value or self.head_dim))
 
 
 class Decoder(nnx.Module):
@@ -120,8 +165,8 @@ class Decoder(nnx.Module):
       key: every parameter is drawn from this and its own name.
     """
     self.model = model
-    dims = Dims(model.width, model.heads, model.head_dim, length)
-    owners = model.layers if positions.scheme(position['name']).per_layer else 1
+    dims, kind = Dims.of(dataclasses.asdict(model), length), positions.scheme(position['name'])
+    owners = model.layers if kind.per_layer else 1
     self.position = nnx.List(
       [positions.build(position, dims, keys.rngs(key, f'position{i}')) for i in range(owners)]
     )
@@ -129,9 +174,8 @@ class Decoder(nnx.Module):
     shape = model.vocab, model.width
     self.embedding = nnx.Param(table(keys.key(key, 'embedding'), shape, jnp.float32))
     dtype = jnp.dtype(model.dtype)
-    self.blocks = nnx.List(
-      [Block(model, dtype=dtype, key=keys.key(key, f'block{i}')) for i in range(model.layers)]
-    )
+    block = lambda i: Block(model, kind.encodes(), dtype=dtype, key=keys.key(key, f'block{i}'))
+    self.blocks = nnx.List([block(i) for i in range(model.layers)])
     self.norm = layers.norm(key, 'norm', model.width, dtype=dtype)
     output = lambda: nnx.Param(table(keys.key(key, 'output'), shape, jnp.float32))
     self.output = None if model.tied else output()
@@ -159,34 +203,35 @@ class Decoder(nnx.Module):
     varies = self.position[0].depends_on_length
     if filled is None:
       return self._blocks(tokens, at, at.lengths() if varies else None, spec, None)
-    before, filled = filled, filled.place(tokens, at)
-    if not varies:
+    before, filled, used = filled, filled.place(tokens, at), filled.taken(at)
+    if varies:
+      x, filled = self._follow_length(tokens.shape[1], spec, before, filled, used)
+    else:
       at = filled.at.slice(filled.used, tokens.shape[1])
-      return self._blocks(tokens, at, None, spec, filled)
-    return self._follow_length(tokens.shape[1], spec, before, filled)
+      x, filled = self._blocks(tokens, at, None, spec, filled)
+    return x, dataclasses.replace(filled, used=used)
 
-  def _follow_length(self, size: int, spec, before: cache.KVCache, filled: cache.KVCache):
+  def _follow_length(self, size: int, spec, before, filled: cache.KVCache, used):
     """Appends `size` placed tokens; where documents outgrew their encoding, computes all anew.
 
-    Every layer's keys and values follow from encodings, so nothing cached can be kept then.
+    Every layer's keys and values follow from encodings, so nothing cached can be kept then: not
+    even keys before their encoding, which in all layers but the first depend on that of others.
     """
     lengths = filled.at.lengths()
     regime = self.position[0].regime
-    occupied = jnp.arange(filled.capacity)[None] < filled.used
+    occupied = jnp.arange(filled.capacity)[None] < filled.used[:, None]
     outgrown = (regime(before.at.lengths()) != regime(lengths)) & (filled.at.segments > 0)
 
     def append(filled):
       at = filled.at.slice(filled.used, size)
-      tokens, length = (
-        lax.dynamic_slice_in_dim(x, filled.used, size, axis=1) for x in (filled.tokens, lengths)
-      )
+      tokens, length = (attend.slice_rows(x, filled.used, size) for x in (filled.tokens, lengths))
       return self._blocks(tokens, at, length, spec, filled)
 
     def renew(filled):
       whole = dataclasses.replace(filled, used=jnp.zeros_like(filled.used))
       x, renewed = self._blocks(filled.tokens, filled.at, lengths, spec, whole)
-      x = lax.dynamic_slice_in_dim(x, filled.used, size, axis=1)
-      return x, dataclasses.replace(renewed, used=filled.used + size)
+      x = attend.slice_rows(x, filled.used, size)
+      return x, dataclasses.replace(renewed, used=filled.used)
 
     return lax.cond((outgrown & occupied).any(), renew, append, filled)
 
@@ -211,8 +256,7 @@ class Decoder(nnx.Module):
       else:
         x, _ = block(x, at, length, scheme, spec)
     if filled is not None:
-      used = filled.used + tokens.shape[1]
-      filled = dataclasses.replace(filled, layers=tuple(slots), used=used)
+      filled = dataclasses.replace(filled, layers=tuple(slots))
     return self.norm(x), filled
 
   def logits(self, features: jax.Array) -> jax.Array:
@@ -229,10 +273,14 @@ class Decoder(nnx.Module):
     """An empty cache of `capacity` tokens; ValueError where the scheme does not reach so far."""
     for scheme in self.position:
       scheme.check_length(capacity)
-    model = self.model
-    return cache.empty(
-      batch, capacity, model.layers, model.kv_heads, model.head_dim, jnp.dtype(model.dtype)
-    )
+    kept = [block.attention.slots() for block in self.blocks]
+    return cache.empty(batch, capacity, kept, jnp.dtype(self.model.dtype))
+
+  def reserve(self, filled: cache.KVCache, tokens: int) -> cache.KVCache:
+    """The cache with room for `tokens` more in each row, grown by whole blocks; not traced."""
+    for scheme in self.position:
+      scheme.check_length(int(filled.used.max()) + tokens)
+    return filled.reserve(tokens)
 
 
 def loss(logits: jax.Array, targets: jax.Array) -> jax.Array:

@@ -21,7 +21,8 @@ BATCH = P(('data', 'fsdp'))
 
 # First match wins. Kernels are [inputs, outputs]; tables are [V, D].
 RULES = (
-  (r'attention/(query|key|value)/kernel', P('fsdp', 'tensor')),
+  (r'attention/(query|position_query|key|value)/kernel', P('fsdp', 'tensor')),
+  (r'attention/(query_down|latent|position_key)/kernel', P('fsdp')),
   (r'attention/out/kernel', P('tensor', 'fsdp')),
   (r'mlp/(up|gate)/kernel', P('fsdp', 'tensor')),
   (r'mlp/down/kernel', P('tensor', 'fsdp')),

@@ -29,7 +29,7 @@ from pe_research import (
   sharding,
   states,
 )
-from pe_research.blueprint import POSITION, Blueprint
+from pe_research.blueprint import Blueprint, of_position
 
 
 class Diverged(RuntimeError):
@@ -169,7 +169,7 @@ def describe(
   """
   device = jax.devices()[0]
   kind = f'{device.platform} {device.device_kind}'
-  shared = {k: v for k, v in params.items() if not k.startswith(POSITION)}
+  shared = {k: v for k, v in params.items() if not of_position(k)}
   made_by = records.provenance()
   conditions = records.fingerprint(config, corpus.facts, kind, made_by)
   if start is not None:

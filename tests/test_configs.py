@@ -6,11 +6,20 @@ import pytest
 import tiny
 
 from configs import lm, smoke
-from pe_research import cli, configs, positions
+from pe_research import cli, configs, model, positions
 
 BAD = {
   'model.heads=5': ['model.width (64)', 'model.heads (5)', 'model.head_dim'],
   'model.kv_heads=3': ['model.heads (4)', 'model.kv_heads (3)'],
+  'model.projection=mhla': ["'mhla'", 'mha, gqa, mqa, mla'],
+  'model.projection=gqa': ["'gqa'", 'model.kv_heads'],
+  'model.projection=mqa|model.kv_heads=2': ['model.kv_heads is 2', "'mqa' has 1"],
+  'model.projection=mla|model.kv_heads=1': ['model.kv_heads is 1', "'mla' has 4"],
+  'model.projection=mla|model.qk_norm=True': ['model.qk_norm', 'latents'],
+  'model.projection=mla|model.latent=0': ['model.latent is 0', 'at least 1'],
+  'model.projection=mla|model.query_latent=-1': ['model.query_latent is -1', 'at least 0'],
+  'model.projection=mla|model.rotary_dim=3': ['3 channels', 'even'],
+  'model.latent=16': ['model.latent is 16', "'mla'", "'mha'"],
   'model.head_dim=5': ['5 channels', 'even'],
   'model.mlp=relu': ["'relu'", 'gelu'],
   'model.dtype=float16': ["'float16'", 'bfloat16'],
@@ -84,10 +93,11 @@ def test_every_scheme_resolves_and_survives_json(family, name):
   again = configs.resolve(json.loads(json.dumps(config)))
   assert again == config
   unset = [field for field, value in configs.flat(config).items() if value is None]
-  # None is their value: all tokens, a computed temperature, the newest step.
+  # None is their value: all tokens, no latents, a computed temperature, the newest step.
   computed = ['attention_factor', 'mscale', 'mscale_all_dim'] if 'yarn' in name else []
   positional = [f'position.{field}' for field in computed]
-  assert unset == ['attention.window', *positional, 'start.step']
+  latents = [f'model.{field}' for field in sorted(model.LATENT)]
+  assert unset == ['attention.window', *latents, *positional, 'start.step']
 
 
 def test_a_learned_table_shorter_than_the_training_length_is_refused():
@@ -103,6 +113,14 @@ def test_derived_values_follow_what_they_derive_from():
   assert config['position']['max_length'] == 48
   assert config['model']['head_dim'] == 24 and config['model']['kv_heads'] == 4
   assert config['model']['mlp_width'] == 4 * 96
+  for given, projection, groups in (
+    ([], 'mha', 4), (['kv_heads=4'], 'mha', 4), (['kv_heads=2'], 'gqa', 2),
+    (['kv_heads=1'], 'mqa', 1), (['projection=mqa'], 'mqa', 1), (['projection=mla'], 'mla', 4),
+  ):  # fmt: skip
+    found = configs.resolve(cli.read_config([*flags, *(f'--config.model.{g}' for g in given)]))
+    assert (found['model']['projection'], found['model']['kv_heads']) == (projection, groups)
+  latent = {'latent': 96, 'query_latent': 0, 'rotary_dim': 12, 'value_dim': 24}
+  assert {field: found['model'][field] for field in latent} == latent
   gated = configs.resolve(cli.read_config([*flags, '--config.model.mlp=swiglu']))
   assert gated['model']['mlp_width'] == 8 / 3 * 96
 

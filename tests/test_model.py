@@ -70,7 +70,7 @@ def reference(decoder, tokens, slopes):
 )
 def test_logits(mlp, name, kind, tied, qk_norm):
   decoder = model.Decoder(
-    tiny.config(mlp=mlp, tied=tied, qk_norm=qk_norm, kv_heads=tiny.KV_HEADS[kind], head_dim=6),
+    tiny.config(mlp=mlp, tied=tied, qk_norm=qk_norm, head_dim=6, **tiny.KINDS[kind]),
     tiny.position(name),
     tiny.TRAINED,
     key=jax.random.key(3),

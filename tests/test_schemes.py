@@ -12,11 +12,11 @@ import tiny
 from flax import nnx
 from hypothesis import strategies as st
 
-from pe_research import attend, model
+from pe_research import attend, blueprint, model
 
 pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
 each_scheme = pytest.mark.parametrize('name', tiny.NAMES)
-each_kind = pytest.mark.parametrize('kind', tiny.KV_HEADS)
+each_kind = pytest.mark.parametrize('kind', tiny.KINDS)
 each_case = pytest.mark.parametrize('kind, spec', tiny.CASES)
 each_spec = pytest.mark.parametrize('spec', ['dense', 'tiled'])
 RELATIVE = [n for n in tiny.NAMES if tiny.scheme(n).relative]
@@ -203,7 +203,7 @@ def test_a_packed_document_is_the_unpadded_call(name):
 
 def initial(name, kind, seed=0):
   made = model.Decoder(
-    tiny.config(kv_heads=tiny.KV_HEADS[kind], tied=False, qk_norm=True, mlp='swiglu'),
+    tiny.config(**tiny.KINDS[kind], tied=False, qk_norm='mla' not in kind, mlp='swiglu'),
     tiny.position(name),
     tiny.TRAINED,
     key=jax.random.key(seed),
@@ -216,7 +216,7 @@ def initial(name, kind, seed=0):
 @each_kind
 def test_other_parameters_start_with_the_same_bits(name, kind):
   mine, bare = initial(name, kind), initial('nope', kind)
-  others = {path for path in mine if not path.startswith('position')}
+  others = {path for path in mine if not blueprint.of_position(path)}
   assert others == set(bare)
   for path in others:
     np.testing.assert_array_equal(mine[path], bare[path], err_msg=path)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pe_research import positions
 from pe_research.positions import base as base_lib
+from pe_research.positions import by_parts
 from pe_research.positions import rotary as rotary_lib
-from pe_research.positions import yarn
 
 # Rotated width R, base b, training length L, factor s.
 SIZES = {
@@ -24,7 +24,7 @@ SIZES = {
   'no slow pair': (8, 10.0, 1024, 3.0),
   'no ramp': (8, 10_000.0, 6, 2.0),
 }
-BY_PARTS = [('ntk_by_parts', {'ramp': ramp}) for ramp in yarn.RAMPS] + [('llama3', {})]
+BY_PARTS = [('ntk_by_parts', {'ramp': ramp}) for ramp in by_parts.RAMPS] + [('llama3', {})]
 POS = np.r_[0:6, 100, 511, 4097, 70_001]
 VECTOR = np.random.default_rng(0).normal(size=64).astype(np.float32)
 widths = st.sampled_from([4, 16, 64])
@@ -146,7 +146,7 @@ def test_ramps_of_llama_2():
 
 
 def test_ramps_at_a_short_training_length():
-  gamma = {r: build('yarn', length=128, factor=4, ramp=r).gamma() for r in yarn.RAMPS}
+  gamma = {r: build('yarn', length=128, factor=4, ramp=r).gamma() for r in by_parts.RAMPS}
   assert gamma['rotations'][0] == pytest.approx(0.625, abs=5e-4)
   assert gamma['pairs'][0] == gamma['unrounded'][0] == 1
 

@@ -5,6 +5,7 @@ layer's own, with a logit scale that follows the position.
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +17,29 @@ from pe_research.positions import base
 
 VOCAB, WIDTH, LAYERS, HEADS, HEAD_DIM, TRAINED = 31, 32, 2, 4, 8, 32
 BATCH, LENGTH = 2, 13
-KV_HEADS = {'mha': 4, 'gqa': 2, 'mqa': 1}
+LATENT = {'latent': 12, 'query_latent': 10, 'rotary_dim': 8, 'value_dim': 6}
+KINDS = {
+  'mha': {'projection': 'mha', 'kv_heads': 4},
+  'gqa': {'projection': 'gqa', 'kv_heads': 2},
+  'mqa': {'projection': 'mqa', 'kv_heads': 1},
+  'mla': {'projection': 'mla', 'kv_heads': 4} | LATENT,
+  'mla, whole queries': {'projection': 'mla', 'kv_heads': 4} | LATENT | {'query_latent': 0},
+}
 WINDOW = 4
 SPECS = {
   'dense': attend.Spec(),
   'tiled': attend.Spec('tiled', tile=5),
   'dense window': attend.Spec(window=WINDOW),
   'tiled window': attend.Spec('tiled', window=WINDOW, tile=3),
+  'dense expanded': attend.Spec(absorbed=False),
 }
 # How the heads are grouped and how attention is computed meet in test_attend; here, one of each.
-CASES = [('mha', 'dense'), ('gqa', 'dense'), ('mqa', 'dense'), ('gqa', 'tiled')]
+CASES = [
+  *itertools.product(('mha', 'gqa', 'mqa', 'mla', 'mla, whole queries'), ['dense']),
+  ('gqa', 'tiled'),
+  ('mla', 'tiled'),
+  ('mla', 'dense expanded'),
+]
 # No token occurs twice, so a row of the embedding table stands for one place in the input.
 TOKENS = np.random.default_rng(0).permutation(VOCAB)[: BATCH * LENGTH].reshape(BATCH, LENGTH)
 
@@ -87,8 +101,13 @@ def config(**changes) -> model.DecoderConfig:
     width=WIDTH,
     layers=LAYERS,
     heads=HEADS,
+    projection='gqa',
     kv_heads=2,
     head_dim=HEAD_DIM,
+    latent=None,
+    query_latent=None,
+    rotary_dim=None,
+    value_dim=None,
     mlp='gelu',
     mlp_width=48,
     tied=True,
@@ -109,7 +128,7 @@ def scheme(name: str) -> base.PositionScheme:
 @functools.cache
 def decoder(name: str, kind: str = 'gqa', seed: int = 0, **changes) -> model.Decoder:
   """A tiny decoder whose positional parameters are moved far from any gentle initial value."""
-  changes = {'kv_heads': KV_HEADS[kind]} | changes
+  changes = KINDS[kind] | changes
   made = model.Decoder(config(**changes), position(name), TRAINED, key=jax.random.key(seed))
   draw = np.random.default_rng(seed)
   noise = lambda x: x + jnp.asarray(0.3 * draw.normal(size=x.shape), x.dtype)

@@ -9,13 +9,14 @@ from flax import nnx
 
 from pe_research.positions.alibi import ALiBi
 from pe_research.positions.base import Dims, NoPE, PositionScheme
+from pe_research.positions.by_parts import Llama3, NTKByParts
 from pe_research.positions.extend import ABF, NTK, PI, DynamicNTK
 from pe_research.positions.learned import Learned
 from pe_research.positions.longrope import LongRoPE
 from pe_research.positions.rotary import RoPE
 from pe_research.positions.sinusoidal import Sinusoidal
 from pe_research.positions.t5 import T5
-from pe_research.positions.yarn import DynamicYaRN, Llama3, NTKByParts, YaRN
+from pe_research.positions.yarn import DynamicYaRN, YaRN
 
 SCHEMES: dict[str, type[PositionScheme]] = {
   'nope': NoPE,

@@ -1,6 +1,7 @@
 """The interface of a positional scheme: hooks that are the identity unless overridden."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -20,12 +21,20 @@ class Dims:
     heads: H, the number of query heads.
     rotary: R, the width of the part of a head that `query` and `key` see.
     length: tokens, the length that the model is trained at.
+    sliced: whether R is a slice beside the rest of the head, as in latent attention.
   """
 
   width: int
   heads: int
   rotary: int
   length: int
+  sliced: bool = False
+
+  @classmethod
+  def of(cls, model: Mapping[str, Any], length: int) -> 'Dims':
+    """Those of a model's config: `rotary_dim` where a head has a slice for positions alone."""
+    slice_ = model.get('rotary_dim')
+    return cls(model['width'], model['heads'], slice_ or model['head_dim'], length, bool(slice_))
 
 
 class PositionScheme(nnx.Module):
@@ -79,6 +88,11 @@ class PositionScheme(nnx.Module):
     """Multiplies q.k / sqrt(head width), not the bias. Scalar, or [B or 1, Lq]."""
     del q_pos, length
     return 1.0
+
+  @classmethod
+  def encodes(cls) -> bool:
+    """Whether queries and keys carry position, so that latent attention needs a slice for it."""
+    return cls.query is not PositionScheme.query
 
   def regime(self, length):
     """Where this stays the same while `length` grows, so does the encoding, and a cache is good."""

@@ -86,9 +86,7 @@ class Objective:
     blueprint = Blueprint(config)
     own = blueprint.scheme
     rope = {field: config['position'][field] for field in ROPE}
-    dims = positions.Dims(
-      blueprint.model.width, blueprint.model.heads, blueprint.model.head_dim, config['length']
-    )
+    dims = positions.Dims.of(config['model'], config['length'])
     plain = rotary.RoPE(dims, **rope).frequencies(None)
     trained = np.asarray(own.frequencies(config['length']), np.float64)
     still = np.where(trained, trained, 1)  # pairs that stand still have no factor

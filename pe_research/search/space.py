@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from pe_research.positions import yarn
+from pe_research.positions import by_parts
 
 STEP = 0.01  # of the grid that factors are drawn from (arXiv:2402.13753, table 4)
 STARTS = (0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 64, 128, 256)  # table 4
@@ -87,8 +87,9 @@ class Space:
 
   def gamma(self, fast: float, slow: float) -> np.ndarray:
     """[pairs] of YaRN's ramp between pairs that turn `fast` and `slow` times in training."""
-    low, high = yarn.bounds(self.train_length, self.base, self.rotated, slow, fast, rounded=True)
-    return yarn.by_pairs(self.pairs, low, high)
+    sizes = self.train_length, self.base, self.rotated
+    low, high = by_parts.bounds(*sizes, slow, fast, rounded=True)
+    return by_parts.by_pairs(self.pairs, low, high)
 
   def candidate(self, factors: np.ndarray, start_tokens: int = 0) -> Candidate:
     """Factors as floats that rounding has kept from falling or leaving [1, most]."""
