@@ -116,7 +116,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     raise ValueError('start is not given; name the workdir of a trained run, start=DIR.')
   saved, stage = records.load_config(pathlib.Path(arg.start)), recipe.stages[arg.stage - 1]
   base = lineage.root(saved)
-  original = base['length']
+  original = lineage.original_length(saved)
   length = round((stage.length or 1 / arg.factor) * arg.factor * original)
 
   config = lm.get_config(f'position={stage.position},length={length},seed={arg.seed}')
@@ -138,7 +138,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   optimizer.learning_rate = PEAK * base['optimizer']['learning_rate']
   optimizer.weight_decay = 0.0
   if arg.share:
-    step = base['optimizer']['batch'] * original  # tokens, as before
+    step = base['optimizer']['batch'] * base['length']  # tokens, as before
     part = stage.steps / sum(s.steps for s in recipe.stages)
     tokens = arg.share / 100 * base['steps'] * step * part
     optimizer.batch = max(1, step // length)

@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
   given = parse(argv)
   with cli.errors():
     saved = configs.resolve(configs.anywhere(records.load_config(given.run)))
-    lineage.check_family('pi', saved)
+    lineage.check_plain(saved, given.run)
     configs.at_least('--factor', given.factor, 2)
     for share in given.shares:
       if not 0 < share < float('inf'):

@@ -51,7 +51,7 @@ def check(given: argparse.Namespace) -> None:
   """Settles the length; raises ValueError before any work where flags make no sense."""
   trained = records.load_config(given.run) if given.run else None
   if trained:
-    lineage.check_family('longrope', trained)
+    lineage.check_plain(trained, given.run)
     if given.length not in (None, trained['length']):
       raise ValueError(
         f'--length is {given.length}, and {given.run} was trained at {trained["length"]} tokens; '

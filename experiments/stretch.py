@@ -75,7 +75,7 @@ def main(argv: list[str]) -> int:
   given = parse(argv)
   with cli.errors():
     saved = configs.resolve(configs.anywhere(records.load_config(given.run)))
-    lineage.check_family('pi', saved)
+    lineage.check_plain(saved, given.run)
     for factor in given.factors:
       configs.at_least('--factors', factor, 1)
     records.settle(given.workdir / 'stretch.json', settings(given))

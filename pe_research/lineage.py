@@ -19,6 +19,24 @@ def original_length(config: Mapping[str, Any]) -> int:
   return config['position'].get('train_length', config['length'])
 
 
+def known(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+  """The position arguments that a run's weights bring along to the scheme `name`."""
+  position = config['position']
+  stays = name == position['name']
+  return dict(position) if stays else positions.scheme(position['name']).known(position)
+
+
+def check_plain(config: Mapping[str, Any], where: object) -> None:
+  """Raises ValueError unless the run was trained with a scheme that others stretch, as it is."""
+  check_family('pi', config)
+  name = config['position']['name']
+  if family(name) != name:
+    raise ValueError(
+      f'{where} was trained with {name!r}, which is stretched already; name a run of '
+      f'{family(name)!r}.'
+    )
+
+
 def root(config: Mapping[str, Any]) -> Mapping[str, Any]:
   """The config of the run that was trained from drawn parameters, following `start`."""
   while config['start']['workdir']:
@@ -49,7 +67,7 @@ def given(text: str, saved: Mapping[str, Any]) -> dict[str, Any]:
   check_family(name, saved)
   length, preset = original_length(saved), pairs.pop('preset', 'published')
   config = configs.position(name, length, preset)
-  own = {k: v for k, v in saved['position'].items() if k in config and k != 'name'}
+  own = {k: v for k, v in known(saved, name).items() if k in config and k != 'name'}
   if 'train_length' in config:
     own['train_length'] = length
   inherited = inherit(name, own)
@@ -101,9 +119,10 @@ def check_start(config: Mapping[str, Any]) -> None:
   workdir = pathlib.Path(config['start']['workdir'])
   saved = records.load_config(workdir)
   check_family(config['position']['name'], saved)
-  own = {k: v for k, v in saved['position'].items() if k != 'name'}
+  name = config['position']['name']
+  own = {k: v for k, v in known(saved, name).items() if k != 'name'}
   own['train_length'] = original_length(saved)
-  check_inherited(config['position'], inherit(config['position']['name'], own))
+  check_inherited(config['position'], inherit(name, own))
   parts = lambda c: {k: v for k, v in c.items() if k not in UNLIKE and k != 'attention'}
   before, after = (configs.flat(parts(c)) for c in (saved, config))
   free = ('data.seed', 'data.loader', 'model.remat', 'model.dtype')

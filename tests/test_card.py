@@ -194,6 +194,7 @@ def test_published_defaults_that_make_no_sense_are_named_with_what_would():
   (ramp,) = [note for note in made.notes if 'beta_fast' in note]
   assert 'beta_fast is 32' in ramp and 'turns 20.4 times within 128 tokens' in ramp
   assert float(re.search(r'beta_fast ([\d.]+) keeps', ramp)[1]) == pytest.approx(5.0, abs=0.05)
+  assert float(re.search(r'LLaMA-2, at base ([\d.]+)\.', ramp)[1]) == pytest.approx(73, abs=0.5)
   assert any('11 of 32 rotary pairs' in note for note in made.notes)
   matched = card_case.card('yarn', 128, factor=8, preset='matched')
   assert not matched.notes

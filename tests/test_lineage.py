@@ -67,6 +67,23 @@ def test_what_contradicts_the_weights_is_refused(saved, text, words):
     assert word in str(error.value)
 
 
+def test_weights_of_another_base_bring_it_along(saved):
+  plain = lineage.given('abf:new_base=90000', saved)
+  assert (plain['base'], plain['new_base']) == (2000, 90_000)
+  tuned = saved | {'position': plain, 'length': 64}
+  again = lineage.given('pi:factor=2', tuned)
+  assert (again['base'], again['train_length'], again['target_length']) == (90_000, 64, None)
+  assert lineage.given('abf', tuned)['base'] == 2000  # the same scheme goes on as it was
+  with pytest.raises(ValueError, match=r'position.base is 2000.*trained with 90000'):
+    lineage.given('rope:base=2000', tuned)
+
+
+def test_a_run_that_is_stretched_is_no_plain_one(saved):
+  lineage.check_plain(saved, 'DIR')
+  with pytest.raises(ValueError, match=r"DIR was trained with 'pi', which is stretched already"):
+    lineage.check_plain(saved | {'position': lineage.given('pi:factor=2', saved)}, 'DIR')
+
+
 def test_no_scheme_stretches_alibi(corpus):
   with pytest.raises(ValueError, match=r"trained with 'alibi'.*stretches 'rope'.*No scheme"):
     lineage.given('yarn:factor=4', small.config(corpus, 'alibi'))
@@ -227,6 +244,15 @@ def test_texts_that_no_step_is_a_multiple_of_cost_the_same_tokens(trained, saved
   step = config.optimizer.batch * config.length
   assert abs(config.steps * step - 3 * budget) <= step / 2
   assert step <= max(saved['optimizer']['batch'] * saved['length'], config.length)
+
+
+def test_a_run_tuned_with_plain_rope_was_trained_at_its_new_length(trained, saved, tmp_path):
+  tuned = saved | {'length': 32, 'start': {'workdir': str(trained), 'step': None}}
+  records.write_json(tmp_path / 'config.json', tuned)
+  config = recipe(tmp_path, recipe='pi', factor=4, share=100)
+  assert (config.length, config.position.train_length) == (128, 32)
+  budget = saved['steps'] * saved['optimizer']['batch'] * saved['length']
+  assert config.steps * config.optimizer.batch * config.length == budget
 
 
 def test_published_recipes_keep_their_own_settings(trained):

@@ -10,7 +10,7 @@ import pytest
 import small
 from hypothesis import strategies as st
 
-from pe_research import configs, data, main, positions, records, states
+from pe_research import configs, data, lineage, main, positions, records, states
 from pe_research.search import __main__ as command
 from pe_research.search import ledger, methods, objective, plan, space
 
@@ -321,6 +321,7 @@ def test_factors_for_short_texts_join_the_long_ones(trained, searched, tmp_path,
     (['--most=inf'], ['--most', 'inf', 'finite']),
     (['--most=1e300'], ['--most', '1e+300', '1e+06']),
     (['--held-out=3'], ['--held-out is 3', 'multiple of --documents (2)']),
+    (['--held-out=40'], ['40 validation documents', '--held-out']),
     (['--documents=40', '--held-out=40'], ['40 training documents', 'are that long']),
     (['--factor=4000'], ['documents of more than 64000 tokens', 'longest has']),
     (['--population=0'], ['--population is 0', 'at least 1']),
@@ -363,6 +364,41 @@ def test_long_factors_of_another_model_are_refused(trained, searched, tmp_path, 
   records.write_json(path, bare)
   filled = plan.long_factors(str(path), config)
   assert (filled['temperature'], filled['start_tokens']) == ('none', 0)
+
+
+@pytest.mark.parametrize(
+  ('text', 'temperature', 'words'),
+  [
+    ('yarn:factor=4', None, ['logits times 1.296', "'yarn'", '--temperature none']),
+    ('dynamic_ntk', None, ["'dynamic_ntk'", 'follow the length']),
+    ('pi:factor=2', None, None),
+    ('longrope:factor=4,long_factor=1;2;3;4,temperature=su', 'none', ['--temperature none']),
+    ('longrope:factor=4,long_factor=1;2;3;4,temperature=su', 'su', None),
+  ],
+)
+def test_what_a_search_would_leave_out_is_said(trained, text, temperature, words):
+  saved = records.load_config(trained)
+  config = configs.resolve(saved | {'position': lineage.given(text, saved)})
+  call = lambda: plan.make(
+    config, method='paper', factor=2, most=None, target_length=None, temperature=temperature,
+    documents=1, held_out=1, settings=methods.Settings(), short_of=None,
+  )  # fmt: skip
+  if words is None:
+    call()
+    return
+  with pytest.raises(ValueError) as error:
+    call()
+  for word in words:
+    assert word in str(error.value)
+
+
+def test_short_texts_are_no_longer_than_the_long_ones(trained, searched):
+  short_of = plan.long_factors(str(searched[0] / 'factors.json'), records.load_config(trained))
+  with pytest.raises(ValueError, match='--target-length is 128, and --short-of stretches to 64'):
+    plan.make(
+      records.load_config(trained), method='paper', factor=8, most=None, target_length=None,
+      temperature=None, documents=1, held_out=1, settings=methods.Settings(), short_of=short_of,
+    )  # fmt: skip
 
 
 def test_a_workdir_belongs_to_one_search(trained, searched, capsys, monkeypatch):

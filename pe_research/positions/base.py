@@ -104,6 +104,11 @@ class PositionScheme(nnx.Module):
     del length
     return {}
 
+  @classmethod
+  def known(cls, position: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that weights trained with these bring along to another scheme."""
+    return dict(position)
+
   def notes(self, length: int) -> list[str]:
     """What a reader of results at training length `length` (tokens) should know."""
     del length

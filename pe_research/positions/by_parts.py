@@ -147,10 +147,12 @@ class NTKByParts(ByParts):
     """Adds warnings where no pair turns beta_fast times, or where none is interpolated."""
     said, most = super().notes(length), float(self.rotations().max())
     if most < self.beta_fast:
-      fitting = self.matched(self.train_length).get('beta_fast')
-      hint = ''
-      if fitting:
-        hint = f' beta_fast {fitting:g} keeps the share of pairs that it has in LLaMA-2.'
+      fitting, hint = self.matched(self.train_length), ''
+      if 'beta_fast' in fitting:
+        hint = (
+          f' beta_fast {fitting["beta_fast"]:g} keeps the share of pairs that it has in LLaMA-2, '
+          f'at base {fitting["base"]:g}.'
+        )
       said.append(
         f'beta_fast is {self.beta_fast:g}, and the fastest pair turns {most:.3g} times within '
         f'{self.train_length} tokens: that end of the ramp lies outside the pairs.{hint}'

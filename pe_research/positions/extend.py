@@ -1,6 +1,7 @@
 """RoPE stretched to longer contexts: position interpolation, NTK-aware, dynamic, base change."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -204,6 +205,11 @@ class ABF(rotary.RoPE):
   def matched(cls, length: int) -> dict[str, Any]:
     """The paper's ratio to the base of the weights, whatever that is."""
     return super().matched(length) | {'new_base': None}
+
+  @classmethod
+  def known(cls, position: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights trained so are RoPE's, of the larger base."""
+    return dict(position) | {'base': position['new_base']}
 
   def frequencies(self, length) -> np.ndarray:
     """[rotated/2] radians per token, float64."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pe_research import attend, data, digest, model, positions
+from pe_research import attend, data, digest, lineage, model, positions
 from pe_research.blueprint import Blueprint
 from pe_research.positions import longrope, phase, rotary
 from pe_research.search.space import Candidate
@@ -48,7 +48,7 @@ def windows(documents: data.Documents, length: int, count: int, seed: int, what:
     raise ValueError(
       f'{count} {what} documents of more than {length} tokens are wanted, and {len(fit)} of '
       f'{len(documents)} are that long (the longest has {int(documents.lengths.max())}). Lower '
-      '--documents or --factor, or use longer texts.'
+      f'{"--documents" if what == "training" else "--held-out"} or --factor, or use longer texts.'
     )
   rng = np.random.default_rng([seed, length])
   chosen = sorted(int(i) for i in rng.choice(fit, count, replace=False))
@@ -85,7 +85,8 @@ class Objective:
     """
     blueprint = Blueprint(config)
     own = blueprint.scheme
-    rope = {field: config['position'][field] for field in ROPE}
+    known = lineage.known(config, 'longrope')
+    rope = {field: known[field] for field in ROPE}
     dims = positions.Dims.of(config['model'], config['length'])
     plain = rotary.RoPE(dims, **rope).frequencies(None)
     trained = np.asarray(own.frequencies(config['length']), np.float64)

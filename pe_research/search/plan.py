@@ -76,6 +76,11 @@ def make(
       f'--target-length {target_length} is beyond --factor {factor:g} times the {trained} tokens '
       f'that the run was trained at; raise --factor to {target_length / trained:g} or leave it out.'
     )
+  if short_of and target_length > short_of['target_length']:
+    raise ValueError(
+      f'--target-length is {target_length}, and --short-of stretches to {short_of["target_length"]}'
+      '; short texts are no longer than that.'
+    )
   if most is None:
     most = 1 + factor if released else 1.25 * factor
   configs.at_least('--most', most, factor)
@@ -97,9 +102,26 @@ def make(
     )
   else:
     temperature = short_of['temperature']
+  check_temperature(temperature, config)
   return Plan(
     method, factor, most, target_length, temperature, documents, held_out, settings, short_of
   )
+
+
+def check_temperature(temperature: str, config: Mapping[str, Any]) -> None:
+  """Raises ValueError where a search would leave out what else the run's scheme does."""
+  position, scheme = config['position'], configs.scheme(config)
+  if scheme.depends_on_length:
+    raise ValueError(
+      f'the run was trained with {position["name"]!r}, whose frequencies follow the length; a '
+      'search has one factor a pair. Search on a run whose frequencies stay.'
+    )
+  scale = float(scheme.logit_scale(None, None))
+  if scale != 1 and position.get('temperature') != temperature:
+    raise ValueError(
+      f'the run was trained with logits times {scale:.4g} ({position["name"]!r}), which '
+      f'--temperature {temperature} leaves out; search on a run that has none, or has the same.'
+    )
 
 
 def long_factors(path: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,10 +163,11 @@ def known(plan: Plan, config: Mapping[str, Any], stretched: Sequence[float]) -> 
 def make_space(plan: Plan, config: Mapping[str, Any], references: References) -> space.Space:
   """Where to search; one for short texts begins from the references, too."""
   scheme, short = configs.scheme(config), plan.short_of
+  base = lineage.known(config, 'longrope')['base']
   length = lineage.original_length(config) if short else config['length']
   starts = tuple(n for n in space.STARTS if n <= length)
   made = space.Space(
-    scheme.base,
+    base,
     scheme.rotated,
     length,
     plan.factor,
@@ -170,7 +193,7 @@ def file_of(
     }
   return {
     'kind': factors.KIND,
-    'base': scheme.base,
+    'base': lineage.known(config, 'longrope')['base'],
     'rotated': scheme.rotated,
     'train_length': lineage.original_length(config),
     'target_length': plan.target_length,

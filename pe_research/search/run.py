@@ -47,6 +47,7 @@ def search(
     'weights_of': lineage.source(origin, step, digest.of_arrays(params)),
     'searched_on': chosen.digest,
     'held_out_on': held_out.digest,
+    'batch_tokens': batch_tokens,  # losses differ by it in their last bits
   }
   records.settle(workdir / 'search.json', wanted)
   scale = plans.attention_factor(plan, config)

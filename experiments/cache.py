@@ -1,0 +1,181 @@
+"""What a cached token takes and how fast decoding is, for each projection of heads.
+
+  python -m experiments.cache --workdir=results/demo
+
+Prints bytes a token, by formula and as allocated, and tokens/s of decoding behind contexts of
+several lengths, and writes them to DIR/cache.json, which a report of DIR shows.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import statistics
+import sys
+import time
+from typing import Any
+
+from pe_research import cli, configs, records
+
+FILE = 'cache.json'
+PROJECTIONS = {
+  'MHA': {'projection': 'mha'},
+  'GQA, 4 key heads': {'projection': 'gqa', 'kv_heads': 4},
+  'MQA': {'projection': 'mqa'},
+  'MLA, absorbed': {'projection': 'mla'},
+  'MLA, expanded': {'projection': 'mla'},
+}
+STEPS = 16  # tokens decoded in one call
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One projection.
+
+  Attributes:
+    name: of PROJECTIONS.
+    formula: bytes a token over all layers, from the sizes.
+    allocated: bytes a token, of the arrays.
+    speed: tokens/s by tokens of context.
+  """
+
+  name: str
+  formula: int
+  allocated: int
+  speed: dict[str, float]
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+  """Flags."""
+  parser = cli.parser('experiments.cache', __doc__)
+  parser.add_argument('--workdir', type=pathlib.Path, metavar='DIR', required=True)
+  parser.add_argument('--position', default='rope')
+  parser.add_argument('--contexts', type=cli.numbers, default=(1024, 4096, 16384), help='a,b,...')
+  parser.add_argument('--repeats', type=int, default=3, help='of each timing; the median counts')
+  for name, default in {'width': 512, 'layers': 4, 'heads': 16, 'batch': 1}.items():
+    parser.add_argument(f'--{name}', type=int, default=default)
+  parser.add_argument('--dtype', default='float32')
+  return parser.parse_args(argv)
+
+
+def setup(given: argparse.Namespace, projection: dict[str, Any], longest: int) -> dict[str, Any]:
+  """The resolved config of a decoder with this projection."""
+  config = cli.read_config([f'--config=configs/lm.py:position={given.position},length={longest}'])
+  with config.unlocked():
+    config.model.update(projection)
+    config.model.update({f: getattr(given, f) for f in ('width', 'layers', 'heads', 'dtype')})
+  return configs.resolve(config)
+
+
+def formula(model: dict[str, Any], encodes: bool) -> int:
+  """Bytes a token: 2 G D numbers a layer, or C + R in MLA (arXiv:2405.04434, table 1)."""
+  numbers = 2 * model['kv_heads'] * model['head_dim']
+  if model['projection'] == 'mla':
+    numbers = model['latent'] + (model['rotary_dim'] if encodes else 0)
+  return numbers * model['layers'] * {'float32': 4, 'bfloat16': 2}[model['dtype']]
+
+
+def measure(given: argparse.Namespace, name: str, contexts: list[int]) -> Row:
+  """Sizes and speeds of one projection."""
+  import jax
+  import jax.numpy as jnp
+  from jax import lax
+
+  from pe_research import attend
+  from pe_research.blueprint import Blueprint
+
+  config = setup(given, PROJECTIONS[name], max(contexts) + STEPS)
+  configs.apply_precision(config)
+  blueprint, spec = Blueprint(config), attend.Spec(absorbed=name != 'MLA, expanded')
+  params = jax.jit(blueprint.init)()
+
+  @jax.jit
+  def decode(params, filled):
+    decoder = blueprint.bind(params)
+
+    def step(carry, _):
+      token, filled = carry
+      at = attend.Tokens(filled.used[:, None])
+      features, filled = decoder.features(token, at, spec, filled)
+      return (decoder.logits(features)[:, -1].argmax(-1)[:, None], filled), None
+
+    token = jnp.zeros((given.batch, 1), jnp.int32)
+    return lax.scan(step, (token, filled), length=STEPS)[0][0]
+
+  speed = {}
+  for context in contexts:
+    filled = blueprint.bind(params).new_cache(given.batch, context + STEPS)
+    filled = occupied(filled, context)
+    decode(params, filled).block_until_ready()
+    seconds = []
+    for _ in range(given.repeats):
+      start = time.perf_counter()
+      decode(params, filled).block_until_ready()
+      seconds.append(time.perf_counter() - start)
+    speed[str(context)] = round(given.batch * STEPS / statistics.median(seconds), 1)
+  own = formula(config['model'], blueprint.scheme.encodes())
+  return Row(name, own, filled.bytes_per_token(), speed)
+
+
+def occupied(filled, context: int):
+  """The empty cache with `context` random tokens in each row: as slow as any others."""
+  import jax
+  import jax.numpy as jnp
+
+  from pe_research import attend
+
+  shape = filled.at.pos.shape
+  wide = lambda row: jnp.broadcast_to(row[None], shape).astype(jnp.int32)
+  index = jnp.arange(shape[1])
+  draw = lambda x: jax.random.normal(jax.random.key(0), x.shape, x.dtype)
+  return dataclasses.replace(
+    filled,
+    layers=jax.tree.map(draw, filled.layers),
+    at=attend.Tokens(wide(index), wide(index < context)),
+    used=jnp.full(shape[0], context, jnp.int32),
+  )
+
+
+def table(rows: list[Row]) -> str:
+  """For a terminal."""
+  contexts = list(rows[0].speed)
+  lines = [['', 'bytes/token', 'allocated', *(f'tokens/s at {int(c):,}' for c in contexts)]]
+  lines += [
+    [r.name, f'{r.formula:,}', f'{r.allocated:,}', *(f'{r.speed[c]:,.0f}' for c in contexts)]
+    for r in rows
+  ]
+  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+  return '\n'.join(
+    '  '.join(
+      [first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True))]
+    )
+    for first, *rest in lines
+  )
+
+
+def main(argv: list[str]) -> int:
+  """Measures one projection after another, prints and writes the table."""
+  given = parse(argv)
+  with cli.errors():
+    contexts = [int(n) for n in given.contexts]
+    for field, values in (('contexts', contexts), ('repeats', [given.repeats])):
+      for value in values:
+        configs.at_least(f'--{field}', value, 1)
+    configs.at_least('--batch', given.batch, 1)
+    for projection in PROJECTIONS.values():
+      setup(given, projection, max(contexts) + STEPS)
+    cli.restart_tuned()
+    rows = [measure(given, name, contexts) for name in PROJECTIONS]
+    print(table(rows))
+    import jax
+
+    about = {k: v for k, v in vars(given).items() if k not in ('workdir', 'contexts')}
+    about |= {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
+    given.workdir.mkdir(parents=True, exist_ok=True)
+    found = {'settings': about, 'rows': [dataclasses.asdict(row) for row in rows]}
+    records.write_json(given.workdir / FILE, found)
+    print(f'wrote {given.workdir / FILE}')
+  return 0
+
+
+if __name__ == '__main__':
+  raise SystemExit(main(sys.argv[1:]))
