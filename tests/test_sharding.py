@@ -20,13 +20,19 @@ def corpus(tmp_path_factory):
   return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
 
 
+@pytest.mark.parametrize('projection', ['mha', 'mla'])
 @pytest.mark.parametrize('name', positions.SCHEMES)
-def test_every_matrix_is_split_and_nothing_of_a_scheme_is(name, corpus):
-  shapes = jax.eval_shape(Blueprint(small.config(corpus, name, model__tied=False)).init)
+def test_every_matrix_is_split_and_nothing_of_a_scheme_is(name, projection, corpus):
+  sizes = {'model__projection': projection}
+  if projection == 'mla':
+    sizes |= {'model__rotary_dim': 8, 'model__query_latent': 8, 'model__latent': 8}
+  shapes = jax.eval_shape(Blueprint(small.config(corpus, name, model__tied=False, **sizes)).init)
+  shared = ('query_down/kernel', 'latent/kernel', 'position_key/kernel')  # by all heads
   for path, placed in sharding.layout(shapes, mesh(fsdp=2, tensor=2)).items():
     split = {axis for axes in placed.spec if axes for axis in np.atleast_1d(axes)}
     large = path.endswith('kernel') or path in ('embedding', 'output')
-    assert split == ({'fsdp', 'tensor'} if large else set()), path
+    whole = {'fsdp'} if path.endswith(shared) else {'fsdp', 'tensor'}
+    assert split == (whole if large else set()), path
 
 
 def test_the_optimizer_is_laid_out_as_its_parameters(corpus):

@@ -9,7 +9,7 @@ import pathlib
 import statistics
 from collections.abc import Sequence
 
-from experiments import compare
+from experiments import cache, compare
 from experiments.report import figures, page, summary
 from experiments.report.findings import joined, number
 from pe_research import cli, records
@@ -28,12 +28,12 @@ def write(
   Returns:
     The files.
   """
-  sections = summary.sections(runs)
+  sections, measured = summary.sections(runs), records.read_json(workdir / cache.FILE)
   figure = figures.loss_by_length(sections[0])
   contents = {
     'loss_by_length.svg': figures.svg(figure, 'loss').encode(),
     'loss_by_length.png': figures.png(figure),
-    'report.html': page.page(runs, sections, marks).encode(),
+    'report.html': page.page(runs, sections, marks, measured).encode(),
   }
   workdir.mkdir(parents=True, exist_ok=True)
   records.write_rows(workdir / 'results.jsonl', (row for run in runs for row in run.rows))

@@ -4,11 +4,11 @@ import html
 import inspect
 import pathlib
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments import compare
-from experiments.report import cards, figures, summary, tables
+from experiments.report import cached, cards, figures, summary, tables
 from experiments.report.findings import findings, joined
 from experiments.report.summary import Section
 from pe_research import measures
@@ -26,13 +26,19 @@ BOOTSTRAP = (
 )
 
 
-def page(runs: Sequence[compare.Run], sections: Sequence[Section], marks: Sequence[str]) -> str:
+def page(
+  runs: Sequence[compare.Run],
+  sections: Sequence[Section],
+  marks: Sequence[str],
+  cache: Mapping[str, Any] | None = None,
+) -> str:
   """The whole page; needs no network, no script and no other file.
 
   Args:
     runs: all of them.
     sections: of the runs, the main one first.
     marks: differences that were allowed.
+    cache: what experiments.cache measured, if it did.
   """
   main = sections[0]
   lengths = joined(map(str, main.train_lengths))
@@ -57,6 +63,7 @@ def page(runs: Sequence[compare.Run], sections: Sequence[Section], marks: Sequen
     *(_section(section, i + 1) for i, section in enumerate(sections[1:])),
     _notes(main),
     cards.section(main.schemes, longest),
+    cached.section(cache),
     f'<section><h2>Runs</h2>\n{tables.of_runs(main.schemes)}</section>',
     '<section><h2>Conditions</h2>\n<details><summary>What comparable runs must share</summary>\n'
     f'{tables.conditions(runs)}\n</details></section>',
