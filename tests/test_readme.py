@@ -32,6 +32,7 @@ SHRINK = {
     '--config.eval.lengths=(64, 128)', '--config.eval.windows=2', '--seeds=0',
     '--positions=rope,t5',
   ],
+  'experiments.cache': ['--contexts=20', '--layers=1', '--repeats=1'],
   'experiments.report': [],
   'pe_research.card': [],
   'pe_research.search': [
@@ -116,7 +117,7 @@ def test_the_example_scheme_is_one_file_and_one_line(monkeypatch):
   exec(compile(source, 'example', 'exec'), module.__dict__)
   monkeypatch.setitem(positions.SCHEMES, 'example', module.Kerple)
   assert positions.defaults('example') == {'name': 'example', 'scale': 1.0}
-  config = model.DecoderConfig(31, 16, 2, 2, 2, 8, 'gelu', 32, True, False, 'none', 'float32')
+  config = tiny.config(width=16, heads=2, kv_heads=2, projection='mha', mlp_width=32)
   decoder = model.Decoder(config, positions.defaults('example'), 16, key=jax.random.key(0))
   graph, params = nnx.split(decoder)
   tokens = np.arange(18).reshape(2, 9)
