@@ -14,6 +14,7 @@ from jax import lax
 from pe_research import attend, cli, configs, data, records, states
 from pe_research.blueprint import Blueprint
 from pe_research.model import Decoder
+from pe_research.tokens import slice_rows
 
 
 def choose(logits: jax.Array, key: jax.Array, temperature: float, top_p: float) -> jax.Array:
@@ -76,7 +77,7 @@ def generate(
     at = attend.Tokens(at.pos, (at.pos < lengths[:, None]).astype(jnp.int32))
   features, filled = decoder.features(prompt, at, spec, filled)
   if lengths is not None:
-    features = attend.slice_rows(features, lengths - 1, 1)
+    features = slice_rows(features, lengths - 1, 1)
   keys = jax.random.split(key, tokens)
   pick = lambda x, key: choose(decoder.logits(x[:, -1:])[:, 0], key, temperature, top_p)
 

@@ -11,6 +11,7 @@ from jax import lax
 
 from pe_research import attend, attention, cache, keys, latent, layers, positions
 from pe_research.positions.base import Dims, PositionScheme
+from pe_research.tokens import slice_rows
 
 REMAT = ('none', 'block')
 LATENT = ('latent', 'query_latent', 'rotary_dim', 'value_dim')  # fields of 'mla' alone
@@ -224,13 +225,13 @@ class Decoder(nnx.Module):
 
     def append(filled):
       at = filled.at.slice(filled.used, size)
-      tokens, length = (attend.slice_rows(x, filled.used, size) for x in (filled.tokens, lengths))
+      tokens, length = (slice_rows(x, filled.used, size) for x in (filled.tokens, lengths))
       return self._blocks(tokens, at, length, spec, filled)
 
     def renew(filled):
       whole = dataclasses.replace(filled, used=jnp.zeros_like(filled.used))
       x, renewed = self._blocks(filled.tokens, filled.at, lengths, spec, whole)
-      x = attend.slice_rows(x, filled.used, size)
+      x = slice_rows(x, filled.used, size)
       return x, dataclasses.replace(renewed, used=filled.used)
 
     return lax.cond((outgrown & occupied).any(), renew, append, filled)
