@@ -12,18 +12,20 @@ import pathlib
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from pe_research import cli, configs, records
 
 FILE = 'cache.json'
 PROJECTIONS = {
-  'MHA': {'projection': 'mha'},
-  'GQA, 4 key heads': {'projection': 'gqa', 'kv_heads': 4},
-  'MQA': {'projection': 'mqa'},
-  'MLA, absorbed': {'projection': 'mla'},
-  'MLA, expanded': {'projection': 'mla'},
+  'MHA': {'model.projection': 'mha'},
+  'GQA, 4 key heads': {'model.projection': 'gqa', 'model.kv_heads': 4},
+  'MQA': {'model.projection': 'mqa'},
+  'MLA, absorbed': {'model.projection': 'mla'},
+  'MLA, expanded': {'model.projection': 'mla', 'attention.absorbed': False},
 }
+SIZES = {'width': 512, 'layers': 4, 'heads': 16, 'dtype': 'float32'}
 STEPS = 16  # tokens decoded in one call
 
 
@@ -49,21 +51,19 @@ def parse(argv: list[str]) -> argparse.Namespace:
   parser = cli.parser('experiments.cache', __doc__)
   parser.add_argument('--workdir', type=pathlib.Path, metavar='DIR', required=True)
   parser.add_argument('--position', default='rope')
-  parser.add_argument('--contexts', type=cli.numbers, default=(1024, 4096, 16384), help='a,b,...')
+  parser.add_argument('--contexts', type=cli.integers, default=(1024, 4096, 16384), help='a,b,...')
   parser.add_argument('--repeats', type=int, default=3, help='of each timing; the median counts')
-  for name, default in {'width': 512, 'layers': 4, 'heads': 16, 'batch': 1}.items():
-    parser.add_argument(f'--{name}', type=int, default=default)
-  parser.add_argument('--dtype', default='float32')
+  for name, default in {'batch': 1, **SIZES}.items():
+    parser.add_argument(f'--{name}', type=type(default), default=default)
   return parser.parse_args(argv)
 
 
 def setup(given: argparse.Namespace, projection: dict[str, Any], longest: int) -> dict[str, Any]:
   """The resolved config of a decoder with this projection."""
-  config = cli.read_config([f'--config=configs/lm.py:position={given.position},length={longest}'])
-  with config.unlocked():
-    config.model.update(projection)
-    config.model.update({f: getattr(given, f) for f in ('width', 'layers', 'heads', 'dtype')})
-  return configs.resolve(config)
+  fields = {f'model.{size}': getattr(given, size) for size in SIZES} | projection
+  flags = [f'--config=configs/lm.py:position={given.position},length={longest}']
+  flags += [f'--config.{field}={value}' for field, value in fields.items()]
+  return configs.resolve(cli.read_config(flags))
 
 
 def formula(model: dict[str, Any], encodes: bool) -> int:
@@ -74,7 +74,7 @@ def formula(model: dict[str, Any], encodes: bool) -> int:
   return numbers * model['layers'] * {'float32': 4, 'bfloat16': 2}[model['dtype']]
 
 
-def measure(given: argparse.Namespace, name: str, contexts: list[int]) -> Row:
+def measure(given: argparse.Namespace, name: str, contexts: Sequence[int]) -> Row:
   """Sizes and speeds of one projection."""
   import jax
   import jax.numpy as jnp
@@ -85,7 +85,7 @@ def measure(given: argparse.Namespace, name: str, contexts: list[int]) -> Row:
 
   config = setup(given, PROJECTIONS[name], max(contexts) + STEPS)
   configs.apply_precision(config)
-  blueprint, spec = Blueprint(config), attend.Spec(absorbed=name != 'MLA, expanded')
+  blueprint, spec = Blueprint(config), attend.Spec(**config['attention'])
   params = jax.jit(blueprint.init)()
 
   @jax.jit
@@ -143,24 +143,18 @@ def table(rows: list[Row]) -> str:
     [r.name, f'{r.formula:,}', f'{r.allocated:,}', *(f'{r.speed[c]:,.0f}' for c in contexts)]
     for r in rows
   ]
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-  return '\n'.join(
-    '  '.join(
-      [first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True))]
-    )
-    for first, *rest in lines
-  )
+  return '\n'.join(cli.aligned(lines))
 
 
 def main(argv: list[str]) -> int:
   """Measures one projection after another, prints and writes the table."""
   given = parse(argv)
   with cli.errors():
-    contexts = [int(n) for n in given.contexts]
-    for field, values in (('contexts', contexts), ('repeats', [given.repeats])):
-      for value in values:
-        configs.at_least(f'--{field}', value, 1)
-    configs.at_least('--batch', given.batch, 1)
+    contexts = given.contexts
+    for context in contexts:
+      configs.at_least('--contexts', context, 1)
+    for field in ('repeats', 'batch'):
+      configs.at_least(f'--{field}', getattr(given, field), 1)
     for projection in PROJECTIONS.values():
       setup(given, projection, max(contexts) + STEPS)
     cli.restart_tuned()

@@ -57,7 +57,8 @@ def check(given: argparse.Namespace) -> None:
         f'--length is {given.length}, and {given.run} was trained at {trained["length"]} tokens; '
         'leave --length out.'
       )
-  given.length = trained['length'] if trained else given.length or 128
+  if given.length is None:
+    given.length = trained['length'] if trained else 128
   configs.at_least('--length', given.length, 8, 'tokens')
   for factor in given.factors:
     if not 1 < factor < float('inf'):

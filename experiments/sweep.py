@@ -19,10 +19,10 @@ from pe_research import cli, configs, records
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
   """Flags of the sweep, and the --config.x=y overrides that every run gets."""
   parser = cli.parser('experiments.sweep', __doc__)
-  names, numbers = lambda s: tuple(s.split(',')), lambda s: tuple(int(n) for n in s.split(','))
+  names = lambda text: tuple(text.split(','))
   parser.add_argument('--config', default=demo.CONFIG, help='FILE[:name=value,...]')
   parser.add_argument('--positions', type=names, default=demo.POSITIONS, help='a,b,...')
-  parser.add_argument('--seeds', type=numbers, default=demo.SEEDS, help='0,1,...')
+  parser.add_argument('--seeds', type=cli.integers, default=demo.SEEDS, help='0,1,...')
   parser.add_argument('--workdir', type=pathlib.Path, default=pathlib.Path(demo.WORKDIR))
   parser.add_argument('--workers', type=int, default=0, help='0: one a core, or one accelerator')
   parser.add_argument('--allow-different', action='append', default=[], metavar='FIELD')

@@ -203,7 +203,8 @@ def main(argv: Sequence[str]) -> None:
       raise ValueError(f'{made.label!r} has no parts to draw; leave --output out.')
     print(f'{made.label}, {made.paper}')
     print(f'width {model["width"]}, {model["heads"]} heads of {model["head_dim"]}')
-    print('\n'.join([*filter(None, [described(configs.settled(config))]), '', text(made)]))
+    position = described(configs.settled(config['position'], configs.scheme(config)))
+    print('\n'.join([*filter(None, [position]), '', text(made)]))
     if target:
       from experiments.report import card_figure  # matplotlib takes longer than all the rest
 

@@ -51,6 +51,18 @@ def numbers(text: str) -> tuple[float, ...]:
   return tuple(float(part) for part in text.split(','))
 
 
+def integers(text: str) -> tuple[int, ...]:
+  """The type of a flag that takes whole a,b,..."""
+  return tuple(int(part) for part in text.split(','))
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+  """Lines of a table for a terminal: the first column to the left, the others to the right."""
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  pad = lambda cells: [c.rjust(w) for c, w in zip(cells, widths[1:], strict=True)]
+  return ['  '.join([name.ljust(widths[0]), *pad(cells)]).rstrip() for name, *cells in rows]
+
+
 def read_config(arguments: Sequence[str]) -> ml_collections.ConfigDict:
   """The locked config that --config=FILE[:name=value,...] --config.x.y=z describe.
 

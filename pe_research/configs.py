@@ -119,11 +119,9 @@ def scheme(config: Mapping[str, Any]) -> positions.PositionScheme:
   return nnx.eval_shape(lambda: positions.build(config['position'], dims, nnx.Rngs(0)))
 
 
-def settled(config: Mapping[str, Any]) -> dict[str, Any]:
-  """The position config of a config, with what the scheme made of each argument."""
-  made = scheme(config)
-  found = {field: getattr(made, field, value) for field, value in config['position'].items()}
-  return json.loads(json.dumps(found))
+def settled(position: Mapping[str, Any], made: positions.PositionScheme) -> dict[str, Any]:
+  """A position config with what the scheme made of each argument."""
+  return json.loads(json.dumps({k: getattr(made, k, value) for k, value in position.items()}))
 
 
 def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, Any]:
@@ -144,8 +142,9 @@ def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, 
   at_least('steps', config['steps'], 1)
   at_least('seed', config['seed'], 0)
   _resolve_model(model, data)
-  config['position'] = settled(config)
-  scheme(config).check_length(config['length'])
+  made = scheme(config)
+  config['position'] = settled(config['position'], made)
+  made.check_length(config['length'])
   attend.Spec(**config['attention'])
   _check_optimizer(optimizer, config['steps'])
   data['seed'] = config['seed'] if data['seed'] is None else data['seed']

@@ -140,9 +140,8 @@ class DecoderConfig:
 
   def products(self, encodes: bool) -> int:
     """Multiply-adds of one query with one key and its value, over all heads of all layers."""
-    mla = self.projection == 'mla'
-    slice_, value = (self.rotary_dim if mla and encodes else 0), self.value_dim if mla else None
-    return self.layers * self.heads * (self.head_dim + slice_ + (value or self.head_dim))
+    slice_, value = (self.rotary_dim or 0) if encodes else 0, self.value_dim or self.head_dim
+    return self.layers * self.heads * (self.head_dim + slice_ + value)
 
 
 class Decoder(nnx.Module):

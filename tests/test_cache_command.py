@@ -28,7 +28,8 @@ def test_the_table_is_printed_written_and_reported(tmp_path):
 
 
 def test_a_bad_size_is_one_line(tmp_path):
-  for flag, words in {'--contexts=0': '--contexts is 0', '--heads=6': 'model.heads'}.items():
+  said = {'--contexts=0': '--contexts is 0', '--heads=6': 'model.heads', '--contexts=10.5': '10.5'}
+  for flag, words in said.items():
     done = small.run('-m', 'experiments.cache', f'--workdir={tmp_path}/x', flag)
     assert done.returncode == 2 and words in done.stderr.strip().splitlines()[-1]
     assert not (tmp_path / 'x').exists()

@@ -77,6 +77,7 @@ def test_every_recipe_has_the_same_tokens_and_its_controls(trained, tmp_path):
     (['experiments.finetune', '--shares=1,0'], ['--shares', '0', 'positive']),
     (['experiments.finetune', '--shares=1,x'], ['--shares', '1,x', 'numbers']),
     (['experiments.progressive', '--length=64'], ['--length is 64', 'at 16 tokens']),
+    (['experiments.progressive', '--length=0'], ['--length is 0', 'at 16 tokens']),
     (['experiments.progressive', '--factors=4,1'], ['--factors has 1', 'more than 1']),
     (['experiments.progressive', '--factors=4'], ['--factors has 1 stage', 'two']),
     (['experiments.progressive', '--share=0'], ['--share is 0', 'positive']),

@@ -62,10 +62,7 @@ def _text(section: summary.Section) -> str:
   ]
   rows = [['', *map(str, section.lengths)]]
   rows += [[s.label, *(_cell(section, s, n) for n in section.lengths)] for s in section.schemes]
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  for name, *cells in rows:
-    padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-    lines.append('  '.join([name.ljust(widths[0]), *padded]).rstrip())
+  lines += cli.aligned(rows)
   if section.several_seeds:
     lines.append('mean ± standard deviation over seeds')
   for scheme in section.schemes:

@@ -59,6 +59,15 @@ class Settings:
     return self.population + self.iterations * (self.mutations + self.crossovers)
 
 
+def check_population(settings: Settings, seeds: int) -> None:
+  """Raises ValueError where the first generation has no room for the seeds."""
+  if settings.population < seeds:
+    raise ValueError(
+      f'--population is {settings.population}; the search begins from {seeds} seeds, so it must be '
+      f'at least {seeds}.'
+    )
+
+
 def exhausted(seen: set[Candidate]) -> ValueError:
   """The error of a search that finds nothing new."""
   return ValueError(
@@ -171,11 +180,7 @@ def evolve(operators: Paper) -> Search:
     return child
 
   roots = len(operators.seeds)
-  if settings.population < roots:
-    raise ValueError(
-      f'--population is {settings.population}; the search begins from {roots} seeds, so it must be '
-      f'at least {roots}.'
-    )
+  check_population(settings, roots)
   first = [add(seed) for seed in operators.seeds]
   while len(first) < settings.population:
     first.append(add(operators.mutate(first[len(first) % roots], seen)))

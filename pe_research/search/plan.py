@@ -1,6 +1,7 @@
 """Everything that decides the result of a search, checked before it begins."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -103,6 +104,8 @@ def make(
   else:
     temperature = short_of['temperature']
   check_temperature(temperature, config)
+  if method in ('paper', 'released'):
+    methods.check_population(settings, 1 if released else 6 if short_of else 3)
   return Plan(
     method, factor, most, target_length, temperature, documents, held_out, settings, short_of
   )
@@ -117,10 +120,17 @@ def check_temperature(temperature: str, config: Mapping[str, Any]) -> None:
       'search has one factor a pair. Search on a run whose frequencies stay.'
     )
   scale = float(scheme.logit_scale(None, None))
-  if scale != 1 and position.get('temperature') != temperature:
+  reach = position.get('factor', 1), lineage.original_length(config)
+  usual = longrope.temperature_of(temperature, *reach) ** 2
+  if not (math.isclose(scale, 1) or math.isclose(scale, usual)):
     raise ValueError(
       f'the run was trained with logits times {scale:.4g} ({position["name"]!r}), which '
       f'--temperature {temperature} leaves out; search on a run that has none, or has the same.'
+    )
+  if getattr(scheme, 'slice_factor', 1) != 1:
+    raise ValueError(
+      f'the run was trained with position.slice_factor {scheme.slice_factor:.4g}, which a search '
+      'leaves out; search on a run where it is 1.'
     )
 
 
