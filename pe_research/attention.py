@@ -32,18 +32,32 @@ class Attention(nnx.Module):
     kv_heads: int,
     head_dim: int,
     *,
-    qk_norm: bool,
+    bias: bool,
+    qk_norm: layers.Norm | None,
     out_std: float,
     dtype,
     key: jax.Array,
   ):
-    """Draws the projections; `out_std` multiplies the initial scale of the output projection."""
+    """Draws the projections.
+
+    Args:
+      width: D.
+      heads: H.
+      kv_heads: G.
+      head_dim: K.
+      bias: whether every projection has one.
+      qk_norm: norm of each query and key head, or None.
+      out_std: multiplies the initial scale of the output projection.
+      dtype: to compute in.
+      key: every matrix is drawn from this and its own name.
+    """
     self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
-    self.query = layers.linear(key, 'query', width, heads * head_dim, dtype=dtype)
-    self.key = layers.linear(key, 'key', width, kv_heads * head_dim, dtype=dtype)
-    self.value = layers.linear(key, 'value', width, kv_heads * head_dim, dtype=dtype)
-    self.out = layers.linear(key, 'out', heads * head_dim, width, dtype=dtype, std=out_std)
-    norm = lambda name: layers.norm(key, name, head_dim, dtype=dtype) if qk_norm else None
+    common = {'bias': bias, 'dtype': dtype}
+    self.query = layers.linear(key, 'query', width, heads * head_dim, **common)
+    self.key = layers.linear(key, 'key', width, kv_heads * head_dim, **common)
+    self.value = layers.linear(key, 'value', width, kv_heads * head_dim, **common)
+    self.out = layers.linear(key, 'out', heads * head_dim, width, std=out_std, **common)
+    norm = lambda name: qk_norm.make(key, name, head_dim, dtype=dtype) if qk_norm else None
     self.query_norm, self.key_norm = norm('query_norm'), norm('key_norm')
 
   def slots(self) -> tuple[tuple[int, int], ...]:

@@ -1,5 +1,6 @@
 """Configs: arguments of a family, derived values, checks, and what makes two runs comparable."""
 
+import dataclasses
 import difflib
 import json
 import math
@@ -160,6 +161,13 @@ def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, 
 
 
 def _resolve_model(model: dict[str, Any], data: dict[str, Any]) -> None:
+  from pe_research import model as model_lib  # slow to import, and not needed to read a config
+
+  fields = {field.name for field in dataclasses.fields(model_lib.DecoderConfig)} - {'vocab'}
+  if absent := sorted(fields - model.keys()):
+    raise ValueError(
+      f'the config has no model.{", model.".join(absent)}; an earlier version saved it. Train anew.'
+    )
   at_least('model.width', model['width'], 1)
   at_least('model.heads', model['heads'], 1)
   if model['head_dim'] is None:
@@ -187,8 +195,6 @@ def _resolve_model(model: dict[str, Any], data: dict[str, Any]) -> None:
   if data['tokenizer'] == 'bytes':
     data['vocab'] = 256
   at_least('data.vocab', data['vocab'], 2, 'tokens')
-  from pe_research import model as model_lib  # not needed to read a config
-
   model_lib.DecoderConfig(vocab=data['vocab'], **model)
 
 

@@ -35,6 +35,8 @@ class LatentAttention(nnx.Module):
     query_latent: int,
     rotary: int,
     value_dim: int,
+    bias: bool,
+    norm: layers.Norm,
     out_std: float,
     dtype,
     key: jax.Array,
@@ -49,26 +51,29 @@ class LatentAttention(nnx.Module):
       query_latent: width that queries are compressed to first; 0: they are not.
       rotary: R.
       value_dim: V.
+      bias: whether the projections of x and that to x have one.
+      norm: of the latents.
       out_std: multiplies the initial scale of the output projection.
       dtype: to compute in.
       key: every matrix is drawn from this and its own name.
     """
     self.heads, self.head_dim, self.value_dim = heads, head_dim, value_dim
     self.latent_dim, self.rotary = latent, rotary
-    make = lambda name, inputs, outputs, **std: layers.linear(
-      key, name, inputs, outputs, dtype=dtype, **std
+    make = lambda name, inputs, outputs, **more: layers.linear(
+      key, name, inputs, outputs, dtype=dtype, **more
     )
+    normed = lambda name, size: norm.make(key, name, size, dtype=dtype)
     source = query_latent or width
-    self.query_down = make('query_down', width, query_latent) if query_latent else None
-    self.query_norm = layers.norm(key, 'query_norm', source, dtype=dtype) if query_latent else None
+    self.query_down = make('query_down', width, query_latent, bias=bias) if query_latent else None
+    self.query_norm = normed('query_norm', source) if query_latent else None
     self.query = make('query', source, heads * head_dim)
     self.position_query = make('position_query', source, heads * rotary) if rotary else None
-    self.latent = make('latent', width, latent)
-    self.latent_norm = layers.norm(key, 'latent_norm', latent, dtype=dtype)
-    self.position_key = make('position_key', width, rotary) if rotary else None
+    self.latent = make('latent', width, latent, bias=bias)
+    self.latent_norm = normed('latent_norm', latent)
+    self.position_key = make('position_key', width, rotary, bias=bias) if rotary else None
     self.key = make('key', latent, heads * head_dim)
     self.value = make('value', latent, heads * value_dim)
-    self.out = make('out', heads * value_dim, width, std=out_std)
+    self.out = make('out', heads * value_dim, width, bias=bias, std=out_std)
 
   def slots(self) -> tuple[tuple[int, int], ...]:
     """Shapes of what a token leaves in the cache: the latent and the shared rotated key."""

@@ -18,13 +18,16 @@ LATENT = ('latent', 'query_latent', 'rotary_dim', 'value_dim')  # fields of 'mla
 
 
 class Block(nnx.Module):
-  """x + attention(norm(x)), then x + mlp(norm(x))."""
+  """x + attention(norm(x)), then x + mlp(norm(x)); both of the same x where they are parallel."""
 
   def __init__(self, model: 'DecoderConfig', encodes: bool, *, dtype, key: jax.Array):
     out_std = (2 * model.layers) ** -0.5  # keeps the variance of the residual sum near 1 (GPT-2)
-    common = {'out_std': out_std, 'dtype': dtype, 'key': keys.key(key, 'attention')}
-    self.attention_norm = layers.norm(key, 'attention_norm', model.width, dtype=dtype)
-    self.mlp_norm = layers.norm(key, 'mlp_norm', model.width, dtype=dtype)
+    norm = layers.Norm(model.norm, model.norm_eps, model.norm_bias)
+    common = {'bias': model.attention_bias, 'out_std': out_std, 'dtype': dtype}
+    common['key'] = keys.key(key, 'attention')
+    self.parallel = model.parallel
+    self.attention_norm = norm.make(key, 'attention_norm', model.width, dtype=dtype)
+    self.mlp_norm = norm.make(key, 'mlp_norm', model.width, dtype=dtype)
     if model.projection == 'mla':
       self.attention = latent.LatentAttention(
         model.width,
@@ -34,16 +37,18 @@ class Block(nnx.Module):
         query_latent=model.query_latent,
         rotary=model.rotary_dim if encodes else 0,
         value_dim=model.value_dim,
+        norm=norm,
         **common,
       )
     else:
-      self.attention = attention.Attention(
-        model.width, model.heads, model.kv_heads, model.head_dim, qk_norm=model.qk_norm, **common
-      )
+      sizes = model.width, model.heads, model.kv_heads, model.head_dim
+      qk_norm = norm if model.qk_norm else None
+      self.attention = attention.Attention(*sizes, qk_norm=qk_norm, **common)
     self.mlp = layers.MLP(
       model.width,
       model.mlp_width,
       model.mlp,
+      bias=model.mlp_bias,
       out_std=out_std,
       dtype=dtype,
       key=keys.key(key, 'mlp'),
@@ -52,8 +57,8 @@ class Block(nnx.Module):
   def __call__(self, x, at, length, scheme: PositionScheme, spec, slots=None, filled=None):
     """[B, L, D] -> [B, L, D], and this layer's part of the cache; see Attention."""
     out, slots = self.attention(self.attention_norm(x), at, length, scheme, spec, slots, filled)
-    x = x + out
-    return x + self.mlp(self.mlp_norm(x)), slots
+    attended = x + out
+    return attended + self.mlp(self.mlp_norm(x if self.parallel else attended)), slots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,10 +77,18 @@ class DecoderConfig:
     query_latent: in 'mla', width that queries are compressed to, or 0.
     rotary_dim: in 'mla', width of the slice for positions, where the scheme encodes queries.
     value_dim: in 'mla', width of a value head.
-    mlp: 'gelu', 'squared_relu' or 'swiglu' (a third matrix).
+    attention_bias: whether the attention's projections have one; in 'mla' those from and to x.
+    mlp: a name in layers.MLPS; 'swiglu' has a third matrix.
     mlp_width: hidden width of the MLP.
+    mlp_bias: whether its matrices have one.
+    norm: 'rms' or 'layer'.
+    norm_eps: added to the mean square.
+    norm_bias: whether 'layer' has one.
+    parallel: whether attention and MLP of a block read the same x (GPT-J, GPT-NeoX).
     tied: True reads the logits off the token table; False has an output matrix of its own.
-    qk_norm: RMSNorm on each query and key head, before the scheme encodes them.
+    embedding_scale: whether token embeddings are read times sqrt(D).
+    embedding_norm: whether they are then normed (BLOOM).
+    qk_norm: the norm on each query and key head as well, before the scheme encodes them.
     remat: 'none', or 'block' to recompute each block in the backward pass.
     dtype: 'float32' or 'bfloat16', what the blocks compute in; parameters are float32.
   """
@@ -91,9 +104,17 @@ class DecoderConfig:
   query_latent: int | None
   rotary_dim: int | None
   value_dim: int | None
+  attention_bias: bool
   mlp: str
   mlp_width: int
+  mlp_bias: bool
+  norm: str
+  norm_eps: float
+  norm_bias: bool
+  parallel: bool
   tied: bool
+  embedding_scale: bool
+  embedding_norm: bool
   qk_norm: bool
   remat: str
   dtype: str
@@ -109,6 +130,7 @@ class DecoderConfig:
     for field, known in (
       ('projection', attention.PROJECTIONS),
       ('mlp', layers.MLPS),
+      ('norm', layers.NORMS),
       ('remat', REMAT),
       ('dtype', ('float32', 'bfloat16')),
     ):
@@ -116,6 +138,10 @@ class DecoderConfig:
         raise ValueError(
           f'model.{field} is {getattr(self, field)!r}; choose one of {", ".join(known)}.'
         )
+    if not 0 < self.norm_eps < 1:
+      raise ValueError(f'model.norm_eps is {self.norm_eps}; it must be between 0 and 1.')
+    if self.norm_bias and self.norm == 'rms':
+      raise ValueError("model.norm_bias is True; 'rms' has none. Set it to False.")
     self._check_projection()
 
   def _check_projection(self):
@@ -148,9 +174,9 @@ class Decoder(nnx.Module):
   """Token ids and positions in, logits out.
 
   Every parameter outside `position` is drawn by its own name, so it starts with the same bits
-  whatever the scheme. Token embeddings start at N(0, 1/D) and are read times sqrt(D)
-  (arXiv:1706.03762, sec. 3.4), hence with unit variance, which is what schemes that add to them
-  are measured against.
+  whatever the scheme. Token embeddings start at N(0, 1/D) and with `embedding_scale` are read times
+  sqrt(D) (arXiv:1706.03762, sec. 3.4), hence with unit variance, which is what schemes that add to
+  them are measured against.
   """
 
   def __init__(
@@ -176,7 +202,10 @@ class Decoder(nnx.Module):
     dtype = jnp.dtype(model.dtype)
     block = lambda i: Block(model, kind.encodes(), dtype=dtype, key=keys.key(key, f'block{i}'))
     self.blocks = nnx.List([block(i) for i in range(model.layers)])
-    self.norm = layers.norm(key, 'norm', model.width, dtype=dtype)
+    norm = layers.Norm(model.norm, model.norm_eps, model.norm_bias)
+    normed = lambda name: norm.make(key, name, model.width, dtype=dtype)
+    self.embedding_norm = normed('embedding_norm') if model.embedding_norm else None
+    self.norm = normed('norm')
     output = lambda: nnx.Param(table(keys.key(key, 'output'), shape, jnp.float32))
     self.output = None if model.tied else output()
 
@@ -242,7 +271,11 @@ class Decoder(nnx.Module):
       .at[tokens]
       .get(mode='fill', fill_value=jnp.nan, wrap_negative_indices=False)
     )
-    x = (x * self.model.width**0.5).astype(self.model.dtype)
+    if self.model.embedding_scale:
+      x = x * self.model.width**0.5
+    x = x.astype(self.model.dtype)
+    if self.embedding_norm is not None:
+      x = self.embedding_norm(x)
     x = self.position[0].embed(x, at.pos)
     slots = []
     for i, block in enumerate(self.blocks):

@@ -21,7 +21,7 @@ BAD = {
   'model.projection=mla|model.rotary_dim=3': ['3 channels', 'even'],
   'model.latent=16': ['model.latent is 16', "'mla'", "'mha'"],
   'model.head_dim=5': ['5 channels', 'even'],
-  'model.mlp=relu': ["'relu'", 'gelu'],
+  'model.mlp=tanh': ["'tanh'", 'gelu'],
   'model.dtype=float16': ["'float16'", 'bfloat16'],
   'model.remat=all': ["'all'", 'block'],
   'model.width=0': ['model.width', '0'],

@@ -7,17 +7,17 @@ import pytest
 import tiny
 from flax import nnx
 
-from pe_research import attend, latent
+from pe_research import attend, latent, layers
 from pe_research.positions import base, rotary, yarn
 
 H, K, R, V, C, D, L = 3, 8, 4, 6, 12, 20, 7
 AT = attend.Tokens.contiguous(L)
 
 
-def made(query_latent=0, slice_=R, seed=0):
+def made(query_latent=0, slice_=R, seed=0, bias=False):
   return latent.LatentAttention(
     D, H, K, latent=C, query_latent=query_latent, rotary=slice_, value_dim=V, out_std=1.0,
-    dtype=jnp.float32, key=jax.random.key(seed),
+    bias=bias, norm=layers.Norm('rms', 1e-6, False), dtype=jnp.float32, key=jax.random.key(seed),
   )  # fmt: skip
 
 
@@ -38,42 +38,41 @@ def turned(x, theta):
 
 def reference(module, x, theta, scale=1.0, slice_scale=1.0):
   """Eqs. 9-19 of arXiv:2405.04434 for one row [L, D], float64."""
-  weight = lambda layer: np.asarray(layer.kernel[...], np.float64)
-  norm = lambda y, layer: (
-    y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-6) * np.asarray(layer.scale[...], np.float64)
-  )
+  wide = lambda x: np.asarray(x[...], np.float64)
+  weight = lambda layer: wide(layer.kernel)
+  linear = lambda y, layer: y @ weight(layer) + (0 if layer.bias is None else wide(layer.bias))
+  norm = lambda y, layer: y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-6) * wide(layer.scale)
   x = x.astype(np.float64)
   source = x
   if module.query_down is not None:
-    source = norm(x @ weight(module.query_down), module.query_norm)
-  c = norm(x @ weight(module.latent), module.latent_norm)
+    source = norm(linear(x, module.query_down), module.query_norm)
+  c = norm(linear(x, module.latent), module.latent_norm)
   heads = lambda y: y.reshape(L, H, -1).swapaxes(0, 1)
-  q, k = heads(source @ weight(module.query)), heads(c @ weight(module.key))
-  v = heads(c @ weight(module.value))
+  q, k = heads(linear(source, module.query)), heads(linear(c, module.key))
+  v = heads(linear(c, module.value))
   logits = q @ k.swapaxes(1, 2)
   width = K
   if theta is not None:
-    q_slice = turned(heads(source @ weight(module.position_query)), theta)
-    k_slice = turned(x @ weight(module.position_key), theta)
+    q_slice = turned(heads(linear(source, module.position_query)), theta)
+    k_slice = turned(linear(x, module.position_key), theta)
     logits = logits + slice_scale * q_slice @ k_slice.T
     width = K + R
   logits = logits * scale / np.sqrt(width)
   weights = np.where(np.tri(L, dtype=bool), np.exp(logits - logits.max(-1, keepdims=True)), 0)
   out = weights / weights.sum(-1, keepdims=True) @ v
-  return out.swapaxes(0, 1).reshape(L, -1) @ weight(module.out)
+  return linear(out.swapaxes(0, 1).reshape(L, -1), module.out)
 
 
 def theta_of(scheme):
   return np.asarray(scheme.frequencies(None))
 
 
-@pytest.mark.parametrize('query_latent', [0, 10])
-def test_equations(query_latent):
-  module, scheme = made(query_latent), rotary.RoPE(dims(), base=100.0)
-  nnx.update(  # scales of norms are not 1
-    module,
-    jax.tree.map(lambda x: x * jnp.linspace(0.5, 2, x.size).reshape(x.shape), nnx.state(module)),
-  )
+@pytest.mark.parametrize('query_latent, bias', [(0, False), (10, False), (10, True)])
+def test_equations(query_latent, bias):
+  module, scheme = made(query_latent, bias=bias), rotary.RoPE(dims(), base=100.0)
+  # Scales of norms are not 1, nor biases 0.
+  move = lambda x: x * jnp.linspace(0.5, 2, x.size).reshape(x.shape) + 0.1 * (not x.any())
+  nnx.update(module, jax.tree.map(move, nnx.state(module)))
   got, slots = module(text(), AT, None, scheme, attend.Spec())
   assert slots is None
   for row in range(2):

@@ -1,6 +1,7 @@
 """The decoder against NumPy float64, its sizes, and what recomputation and bfloat16 change."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -19,30 +20,43 @@ def weight(variable):
   return np.asarray(variable[...], np.float64)
 
 
-def rms_norm(x, norm):
-  return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * weight(norm.scale)
+def normed(x, norm):
+  x = x - x.mean(-1, keepdims=True) if isinstance(norm, nnx.LayerNorm) else x
+  x = x / np.sqrt((x**2).mean(-1, keepdims=True) + norm.epsilon) * weight(norm.scale)
+  return x + weight(norm.bias) if getattr(norm, 'bias', None) is not None else x
+
+
+def linear(x, layer):
+  y = x @ weight(layer.kernel)
+  return y if layer.bias is None else y + weight(layer.bias)
+
+
+ACTIVATIONS = {
+  'gelu': lambda x: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+  'gelu_exact': lambda x: x / 2 * (1 + np.vectorize(math.erf)(x / np.sqrt(2))),
+  'relu': lambda x: np.maximum(x, 0),
+  'squared_relu': lambda x: np.maximum(x, 0) ** 2,
+}
 
 
 def mlp(x, module):
-  up = x @ weight(module.up.kernel)
+  up = linear(x, module.up)
   if module.kind == 'swiglu':
-    gate = x @ weight(module.gate.kernel)
+    gate = linear(x, module.gate)
     hidden = gate / (1 + np.exp(-gate)) * up
-  elif module.kind == 'gelu':
-    hidden = up / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (up + 0.044715 * up**3)))
   else:
-    hidden = np.maximum(up, 0) ** 2
-  return hidden @ weight(module.down.kernel)
+    hidden = ACTIVATIONS[module.kind](up)
+  return linear(hidden, module.down)
 
 
 def attention(x, module, slopes):
   """One row [L, D]; slopes [H] of an ALiBi bias."""
   size = len(x)
-  split = lambda layer, heads: (x @ weight(layer.kernel)).reshape(size, heads, -1)
+  split = lambda layer, heads: linear(x, layer).reshape(size, heads, -1)
   q, k = split(module.query, module.heads), split(module.key, module.kv_heads)
   v = split(module.value, module.kv_heads)
   if module.query_norm is not None:
-    q, k = rms_norm(q, module.query_norm), rms_norm(k, module.key_norm)
+    q, k = normed(q, module.query_norm), normed(k, module.key_norm)
   out = np.zeros_like(q)
   for h in range(module.heads):
     g = h // (module.heads // module.kv_heads)
@@ -50,32 +64,41 @@ def attention(x, module, slopes):
     logits = q[:, h] @ k[:, g].T / np.sqrt(q.shape[-1]) - slopes[h] * distance
     weights = np.where(distance >= 0, np.exp(logits), 0)
     out[:, h] = weights / weights.sum(-1, keepdims=True) @ v[:, g]
-  return out.reshape(size, -1) @ weight(module.out.kernel)
+  return linear(out.reshape(size, -1), module.out)
 
 
 def reference(decoder, tokens, slopes):
   """Logits of one row of tokens."""
-  x = weight(decoder.embedding)[tokens] * np.sqrt(decoder.model.width)
+  x = weight(decoder.embedding)[tokens]
+  x = x * np.sqrt(decoder.model.width) if decoder.model.embedding_scale else x
+  x = normed(x, decoder.embedding_norm) if decoder.model.embedding_norm else x
   for block in decoder.blocks:
-    x = x + attention(rms_norm(x, block.attention_norm), block.attention, slopes)
-    x = x + mlp(rms_norm(x, block.mlp_norm), block.mlp)
+    after = x + attention(normed(x, block.attention_norm), block.attention, slopes)
+    x = after + mlp(normed(x if decoder.model.parallel else after, block.mlp_norm), block.mlp)
   table = decoder.embedding if decoder.output is None else decoder.output
-  return rms_norm(x, decoder.norm) @ weight(table).T
+  return normed(x, decoder.norm) @ weight(table).T
 
 
 @pytest.mark.parametrize('mlp', layers.MLPS)
 @pytest.mark.parametrize(
-  'name, kind, tied, qk_norm',
-  [('nope', 'gqa', True, True), ('alibi', 'mqa', False, False)],
-)
-def test_logits(mlp, name, kind, tied, qk_norm):
+  'name, kind, options',
+  [
+    ('nope', 'gqa', {'qk_norm': True}),
+    ('alibi', 'mqa', {'tied': False, 'norm_eps': 0.01}),
+    ('alibi', 'gqa', {'attention_bias': True, 'norm': 'layer', 'embedding_norm': True}),
+    ('nope', 'mha', {'mlp_bias': True, 'norm': 'layer', 'norm_bias': True, 'parallel': True}
+                    | {'embedding_scale': False, 'qk_norm': True}),
+  ],
+)  # fmt: skip
+def test_logits(mlp, name, kind, options):
   decoder = model.Decoder(
-    tiny.config(mlp=mlp, tied=tied, qk_norm=qk_norm, head_dim=6, **tiny.KINDS[kind]),
+    tiny.config(mlp=mlp, head_dim=6, **options, **tiny.KINDS[kind]),
     tiny.position(name),
     tiny.TRAINED,
     key=jax.random.key(3),
   )
-  move = lambda x: x * jnp.linspace(0.5, 2, x.size).reshape(x.shape)  # scales of norms are not 1
+  # Scales of norms are not 1, nor biases 0.
+  move = lambda x: x * jnp.linspace(0.5, 2, x.size).reshape(x.shape) + 0.1 * (not x.any())
   nnx.update(decoder, jax.tree.map(move, nnx.state(decoder, nnx.Param)))
   slopes = {'nope': np.zeros(4), 'alibi': [2**-2, 2**-4, 2**-6, 2**-8]}[name]
   got = tiny.forward(decoder, tiny.TOKENS, tiny.at(), 'dense')
@@ -214,7 +237,10 @@ def test_bfloat16_is_close_to_float32(name):
   'field, value, words',
   [
     ('kv_heads', 3, ['model.heads (4)', 'model.kv_heads (3)']),
-    ('mlp', 'relu', ["'relu'", 'model.mlp', 'gelu, squared_relu, swiglu']),
+    ('mlp', 'tanh', ["'tanh'", 'model.mlp', 'gelu, gelu_exact, relu, squared_relu, swiglu']),
+    ('norm', 'group', ["'group'", 'model.norm', 'rms, layer']),
+    ('norm_eps', 0.0, ['model.norm_eps', '0.0', 'between 0 and 1']),
+    ('norm_bias', True, ['model.norm_bias', 'rms', 'False']),
     ('remat', 'full', ["'full'", 'model.remat', 'none, block']),
     ('dtype', 'float16', ["'float16'", 'model.dtype', 'float32, bfloat16']),
     ('layers', 0, ['model.layers', '0', 'at least 1']),
