@@ -172,10 +172,10 @@ def mla_decoupled(case: Case):
 
 def t5(params: dict[str, Any], table: np.ndarray) -> PositionScheme:
   """T5 with the table [buckets, H] put in."""
-  if params.get('bidirectional') or not params.get('causal', True):
-    pytest.skip('needs bidirectional T5 buckets; a decoder has causal ones only')
+  both = bool(params.get('bidirectional') or not params.get('causal', True))
   buckets, heads = table.shape
-  scheme = build('t5', heads=heads, buckets=buckets, max_distance=params['max_distance'])
+  reach = params['max_distance']
+  scheme = build('t5', heads=heads, buckets=buckets, max_distance=reach, bidirectional=both)
   assert buckets == params['num_buckets']
   scheme.table[...] = jnp.asarray(table, jnp.float32)
   return scheme

@@ -8,6 +8,7 @@ import pathlib
 
 import golden_case
 import golden_checks
+import golden_models
 import numpy as np
 import pytest
 
@@ -40,10 +41,7 @@ def test_directory_is_whole():
 @pytest.mark.parametrize(
   'entry', [pytest.param(e, id=f'{e["family"]}-{e["id"]}') for e in MANIFEST['cases']]
 )
-def test_case(entry):
-  if entry['family'] == 'models':
-    pytest.skip(f'needs checkpoint import: {entry["scheme"]} in a whole model')
-  check = golden_checks.CHECKS[entry['family'], entry['scheme']]
+def test_case(entry, monkeypatch):
   case = golden_case.Case(
     params=entry['params'],
     notes=entry['notes'],
@@ -51,5 +49,10 @@ def test_case(entry):
     outputs=arrays(entry, 'output'),
     **entry['tolerance'],
   )
-  check(case)
+  if entry['family'] == 'models':
+    stack = entry['scheme'].startswith('t5')
+    check = golden_models.t5_stack if stack else golden_models.decoder_model
+    check(case, DIRECTORY, monkeypatch)
+  else:
+    golden_checks.CHECKS[entry['family'], entry['scheme']](case)
   assert case.outputs and case.compared == set(case.outputs), 'an output was not compared'

@@ -20,6 +20,7 @@ class Stretched(rotary.RoPE):
 
   trains_as = 'rope'
   unsaid: ClassVar[float | None] = None  # factor where none is given; None: that is an error
+  bounded: ClassVar[bool] = True  # a config's length may not go beyond the target
 
   def __init__(
     self,
@@ -66,7 +67,7 @@ class Stretched(rotary.RoPE):
         f'position.factor {factor:g} times {self.train_length} tokens of training is {reach}, and '
         f'position.target_length is {target_length}; give one of them.'
       )
-    if dims.length > target_length and self.unsaid is None:
+    if dims.length > target_length and self.bounded and self.unsaid is None:
       raise ValueError(
         f'length is {dims.length} tokens, and {self.label!r} stretches {self.train_length} by '
         f'{factor:g} to {target_length}. Raise position.factor or shorten length.'

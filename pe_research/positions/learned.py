@@ -13,8 +13,9 @@ class Learned(base.PositionScheme):
 
   Entries start at N(0, 1/D) and are read times sqrt(D), as the decoder's token embeddings are, so
   that both begin with unit variance. (GPT-2 draws both from N(0, 0.02^2) and scales neither: the
-  ratio is the same.) There is nothing past the last row: `check_length` raises, and a position
-  that only the compiled program sees reads NaN, never a neighbour's row.
+  ratio is the same. Its tables are read with scaled=False.) There is nothing past the last row:
+  `check_length` raises, and a position that only the compiled program sees reads NaN, never a
+  neighbour's row.
   """
 
   label = 'Learned'
@@ -23,24 +24,30 @@ class Learned(base.PositionScheme):
   remedy = 'Use a shorter length, or train with a larger position.max_length.'
 
   def __init__(
-    self, dims: base.Dims, *, max_length: int | None = None, rngs: nnx.Rngs | None = None
+    self,
+    dims: base.Dims,
+    *,
+    max_length: int | None = None,
+    scaled: bool = True,
+    rngs: nnx.Rngs | None = None,
   ):
     """Builds the table.
 
     Args:
       dims: sizes of the model.
       max_length: tokens, rows of the table; None means the training length.
+      scaled: whether rows are read times sqrt(D).
       rngs: source of the initial values.
     """
     self.max_length = dims.length if max_length is None else max_length
     if self.max_length < 1:
       raise ValueError(f'position.max_length is {max_length}; it must be at least 1 token.')
-    self.scale = dims.width**0.5
+    self.scaled, self.scale = scaled, dims.width**0.5 if scaled else 1.0
     init = nnx.initializers.normal(dims.width**-0.5)
     self.table = nnx.Param(init(rngs.params(), (self.max_length, dims.width), jnp.float32))
 
   def embed(self, x: jax.Array, pos: jax.Array) -> jax.Array:
-    """x + sqrt(D) table[pos]. x [B, L, D], pos [B or 1, L]."""
+    """x + sqrt(D) table[pos], or table[pos] unscaled. x [B, L, D], pos [B or 1, L]."""
     if not isinstance(pos, jax.core.Tracer):
       self.check_length(int(np.asarray(pos).max()) + 1)
     rows = self.table[...].at[pos].get(mode='fill', fill_value=jnp.nan, wrap_negative_indices=False)

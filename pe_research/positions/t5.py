@@ -27,8 +27,9 @@ def bucket_of(distance: np.ndarray, buckets: int, max_distance: int) -> np.ndarr
 class T5(base.PositionScheme):
   """A learned bias by bucket of distance, the same table in every layer.
 
-  Only the causal half of T5's rule is needed here: all buckets serve distances into the past.
-  Distances beyond the training length fall into buckets that training never reached; those keep
+  A causal decoder needs only T5's causal rule, in which all buckets serve distances into the past;
+  with that of its encoder, half of the buckets serve keys ahead, which are never seen. Distances
+  beyond the training length fall into buckets that training never reached; those keep
   their initial values (`notes` counts them).
   """
 
@@ -43,6 +44,7 @@ class T5(base.PositionScheme):
     max_distance: int = 128,
     init_std: float = 0.02,
     scale_logits: bool = True,
+    bidirectional: bool = False,
     rngs: nnx.Rngs | None = None,
   ):
     """Builds the table.
@@ -53,24 +55,32 @@ class T5(base.PositionScheme):
       max_distance: tokens from which on all distances share the last bucket.
       init_std: standard deviation of the initial biases (logits); 0 starts from NoPE.
       scale_logits: True divides q.k by sqrt(d) as all other schemes do; False does not, as T5.
+      bidirectional: True is the rule of T5's encoder, the second half of the rows for keys ahead.
       rngs: source of the initial values.
     """
-    if buckets < 2 or max_distance <= buckets // 2:
+    past = buckets // 2 if bidirectional else buckets
+    if past < 2 or max_distance <= past // 2:
       raise ValueError(
         f'position.buckets is {buckets} and position.max_distance {max_distance}; there must be '
-        'at least 2 buckets, and max_distance above half of them.'
+        'at least 2 buckets into the past, and max_distance above half of those.'
       )
-    self.buckets, self.max_distance = buckets, max_distance
+    self.buckets, self.max_distance, self.bidirectional = buckets, max_distance, bidirectional
+    self.past = past
     self.unscaling = 1.0 if scale_logits else dims.rotary**0.5
     init = nnx.initializers.normal(init_std)
     self.table = nnx.Param(init(rngs.params(), (buckets, dims.heads), jnp.float32))
 
   def bias(self, q_pos: jax.Array, k_pos: jax.Array) -> jax.Array:
-    """table[bucket(q_pos - k_pos)]: float32 [B or 1, H, Lq, Lk]; the future counts as 0."""
-    reach = bucket_of(np.arange(self.max_distance + 1), self.buckets, self.max_distance)
-    by_distance = self.table[...].T[:, reach]  # [H, max_distance + 1]
-    distance = jnp.clip(q_pos[:, :, None] - k_pos[:, None, :], 0, self.max_distance)
-    return jnp.moveaxis(by_distance[:, distance], 0, 1)
+    """table[bucket(q_pos - k_pos)]: float32 [B or 1, H, Lq, Lk]; the future counts as 0.
+
+    Not where `bidirectional`: there it has buckets of its own.
+    """
+    reach, nearest = bucket_of(np.arange(self.max_distance + 1), self.past, self.max_distance), 0
+    if self.bidirectional:
+      reach, nearest = np.concatenate([self.past + reach[:0:-1], reach]), -self.max_distance
+    by_distance = self.table[...].T[:, reach]  # [H, max_distance + 1], from `nearest` on
+    distance = jnp.clip(q_pos[:, :, None] - k_pos[:, None, :], nearest, self.max_distance)
+    return jnp.moveaxis(by_distance[:, distance - nearest], 0, 1)
 
   def logit_scale(self, q_pos: jax.Array, length) -> float:
     """1, or sqrt(d) where the logits are to stay undivided as in T5."""
@@ -84,26 +94,32 @@ class T5(base.PositionScheme):
 
   def notes(self, length: int) -> list[str]:
     """Says how many buckets the training length reaches."""
-    trained = int(bucket_of(np.arange(length), self.buckets, self.max_distance)[-1]) + 1
-    if trained == self.buckets:
-      return []
+    said = []
+    if self.bidirectional:
+      said.append(
+        f'{self.buckets - self.past} of {self.buckets} buckets are for keys ahead: unused.'
+      )
+    trained = int(bucket_of(np.arange(length), self.past, self.max_distance)[-1]) + 1
+    if trained == self.past:
+      return said
     return [
-      f'distances below the training length {length} reach {trained} of {self.buckets} '
+      *said,
+      f'distances below the training length {length} reach {trained} of {self.past} '
       f'buckets (max_distance {self.max_distance}); the others keep their initial values. '
-      f'max_distance {self.matched(length)["max_distance"]} fits that length.'
+      f'max_distance {self.matched(length)["max_distance"]} fits that length.',
     ]
 
   def card(self, length: int, longest: int) -> facts.Card:
     """Adds the buckets: their distances, and how many of these training has."""
-    rule = self.buckets, self.max_distance
-    every, buckets = bucket_of(np.arange(self.max_distance + 1), *rule), np.arange(self.buckets)
+    rule = self.past, self.max_distance
+    every, buckets = bucket_of(np.arange(self.max_distance + 1), *rule), np.arange(self.past)
     nearest = np.searchsorted(every, buckets).astype(float)
     farthest = np.searchsorted(every, buckets, side='right') - 1.0
     empty = farthest < nearest
     nearest[empty] = farthest[empty] = np.nan
     farthest[-1] = np.inf
-    count = np.bincount(bucket_of(np.arange(length), *rule), minlength=self.buckets)
-    never, of = nearest[(count == 0) & ~empty], f'of {self.buckets}'
+    count = np.bincount(bucket_of(np.arange(length), *rule), minlength=self.past)
+    never, of = nearest[(count == 0) & ~empty], f'of {self.past}'
     found = [
       facts.Fact('buckets that training reaches', int((count > 0).sum()), of),
       facts.Fact('buckets never trained', never.size, of),

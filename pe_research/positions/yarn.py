@@ -88,11 +88,12 @@ class YaRN(by_parts.NTKByParts):
     return mscale(factor)
 
   def query(self, q: jax.Array, pos: jax.Array, length) -> jax.Array:
-    """Rotates [B, L, H, R], times `slice_factor`."""
+    """Rotates [B, L, H, R], what rotates times `slice_factor`."""
     turned = super().query(q, pos, length)
     if self.slice_factor == 1:
       return turned
-    return (turned.astype(jnp.float32) * self.slice_factor).astype(q.dtype)
+    scale = jnp.where(jnp.arange(q.shape[-1]) < self.rotated, self.slice_factor, 1.0)
+    return (turned.astype(jnp.float32) * scale[None, None, None]).astype(q.dtype)
 
   def logit_scale(self, q_pos: jax.Array, length) -> float:
     """The square of what multiplies queries and keys."""

@@ -1,0 +1,170 @@
+"""DeepSeek V2 and V3: latent attention with a rotary slice, in dense layers."""
+
+from typing import ClassVar
+
+from pe_research.huggingface import llama, tensors
+from pe_research.huggingface.family import Described, Family, Fields
+from pe_research.positions import huggingface_read, huggingface_write
+
+
+class DeepseekV3(Family):
+  """DeepseekV3ForCausalLM without experts."""
+
+  architecture = 'DeepseekV3ForCausalLM'
+  model_type = 'deepseek_v3'
+  position = 'rope'
+  prefix = 'model.'
+  square = False
+  ignored = r'rotary_emb\.inv_freq$'
+  fixed: ClassVar = {
+    'projection': ('mla',),
+    'mlp': ('swiglu',),
+    'mlp_bias': (False,),
+    'norm': ('rms',),
+    'parallel': (False,),
+    'embedding_norm': (False,),
+  }
+  first_dense = 3  # default of first_k_dense_replace, layers before the experts begin
+
+  def layout(self, fields: Fields) -> str:
+    """Of rotary pairs."""
+    return 'interleaved' if fields.get('rope_interleave', True) else 'half'
+
+  def own(self, scheme) -> dict:
+    """Fields of one version alone."""
+    return {'rope_interleave': scheme.layout == 'interleaved'}
+
+  def mlp_bias(self, fields: Fields) -> bool:
+    """Whether the MLP has biases."""
+    del fields
+    return False
+
+  layouts = ('interleaved', 'half')
+
+  def read(self, fields) -> Described:
+    """See Family; refuses experts."""
+    fields.only('hidden_act', 'silu')
+    layers, dense = (
+      fields.size('num_hidden_layers'),
+      fields.get('first_k_dense_replace', self.first_dense),
+    )
+    if dense < layers:
+      raise ValueError(
+        f'{fields.where}: layers {dense} to {layers - 1} of {layers} are mixtures of experts '
+        '(first_k_dense_replace); this instrument has dense layers only.'
+      )
+    heads, slice_ = fields.size('num_attention_heads'), fields.size('qk_rope_head_dim', 64)
+    if fields.size('num_key_value_heads', heads) != heads:
+      raise ValueError(f'{fields.where}: num_key_value_heads differs from num_attention_heads.')
+    most = fields.size('max_position_embeddings', 2048)
+    model = self.usual(
+      width=fields.size('hidden_size'),
+      layers=layers,
+      heads=heads,
+      kv_heads=heads,
+      head_dim=fields.size('qk_nope_head_dim', 128),
+      latent=fields.size('kv_lora_rank', 512),
+      query_latent=fields.get('q_lora_rank', 0),
+      rotary_dim=slice_,
+      value_dim=fields.size('v_head_dim', 128),
+      attention_bias=fields.get('attention_bias', False),
+      mlp_width=fields.size('intermediate_size'),
+      mlp_bias=self.mlp_bias(fields),
+      norm_eps=fields.get('rms_norm_eps', 1e-6),
+      tied=fields.get('tie_word_embeddings', False),
+    )
+    rope = huggingface_read.rope_fields(fields.values)
+    position = huggingface_read.read_rope(rope, most=most, layout=self.layout(fields), sliced=True)
+    return Described(model, fields.size('vocab_size'), position, most)
+
+  def write(self, model, scheme, length):
+    """See Family."""
+    rope, most = huggingface_write.write_rope(
+      scheme,
+      width=model.rotary_dim,
+      length=length,
+      layouts=self.layouts,
+      partial='none',
+      sliced=True,
+    )
+    return self.own(scheme) | {
+      'hidden_size': model.width,
+      'intermediate_size': model.mlp_width,
+      'num_hidden_layers': model.layers,
+      'first_k_dense_replace': model.layers,
+      'num_nextn_predict_layers': 0,
+      'num_attention_heads': model.heads,
+      'num_key_value_heads': model.heads,
+      'q_lora_rank': model.query_latent or None,
+      'kv_lora_rank': model.latent,
+      'qk_nope_head_dim': model.head_dim,
+      'qk_rope_head_dim': model.rotary_dim,
+      'v_head_dim': model.value_dim,
+      'hidden_act': 'silu',
+      'rms_norm_eps': model.norm_eps,
+      'attention_bias': model.attention_bias,
+      'max_position_embeddings': most,
+      'rope_parameters': rope,
+    }
+
+  def tensors(self, model):
+    """See Family."""
+    found = [tensors.table('model.embed_tokens', 'embedding')]
+    widths, bias = (model.head_dim, model.rotary_dim), model.attention_bias
+    for i in range(model.layers):
+      theirs, ours = f'model.layers.{i}.self_attn.', f'blocks/{i}/attention/'
+      queries = [ours + 'query', ours + 'position_query']
+      heads = {'groups': model.heads, 'widths': widths}
+      found += llama.block(i)
+      if model.query_latent:
+        found += tensors.linear(theirs + 'q_a_proj', ours + 'query_down', bias=bias)
+        found += tensors.norm(theirs + 'q_a_layernorm', ours + 'query_norm')
+        found += tensors.linear(theirs + 'q_b_proj', *queries, **heads)
+      else:
+        found += tensors.linear(theirs + 'q_proj', *queries, **heads)
+      found += tensors.linear(
+        theirs + 'kv_a_proj_with_mqa',
+        ours + 'latent',
+        ours + 'position_key',
+        widths=(model.latent, model.rotary_dim),
+        bias=bias,
+      )
+      found += tensors.norm(theirs + 'kv_a_layernorm', ours + 'latent_norm')
+      found += tensors.linear(
+        theirs + 'kv_b_proj',
+        ours + 'key',
+        ours + 'value',
+        groups=model.heads,
+        widths=(model.head_dim, model.value_dim),
+      )
+      found += tensors.linear(theirs + 'o_proj', ours + 'out', bias=bias)
+      found += llama.mlp(i, model.mlp_bias)
+    return found + tensors.norm('model.norm', 'norm')
+
+
+class DeepseekV2(DeepseekV3):
+  """DeepseekV2ForCausalLM without experts."""
+
+  architecture = 'DeepseekV2ForCausalLM'
+  model_type = 'deepseek_v2'
+  fixed: ClassVar = {name: known for name, known in DeepseekV3.fixed.items() if name != 'mlp_bias'}
+  first_dense = 0
+  layouts = ('interleaved',)
+
+  def layout(self, fields: Fields) -> str:
+    """Of rotary pairs."""
+    del fields
+    return 'interleaved'
+
+  def own(self, scheme) -> dict:
+    """Fields of one version alone."""
+    del scheme
+    return {}
+
+  def mlp_bias(self, fields: Fields) -> bool:
+    """Whether the MLP has biases."""
+    return fields.get('mlp_bias', False)
+
+  def write(self, model, scheme, length):
+    """See Family."""
+    return super().write(model, scheme, length) | {'mlp_bias': model.mlp_bias}

@@ -1,0 +1,89 @@
+"""GPT-2: learned positions, matrices stored as [inputs, outputs]."""
+
+from typing import ClassVar
+
+from pe_research.huggingface import tensors
+from pe_research.huggingface.family import Described, Family
+from pe_research.huggingface.gpt_neox import ACTIVATIONS, NAMES
+from pe_research.positions import huggingface_read, huggingface_write
+
+
+class GPT2(Family):
+  """GPT2LMHeadModel."""
+
+  architecture = 'GPT2LMHeadModel'
+  model_type = 'gpt2'
+  position = 'learned'
+  prefix = 'transformer.'
+  ignored = r'attn\.(bias|masked_bias)$'
+  fixed: ClassVar = {
+    'projection': ('mha',),
+    'attention_bias': (True,),
+    'mlp': tuple(NAMES),
+    'mlp_bias': (True,),
+    'norm': ('layer',),
+    'norm_bias': (True,),
+    'parallel': (False,),
+    'embedding_norm': (False,),
+    'qk_norm': (False,),
+  }
+
+  def read(self, fields) -> Described:
+    """See Family."""
+    fields.only('scale_attn_weights', True)
+    fields.only('scale_attn_by_inverse_layer_idx', False)
+    fields.only('add_cross_attention', False)
+    width, heads = fields.size('n_embd', 768), fields.size('n_head', 12)
+    rows = fields.size('n_positions', 1024)
+    act = fields.get('activation_function', 'gelu_new')
+    fields.only('activation_function', 'gelu_new', *ACTIVATIONS)
+    model = self.usual(
+      width=width,
+      layers=fields.size('n_layer', 12),
+      heads=heads,
+      kv_heads=heads,
+      head_dim=width // heads,
+      mlp=ACTIVATIONS[act],
+      mlp_width=fields.size('n_inner', 4 * width),
+      norm_eps=fields.get('layer_norm_epsilon', 1e-5),
+      tied=fields.get('tie_word_embeddings', True),
+    )
+    return Described(model, fields.size('vocab_size'), huggingface_read.read_learned(rows), rows)
+
+  def write(self, model, scheme, length):
+    """See Family."""
+    del length
+    rows, _ = huggingface_write.learned_rows(scheme)
+    return {
+      'n_embd': model.width,
+      'n_inner': model.mlp_width,
+      'n_layer': model.layers,
+      'n_head': model.heads,
+      'n_positions': rows,
+      'activation_function': NAMES[model.mlp],
+      'layer_norm_epsilon': model.norm_eps,
+    }
+
+  def tensors(self, model):
+    """See Family."""
+    found = [
+      tensors.table('transformer.wte', 'embedding'),
+      tensors.table('transformer.wpe', 'position/0/table'),
+    ]
+    columns = {'bias': True, 'turned': False}
+    for i in range(model.layers):
+      theirs, ours = f'transformer.h.{i}.', f'blocks/{i}/'
+      found += [
+        *tensors.norm(theirs + 'ln_1', ours + 'attention_norm', bias=True),
+        *tensors.norm(theirs + 'ln_2', ours + 'mlp_norm', bias=True),
+        *tensors.linear(
+          theirs + 'attn.c_attn',
+          *(ours + f'attention/{part}' for part in ('query', 'key', 'value')),
+          widths=(model.width,) * 3,
+          **columns,
+        ),
+        *tensors.linear(theirs + 'attn.c_proj', ours + 'attention/out', **columns),
+        *tensors.linear(theirs + 'mlp.c_fc', ours + 'mlp/up', **columns),
+        *tensors.linear(theirs + 'mlp.c_proj', ours + 'mlp/down', **columns),
+      ]
+    return found + tensors.norm('transformer.ln_f', 'norm', bias=True)

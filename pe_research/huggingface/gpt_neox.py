@@ -1,0 +1,99 @@
+"""GPT-NeoX and Pythia: rotation of a part of the head, attention and MLP in parallel."""
+
+from typing import ClassVar
+
+from pe_research.huggingface import tensors
+from pe_research.huggingface.family import Described, Family
+from pe_research.positions import huggingface_read, huggingface_write
+
+ACTIVATIONS = {
+  'gelu': 'gelu_exact',
+  'gelu_new': 'gelu',
+  'gelu_pytorch_tanh': 'gelu',
+  'relu': 'relu',
+}
+NAMES = {'gelu_exact': 'gelu', 'gelu': 'gelu_new', 'relu': 'relu'}
+
+
+class GPTNeoX(Family):
+  """GPTNeoXForCausalLM."""
+
+  architecture = 'GPTNeoXForCausalLM'
+  model_type = 'gpt_neox'
+  position = 'rope'
+  prefix = 'gpt_neox.'
+  ignored = r'attention\.(bias|masked_bias|rotary_emb\.inv_freq)$'
+  renamed: ClassVar = {'lm_head.weight': 'embed_out.weight'}  # before transformers 5
+  fixed: ClassVar = {
+    'projection': ('mha',),
+    'mlp': tuple(NAMES),
+    'mlp_bias': (True,),
+    'norm': ('layer',),
+    'norm_bias': (True,),
+    'embedding_norm': (False,),
+    'qk_norm': (False,),
+  }
+
+  def read(self, fields) -> Described:
+    """See Family."""
+    width, heads = fields.size('hidden_size'), fields.size('num_attention_heads')
+    most = fields.size('max_position_embeddings', 2048)
+    rope = huggingface_read.rope_fields(fields.values)
+    rope.setdefault(huggingface_read.PARTIAL, 0.25)
+    model = self.usual(
+      width=width,
+      layers=fields.size('num_hidden_layers'),
+      heads=heads,
+      kv_heads=heads,
+      head_dim=width // heads,
+      attention_bias=fields.get('attention_bias', True),
+      mlp=ACTIVATIONS[fields.only('hidden_act', *ACTIVATIONS)],
+      mlp_width=fields.size('intermediate_size'),
+      norm_eps=fields.get('layer_norm_eps', 1e-5),
+      parallel=fields.get('use_parallel_residual', True),
+      tied=fields.get('tie_word_embeddings', False),
+    )
+    position = huggingface_read.read_rope(rope, most=most)
+    return Described(model, fields.size('vocab_size'), position, most)
+
+  def write(self, model, scheme, length):
+    """See Family."""
+    rope, most = huggingface_write.write_rope(
+      scheme, width=model.head_dim, length=length, layouts=('half',), partial='width'
+    )
+    return {
+      'hidden_size': model.width,
+      'intermediate_size': model.mlp_width,
+      'num_hidden_layers': model.layers,
+      'num_attention_heads': model.heads,
+      'hidden_act': NAMES[model.mlp],
+      'layer_norm_eps': model.norm_eps,
+      'attention_bias': model.attention_bias,
+      'use_parallel_residual': model.parallel,
+      'max_position_embeddings': most,
+      'rope_parameters': rope,
+    }
+
+  def tensors(self, model):
+    """See Family."""
+    found = [tensors.table('gpt_neox.embed_in', 'embedding')]
+    for i in range(model.layers):
+      theirs, ours = f'gpt_neox.layers.{i}.', f'blocks/{i}/'
+      found += [
+        *tensors.norm(theirs + 'input_layernorm', ours + 'attention_norm', bias=True),
+        *tensors.norm(theirs + 'post_attention_layernorm', ours + 'mlp_norm', bias=True),
+        *fused(theirs + 'attention.query_key_value', i, model, model.attention_bias),
+        *tensors.linear(
+          theirs + 'attention.dense', ours + 'attention/out', bias=model.attention_bias
+        ),
+        *tensors.linear(theirs + 'mlp.dense_h_to_4h', ours + 'mlp/up', bias=True),
+        *tensors.linear(theirs + 'mlp.dense_4h_to_h', ours + 'mlp/down', bias=True),
+      ]
+    return found + tensors.norm('gpt_neox.final_layer_norm', 'norm', bias=True)
+
+
+def fused(name: str, i: int, model, bias: bool) -> list[tensors.Tensor]:
+  """Query, key and value of block i, fused head by head."""
+  params = [f'blocks/{i}/attention/{part}' for part in ('query', 'key', 'value')]
+  widths = (model.head_dim,) * 3
+  return tensors.linear(name, *params, groups=model.heads, widths=widths, bias=bias)

@@ -1,0 +1,110 @@
+"""Llama: RMSNorm, gated MLP, grouped queries, every type of RoPE."""
+
+from typing import ClassVar
+
+from pe_research.huggingface import tensors
+from pe_research.huggingface.family import Described, Family
+from pe_research.positions import huggingface_read, huggingface_write
+
+
+class Llama(Family):
+  """LlamaForCausalLM."""
+
+  architecture = 'LlamaForCausalLM'
+  model_type = 'llama'
+  position = 'rope'
+  prefix = 'model.'
+  square = False
+  ignored = r'rotary_emb\.inv_freq$'
+  fixed: ClassVar = {
+    'projection': ('mha', 'gqa', 'mqa'),
+    'mlp': ('swiglu',),
+    'norm': ('rms',),
+    'parallel': (False,),
+    'embedding_norm': (False,),
+    'qk_norm': (False,),
+  }
+
+  def read(self, fields) -> Described:
+    """See Family."""
+    fields.only('hidden_act', 'silu')
+    width, heads = fields.size('hidden_size'), fields.size('num_attention_heads')
+    groups, most = (
+      fields.size('num_key_value_heads', heads),
+      fields.size('max_position_embeddings', 2048),
+    )
+    rope = huggingface_read.rope_fields(fields.values)
+    if rope['rope_type'] != 'proportional' and rope.get(huggingface_read.PARTIAL, 1) != 1:
+      raise ValueError(
+        f'{fields.where}: {huggingface_read.PARTIAL} is {rope[huggingface_read.PARTIAL]}; in Llama '
+        'it is of rope_type proportional alone.'
+      )
+    model = self.usual(
+      width=width,
+      layers=fields.size('num_hidden_layers'),
+      heads=heads,
+      projection='mha' if groups == heads else 'mqa' if groups == 1 else 'gqa',
+      kv_heads=groups,
+      head_dim=fields.size('head_dim', width // heads),
+      attention_bias=fields.get('attention_bias', False),
+      mlp_width=fields.size('intermediate_size'),
+      mlp_bias=fields.get('mlp_bias', False),
+      norm_eps=fields.get('rms_norm_eps', 1e-6),
+      tied=fields.get('tie_word_embeddings', False),
+    )
+    position = huggingface_read.read_rope(rope, most=most)
+    return Described(model, fields.size('vocab_size'), position, most)
+
+  def write(self, model, scheme, length):
+    """See Family."""
+    rope, most = huggingface_write.write_rope(
+      scheme, width=model.head_dim, length=length, layouts=('half',), partial='frequencies'
+    )
+    return {
+      'hidden_size': model.width,
+      'intermediate_size': model.mlp_width,
+      'num_hidden_layers': model.layers,
+      'num_attention_heads': model.heads,
+      'num_key_value_heads': model.kv_heads,
+      'head_dim': model.head_dim,
+      'hidden_act': 'silu',
+      'rms_norm_eps': model.norm_eps,
+      'attention_bias': model.attention_bias,
+      'mlp_bias': model.mlp_bias,
+      'max_position_embeddings': most,
+      'rope_parameters': rope,
+    }
+
+  def tensors(self, model):
+    """See Family."""
+    found = [tensors.table('model.embed_tokens', 'embedding')]
+    for i in range(model.layers):
+      found += block(i)
+      for theirs, ours in (('q', 'query'), ('k', 'key'), ('v', 'value'), ('o', 'out')):
+        found += tensors.linear(
+          f'model.layers.{i}.self_attn.{theirs}_proj',
+          f'blocks/{i}/attention/{ours}',
+          bias=model.attention_bias,
+        )
+      found += mlp(i, model.mlp_bias)
+    return found + tensors.norm('model.norm', 'norm')
+
+
+def block(i: int) -> list[tensors.Tensor]:
+  """The two norms of block i."""
+  norm = lambda theirs, ours: tensors.norm(f'model.layers.{i}.{theirs}', f'blocks/{i}/{ours}')
+  return [
+    *norm('input_layernorm', 'attention_norm'),
+    *norm('post_attention_layernorm', 'mlp_norm'),
+  ]
+
+
+def mlp(i: int, bias: bool) -> list[tensors.Tensor]:
+  """The gated MLP of block i."""
+  return [
+    tensor
+    for part in ('gate', 'up', 'down')
+    for tensor in tensors.linear(
+      f'model.layers.{i}.mlp.{part}_proj', f'blocks/{i}/mlp/{part}', bias=bias
+    )
+  ]

@@ -1,0 +1,79 @@
+"""How the tensors of a checkpoint hold our parameters, and what turns the one into the other."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+  """A tensor of a checkpoint, and the parameters that it holds.
+
+  The last axis of ours counts outputs. A tensor that holds several has `groups` groups of outputs,
+  in each `widths[i]` of parameter i, as fused query, key and value have them by head.
+
+  Attributes:
+    name: in the checkpoint.
+    params: paths of ours.
+    widths: of each in a group; empty for a tensor that holds a single one.
+    groups: number of groups.
+    turned: whether the checkpoint has [outputs, inputs].
+  """
+
+  name: str
+  params: tuple[str, ...]
+  widths: tuple[int, ...] = ()
+  groups: int = 1
+  turned: bool = False
+
+  def split(self, array: np.ndarray) -> dict[str, np.ndarray]:
+    """Our parameters out of the tensor."""
+    array = array.T if self.turned else array
+    if not self.widths:
+      return {self.params[0]: array}
+    inputs = array.shape[:-1]
+    grouped = array.reshape(*inputs, self.groups, sum(self.widths))
+    parts = np.split(grouped, np.cumsum(self.widths)[:-1], axis=-1)
+    return {p: x.reshape(*inputs, -1) for p, x in zip(self.params, parts, strict=True)}
+
+  def join(self, params: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The tensor out of our parameters."""
+    arrays = [params[name] for name in self.params]
+    array = arrays[0]
+    if self.widths:
+      inputs = array.shape[:-1]
+      parts = [x.reshape(*inputs, self.groups, w) for x, w in zip(arrays, self.widths, strict=True)]
+      array = np.concatenate(parts, axis=-1).reshape(*inputs, -1)
+    return np.ascontiguousarray(array.T if self.turned else array)
+
+  def shape(self, shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
+    """Of the tensor, from those of our parameters."""
+    *inputs, _ = shapes[self.params[0]]
+    shape = (*inputs, sum(shapes[name][-1] for name in self.params))
+    return shape[::-1] if self.turned else shape
+
+
+def linear(
+  name: str,
+  *params: str,
+  widths: tuple[int, ...] = (),
+  groups: int = 1,
+  bias: bool = False,
+  turned: bool = True,
+) -> list[Tensor]:
+  """Weight and bias of a linear layer that holds these of ours, paths without /kernel or /bias."""
+  paths = lambda leaf: tuple(f'{path}/{leaf}' for path in params)
+  found = [Tensor(f'{name}.weight', paths('kernel'), widths, groups, turned)]
+  return found + ([Tensor(f'{name}.bias', paths('bias'), widths, groups)] if bias else [])
+
+
+def norm(name: str, path: str, *, bias: bool = False) -> list[Tensor]:
+  """Scale and bias of a norm."""
+  found = [Tensor(f'{name}.weight', (f'{path}/scale',))]
+  return found + ([Tensor(f'{name}.bias', (f'{path}/bias',))] if bias else [])
+
+
+def table(name: str, path: str) -> Tensor:
+  """A table that both keep as [rows, D]."""
+  return Tensor(f'{name}.weight', (path,))
