@@ -116,6 +116,13 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     raise ValueError('start is not given; name the workdir of a trained run, start=DIR.')
   saved, stage = records.load_config(pathlib.Path(arg.start)), recipe.stages[arg.stage - 1]
   base = lineage.root(saved)
+  published = base['start']['pretrained']
+  if published and arg.share:
+    raise ValueError(
+      f'share is {arg.share:g} % of the tokens that {arg.start} was trained on, and for the '
+      'published model that it came from these are not known. Give share=0, the published number '
+      'of steps; --config.steps and --config.optimizer.batch may lower it.'
+    )
   original = lineage.original_length(saved)
   length = round((stage.length or 1 / arg.factor) * arg.factor * original)
 
@@ -135,7 +142,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   optimizer = config.optimizer
   optimizer.update(base['optimizer'])
-  optimizer.learning_rate = PEAK * base['optimizer']['learning_rate']
+  # A published model's config has a rate for fine-tuning, any other that of its training.
+  optimizer.learning_rate = (1 if published else PEAK) * base['optimizer']['learning_rate']
   optimizer.weight_decay = 0.0
   if arg.share:
     step = base['optimizer']['batch'] * base['length']  # tokens, as before

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import json
 import math
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from ml_collections import config_dict
 
 from pe_research import attend, positions
 
-TOKENIZERS = ('bytes', 'sentencepiece')
+TOKENIZERS = ('bytes', 'sentencepiece', 'json')
 LOADERS = ('memory', 'grain')
 SCHEDULES = ('cosine', 'wsd', 'constant')
 PROTOCOLS = ('fixed_targets', 'non_overlapping', 'sliding', 'by_position')
@@ -140,7 +141,7 @@ def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, 
   config = json.loads(json.dumps(plain))
   model, optimizer, data, evaluation = (config[k] for k in ('model', 'optimizer', 'data', 'eval'))
   at_least('length', config['length'], 1, 'tokens')
-  at_least('steps', config['steps'], 1)
+  at_least('steps', config['steps'], 0 if config['start']['pretrained'] else 1)
   at_least('seed', config['seed'], 0)
   _resolve_model(model, data)
   made = scheme(config)
@@ -209,7 +210,7 @@ def _check_optimizer(optimizer: Mapping[str, Any], steps: int) -> None:
     )
   for field in ('learning_rate', 'weight_decay', 'warmup', 'clip', 'final'):
     at_least(f'optimizer.{field}', optimizer[field], 0)
-  if optimizer['warmup'] >= steps:
+  if steps and optimizer['warmup'] >= steps:
     raise ValueError(
       f'optimizer.warmup is {optimizer["warmup"]} steps of {steps}; it must be fewer than all.'
     )
@@ -219,6 +220,11 @@ def _check_optimizer(optimizer: Mapping[str, Any], steps: int) -> None:
 
 def _check_data(data: Mapping[str, Any]) -> None:
   choose('data.loader', data['loader'], LOADERS)
+  if data['tokenizer'] == 'json' and not pathlib.Path(data['tokenizer_file']).is_file():
+    raise ValueError(
+      f"data.tokenizer_file is {data['tokenizer_file']!r}, and data.tokenizer is 'json'; name a "
+      'tokenizer.json.'
+    )
   if not data['validation_split'] and not 0 < data['validation_fraction'] < 1:
     raise ValueError(
       f'data.validation_fraction is {data["validation_fraction"]}; it must be between 0 and 1.'
@@ -301,7 +307,8 @@ def anywhere(config: Mapping[str, Any]) -> dict[str, Any]:
 def conditions(config: Mapping[str, Any]) -> dict[str, Any]:
   """What two runs of one comparison must share: all but the scheme and the seed, flat."""
   shared = {k: v for k, v in experiment(config).items() if k not in ('position', 'seed')}
-  own = ('data.seed', 'start.workdir')  # of a seed; and a place, where the record has the weights
+  # Of a seed; and places, where the record has what is there.
+  own = ('data.seed', 'data.tokenizer_file', 'start.workdir', 'start.pretrained')
   return {f'config.{key}': value for key, value in flat(shared).items() if key not in own}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pe_research import corpora, digest, tokenizers
+from pe_research import corpora, digest, tokenizer_json, tokenizers
 
 MEMORY_LIMIT = 2**30  # bytes of text that the memory loader takes
 
@@ -119,6 +119,8 @@ def _split(source, fraction: float) -> tuple[_Subset, _Subset]:
 def _tokenizer(wanted, train, directory: str, source_hash: str) -> tokenizers.Tokenizer:
   if wanted['tokenizer'] == 'bytes':
     return tokenizers.Bytes()
+  if wanted['tokenizer'] == 'json':
+    return tokenizer_json.Json(wanted['tokenizer_file'], wanted['vocab'])
   trained_on = digest.of_json(
     [source_hash, wanted['vocab'], wanted['train_split'], wanted['validation_split'],
      wanted['validation_fraction']]

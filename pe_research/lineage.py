@@ -116,8 +116,13 @@ def check_start(config: Mapping[str, Any]) -> None:
   Raises:
     ValueError: that run does not exist, or its weights do not fit; says what differs.
   """
-  workdir = pathlib.Path(config['start']['workdir'])
-  saved = records.load_config(workdir)
+  start = config['start']
+  if start['workdir'] and start['pretrained']:
+    raise ValueError(
+      f'start.workdir is {start["workdir"]} and start.pretrained {start["pretrained"]}; name one.'
+    )
+  where = pathlib.Path(start['workdir'] or start['pretrained'])
+  saved = origin_of(config)
   check_family(config['position']['name'], saved)
   name = config['position']['name']
   own = {k: v for k, v in known(saved, name).items() if k != 'name'}
@@ -125,14 +130,40 @@ def check_start(config: Mapping[str, Any]) -> None:
   check_inherited(config['position'], inherit(name, own))
   parts = lambda c: {k: v for k, v in c.items() if k not in UNLIKE and k != 'attention'}
   before, after = (configs.flat(parts(c)) for c in (saved, config))
+  if start['pretrained']:  # which decides no more than it says
+    after = {field: value for field, value in after.items() if field in before}
   free = ('data.seed', 'data.loader', 'model.remat', 'model.dtype')
   changed = [line for line in configs.difference(before, after) if line.split(':')[0] not in free]
   if changed:
     raise ValueError(
-      f'the run in {workdir} cannot be gone on from, since these differ (it -> config):\n  '
+      f'the weights in {where} cannot be gone on from, since these differ (it -> config):\n  '
       + '\n  '.join(changed)
       + '\nOnly scheme, length, steps, seeds, optimizer and evaluation may change.'
     )
+
+
+def origin_of(config: Mapping[str, Any]) -> dict[str, Any]:
+  """The config of what a config starts from: that of a run, or what a published model decides."""
+  from pe_research.huggingface import importing  # slow to import
+
+  start = config['start']
+  if start['pretrained']:
+    return importing.source(pathlib.Path(start['pretrained']))
+  return records.load_config(pathlib.Path(start['workdir']))
+
+
+def published(config: Mapping[str, Any], parameters: str) -> dict[str, Any]:
+  """What a record says of a published model that weights came from, as `source` does of a run."""
+  saved = origin_of(config)
+  return {
+    'run': pathlib.Path(config['start']['pretrained']).name,
+    'step': 0,
+    'parameters': parameters,
+    'scheme': saved['position']['name'],
+    'train_length': saved['length'],
+    'fingerprint': None,
+    'start': None,
+  }
 
 
 def source(workdir: pathlib.Path, step: int, parameters: str) -> dict[str, Any]:

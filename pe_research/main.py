@@ -31,7 +31,8 @@ def main(argv: list[str]) -> None:
   arguments, rest = parser.parse_known_args(argv)
   with cli.errors():
     config = configs.resolve(cli.read_config(rest))
-    if config['start']['workdir'] and not (arguments.workdir / 'run.json').exists():
+    starts = config['start']['workdir'] or config['start']['pretrained']
+    if starts and not (arguments.workdir / 'run.json').exists():
       lineage.check_start(config)
     cli.restart_tuned()
     if arguments.distributed:
@@ -47,7 +48,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
       records.check_config(workdir, config)
     from pe_research import evaluate, train  # slow to import, and all this may have failed
 
-    state = train.train(config, workdir)
+    state = (train.train if config['steps'] else train.adopt)(config, workdir)
     if state is None:
       print(f'stopped; the same command goes on from {workdir}')
       return

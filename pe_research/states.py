@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from pe_research import checkpoints, digest, lineage, optimizers, records, sharding
 from pe_research.blueprint import Blueprint
+from pe_research.huggingface import importing
 
 State = dict[str, Any]  # 'params', 'optimizer', 'step'
 
@@ -44,7 +45,14 @@ def _shapes(blueprint: Blueprint, optimizer) -> State:
 def load_params(
   config: Mapping[str, Any], workdir: pathlib.Path, step: int | None = None
 ) -> tuple[dict[str, jax.Array], int]:
-  """Parameters of a saved run and the step they are from, the newest unless `step` is given."""
+  """Parameters of a saved run and the step they are from, the newest unless `step` is given.
+
+  A run of no steps has those of the published model that it names, in the type that they have.
+  """
+  if not config['steps']:
+    if step:
+      raise records.WorkdirError(f'{workdir} trained nothing, so it has no step {step}.')
+    return importing.load(pathlib.Path(config['start']['pretrained']), config), 0
   mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
   like = abstract(blueprint, optimizers.build(config['optimizer'], config['steps']), mesh)
   with checkpoints.Checkpoints(workdir, config['run']['keep'], read_only=True) as saved:
@@ -57,13 +65,21 @@ def load_params(
 
 
 def go_on(state: State, config: Mapping[str, Any]) -> tuple[State, dict[str, Any] | None]:
-  """The state with the parameters of the run that config['start'] names, and the record of it.
+  """The state with the parameters that config['start'] names, and the record of their origin.
 
-  Optimizer slots and the step stay those of a beginning. Without such a run, all does.
+  Optimizer slots and the step stay those of a beginning. Without an origin, all does.
   """
-  if not config['start']['workdir']:
+  start = config['start']
+  if start['pretrained']:
+    params = importing.load(pathlib.Path(start['pretrained']), config)
+    origin = lineage.published(config, digest.of_arrays(params))
+    params = jax.tree.map(lambda x: x.astype(jnp.float32), params)  # to train
+  elif start['workdir']:
+    workdir = pathlib.Path(start['workdir'])
+    saved = records.load_config(workdir) | {'run': config['run']}
+    params, step = load_params(saved, workdir, start['step'])
+    origin = lineage.source(workdir, step, digest.of_arrays(params))
+    params = jax.tree.map(lambda x: x.astype(jnp.float32), params)
+  else:
     return state, None
-  workdir = pathlib.Path(config['start']['workdir'])
-  saved = records.load_config(workdir) | {'run': config['run']}
-  params, step = load_params(saved, workdir, config['start']['step'])
-  return state | {'params': params}, lineage.source(workdir, step, digest.of_arrays(params))
+  return state | {'params': params}, origin

@@ -50,7 +50,7 @@ class Bytes:
 
   def decode(self, ids: Sequence[int] | np.ndarray) -> bytes:
     """The bytes of ids [L]."""
-    return _checked(ids, self.vocab).astype(np.uint8).tobytes()
+    return checked(ids, self.vocab).astype(np.uint8).tobytes()
 
 
 class SentencePiece:
@@ -98,17 +98,18 @@ class SentencePiece:
   def encode(self, data: bytes, name: str = 'the document') -> np.ndarray:
     """Ids int32 [L]; ValueError with `name` if data is not UTF-8."""
     ids = []
-    for i, part in enumerate(_text(data, name).split(SPACE_MARK)):
+    for i, part in enumerate(text_of(data, name).split(SPACE_MARK)):
       ids += self._space_mark if i else []
       ids += self._model.encode(part)
     return np.array(ids, np.int32)
 
   def decode(self, ids: Sequence[int] | np.ndarray) -> bytes:
     """The bytes of ids [L]; any sequence of ids has some, also part of a character."""
-    return b''.join([self._bytes[i] for i in _checked(ids, self.vocab).tolist()])
+    return b''.join([self._bytes[i] for i in checked(ids, self.vocab).tolist()])
 
 
-def _checked(ids: Sequence[int] | np.ndarray, vocab: int) -> np.ndarray:
+def checked(ids: Sequence[int] | np.ndarray, vocab: int) -> np.ndarray:
+  """Ids as int64 [L]; ValueError for one that there is not."""
   ids = np.asarray(ids)
   if ids.size and not 0 <= ids.min() <= ids.max() < vocab:
     bad = ids.min() if ids.min() < 0 else ids.max()
@@ -116,12 +117,13 @@ def _checked(ids: Sequence[int] | np.ndarray, vocab: int) -> np.ndarray:
   return ids.astype(np.int64)
 
 
-def _text(data: bytes, name: str) -> str:
+def text_of(data: bytes, name: str) -> str:
+  """Text of bytes; ValueError with `name` if they are not UTF-8."""
   try:
     return data.decode()
   except UnicodeDecodeError as error:
     raise ValueError(
-      f'{name} is not UTF-8: byte {error.start} is {data[error.start]:#04x}, and sentencepiece '
+      f'{name} is not UTF-8: byte {error.start} is {data[error.start]:#04x}, and this tokenizer '
       'reads text only. Convert the document, or tokenize as bytes.'
     ) from None
 
@@ -186,7 +188,7 @@ def _lines(documents: Sequence[bytes]) -> Iterator[str]:
   """Lines, because the trainer drops sentences that are too long, and so whole documents."""
   name = getattr(documents, 'id', 'document {}'.format)
   for i, data in enumerate(documents):
-    yield from filter(None, _text(data, name(i)).split('\n'))
+    yield from filter(None, text_of(data, name(i)).split('\n'))
 
 
 def _digest(documents: Iterable[bytes]) -> str:

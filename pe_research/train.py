@@ -91,6 +91,23 @@ def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | No
   return state
 
 
+def adopt(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State:
+  """The state of a run of no steps, whose weights are those of a published model.
+
+  Its directory is like that of any run, but for checkpoints: the weights stay where they are.
+  """
+  configs.apply_precision(config)
+  blueprint, corpus = Blueprint(config), data.load(config)
+  measures.plan(corpus, config)
+  records.check_data(workdir, corpus.facts)
+  params, _ = states.load_params(config, workdir)
+  found = digest.of_arrays(params)
+  record = describe(config, blueprint, corpus, params, lineage.published(config, found))
+  write(workdir, 'config.json', config)
+  write(workdir, 'run.json', record | {'steps': 0, 'batches': '', 'final_parameters': found})
+  return {'params': params}
+
+
 def due(step: int, every: int, last: int) -> bool:
   """Whether something done each `every` steps, and at the last, happens after `step`; 0: never."""
   return bool(every) and (step % every == 0 or step == last)

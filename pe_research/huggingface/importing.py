@@ -60,6 +60,17 @@ def describe(path: pathlib.Path) -> tuple[Family, Described]:
   return family, described
 
 
+def source(path: pathlib.Path) -> dict[str, Any]:
+  """The part of a config that a checkpoint decides: model, position, length, data.vocab."""
+  _, found = describe(path)
+  return {
+    'model': found.model,
+    'position': found.position,
+    'length': found.length,
+    'data': {'vocab': found.vocab},
+  }
+
+
 def tensors(family: Family, model: DecoderConfig) -> list[Tensor]:
   """All that a checkpoint of the model has."""
   own = family.tensors(model)

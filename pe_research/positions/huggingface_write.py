@@ -21,6 +21,7 @@ class NotExportable(ValueError):
 
   def __init__(self, reason: str):
     super().__init__(f'not exportable, because {reason}')
+    self.reason = reason
 
 
 def kind(scheme: PositionScheme) -> str:

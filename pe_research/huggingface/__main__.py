@@ -1,0 +1,56 @@
+"""Exports a trained run to a folder that Hugging Face transformers loads.
+
+  python -m pe_research.huggingface --workdir=results/demo/runs/rope_seed0 --into=exported
+  python -m pe_research.huggingface --workdir=DIR --position=yarn:factor=4 --into=exported_yarn
+
+The second exports the run's weights under another scheme that can use them, as they are.
+"""
+
+import pathlib
+import sys
+
+from pe_research import cli, configs, lineage, records
+from pe_research.huggingface import exporting
+
+
+def main(argv: list[str]) -> None:
+  """Checks that the model can be exported, then writes it."""
+  parser = cli.parser('pe_research.huggingface', __doc__)
+  add = parser.add_argument
+  add('--workdir', type=pathlib.Path, required=True, metavar='DIR', help='of a trained run')
+  add('--step', type=int, help='a checkpoint other than the newest')
+  add('--into', type=pathlib.Path, required=True, metavar='DIR', help='made anew')
+  add('--position', default='', metavar='NAME[:argument=value,...]')
+  add('--architecture', help='a class; default: the first that can hold the model')
+  add('--dtype', choices=exporting.TYPES, help='of the weights; default: as they are')
+  add('--shard-bytes', type=int, default=5 * 10**9, help='the most that a file holds')
+  add('--overwrite', action='store_true', help='replace a checkpoint that is there')
+  given = parser.parse_args(argv)
+  with cli.errors():
+    configs.at_least('--shard-bytes', given.shard_bytes, 1)
+    saved = records.load_config(given.workdir)
+    config = configs.anywhere(saved)
+    if given.position:
+      config |= {'position': lineage.given(given.position, saved)}
+    config = configs.resolve(config)
+    exporting.config_json(config, given.architecture)
+    exporting.check_target(given.into, given.overwrite)
+    from pe_research import states  # slow to import, and all this may have failed
+
+    params, step = states.load_params(config, given.workdir, given.step)
+    family = exporting.export(
+      config,
+      params,
+      given.into,
+      architecture=given.architecture,
+      dtype=given.dtype,
+      shard_bytes=given.shard_bytes,
+      overwrite=given.overwrite,
+    )
+  print(f'wrote step {step} of {given.workdir} to {given.into} as {family.architecture}')
+  if config['data']['tokenizer'] == 'sentencepiece':
+    print('its sentencepiece tokenizer has no tokenizer.json; encode texts here')
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])
