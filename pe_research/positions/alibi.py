@@ -52,6 +52,7 @@ class ALiBi(base.PositionScheme):
       rngs: unused.
     """
     del rngs
+    self.max_bias = max_bias
     self.biased_heads = dims.heads if biased_heads is None else biased_heads
     if not 1 <= self.biased_heads <= dims.heads:
       raise ValueError(
