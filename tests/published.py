@@ -1,13 +1,16 @@
 """Decoders of every kind that is exported, tiny and with weights that are all different."""
 
+import pathlib
 from typing import Any
 
+import golden_models
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from pe_research import configs
 from pe_research.blueprint import Blueprint
+from pe_research.huggingface import exporting, importing
 
 LLAMA = {'embedding_scale': False, 'tied': False}
 LAYERED = {'norm': 'layer', 'norm_eps': 1e-5, 'norm_bias': True, 'embedding_scale': False}
@@ -41,14 +44,18 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
   ),
   'p-rope': ('rope', {'fraction': 0.5, 'partial': 'frequencies'}, LLAMA),
   'p-rope pi': ('pi', {'fraction': 0.5, 'partial': 'frequencies', 'factor': 2.0}, LLAMA),
-  'neox': ('rope', {'fraction': 0.5}, BIASED | {'mlp': 'gelu_exact', 'parallel': True}),
+  'neox': (
+    'rope',
+    {'fraction': 0.5},
+    BIASED | {'mlp': 'gelu_exact', 'parallel': True, 'tied': False},
+  ),
   'neox sequential': ('pi', {'factor': 2.0}, BIASED | {'mlp': 'relu', 'attention_bias': False}),
   'neox yarn': (
     'yarn',
     {'fraction': 0.5, 'factor': 4.0, 'attention_factor': 1.0, 'slice_factor': 1.2},
     BIASED | {'mlp': 'gelu', 'tied': True},
   ),
-  'gpt2': ('learned', {'max_length': 32}, BIASED | {'mlp': 'gelu'}),
+  'gpt2': ('learned', {'max_length': 32, 'scaled': False}, BIASED | {'mlp': 'gelu'}),
   'gpt2 ours': ('learned', {'max_length': 32}, BIASED | {'mlp': 'gelu', 'embedding_scale': True}),
   'bloom': ('alibi', {}, BIASED | {'mlp': 'gelu', 'mlp_width': 128, 'embedding_norm': True}),
   'mpt': ('alibi', {}, LAYERED | {'norm_bias': False, 'mlp': 'gelu_exact', 'mlp_width': 128}),
@@ -100,3 +107,20 @@ def ids(name: str) -> np.ndarray:
   """int32 [2, L], 24 tokens: more than the model was made for, which transformers' MPT refuses."""
   length = TRAINED if name == 'mpt' else 24
   return np.random.default_rng(1).integers(0, 256, (2, length)).astype(np.int32)
+
+
+def exported(into: pathlib.Path, name: str = 'llama', **options) -> pathlib.Path:
+  """The folder of a case."""
+  made = config(name)
+  exporting.export(made, params(made), into, **options)
+  return into
+
+
+def imported(path: pathlib.Path) -> dict[str, jax.Array]:
+  """The parameters of a folder."""
+  return importing.load(path, golden_models.config_of(path))
+
+
+def bits(parameters) -> dict[str, bytes]:
+  """Of each parameter."""
+  return {name: np.asarray(x).tobytes() for name, x in parameters.items()}

@@ -1,0 +1,166 @@
+"""Published checkpoints that are damaged, of another kind, too large; and folders that exist."""
+
+import json
+import pathlib
+import shutil
+
+import golden_models
+import jax
+import numpy as np
+import published
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from pe_research.huggingface import exporting, folder, importing, memory
+
+
+def edit(path: pathlib.Path, **changes) -> None:
+  config = json.loads((path / 'config.json').read_text())
+  config = {k: v for k, v in (config | changes).items() if v is not ...}
+  (path / 'config.json').write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+  'changes, words',
+  [
+    ({'model_type': 'mamba'}, ["'mamba'", 'LlamaForCausalLM', 'MptForCausalLM']),
+    ({'model_type': ...}, ['None', 'LlamaForCausalLM']),
+    (
+      {'model_type': 'mixtral', 'num_local_experts': 8},
+      ['mixture of experts', 'num_local_experts'],
+    ),
+    ({'architectures': ['LlamaForSequenceClassification']}, ['SequenceClassification', 'CausalLM']),
+    ({'hidden_size': ...}, ['hidden_size']),
+    ({'hidden_size': 'wide'}, ['hidden_size', "'wide'"]),
+    ({'vocab_size': 0}, ['vocab_size', '0']),
+    ({'hidden_act': 'gelu'}, ['hidden_act', "'gelu'", "'silu'"]),
+    ({'rope_parameters': {'rope_type': 'spiral'}}, ["'spiral'", 'longrope']),
+    ({'rope_parameters': {'rope_type': 'yarn', 'factor': 0.5}}, ['0.5']),
+    ({'rope_parameters': {'rope_type': 'linear', 'factor': 'x'}}, ['config.json']),
+    ({'partial_rotary_factor': 0.5}, ['partial_rotary_factor', '0.5']),
+    ({'quantization_config': {'bits': 4}}, ['quantized']),
+    ({'num_key_value_heads': 3}, ['model.kv_heads', '3']),
+    ({'hidden_size': 48}, ['disagree', 'model.embed_tokens.weight', '(256, 32)', '(256, 48)']),
+    ({'num_hidden_layers': 3}, ['lacks', 'model.layers.2.self_attn.q_proj.weight']),
+    ({'num_hidden_layers': 1}, ['besides', 'model.layers.1.self_attn.q_proj.weight']),
+    ({'attention_bias': True}, ['lacks', 'model.layers.0.self_attn.q_proj.bias']),
+  ],
+)
+def test_a_bad_config_is_named(changes, words, tmp_path):
+  path = published.exported(tmp_path / 'bad')
+  edit(path, **changes)
+  with pytest.raises(ValueError) as error:
+    published.imported(path)
+  assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize(
+  'name, changes, words',
+  [
+    ('deepseek', {'first_k_dense_replace': 1}, ['layers 1 to 1', 'mixtures of experts']),
+    ('deepseek 2', {'first_k_dense_replace': ...}, ['layers 0 to 1', 'mixtures of experts']),
+    ('gpt2', {'scale_attn_by_inverse_layer_idx': True}, ['scale_attn_by_inverse_layer_idx']),
+    ('bloom', {'apply_residual_connection_post_layernorm': True}, ['post_layernorm']),
+    ('mpt', {'no_bias': False}, ['no_bias']),
+    ('mpt', {'attn_config': {'alibi': False}}, ['attn_config', 'alibi']),
+    ('mpt', {'attn_config': {'clip_qkv': 6}}, ['clip_qkv', '6']),
+    ('neox', {'hidden_act': 'swish'}, ['hidden_act', "'swish'"]),
+  ],
+)
+def test_what_the_decoder_does_not_do_is_named(name, changes, words, tmp_path):
+  path = published.exported(tmp_path / 'bad', name)
+  edit(path, **changes)
+  with pytest.raises(ValueError) as error:
+    published.imported(path)
+  assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_absent_and_damaged_files(tmp_path):
+  with pytest.raises(ValueError, match=r'no config\.json'):
+    importing.describe(tmp_path)
+  path = published.exported(tmp_path / 'whole')
+  config, file = golden_models.config_of(path), path / folder.SINGLE
+  content = file.read_bytes()
+  for bad in (content[: len(content) - 100], content[:50], b'', b'{}' * 50):
+    file.write_bytes(bad)
+    with pytest.raises(ValueError, match=r'model\.safetensors is damaged'):
+      importing.load(path, config)
+  file.unlink()
+  with pytest.raises(ValueError, match='neither'):
+    importing.load(path, config)
+  (path / 'config.json').write_text('{"model_type": ')
+  with pytest.raises(ValueError, match='cannot be read'):
+    importing.describe(path)
+
+
+def test_bad_indices(tmp_path):
+  path = published.exported(tmp_path / 'parts', shard_bytes=9000)
+  config, index = golden_models.config_of(path), path / folder.INDEX
+  listed = json.loads(index.read_text())
+  missing = path / 'model-00002-of-00009.safetensors'
+  shard = sorted(path.glob('*.safetensors'))[1]
+  shutil.move(shard, tmp_path / 'aside')
+  with pytest.raises(ValueError, match=f'names {shard.name}, which'):
+    importing.load(path, config)
+  shutil.move(tmp_path / 'aside', shard)
+  assert not missing.exists() or missing == shard
+  listed['weight_map']['model.norm.weight'] = shard.name
+  index.write_text(json.dumps(listed))
+  with pytest.raises(ValueError, match=r'not in their files: model\.norm\.weight'):
+    importing.load(path, config)
+  index.write_text('{}')
+  with pytest.raises(ValueError, match='no weight_map'):
+    importing.load(path, config)
+
+
+def test_whole_numbers_are_no_weights(tmp_path):
+  path = published.exported(tmp_path / 'whole')
+  config, found = golden_models.config_of(path), load_file(path / folder.SINGLE)
+  found['model.norm.weight'] = found['model.norm.weight'].astype(np.int32)
+  save_file(found, path / folder.SINGLE)
+  with pytest.raises(ValueError, match=r'model\.norm\.weight \(I32\)'):
+    importing.load(path, config)
+
+
+def test_what_does_not_fit_is_said_before_it_is_read(tmp_path, monkeypatch):
+  path = published.exported(tmp_path / 'large')
+  config = golden_models.config_of(path)
+  size = sum(x.nbytes for x in published.imported(path).values()) * jax.device_count()
+  monkeypatch.setattr(folder, 'read', lambda *_: pytest.fail('weights were read'))
+  monkeypatch.setattr(memory, 'available', lambda: size - 1)
+  with pytest.raises(ValueError, match='GiB for its weights'):
+    importing.load(path, config)
+
+
+def test_free_memory_is_that_of_the_machine():
+  free = memory.available()
+  assert 10**8 < free < 10**13
+
+
+def test_an_existing_folder_is_kept(tmp_path):
+  path = published.exported(tmp_path / 'out')
+  before = published.bits(published.imported(path))
+  with pytest.raises(ValueError, match='exists'):
+    published.exported(path, 'llama tied')
+  assert published.bits(published.imported(path)) == before
+  published.exported(path, 'llama tied', overwrite=True)
+  assert json.loads((path / 'config.json').read_text())['tie_word_embeddings']
+  assert published.bits(published.imported(path)) != before
+  other = tmp_path / 'thesis'
+  other.mkdir()
+  (other / 'chapter.txt').write_text('five years')
+  with pytest.raises(ValueError, match='holds no checkpoint'):
+    published.exported(other, overwrite=True)
+  assert (other / 'chapter.txt').read_text() == 'five years'
+
+
+def test_a_failure_leaves_nothing_half_written(tmp_path, monkeypatch):
+  path = published.exported(tmp_path / 'out')
+  before = published.bits(published.imported(path))
+  monkeypatch.setattr(exporting, 'save_file', lambda *_, **__: 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    published.exported(path, overwrite=True)
+  with pytest.raises(ZeroDivisionError):
+    published.exported(tmp_path / 'new')
+  assert [f.name for f in tmp_path.iterdir()] == ['out']
+  assert published.bits(published.imported(path)) == before

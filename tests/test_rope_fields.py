@@ -1,0 +1,187 @@
+"""Positions in a config.json: what is written reads back as the same scheme, in old names too."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import published
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pe_research import configs, positions
+from pe_research.positions import huggingface_read, huggingface_write
+from pe_research.positions.base import Dims
+
+ROTARY = [n for n, (p, _, _) in published.CASES.items() if p not in ('learned', 'alibi')]
+FIELDS = {
+  'yarn': {'factor': 4.0, 'original_max_position_embeddings': 64},
+  'linear': {'factor': 4.0},
+  'dynamic': {'factor': 2.0},
+  'default': {},
+}
+
+
+def built(position, *, width=8, sliced=False, length=16):
+  dims = Dims(32, 4, width, length, sliced)
+  return positions.build(position, dims, nnx.Rngs(0))
+
+
+def same(a, b, width, lengths=(8, 16, 17, 40)):
+  """Whether two schemes do the same to queries, keys and logits."""
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(1, 6, 2, width)), jnp.float32)
+  for length in lengths:
+    pos = jnp.arange(length - 6, length)[None]
+    scale = [np.sqrt(s.logit_scale(pos, length)) for s in (a, b)]
+    q, k = ([getattr(s, hook)(x, pos, length) for s in (a, b)] for hook in ('query', 'key'))
+    for one, other in (q, k):
+      np.testing.assert_allclose(scale[0] * one, scale[1] * other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ROTARY)
+def test_what_is_written_reads_back(name):
+  config = published.config(name)
+  scheme, model = configs.scheme(config), config['model']
+  width, sliced = model['rotary_dim'] or model['head_dim'], model['projection'] == 'mla'
+  partial = 'width' if scheme.rotated < width else 'frequencies'
+  fields, most = huggingface_write.write_rope(
+    scheme, width=width, length=16, layouts=(scheme.layout,), partial=partial, sliced=sliced
+  )
+  assert most >= 16
+  position = huggingface_read.read_rope(fields, most=most, layout=scheme.layout, sliced=sliced)
+  same(scheme, built(position, width=width, sliced=sliced, length=16), width)
+
+
+@pytest.mark.parametrize('kind', FIELDS)
+def test_older_releases_keep_the_same_fields_elsewhere(kind):
+  fields = FIELDS[kind]
+  current = {'rope_parameters': {'rope_type': kind, 'rope_theta': 500.0} | fields}
+  older = {'rope_theta': 500.0, 'rope_scaling': {'type': kind} | fields}
+  both = {'rope_theta': 500, 'rope_scaling': {'type': kind, 'rope_type': kind} | fields}
+  found = [huggingface_read.read_rope(huggingface_read.rope_fields(c), most=256)
+           for c in (current, older, both)]  # fmt: skip
+  assert found[0] == found[1] == found[2]
+  assert found[0]['base'] == 500.0
+
+
+def test_defaults_of_old_configs():
+  assert huggingface_read.rope_fields({}) == {'rope_type': 'default', 'rope_theta': 10_000.0}
+  neox = huggingface_read.rope_fields({'rotary_pct': 0.25, 'rotary_emb_base': 1e4})
+  assert neox == {'rope_type': 'default', 'rope_theta': 1e4, 'partial_rotary_factor': 0.25}
+  phi = {'original_max_position_embeddings': 16, 'rope_scaling': {'type': 'longrope'}}
+  assert huggingface_read.rope_fields(phi)['original_max_position_embeddings'] == 16
+
+
+@given(
+  factor=st.floats(1, 64),
+  mscale=st.none() | st.floats(0.1, 2),
+  all_dim=st.none() | st.floats(0.1, 2),
+  attention=st.none() | st.floats(0.5, 2),
+)
+@settings(max_examples=200, deadline=None)
+def test_deepseek_scales_the_slice_and_the_logit(factor, mscale, all_dim, attention):
+  """transformers 5.23.0, modeling_deepseek_v3.py: scaling and cos, sin."""
+  fields = {'rope_type': 'yarn', 'rope_theta': 1e4, 'factor': factor}
+  fields['original_max_position_embeddings'] = 64
+  given_ = {'mscale': mscale, 'mscale_all_dim': all_dim, 'attention_factor': attention}
+  fields |= {name: value for name, value in given_.items() if value is not None}
+  m = lambda weight: 0.1 * weight * math.log(factor) + 1
+  turned = attention
+  if turned is None:
+    turned = m(mscale) / m(all_dim) if mscale and all_dim else m(1)
+  whole = m(all_dim) if all_dim else 1.0
+  scheme = built(huggingface_read.read_rope(fields, most=4096, sliced=True), sliced=True)
+  assert math.sqrt(scheme.logit_scale(None, 64)) == pytest.approx(whole)
+  assert scheme.slice_factor == pytest.approx(turned)
+  # A whole head that rotates has both in one.
+  scheme = built(huggingface_read.read_rope(fields, most=4096))
+  assert math.sqrt(scheme.logit_scale(None, 64)) * scheme.slice_factor == pytest.approx(turned)
+
+
+def test_a_part_that_rotates_is_scaled_alone():
+  fields = {'rope_type': 'yarn', 'rope_theta': 1e4, 'factor': 4.0, 'partial_rotary_factor': 0.5}
+  scheme = built(huggingface_read.read_rope(fields, most=64))
+  assert scheme.logit_scale(None, 64) == 1
+  ones, pos = jnp.ones((1, 1, 1, 8)), jnp.zeros((1, 1), jnp.int32)
+  want = 0.1 * math.log(4) + 1
+  np.testing.assert_allclose(
+    scheme.query(ones, pos, None)[0, 0, 0], [want] * 4 + [1] * 4, rtol=1e-6
+  )
+
+
+@pytest.mark.parametrize(
+  'fields, words',
+  [
+    ({'rope_type': 'ntk'}, ["'ntk'", 'yarn', 'longrope']),
+    ({'rope_type': 'linear', 'factor': 2, 'beta': 3}, ["'linear'", 'beta', 'factor']),
+    ({'rope_type': 'llama3', 'factor': 8.0}, ["'llama3'", 'low_freq_factor']),
+    ({'rope_type': 'longrope', 'factor': 2.0}, ["'longrope'", 'short_factor']),
+    (
+      {'rope_type': 'longrope', 'factor': 2.0, 'short_factor': [1], 'long_factor': [2]}
+      | {'partial_rotary_factor': 0.5},
+      ['temperature', 'attention_factor'],
+    ),
+  ],
+)
+def test_a_bad_field_is_named(fields, words):
+  with pytest.raises(ValueError) as error:
+    huggingface_read.read_rope({'rope_theta': 1e4} | fields, most=64)
+  assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize(
+  'position, given_, words',
+  [
+    ('nope', {}, ['NoPE']),
+    ('t5', {}, ['T5 bias']),
+    ('sinusoidal', {}, ['Sinusoidal']),
+    ('dynamic_yarn', {}, ['Dynamic YaRN']),
+    ('yarn', {'factor': 4.0, 'ramp': 'rotations'}, ['position.ramp']),
+    ('longrope', {'factor': 4.0, 'long_factor': [1, 1, 1, 2], 'start_tokens': 2}, ['start_tokens']),
+    (
+      'longrope',
+      {'factor': 4.0, 'long_factor': [1, 1, 1, 2], 'short_factor': [1] * 4, 'switch_length': 9},
+      ['position.switch_length'],
+    ),
+    ('rope', {'layout': 'interleaved'}, ["'interleaved'", "'half'"]),
+    ('rope', {'fraction': 0.5}, ['4 of 8', 'LlamaForCausalLM', 'GPTNeoXForCausalLM', 'model.norm']),
+    ('yarn', {'factor': 4.0, 'fraction': 0.5, 'partial': 'frequencies'}, ['stand still']),
+    ('alibi', {}, ['BloomForCausalLM', 'MptForCausalLM', 'model.norm', "'rms'"]),
+    ('alibi', {'biased_heads': 3}, ['BloomForCausalLM']),
+    ('learned', {}, ['GPT2LMHeadModel', 'model.mlp', 'model.attention_bias']),
+  ],
+)
+def test_what_no_class_holds_is_not_exportable(position, given_, words):
+  from pe_research.huggingface import exporting
+
+  config = published.resolved(position, given_, {})
+  with pytest.raises(ValueError) as error:
+    exporting.config_json(config)
+  assert str(error.value).startswith('not exportable, because ')
+  assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize(
+  'position, given_, model, words',
+  [
+    ('alibi', {'biased_heads': 3}, published.CASES['mpt'][2], ['3 of 4 heads']),
+    ('alibi', {'max_bias': 16.0}, published.CASES['mpt'][2], ['max_bias is 16', '8']),
+    ('alibi', {'max_bias': 4.0}, published.CASES['bloom'][2], ['max_bias is 4', '8']),
+    ('alibi', {}, published.CASES['bloom'][2] | {'mlp_width': 64}, ['mlp_width is 64', '128']),
+    ('learned', {}, published.CASES['gpt2'][2] | {'head_dim': 12}, ['model.head_dim', '32']),
+    ('rope', {}, {'qk_norm': True}, ['model.qk_norm']),
+    ('rope', {}, {'mlp': 'squared_relu'}, ['model.mlp', "'squared_relu'"]),
+    ('longrope', {'factor': 4.0, 'long_factor': [1, 2], 'temperature': 'su'},
+     published.LLAMA | published.MLA, ['whole logits']),
+    ('yarn', {'factor': 4.0, 'attention_factor': 0.5}, published.LLAMA | published.MLA,
+     ['no less than 1']),
+  ],
+)  # fmt: skip
+def test_what_a_class_does_not_do_is_said(position, given_, model, words):
+  from pe_research.huggingface import exporting
+
+  with pytest.raises(huggingface_write.NotExportable) as error:
+    exporting.config_json(published.resolved(position, given_, model))
+  assert all(word in str(error.value) for word in words), str(error.value)
