@@ -12,7 +12,7 @@ from flax import nnx
 from golden_case import Case
 from safetensors.numpy import load_file
 
-from pe_research import attend, configs, model
+from pe_research import attend, model
 from pe_research.blueprint import Blueprint
 from pe_research.huggingface import importing, tensors
 
@@ -39,11 +39,7 @@ def imported(path: pathlib.Path) -> model.Decoder:
 
 def config_of(path: pathlib.Path) -> dict:
   """As much of a resolved config as a checkpoint decides, and the mesh."""
-  _, found = importing.describe(path)
-  config = {'model': found.model, 'data': {'vocab': found.vocab}, 'length': found.length}
-  config |= {'seed': 0, 'attention': {'window': None}, 'run': RUN}
-  made = configs.scheme(config | {'position': found.position})
-  return config | {'position': configs.settled(found.position, made)}
+  return importing.source(path) | {'seed': 0, 'attention': {'window': None}, 'run': RUN}
 
 
 def where(case: Case) -> attend.Tokens:

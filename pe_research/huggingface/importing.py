@@ -63,12 +63,9 @@ def describe(path: pathlib.Path) -> tuple[Family, Described]:
 def source(path: pathlib.Path) -> dict[str, Any]:
   """The part of a config that a checkpoint decides: model, position, length, data.vocab."""
   _, found = describe(path)
-  return {
-    'model': found.model,
-    'position': found.position,
-    'length': found.length,
-    'data': {'vocab': found.vocab},
-  }
+  decided = {'model': found.model, 'length': found.length, 'data': {'vocab': found.vocab}}
+  scheme = configs.scheme(decided | {'position': found.position})
+  return decided | {'position': configs.settled(found.position, scheme)}
 
 
 def tensors(family: Family, model: DecoderConfig) -> list[Tensor]:
