@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from pe_research import configs, records
+from pe_research import comparable, records
 
 
 class Refused(ValueError):
@@ -56,7 +56,7 @@ def differences(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
   """(field, sentence) for each condition in which a run differs from the first of its kind."""
   first = runs[0]
   for run in runs[1:]:
-    for line in configs.difference(first.record['conditions'], run.record['conditions']):
+    for line in comparable.difference(first.record['conditions'], run.record['conditions']):
       field = line.split(': ')[0]
       yield field, f'{field} ({first.workdir.name} -> {run.workdir.name}): {line[len(field) + 2 :]}'
   for run in runs:

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from pe_research import configs, positions, records
+from pe_research import comparable, configs, positions, records
 
 UNLIKE = ('length', 'steps', 'seed', 'position', 'optimizer', 'eval', 'run', 'start')
 
@@ -129,11 +129,13 @@ def check_start(config: Mapping[str, Any]) -> None:
   own['train_length'] = original_length(saved)
   check_inherited(config['position'], inherit(name, own))
   parts = lambda c: {k: v for k, v in c.items() if k not in UNLIKE and k != 'attention'}
-  before, after = (configs.flat(parts(c)) for c in (saved, config))
+  before, after = (comparable.flat(parts(c)) for c in (saved, config))
   if start['pretrained']:  # which decides no more than it says
     after = {field: value for field, value in after.items() if field in before}
   free = ('data.seed', 'data.loader', 'model.remat', 'model.dtype')
-  changed = [line for line in configs.difference(before, after) if line.split(':')[0] not in free]
+  changed = [
+    line for line in comparable.difference(before, after) if line.split(':')[0] not in free
+  ]
   if changed:
     raise ValueError(
       f'the weights in {where} cannot be gone on from, since these differ (it -> config):\n  '

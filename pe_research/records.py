@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pe_research import configs, digest
+from pe_research import comparable, digest
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'grain')
 ROOT = pathlib.Path(__file__).parent.parent
@@ -136,7 +136,7 @@ def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
   """
   saved = read_json(workdir / 'config.json')
   if saved is not None:
-    changed = configs.difference(configs.experiment(saved), configs.experiment(config))
+    changed = comparable.difference(comparable.experiment(saved), comparable.experiment(config))
     if changed:
       raise WorkdirError(
         f'workdir {workdir} holds a run with another config (saved -> given):\n  '
@@ -153,7 +153,7 @@ def settle(path: pathlib.Path, wanted: Mapping[str, Any]) -> None:
   """
   wanted = json.loads(json.dumps(wanted, default=str))
   saved = read_json(path)
-  changed = configs.difference(saved, wanted) if saved else []
+  changed = comparable.difference(saved, wanted) if saved else []
   if changed:
     raise WorkdirError(
       f'{path.parent} holds something else (saved -> given):\n  '
@@ -203,7 +203,7 @@ def check_data(workdir: pathlib.Path, facts: Mapping[str, Any]) -> None:
   prefix = 'data.'
   conditions = record['conditions'].items()
   trained = {k.removeprefix(prefix): v for k, v in conditions if k.startswith(prefix)}
-  changed = configs.difference(trained, facts) if trained else []
+  changed = comparable.difference(trained, facts) if trained else []
   if changed:
     raise WorkdirError(
       f'the text is not the one that {workdir} was trained on (trained -> found):\n  '
@@ -217,7 +217,7 @@ def fingerprint(
 ) -> dict[str, Any]:
   """Every condition that two runs of a comparison must share, flat: all but scheme and seed."""
   return (
-    configs.conditions(config)
+    comparable.conditions(config)
     | {f'data.{name}': value for name, value in facts.items()}
     | {f'version.{name}': value for name, value in made_by['versions'].items()}
     | {'code': made_by['code'], 'device': device}

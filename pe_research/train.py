@@ -16,6 +16,7 @@ from pe_research import (
   attend,
   batches,
   checkpoints,
+  comparable,
   configs,
   data,
   digest,
@@ -212,7 +213,7 @@ def describe_resumed(
   """The record of a run that goes on: how it began, and which conditions have changed since."""
   before = records.read_json(workdir / 'run.json')
   record = describe(config, blueprint, corpus, {}, before['start'])
-  changed = configs.difference(before['conditions'], record['conditions'])
+  changed = comparable.difference(before['conditions'], record['conditions'])
   return record | {
     'initial_parameters': before['initial_parameters'],
     'changed_on_resume': before['changed_on_resume'] + changed,

@@ -6,7 +6,7 @@ import pytest
 import tiny
 
 from configs import lm, smoke
-from pe_research import cli, configs, model, positions
+from pe_research import cli, comparable, configs, model, positions
 
 BAD = {
   'model.heads=5': ['model.width (64)', 'model.heads (5)', 'model.head_dim'],
@@ -92,7 +92,7 @@ def test_every_scheme_resolves_and_survives_json(family, name):
   assert config['position'].keys() == positions.defaults(name).keys()
   again = configs.resolve(json.loads(json.dumps(config)))
   assert again == config
-  unset = [field for field, value in configs.flat(config).items() if value is None]
+  unset = [field for field, value in comparable.flat(config).items() if value is None]
   # None is their value: all tokens, no latents, a computed temperature, the newest step.
   computed = ['attention_factor', 'mscale', 'mscale_all_dim'] if 'yarn' in name else []
   positional = [f'position.{field}' for field in computed]
@@ -129,8 +129,8 @@ def test_conditions_leave_out_scheme_seed_and_bookkeeping_only():
   rope = configs.resolve(lm.get_config('position=rope'))
   alibi = configs.resolve(lm.get_config('position=alibi,seed=3'))
   alibi['run']['save_every'] = 1
-  assert configs.conditions(rope) == configs.conditions(alibi)
-  for field, value in configs.flat(configs.experiment(rope)).items():
+  assert comparable.conditions(rope) == comparable.conditions(alibi)
+  for field, value in comparable.flat(comparable.experiment(rope)).items():
     if field in ('seed', 'data.seed', 'start.workdir') or field.startswith('position.'):
       continue
     other = json.loads(json.dumps(rope))
@@ -139,5 +139,5 @@ def test_conditions_leave_out_scheme_seed_and_bookkeeping_only():
     for key in path:
       node = node[key]
     node[last] = 'changed' if value != 'changed' else 'other'
-    assert configs.conditions(other) != configs.conditions(rope), field
-    assert configs.difference(rope, other) == [f'{field}: {value} -> changed']
+    assert comparable.conditions(other) != comparable.conditions(rope), field
+    assert comparable.difference(rope, other) == [f'{field}: {value} -> changed']

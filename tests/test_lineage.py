@@ -8,7 +8,18 @@ import pytest
 import small
 
 from configs import finetune
-from pe_research import batches, cli, configs, evaluate, lineage, main, records, states, train
+from pe_research import (
+  batches,
+  cli,
+  comparable,
+  configs,
+  evaluate,
+  lineage,
+  main,
+  records,
+  states,
+  train,
+)
 
 
 @pytest.fixture(scope='module')
@@ -197,7 +208,7 @@ def test_the_data_order_has_a_seed_of_its_own(corpus):
   config = small.config(corpus, seed=3)
   assert config['data']['seed'] == 3
   other = small.config(corpus, seed=3, data__seed=4)
-  assert configs.conditions(config) == configs.conditions(other)
+  assert comparable.conditions(config) == comparable.conditions(other)
 
 
 @pytest.mark.parametrize(
