@@ -55,6 +55,11 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     {'fraction': 0.5, 'factor': 4.0, 'attention_factor': 1.0, 'slice_factor': 1.2},
     BIASED | {'mlp': 'gelu', 'tied': True},
   ),
+  'neox longrope': (
+    'longrope',
+    {'fraction': 0.5, 'factor': 4.0, 'long_factor': [1.0, 3.0], 'slice_factor': 1.2},
+    BIASED | {'mlp': 'gelu', 'tied': True},
+  ),
   'gpt2': ('learned', {'max_length': 32, 'scaled': False}, BIASED | {'mlp': 'gelu'}),
   'gpt2 ours': ('learned', {'max_length': 32}, BIASED | {'mlp': 'gelu', 'embedding_scale': True}),
   'bloom': ('alibi', {}, BIASED | {'mlp': 'gelu', 'mlp_width': 128, 'embedding_norm': True}),
@@ -65,6 +70,11 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
   'deepseek 2': ('rope', {'layout': 'interleaved'}, LLAMA | MLA | {'mlp_bias': True}),
   'deepseek yarn': ('yarn', {'factor': 4.0, 'layout': 'interleaved'}, LLAMA | MLA),
   'deepseek mscale': ('yarn', {'factor': 4.0, 'mscale': 1.0, 'mscale_all_dim': 0.5}, LLAMA | MLA),
+  'deepseek longrope': (
+    'longrope',
+    {'factor': 4.0, 'long_factor': [1.0, 3.0], 'short_factor': [1.0, 1.0], 'slice_factor': 1.2},
+    LLAMA | MLA,
+  ),
   'deepseek factors': (
     'yarn',
     {'factor': 4.0, 'attention_factor': 1.1, 'slice_factor': 1.2},

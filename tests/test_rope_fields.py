@@ -100,15 +100,20 @@ def test_deepseek_scales_the_slice_and_the_logit(factor, mscale, all_dim, attent
   assert math.sqrt(scheme.logit_scale(None, 64)) * scheme.slice_factor == pytest.approx(turned)
 
 
-def test_a_part_that_rotates_is_scaled_alone():
-  fields = {'rope_type': 'yarn', 'rope_theta': 1e4, 'factor': 4.0, 'partial_rotary_factor': 0.5}
+@pytest.mark.parametrize(
+  'kind, more, want',
+  [
+    ('yarn', {}, 0.1 * math.log(4) + 1),
+    ('longrope', {'short_factor': [1, 1], 'long_factor': [1, 4]}, math.sqrt(1.5)),
+  ],
+)
+def test_a_part_that_rotates_is_scaled_alone(kind, more, want):
+  fields = {'rope_type': kind, 'rope_theta': 1e4, 'factor': 4.0, 'partial_rotary_factor': 0.5}
+  fields |= {'original_max_position_embeddings': 16} | more
   scheme = built(huggingface_read.read_rope(fields, most=64))
   assert scheme.logit_scale(None, 64) == 1
   ones, pos = jnp.ones((1, 1, 1, 8)), jnp.zeros((1, 1), jnp.int32)
-  want = 0.1 * math.log(4) + 1
-  np.testing.assert_allclose(
-    scheme.query(ones, pos, None)[0, 0, 0], [want] * 4 + [1] * 4, rtol=1e-6
-  )
+  np.testing.assert_allclose(scheme.query(ones, pos, 16)[0, 0, 0], [want] * 4 + [1] * 4, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -118,11 +123,6 @@ def test_a_part_that_rotates_is_scaled_alone():
     ({'rope_type': 'linear', 'factor': 2, 'beta': 3}, ["'linear'", 'beta', 'factor']),
     ({'rope_type': 'llama3', 'factor': 8.0}, ["'llama3'", 'low_freq_factor']),
     ({'rope_type': 'longrope', 'factor': 2.0}, ["'longrope'", 'short_factor']),
-    (
-      {'rope_type': 'longrope', 'factor': 2.0, 'short_factor': [1], 'long_factor': [2]}
-      | {'partial_rotary_factor': 0.5},
-      ['temperature', 'attention_factor'],
-    ),
   ],
 )
 def test_a_bad_field_is_named(fields, words):

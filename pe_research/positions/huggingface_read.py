@@ -8,7 +8,7 @@ whole logit, and `slice_factor` on what rotates. Both are the same where a whole
 from collections.abc import Mapping
 from typing import Any
 
-from pe_research.positions import yarn
+from pe_research.positions import longrope, yarn
 
 ORIGINAL = 'original_max_position_embeddings'
 PARTIAL = 'partial_rotary_factor'
@@ -96,16 +96,14 @@ def _read(rope_type: str, given, most: int, parted: bool, sliced: bool) -> dict[
     return _read_yarn(given, most, parted, sliced)
   factors = {name: tuple(map(float, given[name])) for name in ('short_factor', 'long_factor')}
   reach = {'factor': float(given['factor'])} if 'factor' in given else {'target_length': most}
-  own = {'name': 'longrope', 'train_length': original, 'temperature': 'su'} | factors | reach
-  if 'attention_factor' in given:
-    own['attention_factor'] = float(given['attention_factor'])
-  stretched = given.get('factor', most / original) > 1
-  if parted and own.get('attention_factor', 2 if stretched else 1) != 1:
-    raise ValueError(
-      "rope_type 'longrope' where a part of the head rotates has its temperature on that part "
-      'alone, and this instrument on the whole logit. Set attention_factor to 1 in config.json.'
-    )
-  return own
+  own = {'name': 'longrope', 'train_length': original} | factors | reach
+  turned = given.get('attention_factor')
+  if not parted:
+    return own | {'temperature': 'su', 'attention_factor': turned and float(turned)}
+  if turned is None:
+    stretch = given.get('factor', most / original)
+    turned = longrope.temperature_of('su', max(stretch, 1.0), original)
+  return own | {'temperature': 'none', 'slice_factor': float(turned)}
 
 
 def _read_yarn(given, most: int, parted: bool, sliced: bool) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class LongRoPE(extend.Stretched):
     switch_length: int | None = None,
     temperature: str | None = None,
     attention_factor: float | None = None,
+    slice_factor: float = 1.0,
     factor: float | None = None,
     target_length: int | None = None,
     train_length: int | None = None,
@@ -73,6 +74,7 @@ class LongRoPE(extend.Stretched):
       temperature: 'none', 'su' or 'yarn', see the class; None: as in the search of the file, or
         else 'none'.
       attention_factor: multiplies queries and keys instead; None: by `temperature`.
+      slice_factor: multiplies what rotates of queries and keys, and no more.
       factor: s, as in Stretched, which the temperature reads.
       target_length: tokens, s L, as in Stretched.
       train_length: tokens, L, as in Stretched.
@@ -141,6 +143,9 @@ class LongRoPE(extend.Stretched):
       )
     if attention_factor is not None and not 0 < attention_factor < math.inf:
       raise ValueError(f'position.attention_factor is {attention_factor:g}; it must be positive.')
+    if not 0 < slice_factor < math.inf:
+      raise ValueError(f'position.slice_factor is {slice_factor:g}; it must be positive.')
+    self.slice_factor = slice_factor
     if temperature == 'su' and self.train_length == 1:
       raise ValueError("position.temperature 'su' divides by ln L, and position.train_length is 1.")
     self.temperature = temperature

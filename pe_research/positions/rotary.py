@@ -50,6 +50,7 @@ class RoPE(base.PositionScheme):
   label = 'RoPE'
   paper = 'arXiv:2104.09864, eq. 34'
   max_length = phase.MAX_POSITION
+  slice_factor: float = 1.0  # multiplies what rotates, and nothing else of a head
 
   def __init__(
     self,
@@ -112,10 +113,11 @@ class RoPE(base.PositionScheme):
 
   def query(self, q: jax.Array, pos: jax.Array, length) -> jax.Array:
     """Rotates [B, L, H, R] at `pos` [B or 1, L]; channels past the rotated width pass."""
-    angle = self.angles(pos, length)
+    turned = rotate(q[..., : self.rotated], self.angles(pos, length), self.layout)
+    if self.slice_factor != 1:
+      turned = (turned.astype(jnp.float32) * self.slice_factor).astype(q.dtype)
     if self.rotated == q.shape[-1]:
-      return rotate(q, angle, self.layout)
-    turned = rotate(q[..., : self.rotated], angle, self.layout)
+      return turned
     return jnp.concatenate([turned, q[..., self.rotated :]], axis=-1)
 
   def key(self, k: jax.Array, pos: jax.Array, length) -> jax.Array:

@@ -87,14 +87,6 @@ class YaRN(by_parts.NTKByParts):
       return mscale(factor, self.mscale_all_dim) if self.sliced else self.ratio(factor)
     return mscale(factor)
 
-  def query(self, q: jax.Array, pos: jax.Array, length) -> jax.Array:
-    """Rotates [B, L, H, R], what rotates times `slice_factor`."""
-    turned = super().query(q, pos, length)
-    if self.slice_factor == 1:
-      return turned
-    scale = jnp.where(jnp.arange(q.shape[-1]) < self.rotated, self.slice_factor, 1.0)
-    return (turned.astype(jnp.float32) * scale[None, None, None]).astype(q.dtype)
-
   def logit_scale(self, q_pos: jax.Array, length) -> float:
     """The square of what multiplies queries and keys."""
     del q_pos, length
