@@ -14,17 +14,34 @@ from pe_research.huggingface import importing
 State = dict[str, Any]  # 'params', 'optimizer', 'step'
 
 
-def init(blueprint: Blueprint, optimizer, mesh) -> tuple[State, State]:
-  """The state before the first step, and its layout.
+def layout(blueprint: Blueprint, optimizer, mesh) -> State:
+  """Where each array of the state lives."""
+  return sharding.layout(_shapes(blueprint, optimizer), mesh)
 
-  Parameters are drawn on the host and then laid out: compiled for another layout, the same draw can
+
+def begin(
+  config: Mapping[str, Any], blueprint: Blueprint, optimizer, layout: State
+) -> tuple[State, dict[str, Any] | None]:
+  """The state before the first step, and the record of where its parameters come from.
+
+  Those of a run or a published model if config['start'] names one; or drawn, and then the record is
+  None. They are drawn on the host and then laid out: compiled for another layout, the same draw can
   differ in its last bit, and runs on different devices would not begin alike.
   """
-  layout = sharding.layout(_shapes(blueprint, optimizer), mesh)
-  with jax.default_device(jax.local_devices(backend='cpu')[0]):
-    drawn = jax.device_get(jax.jit(blueprint.init)())
-  params = jax.tree.map(sharding.place, drawn, layout['params'])
-  return jax.jit(lambda p: _begin(p, optimizer), out_shardings=layout)(params), layout
+  start, origin = config['start'], None
+  if start['pretrained']:
+    params = importing.load(pathlib.Path(start['pretrained']), config)
+    origin = lineage.published(config, digest.of_arrays(params))
+  elif start['workdir']:
+    workdir = pathlib.Path(start['workdir'])
+    saved = records.load_config(workdir) | {'run': config['run']}
+    params, step = load_params(saved, workdir, start['step'])
+    origin = lineage.source(workdir, step, digest.of_arrays(params))
+  else:
+    with jax.default_device(jax.local_devices(backend='cpu')[0]):
+      drawn = jax.device_get(jax.jit(blueprint.init)())
+    params = jax.tree.map(sharding.place, drawn, layout['params'])
+  return jax.jit(lambda p: _begin(p, optimizer), out_shardings=layout)(params), origin
 
 
 def abstract(blueprint: Blueprint, optimizer, mesh) -> State:
@@ -35,6 +52,9 @@ def abstract(blueprint: Blueprint, optimizer, mesh) -> State:
 
 
 def _begin(params, optimizer) -> State:
+  params = jax.tree.map(
+    lambda x: x.astype(jnp.float32), params
+  )  # a published model's may be narrow
   return {'params': params, 'optimizer': optimizer.init(params), 'step': jnp.int32(0)}
 
 
@@ -62,24 +82,3 @@ def load_params(
       f'{workdir} has no checkpoint; train it first with python -m pe_research.main.'
     )
   return restored[0]['params'], int(restored[0]['step'])
-
-
-def go_on(state: State, config: Mapping[str, Any]) -> tuple[State, dict[str, Any] | None]:
-  """The state with the parameters that config['start'] names, and the record of their origin.
-
-  Optimizer slots and the step stay those of a beginning. Without an origin, all does.
-  """
-  start = config['start']
-  if start['pretrained']:
-    params = importing.load(pathlib.Path(start['pretrained']), config)
-    origin = lineage.published(config, digest.of_arrays(params))
-    params = jax.tree.map(lambda x: x.astype(jnp.float32), params)  # to train
-  elif start['workdir']:
-    workdir = pathlib.Path(start['workdir'])
-    saved = records.load_config(workdir) | {'run': config['run']}
-    params, step = load_params(saved, workdir, start['step'])
-    origin = lineage.source(workdir, step, digest.of_arrays(params))
-    params = jax.tree.map(lambda x: x.astype(jnp.float32), params)
-  else:
-    return state, None
-  return state | {'params': params}, origin

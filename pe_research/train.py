@@ -50,7 +50,7 @@ def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | No
   measures.plan(corpus, config)  # what could not be evaluated is not trained
   stream = batches.build(corpus, config)
   optimizer = optimizers.build(config['optimizer'], config['steps'])
-  state, layout = states.init(blueprint, optimizer, mesh)
+  layout = states.layout(blueprint, optimizer, mesh)
   step_fn = compile_step(config, blueprint, optimizer, layout, rows)
   validate = (
     evaluate.validator(blueprint, corpus, config, mesh) if config['eval']['every'] else None
@@ -58,7 +58,7 @@ def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | No
   with checkpoints.Checkpoints(workdir, config['run']['keep']) as saved, Stop(config) as stop:
     restored = saved.restore(states.abstract(blueprint, optimizer, mesh))
     if restored is None:
-      state, start = states.go_on(state, config)
+      state, start = states.begin(config, blueprint, optimizer, layout)
       record = describe(config, blueprint, corpus, state['params'], start)
     else:
       records.check_data(workdir, corpus.facts)

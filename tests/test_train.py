@@ -207,7 +207,8 @@ def gradients(config, batch):
   """Loss and update of one step from the initial state."""
   mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
   optimizer = optimizers.build(config['optimizer'], config['steps'])
-  state, layout = states.init(blueprint, optimizer, mesh)
+  layout = states.layout(blueprint, optimizer, mesh)
+  state, _ = states.begin(config, blueprint, optimizer, layout)
   rows = sharding.split_batch(mesh, len(batch['tokens']))
   step = train.compile_step(config, blueprint, optimizer, layout, rows)
   state, measured = step(state, sharding.place(batch, rows))
