@@ -134,6 +134,12 @@ def evaluate(config: Mapping[str, Any], workdir: pathlib.Path, params, step: int
       records.append_row(results, row)
 
 
+def show(workdir: pathlib.Path) -> None:
+  """Prints the rows of a run's results, a line each, without what fills pages."""
+  for row in records.read_rows(workdir / 'results.jsonl'):
+    print(json.dumps({k: v for k, v in row.items() if k not in ('documents', 'by_position')}))
+
+
 def _overrides(argv: list[str]) -> dict[str, Any]:
   """Command-line flags that replace fields of the saved run's `eval`."""
   parser = cli.parser('pe_research.evaluate', __doc__)
@@ -176,8 +182,7 @@ def main(argv: list[str] | None = None) -> None:
       evaluate(config, home, params, step)
       if position:
         records.write_json(home / 'done.json', {'steps': step})
-    for row in records.read_rows(home / 'results.jsonl'):
-      print(json.dumps({k: v for k, v in row.items() if k not in ('documents', 'by_position')}))
+    show(home)
 
 
 if __name__ == '__main__':

@@ -55,6 +55,8 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
     evaluate.evaluate(config, workdir, state['params'], config['steps'])
     if first:
       records.write_json(workdir / 'done.json', {'steps': config['steps']})
+      if not config['steps']:  # which has no other result to see
+        evaluate.show(workdir)
 
 
 if __name__ == '__main__':

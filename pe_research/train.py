@@ -106,6 +106,9 @@ def adopt(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State:
   record = describe(config, blueprint, corpus, params, lineage.published(config, found))
   write(workdir, 'config.json', config)
   write(workdir, 'run.json', record | {'steps': 0, 'batches': '', 'final_parameters': found})
+  if jax.process_index() == 0:
+    for note in record['notes']:
+      print(f'note: {note}')
   return {'params': params}
 
 
