@@ -1,4 +1,6 @@
-"""Multi-head latent attention: keys and values from one small latent, position in a slice apart."""
+"""Multi-head latent attention: keys and values from a small latent, position in a slice apart."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,8 @@ from flax import nnx
 from pe_research import attend, cache, layers
 from pe_research.attention import scaled
 from pe_research.positions import base
+
+EPS = 1e-6  # of the latents' norms, whatever the model's is: DeepSeek's code passes it none
 
 
 class LatentAttention(nnx.Module):
@@ -52,7 +56,7 @@ class LatentAttention(nnx.Module):
       rotary: R.
       value_dim: V.
       bias: whether the projections of x and that to x have one.
-      norm: of the latents.
+      norm: of the latents, with EPS for its own.
       out_std: multiplies the initial scale of the output projection.
       dtype: to compute in.
       key: every matrix is drawn from this and its own name.
@@ -62,6 +66,7 @@ class LatentAttention(nnx.Module):
     make = lambda name, inputs, outputs, **more: layers.linear(
       key, name, inputs, outputs, dtype=dtype, **more
     )
+    norm = dataclasses.replace(norm, eps=EPS)
     normed = lambda name, size: norm.make(key, name, size, dtype=dtype)
     source = query_latent or width
     self.query_down = make('query_down', width, query_latent, bias=bias) if query_latent else None

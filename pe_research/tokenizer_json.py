@@ -64,7 +64,13 @@ def _speller(path: str, file: dict[str, Any]):
   said = json.dumps([file.get('decoder'), file.get('pre_tokenizer')])
   if '"ByteLevel"' in said:
     bytes_of = {char: byte for byte, char in enumerate(byte_characters())}
-    return lambda piece: bytes(bytes_of[char] for char in piece)
+
+    def spell(piece: str) -> bytes:
+      if odd := [char for char in piece if char not in bytes_of]:
+        raise ValueError(f'{path} has the token {piece!r}, in which {odd[0]!r} is no byte.')
+      return bytes(bytes_of[char] for char in piece)
+
+    return spell
   if '"ByteFallback"' in said or '"Metaspace"' in said:
     return _spell_pieces
   raise ValueError(

@@ -55,6 +55,11 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     {'fraction': 0.5, 'factor': 4.0, 'attention_factor': 1.0, 'slice_factor': 1.2},
     BIASED | {'mlp': 'gelu', 'tied': True},
   ),
+  'neox p-rope': (
+    'rope',
+    {'fraction': 0.5, 'partial': 'frequencies'},
+    BIASED | {'mlp': 'gelu', 'tied': False},
+  ),
   'neox longrope': (
     'longrope',
     {'fraction': 0.5, 'factor': 4.0, 'long_factor': [1.0, 3.0], 'slice_factor': 1.2},
@@ -70,6 +75,8 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
   'deepseek 2': ('rope', {'layout': 'interleaved'}, LLAMA | MLA | {'mlp_bias': True}),
   'deepseek yarn': ('yarn', {'factor': 4.0, 'layout': 'interleaved'}, LLAMA | MLA),
   'deepseek mscale': ('yarn', {'factor': 4.0, 'mscale': 1.0, 'mscale_all_dim': 0.5}, LLAMA | MLA),
+  'deepseek p-rope': ('rope', {'fraction': 0.5, 'partial': 'frequencies'}, LLAMA | MLA),
+  'deepseek eps': ('rope', {}, LLAMA | MLA | {'norm_eps': 0.1}),
   'deepseek longrope': (
     'longrope',
     {'factor': 4.0, 'long_factor': [1.0, 3.0], 'short_factor': [1.0, 1.0], 'slice_factor': 1.2},

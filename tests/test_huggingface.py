@@ -163,6 +163,7 @@ def test_names_of_other_releases(tmp_path):
   found['embed_out.weight'] = found.pop('lm_head.weight')
   found['gpt_neox.layers.0.attention.rotary_emb.inv_freq'] = np.ones(2, np.float32)
   found['gpt_neox.layers.0.attention.masked_bias'] = np.float32([-1e9])
+  found['gpt_neox.layers.0.attention.bias'] = np.tri(4, dtype=bool)
   save_file(found, neox / folder.SINGLE)
   assert published.bits(published.imported(neox)) == want
   gpt2 = published.exported(tmp_path / 'gpt2', 'gpt2')
@@ -171,6 +172,18 @@ def test_names_of_other_releases(tmp_path):
   found['h.0.attn.bias'] = np.tri(4, dtype=np.float32)
   save_file(found, gpt2 / folder.SINGLE)
   assert published.bits(published.imported(gpt2)) == want
+
+
+@pytest.mark.parametrize('name', ['gpt2', 'bloom', 'mpt'])
+def test_fields_by_the_names_that_all_models_have(name, tmp_path):
+  path = published.exported(tmp_path / 'model', name)
+  want = golden_models.config_of(path)
+  config = json.loads((path / 'config.json').read_text())
+  (family,) = (f for f in families.FAMILIES if f.model_type == config['model_type'])
+  renamed = {family.aliases.get(k, k): v for k, v in config.items()}
+  assert renamed != config
+  (path / 'config.json').write_text(json.dumps(renamed))
+  assert golden_models.config_of(path) == want
 
 
 def test_a_tied_model_may_have_its_output_twice(tmp_path):

@@ -39,6 +39,10 @@ def edit(path: pathlib.Path, **changes) -> None:
     ({'rope_parameters': {'rope_type': 'linear', 'factor': 'x'}}, ['config.json']),
     ({'partial_rotary_factor': 0.5}, ['partial_rotary_factor', '0.5']),
     ({'quantization_config': {'bits': 4}}, ['quantized']),
+    ({'rope_parameters': {'rope_type': 'linear', 'factor': 0}}, ['config.json', 'Zero']),
+    ({'attention_bias': []}, ['attention_bias', 'true or false']),
+    ({'architectures': 5}, ['config.json', 'TypeError']),
+    ({'model_type': []}, ['config.json', 'TypeError']),
     ({'num_key_value_heads': 3}, ['model.kv_heads', '3']),
     ({'hidden_size': 48}, ['disagree', 'model.embed_tokens.weight', '(256, 32)', '(256, 48)']),
     ({'num_hidden_layers': 3}, ['lacks', 'model.layers.2.self_attn.q_proj.weight']),
@@ -57,8 +61,12 @@ def test_a_bad_config_is_named(changes, words, tmp_path):
 @pytest.mark.parametrize(
   'name, changes, words',
   [
-    ('deepseek', {'first_k_dense_replace': 1}, ['layers 1 to 1', 'mixtures of experts']),
-    ('deepseek 2', {'first_k_dense_replace': ...}, ['layers 0 to 1', 'mixtures of experts']),
+    ('deepseek', {'first_k_dense_replace': 1}, ['of 2 layers', '1 on', 'mixtures of experts']),
+    ('deepseek 2', {'first_k_dense_replace': ...}, ['of 2 layers', '0 on', 'mixtures of experts']),
+    ('deepseek', {'partial_rotary_factor': 0.5}, ['partial_rotary_factor', '0.5', 'proportional']),
+    ('bloom', {'slow_but_exact': True, 'pretraining_tp': 4}, ['slow_but_exact']),
+    ('mpt', {'norm_type': 'rmsnorm'}, ['norm_type', "'rmsnorm'"]),
+    ('mpt', {'attn_config': {'rope': True}}, ['attn_config', 'rope']),
     ('gpt2', {'scale_attn_by_inverse_layer_idx': True}, ['scale_attn_by_inverse_layer_idx']),
     ('bloom', {'apply_residual_connection_post_layernorm': True}, ['post_layernorm']),
     ('mpt', {'no_bias': False}, ['no_bias']),
@@ -78,6 +86,9 @@ def test_what_the_decoder_does_not_do_is_named(name, changes, words, tmp_path):
 def test_absent_and_damaged_files(tmp_path):
   with pytest.raises(ValueError, match=r'no config\.json'):
     importing.describe(tmp_path)
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(ValueError, match='is a file'):
+    importing.describe(tmp_path / 'file')
   path = published.exported(tmp_path / 'whole')
   config, file = golden_models.config_of(path), path / folder.SINGLE
   content = file.read_bytes()
@@ -108,9 +119,10 @@ def test_bad_indices(tmp_path):
   index.write_text(json.dumps(listed))
   with pytest.raises(ValueError, match=r'not in their files: model\.norm\.weight'):
     importing.load(path, config)
-  index.write_text('{}')
-  with pytest.raises(ValueError, match='no weight_map'):
-    importing.load(path, config)
+  for bad in ('{}', '{"weight_map": {"lm_head.weight": null}}'):
+    index.write_text(bad)
+    with pytest.raises(ValueError, match='no weight_map'):
+      importing.load(path, config)
 
 
 def test_whole_numbers_are_no_weights(tmp_path):

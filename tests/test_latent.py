@@ -67,6 +67,14 @@ def theta_of(scheme):
   return np.asarray(scheme.frequencies(None))
 
 
+def test_latents_have_a_norm_of_their_own():
+  model = tiny.config(norm_eps=0.1, **tiny.KINDS['mla'])
+  attention = tiny.model.Decoder(model, tiny.position('rope'), 32, key=jax.random.key(0)).blocks[0]
+  assert attention.attention_norm.epsilon == 0.1
+  inner = attention.attention
+  assert inner.query_norm.epsilon == inner.latent_norm.epsilon == latent.EPS
+
+
 @pytest.mark.parametrize('query_latent, bias', [(0, False), (10, False), (10, True)])
 def test_equations(query_latent, bias):
   module, scheme = made(query_latent, bias=bias), rotary.RoPE(dims(), base=100.0)

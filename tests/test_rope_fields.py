@@ -45,7 +45,7 @@ def test_what_is_written_reads_back(name):
   config = published.config(name)
   scheme, model = configs.scheme(config), config['model']
   width, sliced = model['rotary_dim'] or model['head_dim'], model['projection'] == 'mla'
-  partial = 'width' if scheme.rotated < width else 'frequencies'
+  partial = scheme.rotated < width
   fields, most = huggingface_write.write_rope(
     scheme, width=width, length=16, layouts=(scheme.layout,), partial=partial, sliced=sliced
   )
@@ -68,10 +68,30 @@ def test_older_releases_keep_the_same_fields_elsewhere(kind):
 
 def test_defaults_of_old_configs():
   assert huggingface_read.rope_fields({}) == {'rope_type': 'default', 'rope_theta': 10_000.0}
-  neox = huggingface_read.rope_fields({'rotary_pct': 0.25, 'rotary_emb_base': 1e4})
-  assert neox == {'rope_type': 'default', 'rope_theta': 1e4, 'partial_rotary_factor': 0.25}
+  old = {'rotary_pct': 0.25, 'rotary_emb_base': 500.0, 'rope_theta': 1e4}
+  neox = huggingface_read.rope_fields(old, 'rotary_emb_base', 'rotary_pct')
+  llama = huggingface_read.rope_fields(old)
+  assert llama == {'rope_type': 'default', 'rope_theta': 1e4}
+  assert neox == {'rope_type': 'default', 'rope_theta': 500.0, 'partial_rotary_factor': 0.25}
   phi = {'original_max_position_embeddings': 16, 'rope_scaling': {'type': 'longrope'}}
   assert huggingface_read.rope_fields(phi)['original_max_position_embeddings'] == 16
+
+
+def test_rope_scaling_goes_before_rope_parameters():
+  both = {'rope_parameters': {'rope_type': 'default', 'rope_theta': 1e4}}
+  both |= {'rope_scaling': {'type': 'linear', 'factor': 4.0}}
+  assert huggingface_read.rope_fields(both)['rope_type'] == 'linear'
+
+
+@given(most=st.integers(4, 5000), factor=st.floats(1, 40))
+@settings(max_examples=100, deadline=None)
+def test_a_linear_factor_serves_what_the_model_is_for(most, factor):
+  fields = {'rope_type': 'linear', 'rope_theta': 1e4, 'factor': factor}
+  position = huggingface_read.read_rope(fields, most=most)
+  length = huggingface_read.served(position, most)
+  scheme = built(position, length=length)
+  assert length <= most <= scheme.target_length + 1
+  np.testing.assert_allclose(scheme.frequencies(1) * factor, 1e4 ** -(np.arange(4) / 4), rtol=1e-9)
 
 
 @given(

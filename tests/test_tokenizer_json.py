@@ -101,6 +101,11 @@ def test_bad_files(byte_level, tmp_path):
   (tmp_path / 'words.json').write_text(json.dumps(words))
   with pytest.raises(ValueError, match='neither spells bytes'):
     tokenizer_json.Json(str(tmp_path / 'words.json'), 300)
+  odd = json.loads(json.dumps(file))
+  odd['model']['vocab']['中'] = 290
+  (tmp_path / 'odd.json').write_text(json.dumps(odd))
+  with pytest.raises(ValueError, match="'中' is no byte"):
+    tokenizer_json.Json(str(tmp_path / 'odd.json'), 300)
   ours = tokenizer_json.Json(byte_level, 300)
   with pytest.raises(ValueError, match='book is not UTF-8'):
     ours.encode(b'\xff', 'book')

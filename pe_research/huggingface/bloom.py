@@ -17,6 +17,11 @@ class Bloom(Family):
   model_type = 'bloom'
   position = 'alibi'
   prefix = 'transformer.'
+  aliases: ClassVar = {
+    'hidden_size': 'n_embed',
+    'n_head': 'num_attention_heads',
+    'n_layer': 'num_hidden_layers',
+  }
   fixed: ClassVar = {
     'projection': ('mha',),
     'attention_bias': (True,),
@@ -32,17 +37,22 @@ class Bloom(Family):
   def read(self, fields) -> Described:
     """See Family."""
     fields.only('apply_residual_connection_post_layernorm', False)
-    width = fields.size('hidden_size', fields.values.get('n_embed'))
-    heads = fields.size('n_head', fields.values.get('num_attention_heads'))
+    if fields.flag('slow_but_exact', False) and fields.size('pretraining_tp', 1) > 1:
+      raise ValueError(
+        f'{fields.where}: slow_but_exact is True, with which transformers leaves out biases; set '
+        'it to false.'
+      )
+    width = fields.size('hidden_size')
+    heads = fields.size('n_head')
     model = self.usual(
       width=width,
-      layers=fields.size('n_layer', fields.values.get('num_hidden_layers')),
+      layers=fields.size('n_layer'),
       heads=heads,
       kv_heads=heads,
       head_dim=width // heads,
       mlp_width=4 * width,
       norm_eps=fields.get('layer_norm_epsilon', 1e-5),
-      tied=fields.get('tie_word_embeddings', True),
+      tied=fields.flag('tie_word_embeddings', True),
     )
     length = fields.size('seq_length', LENGTH)
     return Described(model, fields.size('vocab_size'), huggingface_read.read_alibi(), length)
@@ -51,7 +61,7 @@ class Bloom(Family):
     """See Family."""
     most = huggingface_write.alibi_bias(scheme, model.heads)
     if most != 8:
-      raise NotExportable(f'position.max_bias is {most:g}, and there 8.')
+      raise NotExportable(f'position.max_bias is {most:g}, and there 8')
     return {
       'hidden_size': model.width,
       'n_layer': model.layers,

@@ -25,10 +25,11 @@ class DeepseekV3(Family):
     'embedding_norm': (False,),
   }
   first_dense = 3  # default of first_k_dense_replace, layers before the experts begin
+  most = 4096  # of max_position_embeddings
 
   def layout(self, fields: Fields) -> str:
     """Of rotary pairs."""
-    return 'interleaved' if fields.get('rope_interleave', True) else 'half'
+    return 'interleaved' if fields.flag('rope_interleave', True) else 'half'
 
   def own(self, scheme) -> dict:
     """Fields of one version alone."""
@@ -43,20 +44,20 @@ class DeepseekV3(Family):
 
   def read(self, fields) -> Described:
     """See Family; refuses experts."""
-    fields.only('hidden_act', 'silu')
+    fields.only('hidden_act', 'silu', 'swish')
     layers, dense = (
       fields.size('num_hidden_layers'),
       fields.get('first_k_dense_replace', self.first_dense),
     )
     if dense < layers:
       raise ValueError(
-        f'{fields.where}: layers {dense} to {layers - 1} of {layers} are mixtures of experts '
+        f'{fields.where}: of {layers} layers those from {dense} on are mixtures of experts '
         '(first_k_dense_replace); this instrument has dense layers only.'
       )
     heads, slice_ = fields.size('num_attention_heads'), fields.size('qk_rope_head_dim', 64)
     if fields.size('num_key_value_heads', heads) != heads:
       raise ValueError(f'{fields.where}: num_key_value_heads differs from num_attention_heads.')
-    most = fields.size('max_position_embeddings', 2048)
+    most = fields.size('max_position_embeddings', self.most)
     model = self.usual(
       width=fields.size('hidden_size'),
       layers=layers,
@@ -67,13 +68,14 @@ class DeepseekV3(Family):
       query_latent=fields.get('q_lora_rank', 0),
       rotary_dim=slice_,
       value_dim=fields.size('v_head_dim', 128),
-      attention_bias=fields.get('attention_bias', False),
+      attention_bias=fields.flag('attention_bias', False),
       mlp_width=fields.size('intermediate_size'),
       mlp_bias=self.mlp_bias(fields),
       norm_eps=fields.get('rms_norm_eps', 1e-6),
-      tied=fields.get('tie_word_embeddings', False),
+      tied=fields.flag('tie_word_embeddings', False),
     )
     rope = huggingface_read.rope_fields(fields.values)
+    huggingface_read.check_whole(rope, self.architecture)
     position = huggingface_read.read_rope(rope, most=most, layout=self.layout(fields), sliced=True)
     return Described(model, fields.size('vocab_size'), position, most)
 
@@ -84,7 +86,7 @@ class DeepseekV3(Family):
       width=model.rotary_dim,
       length=length,
       layouts=self.layouts,
-      partial='none',
+      partial=False,
       sliced=True,
     )
     return self.own(scheme) | {
@@ -149,6 +151,7 @@ class DeepseekV2(DeepseekV3):
   model_type = 'deepseek_v2'
   fixed: ClassVar = {name: known for name, known in DeepseekV3.fixed.items() if name != 'mlp_bias'}
   first_dense = 0
+  most = 2048
   layouts = ('interleaved',)
 
   def layout(self, fields: Fields) -> str:
@@ -163,7 +166,7 @@ class DeepseekV2(DeepseekV3):
 
   def mlp_bias(self, fields: Fields) -> bool:
     """Whether the MLP has biases."""
-    return fields.get('mlp_bias', False)
+    return fields.flag('mlp_bias', False)
 
   def write(self, model, scheme, length):
     """See Family."""

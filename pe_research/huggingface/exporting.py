@@ -57,7 +57,7 @@ def config_json(
       else:
         return family, common(family, model) | own
     reasons.append(f'{family.architecture}: {", ".join(obstacles)}')
-  raise NotExportable('; '.join(reasons) + '.')
+  raise NotExportable('; '.join(reasons))
 
 
 def common(family: Family, model: DecoderConfig) -> dict[str, Any]:

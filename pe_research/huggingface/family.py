@@ -48,6 +48,13 @@ class Fields:
       raise ValueError(f'{self.where}: {name} is {value!r}; it must be a whole number from 1 on.')
     return value
 
+  def flag(self, name: str, default: bool) -> bool:
+    """True or False; ValueError for anything else."""
+    value = self.get(name, default)
+    if not isinstance(value, bool):
+      raise ValueError(f'{self.where}: {name} is {value!r}; it must be true or false.')
+    return value
+
   def only(self, name: str, *known: Any) -> Any:
     """The value, the first of `known` where there is none; ValueError unless it is known."""
     value = self.get(name, known[0])
@@ -86,6 +93,7 @@ class Family:
   square: ClassVar[bool] = True  # heads times head_dim is the width
   ignored: ClassVar[str] = r'(?!)'  # pattern of tensor names that hold no weights
   renamed: ClassVar[Mapping[str, str]] = {}  # names that checkpoints of other releases have
+  aliases: ClassVar[Mapping[str, str]] = {}  # other names of fields that transformers reads
 
   def read(self, fields: Fields) -> Described:
     """The config of a checkpoint; ValueError for what the decoder does not do."""

@@ -27,6 +27,8 @@ class Entry:
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
   """The config.json of a folder; ValueError where there is none."""
+  if path.exists() and not path.is_dir():
+    raise ValueError(f'{path} is a file; name the folder of a Hugging Face checkpoint.')
   return _read_json(path / CONFIG, 'name the folder of a Hugging Face checkpoint')
 
 
@@ -45,8 +47,10 @@ def entries(path: pathlib.Path) -> dict[str, Entry]:
       )
     return _header(path / SINGLE)
   listed = _read_json(index, 'restore it from the source').get('weight_map')
-  if not isinstance(listed, dict):
-    raise ValueError(f'{index} has no weight_map.')
+  if not isinstance(listed, dict) or not all(isinstance(v, str) for v in listed.values()):
+    raise ValueError(
+      f'{index} has no weight_map from tensors to files; restore it from the source.'
+    )
   shards = sorted(set(listed.values()))
   if absent := [shard for shard in shards if not (path / shard).exists()]:
     raise ValueError(f'{index} names {", ".join(absent)}, which {path} does not have.')
@@ -72,8 +76,6 @@ def _header(file: pathlib.Path) -> dict[str, Entry]:
         found[name] = Entry(file, tuple(part.get_shape()), part.get_dtype())
   except (safetensors.SafetensorError, OSError) as error:
     raise ValueError(f'{file} is damaged or no safetensors file: {error}.') from error
-  if odd := [f'{name} ({e.dtype})' for name, e in found.items() if e.dtype not in TYPES]:
-    raise ValueError(f'{file} has {some(odd)}; tensors of {", ".join(TYPES)} are read.')
   return found
 
 

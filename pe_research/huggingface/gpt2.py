@@ -16,6 +16,12 @@ class GPT2(Family):
   position = 'learned'
   prefix = 'transformer.'
   ignored = r'attn\.(bias|masked_bias)$'
+  aliases: ClassVar = {
+    'n_embd': 'hidden_size',
+    'n_head': 'num_attention_heads',
+    'n_layer': 'num_hidden_layers',
+    'n_positions': 'max_position_embeddings',
+  }
   fixed: ClassVar = {
     'projection': ('mha',),
     'attention_bias': (True,),
@@ -35,18 +41,17 @@ class GPT2(Family):
     fields.only('add_cross_attention', False)
     width, heads = fields.size('n_embd', 768), fields.size('n_head', 12)
     rows = fields.size('n_positions', 1024)
-    act = fields.get('activation_function', 'gelu_new')
-    fields.only('activation_function', 'gelu_new', *ACTIVATIONS)
+    others = [name for name in ACTIVATIONS if name != 'gelu_new']
     model = self.usual(
       width=width,
       layers=fields.size('n_layer', 12),
       heads=heads,
       kv_heads=heads,
       head_dim=width // heads,
-      mlp=ACTIVATIONS[act],
+      mlp=ACTIVATIONS[fields.only('activation_function', 'gelu_new', *others)],
       mlp_width=fields.size('n_inner', 4 * width),
       norm_eps=fields.get('layer_norm_epsilon', 1e-5),
-      tied=fields.get('tie_word_embeddings', True),
+      tied=fields.flag('tie_word_embeddings', True),
     )
     return Described(model, fields.size('vocab_size'), huggingface_read.read_learned(rows), rows)
 

@@ -9,6 +9,7 @@ from pe_research.positions import huggingface_read, huggingface_write
 ACTIVATIONS = {
   'gelu': 'gelu_exact',
   'gelu_new': 'gelu',
+  'gelu_fast': 'gelu',
   'gelu_pytorch_tanh': 'gelu',
   'relu': 'relu',
 }
@@ -38,7 +39,7 @@ class GPTNeoX(Family):
     """See Family."""
     width, heads = fields.size('hidden_size'), fields.size('num_attention_heads')
     most = fields.size('max_position_embeddings', 2048)
-    rope = huggingface_read.rope_fields(fields.values)
+    rope = huggingface_read.rope_fields(fields.values, 'rotary_emb_base', 'rotary_pct')
     rope.setdefault(huggingface_read.PARTIAL, 0.25)
     model = self.usual(
       width=width,
@@ -46,12 +47,12 @@ class GPTNeoX(Family):
       heads=heads,
       kv_heads=heads,
       head_dim=width // heads,
-      attention_bias=fields.get('attention_bias', True),
+      attention_bias=fields.flag('attention_bias', True),
       mlp=ACTIVATIONS[fields.only('hidden_act', *ACTIVATIONS)],
       mlp_width=fields.size('intermediate_size'),
       norm_eps=fields.get('layer_norm_eps', 1e-5),
-      parallel=fields.get('use_parallel_residual', True),
-      tied=fields.get('tie_word_embeddings', False),
+      parallel=fields.flag('use_parallel_residual', True),
+      tied=fields.flag('tie_word_embeddings', False),
     )
     position = huggingface_read.read_rope(rope, most=most)
     return Described(model, fields.size('vocab_size'), position, most)
@@ -59,7 +60,7 @@ class GPTNeoX(Family):
   def write(self, model, scheme, length):
     """See Family."""
     rope, most = huggingface_write.write_rope(
-      scheme, width=model.head_dim, length=length, layouts=('half',), partial='width'
+      scheme, width=model.head_dim, length=length, layouts=('half',), partial=True
     )
     return {
       'hidden_size': model.width,

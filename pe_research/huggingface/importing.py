@@ -1,5 +1,6 @@
 """A checkpoint's config in our terms, and its weights as our parameters."""
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from pe_research.huggingface import families, folder, memory
 from pe_research.huggingface.family import Described, Family, Fields
 from pe_research.huggingface.tensors import Tensor, table
 from pe_research.model import DecoderConfig
+from pe_research.positions import huggingface_read
 
 OUTPUTS = ('lm_head.weight', 'embed_out.weight')  # which a tied model may have as well
 EXPERTS = ('n_routed_experts', 'num_local_experts', 'num_experts', 'moe_num_experts')
@@ -47,24 +49,31 @@ def describe(path: pathlib.Path) -> tuple[Family, Described]:
     ValueError: names the field and what would do.
   """
   where, values = path / folder.CONFIG, folder.read_config(path)
-  family = family_of(values, where)
   try:
-    described = family.read(Fields(values, str(where)))
-    position = configs.position(described.position['name'], described.length)
+    family = family_of(values, where)
+    other = {own: values[name] for own, name in family.aliases.items() if name in values}
+    described = family.read(Fields(other | values, str(where)))
+    length = huggingface_read.served(described.position, described.length)
+    position = configs.position(described.position['name'], length)
     for field, value in described.position.items():
       position[field] = value
     DecoderConfig(vocab=described.vocab, **described.model)
-  except (TypeError, AttributeError, KeyError) as error:
-    raise ValueError(f'{where} cannot be understood: {error}.') from error
-  described.position.update(position.to_dict())
-  return family, described
+  except (TypeError, AttributeError, KeyError, ArithmeticError) as error:
+    raise ValueError(f'{where} cannot be understood: {type(error).__name__}, {error}.') from error
+  except ValueError as error:
+    said = str(error)
+    raise ValueError(said if said.startswith(str(where)) else f'{where}: {said}') from error
+  return family, dataclasses.replace(described, position=position.to_dict(), length=length)
 
 
 def source(path: pathlib.Path) -> dict[str, Any]:
   """The part of a config that a checkpoint decides: model, position, length, data.vocab."""
   _, found = describe(path)
   decided = {'model': found.model, 'length': found.length, 'data': {'vocab': found.vocab}}
-  scheme = configs.scheme(decided | {'position': found.position})
+  try:
+    scheme = configs.scheme(decided | {'position': found.position})
+  except ValueError as error:
+    raise ValueError(f'{path / folder.CONFIG}: {error}') from error
   return decided | {'position': configs.settled(found.position, scheme)}
 
 
@@ -93,12 +102,16 @@ def match(
     there = [n for n in (name, shorter, family.renamed.get(name)) if n in listed]
     missing += [] if there else [name]
     found |= {there[0]: tensor} if there else {}
-  known = lambda name: name in found or name.endswith(OUTPUTS) or family.is_ignored(name)
-  extra = [name for name in listed if not known(name)]
+  idle = lambda name: name.endswith(OUTPUTS) or family.is_ignored(name)
+  extra = [name for name in listed if name not in found and not idle(name)]
   if missing or extra:
     said = [f'it lacks {folder.some(missing)}'] if missing else []
     said += [f'it has besides {folder.some(extra)}'] if extra else []
     raise ValueError(f'the tensors of {where} are not those of its config: {"; ".join(said)}.')
+  odd = [f'{n} ({listed[n].dtype})' for n in found if listed[n].dtype not in folder.TYPES]
+  if odd:
+    known = ', '.join(folder.TYPES)
+    raise ValueError(f'{where} has {folder.some(odd)}; weights of {known} are read.')
   wrong = []
   for name, tensor in found.items():
     want = tensor.shape(shapes)

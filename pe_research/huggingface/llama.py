@@ -27,18 +27,14 @@ class Llama(Family):
 
   def read(self, fields) -> Described:
     """See Family."""
-    fields.only('hidden_act', 'silu')
+    fields.only('hidden_act', 'silu', 'swish')
     width, heads = fields.size('hidden_size'), fields.size('num_attention_heads')
     groups, most = (
       fields.size('num_key_value_heads', heads),
       fields.size('max_position_embeddings', 2048),
     )
     rope = huggingface_read.rope_fields(fields.values)
-    if rope['rope_type'] != 'proportional' and rope.get(huggingface_read.PARTIAL, 1) != 1:
-      raise ValueError(
-        f'{fields.where}: {huggingface_read.PARTIAL} is {rope[huggingface_read.PARTIAL]}; in Llama '
-        'it is of rope_type proportional alone.'
-      )
+    huggingface_read.check_whole(rope, self.architecture)
     model = self.usual(
       width=width,
       layers=fields.size('num_hidden_layers'),
@@ -46,11 +42,11 @@ class Llama(Family):
       projection='mha' if groups == heads else 'mqa' if groups == 1 else 'gqa',
       kv_heads=groups,
       head_dim=fields.size('head_dim', width // heads),
-      attention_bias=fields.get('attention_bias', False),
+      attention_bias=fields.flag('attention_bias', False),
       mlp_width=fields.size('intermediate_size'),
-      mlp_bias=fields.get('mlp_bias', False),
+      mlp_bias=fields.flag('mlp_bias', False),
       norm_eps=fields.get('rms_norm_eps', 1e-6),
-      tied=fields.get('tie_word_embeddings', False),
+      tied=fields.flag('tie_word_embeddings', False),
     )
     position = huggingface_read.read_rope(rope, most=most)
     return Described(model, fields.size('vocab_size'), position, most)
@@ -58,7 +54,7 @@ class Llama(Family):
   def write(self, model, scheme, length):
     """See Family."""
     rope, most = huggingface_write.write_rope(
-      scheme, width=model.head_dim, length=length, layouts=('half',), partial='frequencies'
+      scheme, width=model.head_dim, length=length, layouts=('half',), partial=False
     )
     return {
       'hidden_size': model.width,

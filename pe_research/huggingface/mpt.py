@@ -19,6 +19,11 @@ class MPT(Family):
   model_type = 'mpt'
   position = 'alibi'
   prefix = 'transformer.'
+  aliases: ClassVar = {
+    'd_model': 'hidden_size',
+    'n_heads': 'num_attention_heads',
+    'n_layers': 'num_hidden_layers',
+  }
   fixed: ClassVar = {
     'projection': ('mha',),
     'attention_bias': (False,),
@@ -36,13 +41,16 @@ class MPT(Family):
     fields.only('no_bias', True)
     fields.only('expansion_ratio', 4)
     fields.only('logit_scale', None)
+    fields.only('norm_type', 'low_precision_layernorm', 'layernorm')
+    fields.only('ffn_config', None, {'ffn_type': 'mptmlp'})
     inner = Fields(fields.get('attn_config', {}), f'{fields.where}, attn_config')
     inner.only('alibi', True)
     inner.only('attn_type', 'multihead_attention')
     for name in ('clip_qkv', 'softmax_scale'):
       inner.only(name, None)
-    for name in ('qk_ln', 'prefix_lm'):
+    for name in ('qk_ln', 'prefix_lm', 'rope'):
       inner.only(name, False)
+    inner.only('sliding_window_size', -1)
     width, heads = fields.size('d_model', 2048), fields.size('n_heads', 16)
     model = self.usual(
       width=width,
@@ -52,7 +60,7 @@ class MPT(Family):
       head_dim=width // heads,
       mlp_width=4 * width,
       norm_eps=fields.get('layer_norm_epsilon', 1e-5),
-      tied=fields.get('tie_word_embeddings', True),
+      tied=fields.flag('tie_word_embeddings', True),
     )
     position = huggingface_read.read_alibi(inner.get('alibi_bias_max', 8))
     return Described(model, fields.size('vocab_size'), position, fields.size('max_seq_len', 2048))
@@ -62,7 +70,7 @@ class MPT(Family):
     most = huggingface_write.alibi_bias(scheme, model.heads)
     if most != 8:
       raise NotExportable(
-        f'position.max_bias is {most:g}; transformers has 8, whatever is asked for.'
+        f'position.max_bias is {most:g}; transformers has 8, whatever is asked for'
       )
     return {
       'd_model': model.width,

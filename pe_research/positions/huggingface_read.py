@@ -1,10 +1,12 @@
 """Position as the config.json of a Hugging Face model says it, read into a position config.
 
-The meaning of every field is that of transformers 5.23.0, modeling_rope_utils.py. There a YaRN or
+The meaning of every field is that of transformers 5.23.0, modeling_rope_utils.py, which refuses
+less: a field that a rope_type does not have is an error here. There a YaRN or
 LongRoPE temperature multiplies cos and sin, so that it acts on what rotates; here it acts on the
 whole logit, and `slice_factor` on what rotates. Both are the same where a whole head rotates.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +17,7 @@ PARTIAL = 'partial_rotary_factor'
 TEMPERED = ('attention_factor', 'mscale', 'mscale_all_dim')
 FIELDS = {  # of each rope_type, beside rope_theta and partial_rotary_factor
   'default': (),
-  'linear': ('factor', ORIGINAL),
+  'linear': ('factor', ORIGINAL),  # which it does not read
   'dynamic': ('factor',),
   'proportional': ('factor',),
   'llama3': ('factor', ORIGINAL, 'low_freq_factor', 'high_freq_factor'),
@@ -24,20 +26,43 @@ FIELDS = {  # of each rope_type, beside rope_theta and partial_rotary_factor
 }
 
 
-def rope_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-  """The rope parameters of a config.json, wherever releases of transformers have kept them."""
-  found = dict(config.get('rope_parameters') or config.get('rope_scaling') or {})
+def rope_fields(
+  config: Mapping[str, Any], theta: str = 'rope_theta', share: str = PARTIAL
+) -> dict[str, Any]:
+  """The rope parameters of a config.json, wherever releases of transformers have kept them.
+
+  Args:
+    config: of the model.
+    theta: an older name of rope_theta beside them.
+    share: an older name of partial_rotary_factor beside them.
+  """
+  found = dict(config.get('rope_scaling') or config.get('rope_parameters') or {})
   found['rope_type'] = found.get('rope_type', found.pop('type', 'default'))
-  found.pop('type', None)
-  older = {'rope_theta': ('rotary_emb_base', 'rope_theta'), PARTIAL: ('rotary_pct', PARTIAL)}
-  for field, names in older.items():
+  found.pop('type', None)  # some have both
+  for field, names in (('rope_theta', (theta, 'rope_theta')), (PARTIAL, (share, PARTIAL))):
     for name in names:
       if config.get(name) is not None:
         found.setdefault(field, config[name])
   found.setdefault('rope_theta', 10_000.0)
-  if config.get(ORIGINAL) is not None and ORIGINAL in FIELDS.get(found['rope_type'], ()):
+  if config.get(ORIGINAL) is not None and ORIGINAL in FIELDS.get(str(found['rope_type']), ()):
     found[ORIGINAL] = config[ORIGINAL]
   return {field: value for field, value in found.items() if value is not None}
+
+
+def check_whole(fields: Mapping[str, Any], architecture: str) -> None:
+  """Raises ValueError for a class that turns whole heads, where a part is asked for."""
+  if fields['rope_type'] != 'proportional' and fields.get(PARTIAL, 1) != 1:
+    raise ValueError(
+      f'{PARTIAL} is {fields[PARTIAL]}; {architecture} has it with rope_type proportional alone. '
+      'Take it out of config.json.'
+    )
+
+
+def served(position: Mapping[str, Any], most: int) -> int:
+  """Tokens that a model is for: `most`, or fewer where its scheme stretches less far."""
+  if position['name'] not in ('pi', 'yarn', 'longrope') or 'factor' not in position:
+    return most
+  return min(most, round(position['factor'] * position['train_length']))
 
 
 def read_rope(
@@ -79,7 +104,7 @@ def _read(rope_type: str, given, most: int, parted: bool, sliced: bool) -> dict[
   if rope_type == 'default':
     return {'name': 'rope'}
   if rope_type == 'linear':
-    trained = given.get(ORIGINAL) or max(1, round(most / given['factor']))
+    trained = max(1, math.ceil(most / given['factor']))
     return {'name': 'pi', 'factor': float(given['factor']), 'train_length': trained}
   if rope_type == 'dynamic':
     return {'name': 'dynamic_ntk', 'factor': float(given['factor']), 'train_length': most}
@@ -108,7 +133,7 @@ def _read(rope_type: str, given, most: int, parted: bool, sliced: bool) -> dict[
 
 def _read_yarn(given, most: int, parted: bool, sliced: bool) -> dict[str, Any]:
   original = given.get(ORIGINAL, most)
-  factor = float(given.get('factor') or most / original)
+  factor = float(given.get('factor', most / original))
   own = {
     'name': 'yarn',
     'factor': factor,

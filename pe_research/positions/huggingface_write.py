@@ -20,7 +20,7 @@ class NotExportable(ValueError):
   """No Hugging Face class computes what the scheme does."""
 
   def __init__(self, reason: str):
-    super().__init__(f'not exportable, because {reason}')
+    super().__init__(f'not exportable, because {reason}.')
     self.reason = reason
 
 
@@ -29,7 +29,7 @@ def kind(scheme: PositionScheme) -> str:
   for name, of in (('rope', rotary.RoPE), ('alibi', ALiBi), ('learned', Learned)):
     if isinstance(scheme, of):
       return name
-  raise NotExportable(f'no Hugging Face decoder has {scheme.label!r}.')
+  raise NotExportable(f'no Hugging Face decoder has {scheme.label!r}')
 
 
 def write_rope(
@@ -38,7 +38,7 @@ def write_rope(
   width: int,
   length: int,
   layouts: tuple[str, ...],
-  partial: str,
+  partial: bool,
   sliced: bool = False,
 ) -> tuple[dict[str, Any], int]:
   """rope_parameters, and max_position_embeddings in tokens.
@@ -48,7 +48,7 @@ def write_rope(
     width: R, channels of a head that it sees.
     length: tokens, the model's.
     layouts: that the class knows.
-    partial: 'width' or 'frequencies', what a partial rotation leaves out in the class; or 'none'.
+    partial: whether the class can turn a part of a head, of its width.
     sliced: whether what rotates is a slice beside the rest of the head.
 
   Raises:
@@ -56,24 +56,21 @@ def write_rope(
   """
   if scheme.layout not in layouts:
     raise NotExportable(
-      f'the model pairs its channels as position.layout {scheme.layout!r}; it has {layouts[0]!r}.'
+      f'the model pairs its channels as position.layout {scheme.layout!r}; it has {layouts[0]!r}'
     )
   write = WRITERS.get(type(scheme))
   if write is None:
-    raise NotExportable(f'no rope_type does what {scheme.label!r} does.')
+    raise NotExportable(f'no rope_type does what {scheme.label!r} does')
   fields, most = write(scheme, length)
   left_out = 'width' if scheme.rotated < width else 'frequencies'
   share = scheme.rotated if left_out == 'width' else 2 * scheme.moving
-  if share < width and partial != left_out:
-    raise NotExportable(
-      f'{share} of {width} channels of a head rotate (position.partial {left_out!r}), and there '
-      f'{"all do" if partial == "none" else f"it would be {partial!r}"}.'
-    )
+  if left_out == 'width' and share < width and not partial:
+    raise NotExportable(f'{share} of {width} channels of a head rotate, and there all do')
   if left_out == 'frequencies' and share < width:
     if fields['rope_type'] not in ('default', 'linear'):
-      raise NotExportable(f'{scheme.label!r} with slow pairs that stand still is no rope_type.')
+      raise NotExportable(f'{scheme.label!r} with slow pairs that stand still is no rope_type')
     fields['rope_type'] = 'proportional'
-  if partial == 'width' or share < width:
+  if partial or share < width:
     fields[PARTIAL] = share / width
   return fields | _temperature(scheme, fields, sliced, share < width), most
 
@@ -108,18 +105,18 @@ def _dynamic(scheme: extend.DynamicNTK, length: int):
 
 def _by_parts(scheme: NTKByParts, length: int):
   if scheme.ramp == 'rotations':
-    raise NotExportable("rope_type 'yarn' has no ramp by rotations (position.ramp), only by pairs.")
+    raise NotExportable("rope_type 'yarn' has no ramp by rotations (position.ramp), only by pairs")
   fields, most = _stretched('yarn', 'beta_fast', 'beta_slow')(scheme, length)
   return fields | {'truncate': scheme.ramp == 'pairs'}, most
 
 
 def _longrope(scheme: LongRoPE, length: int):
   if scheme.start_tokens or (scheme.depends_on_length and scheme.short_start_tokens):
-    raise NotExportable("rope_type 'longrope' leaves no first tokens alone (start_tokens).")
+    raise NotExportable("rope_type 'longrope' leaves no first tokens alone (start_tokens)")
   if scheme.depends_on_length and scheme.switch_length != scheme.train_length:
     raise NotExportable(
       f"rope_type 'longrope' goes to the long factors after the {scheme.train_length} tokens of "
-      f'training, and position.switch_length is {scheme.switch_length}.'
+      f'training, and position.switch_length is {scheme.switch_length}'
     )
   fields, most = _stretched('longrope')(scheme, length)
   short = scheme.short_factor or scheme.long_factor
@@ -153,14 +150,12 @@ def _temperature(scheme, fields, sliced: bool, partial: bool) -> dict[str, float
       return own
     weight = (whole - 1) / (0.1 * math.log(scheme.factor))
     if weight < 0:
-      raise NotExportable(
-        f'the logits are multiplied by {whole**2:g}; DeepSeek has no less than 1.'
-      )
+      raise NotExportable(f'the logits are multiplied by {whole**2:g}; DeepSeek has no less than 1')
     return {'mscale_all_dim': weight, 'attention_factor': turned}
   if (sliced or partial) and whole != 1:
     raise NotExportable(
       f'{scheme.label!r} multiplies whole logits by {whole**2:g}, and there a temperature acts on '
-      'the rotated part of a head alone.'
+      'the rotated part of a head alone'
     )
   return {'attention_factor': whole * turned}
 
@@ -174,6 +169,6 @@ def alibi_bias(scheme: ALiBi, heads: int) -> float:
   """max_bias; NotExportable where some heads have none."""
   if scheme.biased_heads != heads:
     raise NotExportable(
-      f'{scheme.biased_heads} of {heads} heads have a bias (position.biased_heads), there all.'
+      f'{scheme.biased_heads} of {heads} heads have a bias (position.biased_heads), there all'
     )
   return scheme.max_bias

@@ -1,14 +1,7 @@
-"""Speed on this machine, one JSON line a call.
+"""What is measured of this project, one function a kind of work."""
 
-python -m experiments.bench train --width=128 --layers=4 --heads=4 --batch=32 --length=128
-python -m experiments.bench forward --position=alibi --length=16384
-python -m experiments.bench search --length=256 --batch=5
-"""
-
-import json
 import resource
 import statistics
-import sys
 import time
 from typing import Any
 
@@ -157,28 +150,32 @@ def search(given) -> dict[str, Any]:
   }
 
 
-def main(argv: list[str]) -> None:
-  """Prints the settings and what was measured."""
-  parser = cli.parser('experiments.bench', __doc__)
-  parser.add_argument('mode', choices=('train', 'forward', 'search'))
-  parser.add_argument('--position', default='rope')
-  parser.add_argument('--mlp', default='swiglu')
-  parser.add_argument('--dtype', default='float32')
-  parser.add_argument('--attention', help="default: 'dense' to train, 'tiled' for one forward pass")
-  sizes = {'width': 128, 'layers': 4, 'heads': 4, 'batch': 32, 'length': 128, 'steps': 20}
-  sizes |= {'candidates': 64}
-  for name, default in sizes.items():
-    parser.add_argument(f'--{name}', type=int, default=default)
-  given = parser.parse_args(argv)
-  given.attention = given.attention or ('dense' if given.mode == 'train' else 'tiled')
-  with cli.errors():
-    cli.restart_tuned()
-    figures = {'train': train, 'forward': forward, 'search': search}[given.mode](given)
+def decode(given) -> dict[str, Any]:
+  """Tokens a second of greedy decoding through the cache, behind a prompt of `length` tokens.
+
+  The whole of a generation, prompt included, less one of a single token, so that reading the prompt
+  is not counted.
+  """
   import jax
 
-  about = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
-  print(json.dumps(vars(given) | figures | about), flush=True)
+  from pe_research import attend
+  from pe_research.blueprint import Blueprint
+  from pe_research.generate import generate
 
+  config = setup(given, given.length, given.batch)
+  configs.apply_precision(config)
+  blueprint, spec = Blueprint(config), attend.Spec(**config['attention'])
+  params, key = jax.jit(blueprint.init)(), jax.random.key(0)
+  prompt = jax.random.randint(key, (given.batch, given.length), 0, 256, 'int32')
 
-if __name__ == '__main__':
-  main(sys.argv[1:])
+  def seconds(tokens: int) -> float:
+    call = lambda params, prompt: generate(
+      blueprint.bind(params), prompt, tokens, key=key, temperature=0, spec=spec
+    )
+    run = jax.jit(call).lower(params, prompt).compile()
+    once = lambda: run(params, prompt).block_until_ready()
+    once()
+    return min(_seconds(once) for _ in range(3))
+
+  taken = seconds(given.tokens + 1) - seconds(1)
+  return {'tokens_per_second': round(given.batch * given.tokens / taken)}

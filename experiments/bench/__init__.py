@@ -1,0 +1,1 @@
+"""Speed: of this project, and beside what a PyTorch user would run."""

@@ -1,0 +1,78 @@
+"""Speed on this machine; a measurement prints one JSON line.
+
+python -m experiments.bench train --width=128 --layers=4 --heads=4 --batch=32 --length=128
+python -m experiments.bench forward --position=alibi --length=16384
+python -m experiments.bench decode --batch=16 --length=256
+python -m experiments.bench search --length=256 --batch=5
+python -m experiments.bench scaling --workdir=results/bench
+python -m experiments.bench peers --peers-python=PYTHON --workdir=results/bench
+
+The last two run the others in processes of their own: scaling draws time and memory of a forward
+pass against length, peers takes turns with PyTorch models on the same work.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+from experiments.bench import measure, peers, scaling
+from pe_research import cli, records
+
+MEASURES = {
+  'train': measure.train,
+  'forward': measure.forward,
+  'decode': measure.decode,
+  'search': measure.search,
+}
+SIZES = {
+  'width': 128,
+  'layers': 4,
+  'heads': 4,
+  'batch': 32,
+  'length': 128,
+  'steps': 20,
+  'tokens': 64,
+  'candidates': 64,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+  """Flags of every mode."""
+  made = cli.parser('experiments.bench', __doc__)
+  add = made.add_argument
+  add('mode', choices=(*MEASURES, 'scaling', 'peers'))
+  add('--position', default='rope')
+  add('--mlp', default='swiglu')
+  add('--dtype', default='float32')
+  add('--attention', help="default: 'dense' to train, 'tiled' for one forward pass")
+  for name, default in SIZES.items():
+    add(f'--{name}', type=int, default=default)
+  add('--workdir', type=pathlib.Path, help='where scaling and peers keep what they measured')
+  add('--rounds', type=int, default=5, help='of peers')
+  add('--peers-python', metavar='PYTHON', help='that has torch, transformers and x-transformers')
+  return made
+
+
+def main(argv: list[str]) -> None:
+  """Prints the settings and what was measured."""
+  given = parser().parse_args(argv)
+  given.attention = given.attention or ('tiled' if given.mode == 'forward' else 'dense')
+  with cli.errors():
+    if given.mode in ('scaling', 'peers'):
+      if given.workdir is None:
+        raise ValueError(f'{given.mode} needs --workdir=DIR, where it keeps what it measured.')
+      with records.claim(given.workdir):
+        {'scaling': scaling.run, 'peers': peers.run}[given.mode](given)
+      return
+    cli.restart_tuned()
+    figures = MEASURES[given.mode](given)
+  import jax
+
+  about = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
+  settings = {name: getattr(given, name) for name in ('mode', 'position', 'mlp', 'dtype', *SIZES)}
+  print(json.dumps(settings | {'attention': given.attention} | figures | about), flush=True)
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])

@@ -1,0 +1,123 @@
+"""Ours and PyTorch's in turn on the same work: only ratios within a round are compared."""
+
+import dataclasses
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+from pe_research import records
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPT = pathlib.Path(__file__).with_name('torch_peers.py')
+TRAINING = {
+  'S': {'width': 64, 'layers': 2, 'heads': 4, 'batch': 32, 'length': 64, 'steps': 60},
+  'M': {'width': 128, 'layers': 4, 'heads': 4, 'batch': 32, 'length': 128, 'steps': 10},
+  'L': {'width': 256, 'layers': 4, 'heads': 4, 'batch': 8, 'length': 512, 'steps': 6},
+}
+LONG = {'width': 128, 'layers': 4, 'heads': 4, 'batch': 1, 'length': 16_384}
+CACHED = {'width': 128, 'layers': 4, 'heads': 4, 'length': 256, 'tokens': 128}
+COMMON = {'tokens': 0, 'steps': 1, 'compile': False}
+
+
+@dataclasses.dataclass(frozen=True)
+class Contest:
+  """One kind of work, ours against others.
+
+  Attributes:
+    name: in the table.
+    work: sizes, and `mode`.
+    ours: position.
+    others: (peer, position, whether compiled).
+    figure: what is compared: tokens a second, or seconds.
+  """
+
+  name: str
+  work: dict[str, Any]
+  ours: str
+  others: tuple[tuple[str, str, bool], ...]
+  figure: str = 'tokens_per_second'
+
+
+def contests() -> list[Contest]:
+  """All of them."""
+  found = []
+  for size, work in TRAINING.items():
+    for position in ('rope', 'alibi'):
+      others = (('x-transformers', position, True),)
+      others += (('llama', 'rope', True),) if position == 'rope' else ()
+      found.append(Contest(f'train {size}, {position}', work | {'mode': 'train'}, position, others))
+  for position in ('rope', 'alibi', 't5'):
+    others = (('x-transformers', 'rope', False),)
+    name = f'forward of 16,384 tokens, {position}'
+    found.append(Contest(name, LONG | {'mode': 'forward'}, position, others, 'seconds'))
+  for batch in (1, 16):
+    work = CACHED | {'mode': 'decode', 'batch': batch}
+    found.append(Contest(f'decode, batch {batch}', work, 'rope', (('llama', 'rope', False),)))
+  return found
+
+
+def run(given) -> None:
+  """Measures every contest `rounds` times, printing a row each; the rows are kept and gone on with.
+
+  Raises:
+    ValueError: no Python is named, or it lacks a library.
+  """
+  if not given.peers_python:
+    raise ValueError('peers needs --peers-python=PYTHON, one with torch and x-transformers.')
+  rows = given.workdir / 'peers.jsonl'
+  for contest in contests():
+    for number in range(given.rounds):
+      done = [
+        r for r in records.read_rows(rows) if (r['contest'], r['round']) == (contest.name, number)
+      ]
+      if done:
+        continue
+      figures = {'ours': ours(contest)}
+      for peer, position, compiled in contest.others:
+        named = f'{peer} {position}{", compiled" if compiled else ""}'
+        figures[named] = _theirs(contest, peer, position, compiled, given.peers_python)
+      records.append_row(rows, {'contest': contest.name, 'round': number, 'figures': figures})
+    print(summary(contest, records.read_rows(rows)), flush=True)
+
+
+def summary(contest: Contest, rows: list[dict[str, Any]]) -> str:
+  """A line: medians, and how much faster ours is than the best other of the same round."""
+  own = [row['figures'] for row in rows if row['contest'] == contest.name]
+  medians = {n: statistics.median(f[n][contest.figure] for f in own) for n in own[0]}
+  values = [{n: f[n][contest.figure] for n in f} for f in own]
+  ratios = [_ratio(contest, v) for v in values]
+  shown = ', '.join(f'{name} {value:,.6g}' for name, value in medians.items())
+  spread = f'{min(ratios):.2f} to {max(ratios):.2f}'
+  return f'{contest.name}: {shown} ({contest.figure}); {statistics.median(ratios):.2f} x ({spread})'
+
+
+def _ratio(contest: Contest, values: dict[str, float]) -> float:
+  others = [value for name, value in values.items() if name != 'ours']
+  if contest.figure == 'seconds':
+    return min(others) / values['ours']
+  return values['ours'] / max(others)
+
+
+def ours(contest: Contest) -> dict[str, Any]:
+  """Our figures for a contest's work, from a process of its own."""
+  work = contest.work
+  flags = [f'--{name}={value}' for name, value in work.items() if name != 'mode']
+  command = [sys.executable, '-m', 'experiments.bench', work['mode'], *flags]
+  return _json([*command, f'--position={contest.ours}'])
+
+
+def _theirs(contest: Contest, peer, position, compiled, python: str) -> dict[str, Any]:
+  work = COMMON | contest.work | {'peer': peer, 'position': position, 'compile': compiled}
+  return _json([python, str(SCRIPT), json.dumps(work)])
+
+
+def _json(command: list[str]) -> dict[str, Any]:
+  """The last line that a command prints; ValueError with its last words where it fails."""
+  done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+  if done.returncode:
+    said = (done.stderr.strip().splitlines() or ['no message'])[-1]
+    raise ValueError(f'{" ".join(command[:4])} ... failed: {said}')
+  return json.loads(done.stdout.splitlines()[-1])
