@@ -33,16 +33,15 @@ def rope_fields(
 
   Args:
     config: of the model.
-    theta: an older name of rope_theta beside them.
-    share: an older name of partial_rotary_factor beside them.
+    theta: name of the base in a config that has it beside them, as older releases do.
+    share: the same of partial_rotary_factor.
   """
   found = dict(config.get('rope_scaling') or config.get('rope_parameters') or {})
   found['rope_type'] = found.get('rope_type', found.pop('type', 'default'))
   found.pop('type', None)  # some have both
-  for field, names in (('rope_theta', (theta, 'rope_theta')), (PARTIAL, (share, PARTIAL))):
-    for name in names:
-      if config.get(name) is not None:
-        found.setdefault(field, config[name])
+  for field, name in (('rope_theta', theta), (PARTIAL, share)):
+    if config.get(name) is not None:
+      found.setdefault(field, config[name])
   found.setdefault('rope_theta', 10_000.0)
   if config.get(ORIGINAL) is not None and ORIGINAL in FIELDS.get(str(found['rope_type']), ()):
     found[ORIGINAL] = config[ORIGINAL]
