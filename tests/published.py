@@ -32,14 +32,15 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
   'abf': ('abf', {'new_base': 80_000.0}, LLAMA),
   'dynamic': ('dynamic_ntk', {'factor': 2.0}, LLAMA),
   'by parts': ('ntk_by_parts', {'factor': 4.0}, LLAMA),
-  'yarn': ('yarn', {'factor': 4.0, 'beta_fast': 4.0}, LLAMA),
+  'yarn': ('yarn', {'factor': 4.0, 'beta_fast': 4.0, 'train_length': 8}, LLAMA),
   'yarn unrounded': ('yarn', {'factor': 4.0, 'ramp': 'unrounded', 'attention_factor': 1.3}, LLAMA),
   'yarn mscale': ('yarn', {'factor': 4.0, 'mscale': 2.0, 'mscale_all_dim': 0.5}, LLAMA),
-  'llama3': ('llama3', {'factor': 4.0, 'base': 100.0}, LLAMA),
+  'llama3': ('llama3', {'factor': 4.0, 'base': 100.0, 'train_length': 8}, LLAMA),
   'longrope': ('longrope', {'factor': 4.0, 'long_factor': LONG}, LLAMA),
   'longrope su': (
     'longrope',
-    {'factor': 4.0, 'long_factor': LONG, 'short_factor': SHORT, 'temperature': 'su'},
+    {'factor': 4.0, 'long_factor': LONG, 'short_factor': SHORT, 'temperature': 'su'}
+    | {'train_length': 8},
     LLAMA,
   ),
   'p-rope': ('rope', {'fraction': 0.5, 'partial': 'frequencies'}, LLAMA),

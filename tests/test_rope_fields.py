@@ -124,6 +124,12 @@ def test_deepseek_scales_the_slice_and_the_logit(factor, mscale, all_dim, attent
   'kind, more, want',
   [
     ('yarn', {}, 0.1 * math.log(4) + 1),
+    ('yarn', {'attention_factor': 1.3, 'mscale': 2.0, 'mscale_all_dim': 0.5}, 1.3),
+    (
+      'yarn',
+      {'mscale': 2.0, 'mscale_all_dim': 0.5},
+      (0.2 * math.log(4) + 1) / (0.05 * math.log(4) + 1),
+    ),
     ('longrope', {'short_factor': [1, 1], 'long_factor': [1, 4]}, math.sqrt(1.5)),
   ],
 )
