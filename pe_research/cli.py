@@ -87,7 +87,9 @@ def read_config(arguments: Sequence[str]) -> ml_collections.ConfigDict:
   except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
     # A config file's own error arrives as text, its traceback included: the last line says it.
     lines = [line.strip() for line in str(error).replace('\\n', '\n').splitlines()]
-    said = lines[-1] if any('Traceback' in line for line in lines) else ' '.join(lines)
+    raised = [line for line in lines if re.match(r'\w+Error: ', line)]  # JAX adds lines of its own
+    traced = any('Traceback' in line for line in lines)
+    said = (raised or lines)[-1] if traced else ' '.join(lines)
     raise ValueError('config: ' + re.sub(r'^\w+Error: |\\|^[\'"]+|[\'"]+$', '', said)) from error
 
 

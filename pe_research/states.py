@@ -72,7 +72,14 @@ def load_params(
   if not config['steps']:
     if step:
       raise records.WorkdirError(f'{workdir} trained nothing, so it has no step {step}.')
-    return importing.load(pathlib.Path(config['start']['pretrained']), config), 0
+    params = importing.load(pathlib.Path(config['start']['pretrained']), config)
+    record = records.read_json(workdir / 'run.json') or {}
+    if record.get('final_parameters') not in (None, digest.of_arrays(params)):
+      raise records.WorkdirError(
+        f'the weights in {config["start"]["pretrained"]} are not those that {workdir} was made of; '
+        'bring them back, or import anew in another --workdir.'
+      )
+    return params, 0
   mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
   like = abstract(blueprint, optimizers.build(config['optimizer'], config['steps']), mesh)
   with checkpoints.Checkpoints(workdir, config['run']['keep'], read_only=True) as saved:

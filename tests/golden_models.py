@@ -39,7 +39,9 @@ def imported(path: pathlib.Path) -> model.Decoder:
 
 def config_of(path: pathlib.Path) -> dict:
   """As much of a resolved config as a checkpoint decides, and the mesh."""
-  return importing.source(path) | {'seed': 0, 'attention': {'window': None}, 'run': RUN}
+  own = {'seed': 0, 'attention': {'window': None}, 'run': RUN}
+  own['start'] = {'workdir': '', 'pretrained': ''}
+  return importing.source(path) | own
 
 
 def where(case: Case) -> attend.Tokens:

@@ -166,6 +166,23 @@ def test_an_existing_folder_is_kept(tmp_path):
   assert (other / 'chapter.txt').read_text() == 'five years'
 
 
+def test_the_source_of_the_weights_is_never_replaced(tmp_path):
+  path = published.exported(tmp_path / 'source')
+  config = golden_models.config_of(path) | {'start': {'workdir': '', 'pretrained': str(path)}}
+  with pytest.raises(ValueError, match='come from'):
+    exporting.export(config, published.imported(path), path, overwrite=True)
+
+
+def test_numbers_that_a_type_does_not_hold(tmp_path):
+  config = published.config('llama')
+  params = published.params(config)
+  params['norm/scale'] = params['norm/scale'].at[3].set(1e6)
+  with pytest.raises(ValueError, match=r'norm/scale .* float16'):
+    exporting.export(config, params, tmp_path / 'out', dtype='float16')
+  assert not (tmp_path / 'out').exists()
+  exporting.export(config, params, tmp_path / 'out', dtype='bfloat16')
+
+
 def test_a_failure_leaves_nothing_half_written(tmp_path, monkeypatch):
   path = published.exported(tmp_path / 'out')
   before = published.bits(published.imported(path))

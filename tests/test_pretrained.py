@@ -204,6 +204,23 @@ def test_other_vocabularies_need_their_tokenizer(tmp_path):
     pretrained.get_config(f'path={tmp_path / "model"}')
 
 
+def test_weights_that_changed_are_noticed(model, tmp_path):
+  _, config, params = model
+  path = tmp_path / 'model'
+  exporting.export(config, params, path)
+  main.run(config_of(path), tmp_path / 'run')
+  moved = {name: x * 1.5 for name, x in params.items()}
+  exporting.export(config, moved, path, overwrite=True)
+  saved = records.load_config(tmp_path / 'run')
+  with pytest.raises(records.WorkdirError, match='are not those'):
+    states.load_params(saved, tmp_path / 'run')
+
+
+def test_a_checkpoint_is_no_run(model):
+  with pytest.raises(records.WorkdirError, match=r'pretrained\.py:path='):
+    records.load_config(model[0])
+
+
 def test_the_commands(model, tmp_path):
   """As a user types them, errors in one line."""
   run = lambda *arguments: subprocess.run(
@@ -223,3 +240,9 @@ def test_the_commands(model, tmp_path):
   assert done.returncode == 2 and 'not exportable, because' in done.stderr
   done = run('pe_research.main', '--config=configs/pretrained.py:path=/nowhere', '--workdir=x')
   assert done.returncode == 2 and done.stderr.count('\n') == 1
+  odd = published.exported(tmp_path / 'odd')
+  fields = json.loads((odd / 'config.json').read_text())
+  fields['rope_parameters']['rope_theta'] = -1.0
+  (odd / 'config.json').write_text(json.dumps(fields))
+  done = run('pe_research.main', f'--config=configs/pretrained.py:path={odd}', '--workdir=x')
+  assert done.returncode == 2 and 'position.base is -1' in done.stderr

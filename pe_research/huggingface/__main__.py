@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
       config |= {'position': lineage.given(given.position, saved)}
     config = configs.resolve(config)
     exporting.config_json(config, given.architecture)
-    exporting.check_target(given.into, given.overwrite)
+    exporting.check_target(config, given.into, given.overwrite)
     from pe_research import states  # slow to import, and all this may have failed
 
     params, step = states.load_params(config, given.workdir, given.step)

@@ -121,7 +121,7 @@ def export(
     ValueError: the folder exists, and may not be replaced.
   """
   family, fields = config_json(config, architecture)
-  check_target(into, overwrite)
+  check_target(config, into, overwrite)
   kinds = {str(x.dtype) for x in params.values()}
   dtype = dtype or (kinds.pop() if len(kinds) == 1 else 'float32')
   part = into.with_name(f'.{into.name}.part')
@@ -137,10 +137,13 @@ def export(
   return family
 
 
-def check_target(into: pathlib.Path, overwrite: bool) -> None:
+def check_target(config: Mapping[str, Any], into: pathlib.Path, overwrite: bool) -> None:
   """Raises ValueError where `into` is there and may not be replaced."""
   if not into.exists():
     return
+  source = config['start']['pretrained']
+  if source and into.resolve() == pathlib.Path(source).resolve():
+    raise ValueError(f'the weights come from {into}, which stays; choose another --into.')
   if not overwrite:
     raise ValueError(f'{into} exists; choose another --into, or give --overwrite to replace it.')
   if not (into / folder.CONFIG).exists():
@@ -180,7 +183,11 @@ def _write_weights(config, family: Family, params, part, dtype: str, shard_bytes
     array = np.asarray(params[path if path in params else 'embedding'])
     if path in factors:
       array = array.astype(np.float32) * np.float32(factors[path])
-    return array.astype(TYPES[dtype])
+    with np.errstate(over='ignore'):
+      narrow = array.astype(TYPES[dtype])
+    if not np.array_equal(np.isfinite(narrow), np.isfinite(array)):
+      raise ValueError(f'{path} has numbers that {dtype} does not hold; give another --dtype.')
+    return narrow
 
   for i, group in enumerate(groups, 1):
     file = f'model-{i:05}-of-{len(groups):05}.safetensors' if len(groups) > 1 else folder.SINGLE

@@ -23,6 +23,7 @@ EXPERTS = ('n_routed_experts', 'num_local_experts', 'num_experts', 'moe_num_expe
 def family_of(config: Mapping[str, Any], where: pathlib.Path) -> Family:
   """The architecture that a config.json names; ValueError for one that is not known."""
   kind, classes = config.get('model_type'), config.get('architectures') or []
+  classes = [classes] if isinstance(classes, str) else classes
   known = {family.model_type: family for family in families.FAMILIES}
   names = ', '.join(f.architecture for f in families.FAMILIES)
   if kind not in known:
