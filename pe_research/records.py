@@ -169,7 +169,7 @@ def load_config(workdir: pathlib.Path) -> dict[str, Any]:
   config = read_json(workdir / 'config.json')
   if config is None:
     raise WorkdirError(f'{workdir} has no config.json; name the directory of a run.')
-  if 'run' not in config:
+  if 'position' not in config:
     raise WorkdirError(
       f'{workdir} has the config.json of something else; name the directory of a run. A checkpoint '
       f'of Hugging Face becomes one by --config=configs/pretrained.py:path={workdir}.'
