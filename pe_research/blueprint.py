@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from pe_research import model
+from pe_research.decoder_config import DecoderConfig
 
 
 def of_position(path: str) -> bool:
@@ -24,7 +25,7 @@ class Blueprint:
 
   def __init__(self, config: Mapping[str, Any]):
     """Reads model, position, data.vocab, length and seed of a resolved config."""
-    self.model = model.DecoderConfig(vocab=config['data']['vocab'], **config['model'])
+    self.model = DecoderConfig.of(config)
     self.position, self.length = config['position'], config['length']
     self.window = config['attention']['window']
     self.seed = config['seed']

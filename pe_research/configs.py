@@ -162,9 +162,11 @@ def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, 
 
 
 def _resolve_model(model: dict[str, Any], data: dict[str, Any]) -> None:
-  from pe_research import model as model_lib  # slow to import, and not needed to read a config
+  from pe_research.decoder_config import (
+    DecoderConfig,
+  )  # slow to import, not needed to read a config
 
-  fields = {field.name for field in dataclasses.fields(model_lib.DecoderConfig)} - {'vocab'}
+  fields = {field.name for field in dataclasses.fields(DecoderConfig)} - {'vocab'}
   if absent := sorted(fields - model.keys()):
     raise ValueError(
       f'the config has no model.{", model.".join(absent)}; an earlier version saved it. Train anew.'
@@ -196,7 +198,7 @@ def _resolve_model(model: dict[str, Any], data: dict[str, Any]) -> None:
   if data['tokenizer'] == 'bytes':
     data['vocab'] = 256
   at_least('data.vocab', data['vocab'], 2, 'tokens')
-  model_lib.DecoderConfig(vocab=data['vocab'], **model)
+  DecoderConfig(vocab=data['vocab'], **model)
 
 
 def _check_optimizer(optimizer: Mapping[str, Any], steps: int) -> None:

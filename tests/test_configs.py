@@ -6,7 +6,7 @@ import pytest
 import tiny
 
 from configs import lm, smoke
-from pe_research import cli, comparable, configs, model, positions
+from pe_research import cli, comparable, configs, decoder_config, positions
 
 BAD = {
   'model.heads=5': ['model.width (64)', 'model.heads (5)', 'model.head_dim'],
@@ -96,7 +96,7 @@ def test_every_scheme_resolves_and_survives_json(family, name):
   # None is their value: all tokens, no latents, a computed temperature, the newest step.
   computed = ['attention_factor', 'mscale', 'mscale_all_dim'] if 'yarn' in name else []
   positional = [f'position.{field}' for field in computed]
-  latents = [f'model.{field}' for field in sorted(model.LATENT)]
+  latents = [f'model.{field}' for field in sorted(decoder_config.LATENT)]
   assert unset == ['attention.window', *latents, *positional, 'start.step']
 
 

@@ -125,6 +125,15 @@ def test_bad_indices(tmp_path):
       importing.load(path, config)
 
 
+def test_two_outputs_are_one_too_many(tmp_path):
+  path = published.exported(tmp_path / 'neox', 'neox')
+  found = load_file(path / folder.SINGLE)
+  found['embed_out.weight'] = found['lm_head.weight'] + 1
+  save_file(found, path / folder.SINGLE)
+  with pytest.raises(ValueError, match=r'besides embed_out\.weight'):
+    published.imported(path)
+
+
 def test_whole_numbers_are_no_weights(tmp_path):
   path = published.exported(tmp_path / 'whole')
   config, found = golden_models.config_of(path), load_file(path / folder.SINGLE)
@@ -181,6 +190,23 @@ def test_numbers_that_a_type_does_not_hold(tmp_path):
     exporting.export(config, params, tmp_path / 'out', dtype='float16')
   assert not (tmp_path / 'out').exists()
   exporting.export(config, params, tmp_path / 'out', dtype='bfloat16')
+
+
+def test_a_folder_that_cannot_be_put_leaves_the_old_one(tmp_path, monkeypatch):
+  path = published.exported(tmp_path / 'out')
+  before = published.bits(published.imported(path))
+  real = pathlib.Path.rename
+
+  def rename(self, target):
+    if self.name.endswith('.part'):
+      raise OSError(28, 'full')
+    return real(self, target)
+
+  monkeypatch.setattr(pathlib.Path, 'rename', rename)
+  with pytest.raises(OSError, match='full'):
+    published.exported(path, 'llama tied', overwrite=True)
+  assert [f.name for f in tmp_path.iterdir()] == ['out']
+  assert published.bits(published.imported(path)) == before
 
 
 def test_a_failure_leaves_nothing_half_written(tmp_path, monkeypatch):

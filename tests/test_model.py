@@ -10,7 +10,7 @@ import pytest
 import tiny
 from flax import nnx
 
-from pe_research import attend, keys, layers, model, positions
+from pe_research import attend, decoder_config, keys, layers, model, positions
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 TARGETS = np.roll(tiny.TOKENS, -1, axis=1)
@@ -186,7 +186,7 @@ def mean_loss(decoder, spec):
 @pytest.mark.parametrize('name, spec', [('rope', 'dense'), ('t5', 'tiled')])
 def test_recomputing_blocks_changes_nothing(name, spec):
   results = []
-  for kind in model.REMAT:
+  for kind in decoder_config.REMAT:
     loss = functools.partial(mean_loss, spec=spec)
     results.append(jax.jit(jax.value_and_grad(loss))(tiny.decoder(name, remat=kind)))
   (plain, plain_grad), (again, again_grad) = results
@@ -200,7 +200,7 @@ def test_recomputing_blocks_changes_nothing(name, spec):
 @pytest.mark.parametrize('spec', ['dense', 'tiled'])
 def test_blocks_are_recomputed(spec):
   counts = []
-  for kind in model.REMAT:
+  for kind in decoder_config.REMAT:
     loss = functools.partial(mean_loss, spec=spec)
     jaxpr = jax.make_jaxpr(jax.grad(loss))(tiny.decoder('rope', remat=kind))
     found = [e.primitive.name for e in tiny.equations(jaxpr)]

@@ -77,6 +77,17 @@ def test_defaults_of_old_configs():
   assert huggingface_read.rope_fields(phi)['original_max_position_embeddings'] == 16
 
 
+@pytest.mark.parametrize(
+  'said, ramp',
+  [({}, 'pairs'), ({'truncate': True}, 'pairs')]
+  + [({'truncate': value}, 'unrounded') for value in (False, None)],
+)
+def test_truncate_of_null_is_no(said, ramp):
+  fields = {'rope_type': 'yarn', 'rope_theta': 1e4, 'factor': 4.0} | said
+  found = huggingface_read.rope_fields({'rope_parameters': fields})
+  assert huggingface_read.read_rope(found, most=64)['ramp'] == ramp
+
+
 def test_rope_scaling_goes_before_rope_parameters():
   both = {'rope_parameters': {'rope_type': 'default', 'rope_theta': 1e4}}
   both |= {'rope_scaling': {'type': 'linear', 'factor': 4.0}}

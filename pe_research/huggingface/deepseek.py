@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from pe_research.huggingface import llama, tensors
-from pe_research.huggingface.family import Described, Family, Fields
+from pe_research.huggingface.family import PLAIN, Described, Family, Fields
 from pe_research.positions import huggingface_read, huggingface_write
 
 
@@ -12,24 +12,23 @@ class DeepseekV3(Family):
 
   architecture = 'DeepseekV3ForCausalLM'
   model_type = 'deepseek_v3'
-  position = 'rope'
+  position = 'rotation'
   prefix = 'model.'
   square = False
   ignored = r'rotary_emb\.inv_freq$'
-  fixed: ClassVar = {
+  fixed: ClassVar = PLAIN | {
     'projection': ('mla',),
     'mlp': ('swiglu',),
     'mlp_bias': (False,),
     'norm': ('rms',),
-    'parallel': (False,),
-    'embedding_norm': (False,),
   }
+  layouts = ('interleaved', 'half')  # of rotary pairs
   first_dense = 3  # default of first_k_dense_replace, layers before the experts begin
   most = 4096  # of max_position_embeddings
 
   def layout(self, fields: Fields) -> str:
     """Of rotary pairs."""
-    return 'interleaved' if fields.flag('rope_interleave', True) else 'half'
+    return 'interleaved' if fields.values.get('rope_interleave', True) else 'half'  # null: half
 
   def own(self, scheme) -> dict:
     """Fields of one version alone."""
@@ -40,15 +39,11 @@ class DeepseekV3(Family):
     del fields
     return False
 
-  layouts = ('interleaved', 'half')
-
   def read(self, fields) -> Described:
     """See Family; refuses experts."""
     fields.only('hidden_act', 'silu', 'swish')
-    layers, dense = (
-      fields.size('num_hidden_layers'),
-      fields.get('first_k_dense_replace', self.first_dense),
-    )
+    layers = fields.size('num_hidden_layers')
+    dense = fields.get('first_k_dense_replace', self.first_dense)
     if dense < layers:
       raise ValueError(
         f'{fields.where}: of {layers} layers those from {dense} on are mixtures of experts '
@@ -62,7 +57,6 @@ class DeepseekV3(Family):
       width=fields.size('hidden_size'),
       layers=layers,
       heads=heads,
-      kv_heads=heads,
       head_dim=fields.size('qk_nope_head_dim', 128),
       latent=fields.size('kv_lora_rank', 512),
       query_latent=fields.get('q_lora_rank', 0),

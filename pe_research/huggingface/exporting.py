@@ -13,11 +13,11 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from pe_research import configs, tokenizer_json
+from pe_research.decoder_config import DecoderConfig
 from pe_research.huggingface import families, folder
 from pe_research.huggingface.family import Family
 from pe_research.huggingface.importing import tensors
 from pe_research.huggingface.tensors import Tensor
-from pe_research.model import DecoderConfig
 from pe_research.positions import huggingface_write
 from pe_research.positions.huggingface_write import NotExportable
 
@@ -37,7 +37,7 @@ def config_json(
     NotExportable: says for each class that has such positions what it does not do.
   """
   scheme = configs.scheme(config)
-  kind, model = huggingface_write.kind(scheme), folded(decoder_config(config))
+  kind, model = huggingface_write.kind(scheme), folded(DecoderConfig.of(config))
   if architecture is not None:
     configs.choose('--architecture', architecture, [f.architecture for f in families.FAMILIES])
   reasons = []
@@ -72,11 +72,6 @@ def common(family: Family, model: DecoderConfig) -> dict[str, Any]:
   }
 
 
-def decoder_config(config: Mapping[str, Any]) -> DecoderConfig:
-  """The model of a resolved config."""
-  return DecoderConfig(vocab=config['data']['vocab'], **config['model'])
-
-
 def folded(model: DecoderConfig) -> DecoderConfig:
   """The model with the factor of its embeddings in the table, which then cannot be the output's."""
   if not model.embedding_scale:
@@ -86,10 +81,10 @@ def folded(model: DecoderConfig) -> DecoderConfig:
 
 def scales(config: Mapping[str, Any]) -> dict[str, float]:
   """What tables are multiplied by when they are read, by path, where that is not 1."""
-  model, scheme = decoder_config(config), configs.scheme(config)
+  model, scheme = DecoderConfig.of(config), configs.scheme(config)
   found = {'embedding': model.width**0.5 if model.embedding_scale else 1.0}
-  if huggingface_write.kind(scheme) == 'learned':
-    found['position/0/table'] = huggingface_write.learned_rows(scheme)[1]
+  for name, scale in huggingface_write.table_scales(scheme).items():
+    found[f'position/0/{name}'] = scale
   return {path: scale for path, scale in found.items() if scale != 1}
 
 
@@ -155,7 +150,12 @@ def _put(part: pathlib.Path, into: pathlib.Path) -> None:
   before = into.with_name(f'.{into.name}.before')
   if into.exists():
     into.rename(before)
-  part.rename(into)
+  try:
+    part.rename(into)
+  except OSError:
+    if before.exists():
+      before.rename(into)
+    raise
   shutil.rmtree(before, ignore_errors=True)
 
 
@@ -172,7 +172,7 @@ def _write_tokenizer(config: Mapping[str, Any], part: pathlib.Path) -> None:
 
 
 def _write_weights(config, family: Family, params, part, dtype: str, shard_bytes: int) -> None:
-  model = folded(decoder_config(config))
+  model = folded(DecoderConfig.of(config))
   listed = tensors(family, model)
   shapes = {path: x.shape for path, x in params.items()} | {'output': params['embedding'].shape}
   sizes = {t.name: int(np.prod(t.shape(shapes))) * np.dtype(TYPES[dtype]).itemsize for t in listed}

@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from pe_research.decoder_config import DecoderConfig
 from pe_research.huggingface.tensors import Tensor
-from pe_research.model import DecoderConfig
 from pe_research.positions.base import PositionScheme
 
 # What models elsewhere have unless their family says otherwise.
@@ -25,6 +25,18 @@ USUAL = {
   'remat': 'none',
   'dtype': 'float32',
 }
+
+
+# Options that most classes have no choice in, and those of the classes after GPT-2.
+PLAIN = {'parallel': (False,), 'embedding_norm': (False,), 'qk_norm': (False,)}
+LAYERED = PLAIN | {
+  'projection': ('mha',),
+  'attention_bias': (True,),
+  'mlp_bias': (True,),
+  'norm': ('layer',),
+  'norm_bias': (True,),
+}
+WIDER = 4  # times the width, the MLP of a class that says no other
 
 
 class Fields:
@@ -87,10 +99,11 @@ class Family:
 
   architecture: ClassVar[str]  # name of its class in transformers
   model_type: ClassVar[str]
-  position: ClassVar[str]  # kind of scheme that it holds, see positions.huggingface_write.kind
+  position: ClassVar[str]  # that it holds, see positions.huggingface_write.kind
   prefix: ClassVar[str]  # of tensor names, which some checkpoints leave out
   fixed: ClassVar[Mapping[str, tuple]]  # options of the model, and what they can be
   square: ClassVar[bool] = True  # heads times head_dim is the width
+  wide: ClassVar[bool] = False  # the MLP is WIDER times as wide as the model
   ignored: ClassVar[str] = r'(?!)'  # pattern of tensor names that hold no weights
   renamed: ClassVar[Mapping[str, str]] = {}  # names that checkpoints of other releases have
   aliases: ClassVar[Mapping[str, str]] = {}  # other names of fields that transformers reads
@@ -111,9 +124,12 @@ class Family:
     """Whether a tensor is a buffer that some releases saved along."""
     return re.search(self.ignored, name) is not None
 
-  def usual(self, **own: Any) -> dict[str, Any]:
+  def usual(self, *, width: int, heads: int, **own: Any) -> dict[str, Any]:
     """The model's fields: usual ones, those that the class has no choice in, and its own."""
-    return USUAL | {name: values[0] for name, values in self.fixed.items()} | own
+    made = USUAL | {name: values[0] for name, values in self.fixed.items()}
+    made |= {'kv_heads': heads, 'head_dim': width // heads}
+    made |= {'mlp_width': WIDER * width} if self.wide else {}
+    return made | {'width': width, 'heads': heads} | own
 
   def obstacles(self, model: DecoderConfig) -> list[str]:
     """Options of the model that the class cannot have, in words."""
@@ -124,4 +140,6 @@ class Family:
         found.append(f'model.{name} is {value!r}, and there {" or ".join(map(repr, known))}')
     if self.square and model.heads * model.head_dim != model.width:
       found.append(f'model.heads times model.head_dim is not model.width ({model.width})')
+    if self.wide and model.mlp_width != WIDER * model.width:
+      found.append(f'model.mlp_width is {model.mlp_width}, and there {WIDER * model.width}')
     return found

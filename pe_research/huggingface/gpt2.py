@@ -3,9 +3,9 @@
 from typing import ClassVar
 
 from pe_research.huggingface import tensors
-from pe_research.huggingface.family import Described, Family
+from pe_research.huggingface.family import LAYERED, Described, Family
 from pe_research.huggingface.gpt_neox import ACTIVATIONS, NAMES
-from pe_research.positions import huggingface_read, huggingface_write
+from pe_research.positions import huggingface_read
 
 
 class GPT2(Family):
@@ -13,7 +13,7 @@ class GPT2(Family):
 
   architecture = 'GPT2LMHeadModel'
   model_type = 'gpt2'
-  position = 'learned'
+  position = 'table'
   prefix = 'transformer.'
   ignored = r'attn\.(bias|masked_bias)$'
   aliases: ClassVar = {
@@ -22,17 +22,7 @@ class GPT2(Family):
     'n_layer': 'num_hidden_layers',
     'n_positions': 'max_position_embeddings',
   }
-  fixed: ClassVar = {
-    'projection': ('mha',),
-    'attention_bias': (True,),
-    'mlp': tuple(NAMES),
-    'mlp_bias': (True,),
-    'norm': ('layer',),
-    'norm_bias': (True,),
-    'parallel': (False,),
-    'embedding_norm': (False,),
-    'qk_norm': (False,),
-  }
+  fixed: ClassVar = LAYERED | {'mlp': tuple(NAMES)}
 
   def read(self, fields) -> Described:
     """See Family."""
@@ -46,8 +36,6 @@ class GPT2(Family):
       width=width,
       layers=fields.size('n_layer', 12),
       heads=heads,
-      kv_heads=heads,
-      head_dim=width // heads,
       mlp=ACTIVATIONS[fields.only('activation_function', 'gelu_new', *others)],
       mlp_width=fields.size('n_inner', 4 * width),
       norm_eps=fields.get('layer_norm_epsilon', 1e-5),
@@ -58,13 +46,12 @@ class GPT2(Family):
   def write(self, model, scheme, length):
     """See Family."""
     del length
-    rows, _ = huggingface_write.learned_rows(scheme)
     return {
       'n_embd': model.width,
       'n_inner': model.mlp_width,
       'n_layer': model.layers,
       'n_head': model.heads,
-      'n_positions': rows,
+      'n_positions': scheme.max_length,
       'activation_function': NAMES[model.mlp],
       'layer_norm_epsilon': model.norm_eps,
     }
@@ -81,12 +68,7 @@ class GPT2(Family):
       found += [
         *tensors.norm(theirs + 'ln_1', ours + 'attention_norm', bias=True),
         *tensors.norm(theirs + 'ln_2', ours + 'mlp_norm', bias=True),
-        *tensors.linear(
-          theirs + 'attn.c_attn',
-          *(ours + f'attention/{part}' for part in ('query', 'key', 'value')),
-          widths=(model.width,) * 3,
-          **columns,
-        ),
+        *tensors.fused(theirs + 'attn.c_attn', i, widths=(model.width,) * 3, **columns),
         *tensors.linear(theirs + 'attn.c_proj', ours + 'attention/out', **columns),
         *tensors.linear(theirs + 'mlp.c_fc', ours + 'mlp/up', **columns),
         *tensors.linear(theirs + 'mlp.c_proj', ours + 'mlp/down', **columns),

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from pe_research.huggingface import tensors
-from pe_research.huggingface.family import Described, Family
+from pe_research.huggingface.family import LAYERED, Described, Family
 from pe_research.positions import huggingface_read, huggingface_write
 
 ACTIVATIONS = {
@@ -21,18 +21,14 @@ class GPTNeoX(Family):
 
   architecture = 'GPTNeoXForCausalLM'
   model_type = 'gpt_neox'
-  position = 'rope'
+  position = 'rotation'
   prefix = 'gpt_neox.'
   ignored = r'attention\.(bias|masked_bias|rotary_emb\.inv_freq)$'
   renamed: ClassVar = {'lm_head.weight': 'embed_out.weight'}  # before transformers 5
-  fixed: ClassVar = {
-    'projection': ('mha',),
+  fixed: ClassVar = LAYERED | {
+    'attention_bias': (True, False),
     'mlp': tuple(NAMES),
-    'mlp_bias': (True,),
-    'norm': ('layer',),
-    'norm_bias': (True,),
-    'embedding_norm': (False,),
-    'qk_norm': (False,),
+    'parallel': (True, False),
   }
 
   def read(self, fields) -> Described:
@@ -45,8 +41,6 @@ class GPTNeoX(Family):
       width=width,
       layers=fields.size('num_hidden_layers'),
       heads=heads,
-      kv_heads=heads,
-      head_dim=width // heads,
       attention_bias=fields.flag('attention_bias', True),
       mlp=ACTIVATIONS[fields.only('hidden_act', *ACTIVATIONS)],
       mlp_width=fields.size('intermediate_size'),
@@ -79,22 +73,19 @@ class GPTNeoX(Family):
     """See Family."""
     found = [tensors.table('gpt_neox.embed_in', 'embedding')]
     for i in range(model.layers):
-      theirs, ours = f'gpt_neox.layers.{i}.', f'blocks/{i}/'
-      found += [
-        *tensors.norm(theirs + 'input_layernorm', ours + 'attention_norm', bias=True),
-        *tensors.norm(theirs + 'post_attention_layernorm', ours + 'mlp_norm', bias=True),
-        *fused(theirs + 'attention.query_key_value', i, model, model.attention_bias),
-        *tensors.linear(
-          theirs + 'attention.dense', ours + 'attention/out', bias=model.attention_bias
-        ),
-        *tensors.linear(theirs + 'mlp.dense_h_to_4h', ours + 'mlp/up', bias=True),
-        *tensors.linear(theirs + 'mlp.dense_4h_to_h', ours + 'mlp/down', bias=True),
-      ]
+      found += block(f'gpt_neox.layers.{i}.', 'attention.', i, model)
     return found + tensors.norm('gpt_neox.final_layer_norm', 'norm', bias=True)
 
 
-def fused(name: str, i: int, model, bias: bool) -> list[tensors.Tensor]:
-  """Query, key and value of block i, fused head by head."""
-  params = [f'blocks/{i}/attention/{part}' for part in ('query', 'key', 'value')]
-  widths = (model.head_dim,) * 3
-  return tensors.linear(name, *params, groups=model.heads, widths=widths, bias=bias)
+def block(theirs: str, attention: str, i: int, model) -> list[tensors.Tensor]:
+  """Block i, where its names begin with `theirs`, and those of its attention go on so."""
+  ours, bias = f'blocks/{i}/', model.attention_bias
+  heads = {'groups': model.heads, 'widths': (model.head_dim,) * 3}
+  return [
+    *tensors.norm(theirs + 'input_layernorm', ours + 'attention_norm', bias=True),
+    *tensors.norm(theirs + 'post_attention_layernorm', ours + 'mlp_norm', bias=True),
+    *tensors.fused(theirs + attention + 'query_key_value', i, bias=bias, **heads),
+    *tensors.linear(theirs + attention + 'dense', ours + 'attention/out', bias=bias),
+    *tensors.linear(theirs + 'mlp.dense_h_to_4h', ours + 'mlp/up', bias=True),
+    *tensors.linear(theirs + 'mlp.dense_4h_to_h', ours + 'mlp/down', bias=True),
+  ]

@@ -10,10 +10,10 @@ import numpy as np
 
 from pe_research import configs, sharding
 from pe_research.blueprint import Blueprint
+from pe_research.decoder_config import DecoderConfig
 from pe_research.huggingface import families, folder, memory
 from pe_research.huggingface.family import Described, Family, Fields
 from pe_research.huggingface.tensors import Tensor, table
-from pe_research.model import DecoderConfig
 from pe_research.positions import huggingface_read
 
 OUTPUTS = ('lm_head.weight', 'embed_out.weight')  # which a tied model may have as well
@@ -103,7 +103,8 @@ def match(
     there = [n for n in (name, shorter, family.renamed.get(name)) if n in listed]
     missing += [] if there else [name]
     found |= {there[0]: tensor} if there else {}
-  idle = lambda name: name.endswith(OUTPUTS) or family.is_ignored(name)
+  doubled = () if OUTPUTS[0] in wanted else OUTPUTS
+  idle = lambda name: name in doubled or family.is_ignored(name)
   extra = [name for name in listed if name not in found and not idle(name)]
   if missing or extra:
     said = [f'it lacks {folder.some(missing)}'] if missing else []
@@ -152,7 +153,7 @@ def load(path: pathlib.Path, config: Mapping[str, Any]) -> dict[str, jax.Array]:
 
 def _check_tied(model: DecoderConfig, listed, found, path: pathlib.Path) -> None:
   """Raises ValueError where a tied model comes with an output matrix that is another."""
-  others = [name for name in listed if name not in found and name.endswith(OUTPUTS)]
+  others = [name for name in OUTPUTS if name in listed and name not in found]
   if not model.tied or not others:
     return
   names = [*others[:1], *(n for n, t in found.items() if t.params == ('embedding',))]

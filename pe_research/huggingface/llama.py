@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from pe_research.huggingface import tensors
-from pe_research.huggingface.family import Described, Family
+from pe_research.huggingface.family import PLAIN, Described, Family
 from pe_research.positions import huggingface_read, huggingface_write
 
 
@@ -12,27 +12,22 @@ class Llama(Family):
 
   architecture = 'LlamaForCausalLM'
   model_type = 'llama'
-  position = 'rope'
+  position = 'rotation'
   prefix = 'model.'
   square = False
   ignored = r'rotary_emb\.inv_freq$'
-  fixed: ClassVar = {
+  fixed: ClassVar = PLAIN | {
     'projection': ('mha', 'gqa', 'mqa'),
     'mlp': ('swiglu',),
     'norm': ('rms',),
-    'parallel': (False,),
-    'embedding_norm': (False,),
-    'qk_norm': (False,),
   }
 
   def read(self, fields) -> Described:
     """See Family."""
     fields.only('hidden_act', 'silu', 'swish')
     width, heads = fields.size('hidden_size'), fields.size('num_attention_heads')
-    groups, most = (
-      fields.size('num_key_value_heads', heads),
-      fields.size('max_position_embeddings', 2048),
-    )
+    groups = fields.size('num_key_value_heads', heads)
+    most = fields.size('max_position_embeddings', 2048)
     rope = huggingface_read.rope_fields(fields.values)
     huggingface_read.check_whole(rope, self.architecture)
     model = self.usual(

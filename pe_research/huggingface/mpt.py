@@ -2,44 +2,39 @@
 
 from typing import ClassVar
 
-from pe_research.huggingface import bloom, tensors
-from pe_research.huggingface.family import Described, Family, Fields
+from pe_research.huggingface import tensors
+from pe_research.huggingface.family import LAYERED, WIDER, Described, Family, Fields
 from pe_research.positions import huggingface_read, huggingface_write
-from pe_research.positions.huggingface_write import NotExportable
 
 
 class MPT(Family):
   """MptForCausalLM.
 
-  Its alibi_bias_max is read as its authors' code does (llm-foundry); transformers 5.23.0 has 8 in
-  its place, so that it computes something else for MPT-7B-StoryWriter, which was trained with 16.
+  Its alibi_bias_max is read as its authors' code does (llm-foundry). transformers 5.23.0 has 8 in
+  its place whatever a config says, and so computes something else for models with another.
   """
 
   architecture = 'MptForCausalLM'
   model_type = 'mpt'
-  position = 'alibi'
+  position = 'distance'
   prefix = 'transformer.'
   aliases: ClassVar = {
     'd_model': 'hidden_size',
     'n_heads': 'num_attention_heads',
     'n_layers': 'num_hidden_layers',
   }
-  fixed: ClassVar = {
-    'projection': ('mha',),
+  wide = True
+  fixed: ClassVar = LAYERED | {
     'attention_bias': (False,),
     'mlp': ('gelu_exact',),
     'mlp_bias': (False,),
-    'norm': ('layer',),
     'norm_bias': (False,),
-    'parallel': (False,),
-    'embedding_norm': (False,),
-    'qk_norm': (False,),
   }
 
   def read(self, fields) -> Described:
     """See Family."""
     fields.only('no_bias', True)
-    fields.only('expansion_ratio', 4)
+    fields.only('expansion_ratio', WIDER)
     fields.only('logit_scale', None)
     fields.only('norm_type', 'low_precision_layernorm', 'layernorm')
     fields.only('ffn_config', None, {'ffn_type': 'mptmlp'})
@@ -51,14 +46,10 @@ class MPT(Family):
     for name in ('qk_ln', 'prefix_lm', 'rope'):
       inner.only(name, False)
     inner.only('sliding_window_size', -1)
-    width, heads = fields.size('d_model', 2048), fields.size('n_heads', 16)
     model = self.usual(
-      width=width,
+      width=fields.size('d_model', 2048),
       layers=fields.size('n_layers', 24),
-      heads=heads,
-      kv_heads=heads,
-      head_dim=width // heads,
-      mlp_width=4 * width,
+      heads=fields.size('n_heads', 16),
       norm_eps=fields.get('layer_norm_epsilon', 1e-5),
       tied=fields.flag('tie_word_embeddings', True),
     )
@@ -67,25 +58,17 @@ class MPT(Family):
 
   def write(self, model, scheme, length):
     """See Family."""
-    most = huggingface_write.alibi_bias(scheme, model.heads)
-    if most != 8:
-      raise NotExportable(
-        f'position.max_bias is {most:g}; transformers has 8, whatever is asked for'
-      )
+    huggingface_write.check_alibi(scheme, model.heads)
     return {
       'd_model': model.width,
       'n_layers': model.layers,
       'n_heads': model.heads,
-      'expansion_ratio': 4,
+      'expansion_ratio': WIDER,
       'max_seq_len': length,
       'layer_norm_epsilon': model.norm_eps,
       'no_bias': True,
-      'attn_config': {'alibi': True, 'alibi_bias_max': 8},
+      'attn_config': {'alibi': True, 'alibi_bias_max': huggingface_write.MAX_BIAS},
     }
-
-  def obstacles(self, model):
-    """See Family; the MLP is four times as wide as the model."""
-    return super().obstacles(model) + bloom.wide(model)
 
   def tensors(self, model):
     """See Family."""
@@ -95,11 +78,7 @@ class MPT(Family):
       found += [
         *tensors.norm(theirs + 'norm_1', ours + 'attention_norm'),
         *tensors.norm(theirs + 'norm_2', ours + 'mlp_norm'),
-        *tensors.linear(
-          theirs + 'attn.Wqkv',
-          *(ours + f'attention/{part}' for part in ('query', 'key', 'value')),
-          widths=(model.width,) * 3,
-        ),
+        *tensors.fused(theirs + 'attn.Wqkv', i, widths=(model.width,) * 3),
         *tensors.linear(theirs + 'attn.out_proj', ours + 'attention/out'),
         *tensors.linear(theirs + 'ffn.up_proj', ours + 'mlp/up'),
         *tensors.linear(theirs + 'ffn.down_proj', ours + 'mlp/down'),

@@ -68,6 +68,11 @@ def linear(
   return found + ([Tensor(f'{name}.bias', paths('bias'), widths, groups)] if bias else [])
 
 
+def fused(name: str, i: int, **options) -> list[Tensor]:
+  """Query, key and value of block i in one linear layer; options as in `linear`."""
+  return linear(name, *(f'blocks/{i}/attention/{x}' for x in ('query', 'key', 'value')), **options)
+
+
 def norm(name: str, path: str, *, bias: bool = False) -> list[Tensor]:
   """Scale and bias of a norm."""
   found = [Tensor(f'{name}.weight', (f'{path}/scale',))]

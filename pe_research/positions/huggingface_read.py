@@ -1,9 +1,9 @@
 """Position as the config.json of a Hugging Face model says it, read into a position config.
 
 The meaning of every field is that of transformers 5.23.0, modeling_rope_utils.py, which refuses
-less: a field that a rope_type does not have is an error here. There a YaRN or
-LongRoPE temperature multiplies cos and sin, so that it acts on what rotates; here it acts on the
-whole logit, and `slice_factor` on what rotates. Both are the same where a whole head rotates.
+less: a field that a rope_type does not have is an error here. There a YaRN or LongRoPE temperature
+multiplies cos and sin, so that it acts on what rotates; here it acts on the whole logit, and
+`slice_factor` on what rotates. Both are the same where a whole head rotates.
 """
 
 import math
@@ -45,6 +45,8 @@ def rope_fields(
   found.setdefault('rope_theta', 10_000.0)
   if config.get(ORIGINAL) is not None and ORIGINAL in FIELDS.get(str(found['rope_type']), ()):
     found[ORIGINAL] = config[ORIGINAL]
+  if 'truncate' in found:
+    found['truncate'] = bool(found['truncate'])  # null is no there, where other nulls are defaults
   return {field: value for field, value in found.items() if value is not None}
 
 

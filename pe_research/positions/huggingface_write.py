@@ -15,6 +15,8 @@ from pe_research.positions.huggingface_read import ORIGINAL, PARTIAL
 from pe_research.positions.learned import Learned
 from pe_research.positions.longrope import LongRoPE
 
+MAX_BIAS = 8  # of ALiBi there
+
 
 class NotExportable(ValueError):
   """No Hugging Face class computes what the scheme does."""
@@ -25,8 +27,8 @@ class NotExportable(ValueError):
 
 
 def kind(scheme: PositionScheme) -> str:
-  """'rope', 'alibi' or 'learned', what a Hugging Face class may hold; NotExportable otherwise."""
-  for name, of in (('rope', rotary.RoPE), ('alibi', ALiBi), ('learned', Learned)):
+  """What a Hugging Face class may hold: 'rotation', 'distance' or 'table'; or NotExportable."""
+  for name, of in (('rotation', rotary.RoPE), ('distance', ALiBi), ('table', Learned)):
     if isinstance(scheme, of):
       return name
   raise NotExportable(f'no Hugging Face decoder has {scheme.label!r}')
@@ -141,7 +143,7 @@ def _temperature(scheme, fields, sliced: bool, partial: bool) -> dict[str, float
   if fields['rope_type'] not in ('yarn', 'longrope'):
     return {}
   whole = math.sqrt(scheme.logit_scale(None, scheme.train_length))
-  turned = getattr(scheme, 'slice_factor', 1.0)
+  turned = scheme.slice_factor
   if sliced and fields['rope_type'] == 'yarn':
     if scheme.factor == 1:
       return {'attention_factor': turned}
@@ -160,15 +162,16 @@ def _temperature(scheme, fields, sliced: bool, partial: bool) -> dict[str, float
   return {'attention_factor': whole * turned}
 
 
-def learned_rows(scheme: Learned) -> tuple[int, float]:
-  """Rows of the table, and what they are multiplied by when they are read."""
-  return scheme.max_length, scheme.scale
+def table_scales(scheme: PositionScheme) -> dict[str, float]:
+  """What parameters of the scheme are multiplied by when they are read, by name."""
+  return {'table': scheme.scale} if isinstance(scheme, Learned) else {}
 
 
-def alibi_bias(scheme: ALiBi, heads: int) -> float:
-  """max_bias; NotExportable where some heads have none."""
+def check_alibi(scheme: ALiBi, heads: int) -> None:
+  """Raises NotExportable unless all heads have the bias that classes there give them."""
   if scheme.biased_heads != heads:
     raise NotExportable(
       f'{scheme.biased_heads} of {heads} heads have a bias (position.biased_heads), there all'
     )
-  return scheme.max_bias
+  if scheme.max_bias != MAX_BIAS:
+    raise NotExportable(f'position.max_bias is {scheme.max_bias:g}, and there {MAX_BIAS}')

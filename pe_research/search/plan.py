@@ -127,7 +127,7 @@ def check_temperature(temperature: str, config: Mapping[str, Any]) -> None:
       f'the run was trained with logits times {scale:.4g} ({position["name"]!r}), which '
       f'--temperature {temperature} leaves out; search on a run that has none, or has the same.'
     )
-  if getattr(scheme, 'slice_factor', 1) != 1:
+  if scheme.slice_factor != 1:
     raise ValueError(
       f'the run was trained with position.slice_factor {scheme.slice_factor:.4g}, which a search '
       'leaves out; search on a run where it is 1.'
