@@ -80,11 +80,11 @@ def measure(given: argparse.Namespace, name: str, contexts: Sequence[int]) -> Ro
   import jax.numpy as jnp
   from jax import lax
 
-  from pe_research import attend
+  from pe_research import attend, runtime
   from pe_research.blueprint import Blueprint
 
   config = setup(given, PROJECTIONS[name], max(contexts) + STEPS)
-  configs.apply_precision(config)
+  runtime.prepare(config)
   blueprint, spec = Blueprint(config), attend.Spec(**config['attention'])
   params = jax.jit(blueprint.init)()
 

@@ -8,7 +8,6 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
 import ml_collections
 from flax import nnx
 from ml_collections import config_dict
@@ -279,8 +278,3 @@ def anywhere(config: Mapping[str, Any]) -> dict[str, Any]:
   """The config of a saved run, to be read on whatever devices there are."""
   mesh = {axis: 1 for axis in config['run']['mesh']} | {'data': -1}
   return dict(config) | {'run': config['run'] | {'mesh': mesh}}
-
-
-def apply_precision(config: Mapping[str, Any]) -> None:
-  """Makes float32 products mean what the config says: TPUs and GPUs round them by default."""
-  jax.config.update('jax_default_matmul_precision', config['matmul_precision'])

@@ -27,6 +27,7 @@ from pe_research import (
   measures,
   model,
   records,
+  runtime,
   sharding,
   states,
 )
@@ -99,7 +100,7 @@ def evaluate(config: Mapping[str, Any], workdir: pathlib.Path, params, step: int
     params: the parameters after `step` steps.
     step: names the rows.
   """
-  configs.apply_precision(config)
+  runtime.prepare(config)
   mesh, blueprint, corpus = (
     sharding.mesh(config['run']['mesh']),
     Blueprint(config),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pe_research import attend, cli, configs, data, records, states
+from pe_research import attend, cli, configs, data, records, runtime, states
 from pe_research.blueprint import Blueprint
 from pe_research.model import Decoder
 from pe_research.tokens import slice_rows
@@ -112,7 +112,7 @@ def main(argv: list[str]) -> None:
     if not given.prompt:
       raise ValueError('--prompt is empty; give at least one character.')
     config = configs.anywhere(records.load_config(given.workdir))
-    configs.apply_precision(config)
+    runtime.prepare(config)
     blueprint, corpus = Blueprint(config), data.load(config)
     records.check_data(given.workdir, corpus.facts)
     tokenizer = corpus.tokenizer

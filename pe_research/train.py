@@ -17,7 +17,6 @@ from pe_research import (
   batches,
   checkpoints,
   comparable,
-  configs,
   data,
   digest,
   evaluate,
@@ -27,6 +26,7 @@ from pe_research import (
   model,
   optimizers,
   records,
+  runtime,
   sharding,
   states,
 )
@@ -43,7 +43,7 @@ def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | No
   Returns:
     The final state; None if a signal stopped the run, which the same call goes on with.
   """
-  configs.apply_precision(config)
+  runtime.prepare(config)
   mesh = sharding.mesh(config['run']['mesh'])
   rows = sharding.split_batch(mesh, config['optimizer']['batch'], config['optimizer']['accumulate'])
   blueprint, corpus = Blueprint(config), data.load(config)
@@ -97,7 +97,7 @@ def adopt(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State:
 
   Its directory is like that of any run, but for checkpoints: the weights stay where they are.
   """
-  configs.apply_precision(config)
+  runtime.prepare(config)
   blueprint, corpus = Blueprint(config), data.load(config)
   measures.plan(corpus, config)
   records.check_data(workdir, corpus.facts)

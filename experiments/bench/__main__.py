@@ -66,9 +66,10 @@ def main(argv: list[str]) -> None:
         {'scaling': scaling.run, 'peers': peers.run}[given.mode](given)
       return
     cli.restart_tuned()
-    figures = MEASURES[given.mode](given)
-  import jax
+    import jax
 
+    jax.config.update('jax_enable_compilation_cache', False)  # compiling is measured as well
+    figures = MEASURES[given.mode](given)
   about = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
   settings = {name: getattr(given, name) for name in ('mode', 'position', 'mlp', 'dtype', *SIZES)}
   print(json.dumps(settings | {'attention': given.attention} | figures | about), flush=True)

@@ -45,12 +45,12 @@ def train(given) -> dict[str, Any]:
   import jax
   import numpy as np
 
-  from pe_research import optimizers, sharding, states
+  from pe_research import optimizers, runtime, sharding, states
   from pe_research import train as train_lib
   from pe_research.blueprint import Blueprint
 
   config = setup(given, given.length, given.batch)
-  configs.apply_precision(config)
+  runtime.prepare(config)
   mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
   rows = sharding.split_batch(mesh, given.batch)
   optimizer = optimizers.build(config['optimizer'], config['steps'])
@@ -86,11 +86,11 @@ def forward(given) -> dict[str, Any]:
   import jax
   import jax.numpy as jnp
 
-  from pe_research import attend
+  from pe_research import attend, runtime
   from pe_research.blueprint import Blueprint
 
   config = setup(given, given.length, 1)
-  configs.apply_precision(config)
+  runtime.prepare(config)
   blueprint, spec = Blueprint(config), attend.Spec(**config['attention'])
   params = jax.jit(blueprint.init)()
   tokens = jax.random.randint(jax.random.key(0), (1, given.length), 0, 256, jnp.int32)
@@ -116,12 +116,12 @@ def search(given) -> dict[str, Any]:
   import jax
   import numpy as np
 
-  from pe_research import attend, model
+  from pe_research import attend, model, runtime
   from pe_research.blueprint import Blueprint
   from pe_research.search import methods, objective, space
 
   config = setup(given, given.length // 4, given.batch)
-  configs.apply_precision(config)
+  runtime.prepare(config)
   blueprint = Blueprint(config)
   params = jax.jit(blueprint.init)()
   where = space.Space(10_000.0, blueprint.model.head_dim, given.length // 4, 4.0, 5.0)
@@ -158,12 +158,12 @@ def decode(given) -> dict[str, Any]:
   """
   import jax
 
-  from pe_research import attend
+  from pe_research import attend, runtime
   from pe_research.blueprint import Blueprint
   from pe_research.generate import generate
 
   config = setup(given, given.length, given.batch)
-  configs.apply_precision(config)
+  runtime.prepare(config)
   blueprint, spec = Blueprint(config), attend.Spec(**config['attention'])
   params, key = jax.jit(blueprint.init)(), jax.random.key(0)
   prompt = jax.random.randint(key, (given.batch, given.length), 0, 256, 'int32')

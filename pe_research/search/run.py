@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pe_research import configs, data, digest, lineage, records, states
+from pe_research import data, digest, lineage, records, runtime, states
 from pe_research.search import ledger, objective
 from pe_research.search import plan as plans
 from pe_research.search.space import Candidate
@@ -34,7 +34,7 @@ def search(
   Returns:
     What factors.json holds.
   """
-  configs.apply_precision(config)
+  runtime.prepare(config)
   corpus = data.load(config)
   records.check_data(origin, corpus.facts)
   seed = plan.settings.seed

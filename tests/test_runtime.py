@@ -1,0 +1,45 @@
+"""Compiled programs are kept for the next process, apart for each kind of processor."""
+
+import os
+
+import pytest
+import small
+
+from pe_research import records, runtime
+
+
+def train(corpus, workdir, **environment):
+  kept = {'JAX_ENABLE_COMPILATION_CACHE': 'true', 'JAX_DEBUG_LOG_MODULES': 'jax._src.compiler'}
+  done = small.run(
+    '-m', 'pe_research.main', *small.flags(corpus), f'--workdir={workdir}', **kept | environment
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stderr, records.read_json(workdir / 'run.json')['final_parameters']
+
+
+def test_second_process_compiles_no_step_and_gives_the_same_bits(tmp_path):
+  corpus = small.write_corpus(tmp_path / 'text')
+  compiled, first = train(corpus, tmp_path / 'first', PE_DATA=str(tmp_path / 'data'))
+  taken, second = train(corpus, tmp_path / 'second', PE_DATA=str(tmp_path / 'data'))
+  hit = "Persistent compilation cache hit for 'jit_step'"
+  assert hit not in compiled
+  assert hit in taken
+  assert second == first
+  assert list((tmp_path / 'data' / 'compiled').glob('*/jit_step-*'))
+
+
+def test_jax_own_variable_says_where(tmp_path):
+  corpus = small.write_corpus(tmp_path / 'text')
+  places = {'PE_DATA': str(tmp_path / 'data'), 'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'own')}
+  threshold = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+  train(corpus, tmp_path / 'run', **places, **threshold)
+  assert list((tmp_path / 'own').glob('jit_step-*'))
+  assert not (tmp_path / 'data' / 'compiled').exists()
+
+
+@pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='cores cannot be chosen here')
+def test_programs_for_one_core_are_kept_apart(monkeypatch):
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {0, 1})
+  two = runtime.programs_dir()
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {0})
+  assert runtime.programs_dir() != two
