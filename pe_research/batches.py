@@ -10,9 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import grain
+import jax
 import numpy as np
 
 from pe_research import data, digest
+
+
+def shapes(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+  """What every batch of a resolved config is, over all processes."""
+  shape = config['optimizer']['batch'], config['length'] + 1
+  names = ('tokens', 'segments', 'pos') if config['data']['packing'] else ('tokens',)
+  return {name: jax.ShapeDtypeStruct(shape, np.int32) for name in names}
 
 
 class Batches(abc.ABC):

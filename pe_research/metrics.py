@@ -118,7 +118,14 @@ class WandB:
 class Writer:
   """Sends rows to every place that the config asks for; process 0 alone writes."""
 
-  def __init__(self, workdir: pathlib.Path, config: Mapping[str, Any], start: int, process: int):
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    config: Mapping[str, Any],
+    start: int,
+    process: int,
+    least: float | None = None,
+  ):
     """Opens the places.
 
     Args:
@@ -126,11 +133,12 @@ class Writer:
       config: the resolved config.
       start: the step that the run goes on from.
       process: index of this process; all but 0 stay silent.
+      least: seconds a token takes at the devices' peak; None, where it is not known, gives no MFU.
     """
     run, self.places = config['run'], []
     self.steps = config['steps']
     self.tokens_per_step = config['length'] * config['optimizer']['batch']
-    self.last = (start, None)
+    self.last, self.least = (start, None), least
     if process:
       return
     self.places.append(JSONLines(workdir / 'metrics.jsonl'))
@@ -155,7 +163,9 @@ class Writer:
       return {}
     seconds = (now - last_time) / (step - last_step)
     left = seconds * (self.steps - step)
-    return {'tokens_per_second': self.tokens_per_step / seconds, 'seconds_left': left}
+    rate = self.tokens_per_step / seconds
+    speed = {'tokens_per_second': rate, 'seconds_left': left}
+    return speed if self.least is None else speed | {'mfu': rate * self.least}
 
   def note(self, text: str) -> None:
     """Says what a reader of the results should know, where this process speaks at all."""

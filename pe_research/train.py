@@ -17,6 +17,7 @@ from pe_research import (
   batches,
   checkpoints,
   comparable,
+  costs,
   data,
   digest,
   evaluate,
@@ -51,7 +52,6 @@ def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | No
   stream = batches.build(corpus, config)
   optimizer = optimizers.build(config['optimizer'], config['steps'])
   layout = states.layout(blueprint, optimizer, mesh)
-  step_fn = compile_step(config, blueprint, optimizer, layout, rows)
   validate = (
     evaluate.validator(blueprint, corpus, config, mesh) if config['eval']['every'] else None
   )
@@ -68,9 +68,13 @@ def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | No
     start = int(state['step'])
     if start == config['steps'] and finished(workdir):
       return state
+    like = states.abstract(blueprint, optimizer, mesh), batches.shapes(config)
+    step_fn = compile_step(config, blueprint, optimizer, layout, rows).lower(*like).compile()
+    record['step_cost'] = costs.of_step(step_fn)
     write(workdir, 'config.json', config)
     write(workdir, 'run.json', record)
-    with metrics.Writer(workdir, config, start, jax.process_index()) as log:
+    least = costs.least_seconds_per_token(record['train_flops_per_token'])
+    with metrics.Writer(workdir, config, start, jax.process_index(), least) as log:
       for note in record['notes']:
         log.note(note)
       pending = None

@@ -3,10 +3,11 @@
 import sys
 import types
 
+import jax
 import pytest
 import small
 
-from pe_research import metrics, records
+from pe_research import costs, metrics, records
 
 
 @pytest.fixture
@@ -30,6 +31,25 @@ def test_rows_have_speed_and_time_left_after_the_first(tmp_path, config, monkeyp
   assert second['seconds_left'] == 2.0 * (12 - 3)
   out = capsys.readouterr().out
   assert 'rope  step 3/12  loss 1.500  0.1k tokens/s  18 s left' in out
+
+
+def test_mfu_is_the_share_of_the_devices_peak(tmp_path, config, monkeypatch):
+  clock = iter([10.0, 14.0])
+  monkeypatch.setattr(metrics.time, 'perf_counter', lambda: next(clock))
+  monkeypatch.setitem(costs.PEAKS, jax.devices()[0].device_kind, 1e6)
+  least = costs.least_seconds_per_token(flops_per_token=500.0)
+  with metrics.Writer(tmp_path, config, start=0, process=0, least=least) as log:
+    log.write(1, {'loss': 2.0})
+    log.write(3, {'loss': 1.5})
+  first, second = records.read_rows(tmp_path / 'metrics.jsonl')
+  assert 'mfu' not in first
+  # 64 tokens a second of 500 FLOPs each, on devices of a million each.
+  assert second['mfu'] == pytest.approx(64 * 500 / (1e6 * jax.device_count()))
+
+
+def test_no_peak_no_mfu():
+  assert jax.devices()[0].device_kind not in costs.PEAKS
+  assert costs.least_seconds_per_token(500.0) is None
 
 
 def test_only_process_0_writes(tmp_path, config, capsys):

@@ -286,6 +286,31 @@ def test_the_record_says_what_was_run(straight, corpus):
   assert record['train_flops_per_token'] == 6 * (products + scores)
 
 
+def test_the_record_has_the_compilers_own_count(straight):
+  """Dense attention computes both halves of its square, and elementwise work adds a little."""
+  record = records.read_json(straight[1] / 'run.json')
+  cost, tokens = record['step_cost'], 16 * 8
+  masked = 6 * 2 * 2 * 16 * (16 - 17 / 2)
+  least = tokens * (record['train_flops_per_token'] + masked)
+  assert least < cost['flops'] < 1.5 * least
+  state = 4 * (3 * record['parameters'])  # parameters and both of Adam's moments
+  assert state < cost['argument_bytes'] < state + 4 * 2 * tokens + 64
+  assert state <= cost['donated_bytes'] <= cost['output_bytes']
+  assert cost['temporary_bytes'] > 0 and cost['bytes_accessed'] > state
+
+
+GRAIN = {'data__loader': 'grain', 'data__train_split': 'train[:80%]'}
+GRAIN |= {'data__validation_split': 'train[80%:]'}
+
+
+@pytest.mark.parametrize('settings', [{}, {'data__packing': True}, GRAIN])
+def test_batches_are_what_the_step_is_compiled_for(corpus, settings):
+  config = small.config(corpus, **settings)
+  batch = next(batches.build(data.load(config), config))
+  of = lambda arrays: {name: (x.shape, x.dtype) for name, x in arrays.items()}
+  assert of(batch) == of(batches.shapes(config))
+
+
 def test_initial_parameters_and_batches_are_shared_by_schemes(corpus, straight, tmp_path):
   other = train.train(small.config(corpus, position='t5'), tmp_path)
   one, two = (records.read_json(w / 'run.json') for w in (straight[1], tmp_path))
