@@ -51,7 +51,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.model.dtype = 'float32'  # what blocks compute in; parameters are float32
 
   config.attention = ml_collections.ConfigDict()
-  config.attention.implementation = 'dense'  # 'tiled' for memory linear in length
+  config.attention.implementation = 'dense'  # 'tiled': memory linear in length; 'pallas': a kernel
   config.attention.window = config_dict.placeholder(int)  # tokens seen; None: all
   config.attention.tile = 512  # tokens on a side of a tile
   config.attention.absorbed = True  # 'mla' decodes through its latents

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pe_research import kernel
+from pe_research.kernel_programs import MASKED
+from pe_research.positions.base import DistanceBias
 from pe_research.tokens import Tokens
 
-MASKED = -1e30  # finite, so that a row whose first tile is all masked stays free of NaN
-IMPLEMENTATIONS = ('dense', 'tiled')
+IMPLEMENTATIONS = ('dense', 'tiled', 'pallas', 'interpreted')
 
 Bias = Callable[[jax.Array, jax.Array], jax.Array | None]
 
@@ -21,7 +23,8 @@ class Spec:
   """How to attend: everything that is fixed when the program is compiled.
 
   Attributes:
-    implementation: 'dense' holds all logits at once; 'tiled' one tile, memory linear in length.
+    implementation: 'dense' holds all logits at once; 'tiled' one tile, memory linear in length;
+      'pallas' is a kernel for TPUs and GPUs; 'interpreted' runs that in XLA, for tests.
     window: tokens that a query sees, itself included; None for all.
     tile: tokens on a side of a tile.
     absorbed: whether MLA decodes through its latents; False expands them at every token.
@@ -52,6 +55,7 @@ def attend(
   keys: Tokens,
   *,
   bias: Bias,
+  distance_bias: Callable[[], DistanceBias | None],
   spec: Spec,
   offset: jax.Array | int = 0,
 ) -> jax.Array:
@@ -67,16 +71,23 @@ def attend(
     queries: positions and documents of the queries.
     keys: positions and documents of the keys.
     bias: maps positions of a tile to float32 [B or 1, H, Lq, Lk], or to None.
+    distance_bias: the same bias as data, asked for by the kernels alone.
     spec: implementation, window, tile.
     offset: index of the first query among the keys; [B] where rows differ in it.
 
   Returns:
     [B, Lq, H, V] in the dtype of v.
   """
-  run = _dense if spec.implementation == 'dense' else _tiled_attention
+  if spec.implementation in ('dense', 'tiled'):
+    run = _dense if spec.implementation == 'dense' else _tiled_attention
+    run = functools.partial(run, bias, spec)
+  else:
+    settings = {'window': spec.window, 'tile': spec.tile}
+    settings['interpret'] = spec.implementation == 'interpreted'
+    run = functools.partial(kernel.attend, distance_bias(), **settings)
   heads, groups = q.shape[2], k.shape[2]
   q = q.reshape(*q.shape[:2], groups, heads // groups, q.shape[-1]).transpose(0, 2, 3, 1, 4)
-  out = run(bias, spec, q, k.swapaxes(1, 2), v.swapaxes(1, 2), queries, keys, offset)
+  out = run(q, k.swapaxes(1, 2), v.swapaxes(1, 2), queries, keys, offset)
   return out.transpose(0, 3, 1, 2, 4).reshape(*out.shape[:1], out.shape[3], heads, v.shape[-1])
 
 

@@ -105,7 +105,15 @@ class LatentAttention(nnx.Module):
       slots = filled.append(slots, (latent,))
       (latent,), seen, offset = slots, filled.at, filled.used
     run = lambda q, k, v: attend.attend(
-      q, k, v, at, seen, bias=scheme.bias, spec=spec, offset=offset
+      q,
+      k,
+      v,
+      at,
+      seen,
+      bias=scheme.bias,
+      distance_bias=scheme.distance_bias,
+      spec=spec,
+      offset=offset,
     )
     absorbs = filled is not None and x.shape[1] == 1 and spec.absorbed
     out = (self._absorbed if absorbs else self._expanded)(run, q, q_turned, latent)

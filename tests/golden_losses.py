@@ -20,9 +20,9 @@ LATENT = 'rope, latent attention'
 CASES = (*positions.SCHEMES, LATENT)
 
 
-def losses(case: str, corpus: pathlib.Path, workdir: pathlib.Path) -> list[float]:
+def losses(case: str, corpus: pathlib.Path, workdir: pathlib.Path, **changed) -> list[float]:
   """Nats a token of each step."""
-  changed = {'model__projection': 'mla'} if case == LATENT else {}
+  changed |= {'model__projection': 'mla'} if case == LATENT else {}
   name = case.split(',')[0]
   config = small.config(corpus, name, steps=20, run__save_every=20, **changed)
   train.train(config, workdir)

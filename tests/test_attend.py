@@ -15,6 +15,7 @@ from pe_research import attend, model, positions
 from pe_research.positions import base
 
 pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
+IN_XLA = ('dense', 'tiled')
 WIDTH, VALUES, HEADS = 6, 5, 4
 SLOPES = np.array([0.7, 0.2, -0.1, 0.05], np.float32)
 # queries, keys, offset, groups, tile, window, documents
@@ -58,7 +59,9 @@ def slope_bias(slopes, q_pos, k_pos):
 @functools.partial(jax.jit, static_argnames='spec')
 def run(slopes, q, k, v, queries, keys, offset, spec):
   bias = functools.partial(slope_bias, slopes)
-  return attend.attend(q, k, v, queries, keys, bias=bias, spec=spec, offset=offset)
+  return attend.attend(
+    q, k, v, queries, keys, bias=bias, distance_bias=None, spec=spec, offset=offset
+  )
 
 
 @functools.partial(jax.jit, static_argnames='spec')
@@ -92,7 +95,7 @@ def both_ways(case):
   queries, keys, offset, groups, tile, window, documents = case
   given = inputs(queries, keys, offset, groups, documents)
   cotangent = np.random.default_rng(1).normal(size=(2, queries, HEADS, VALUES)).astype(np.float32)
-  specs = [attend.Spec(name, window, tile) for name in attend.IMPLEMENTATIONS]
+  specs = [attend.Spec(name, window, tile) for name in IN_XLA]
   return given, [pull_back(cotangent, SLOPES, *given, offset, spec) for spec in specs]
 
 
@@ -142,10 +145,12 @@ def test_t5_table_gradient_against_finite_differences():
     placed = nnx.clone(scheme)
     placed.table[...] = table
     spec = attend.Spec(name, tile=4)
-    return (attend.attend(q, k, v, *at, bias=placed.bias, spec=spec) * out).sum()
+    return (
+      attend.attend(q, k, v, *at, bias=placed.bias, distance_bias=None, spec=spec) * out
+    ).sum()
 
   table = scheme.table[...]
-  grads = [jax.grad(value)(table, name) for name in attend.IMPLEMENTATIONS]
+  grads = [jax.grad(value)(table, name) for name in IN_XLA]
   tiny.close(grads[1], grads[0], 5e-5)
   nudge = 2e-2
   for at_entry in np.ndindex(*table.shape):
@@ -163,7 +168,7 @@ def largest(function, *arguments):
 @pytest.mark.parametrize('window, documents', [(None, False), (20, True)])
 def test_tiles_never_hold_all_logits(window, documents):
   sizes = {}
-  for name in attend.IMPLEMENTATIONS:
+  for name in IN_XLA:
     for length in (128, 256):
       q, k, v, *at = inputs(length, length, 0, 2, documents)
       spec = attend.Spec(name, window, tile=16)
@@ -184,7 +189,7 @@ def test_training_in_tiles_never_holds_all_logits(name):
   decoder = model.Decoder(config, position, length, key=jax.random.key(0))
   tokens, at = np.zeros((1, length), np.int32), attend.Tokens.contiguous(length)
   sizes = {}
-  for implementation in attend.IMPLEMENTATIONS:
+  for implementation in IN_XLA:
     spec = attend.Spec(implementation, tile=8)
     value = lambda d, at, spec=spec: d.features(tokens, at, spec)[0].sum()
     sizes[implementation] = largest(jax.grad(value), decoder, at)
@@ -192,7 +197,7 @@ def test_training_in_tiles_never_holds_all_logits(name):
   assert sizes['tiled'] <= hidden < length**2 <= sizes['dense']
 
 
-@pytest.mark.parametrize('implementation', attend.IMPLEMENTATIONS)
+@pytest.mark.parametrize('implementation', IN_XLA)
 def test_softmax_is_float32_under_bfloat16(implementation):
   q, k, v, *at = inputs(13, 13, 0, 2, True)
   # Logits of about 40: rounded to bfloat16, they would be off by more than a tenth.
@@ -207,7 +212,7 @@ def test_softmax_is_float32_under_bfloat16(implementation):
   tiny.close(out.astype(np.float32), want, 2e-2)
 
 
-@pytest.mark.parametrize('implementation', attend.IMPLEMENTATIONS)
+@pytest.mark.parametrize('implementation', IN_XLA)
 def test_huge_logits_stay_finite(implementation):
   q, k, v, *at = inputs(13, 13, 0, 2, True)
   spec = attend.Spec(implementation, tile=5)
@@ -216,7 +221,7 @@ def test_huge_logits_stay_finite(implementation):
   tiny.close(run(SLOPES, 1e3 * q, k, v, *at, 0, spec), reference(1e3 * q, k, v, *at, 0, None), 1e-3)
 
 
-@pytest.mark.parametrize('implementation', attend.IMPLEMENTATIONS)
+@pytest.mark.parametrize('implementation', IN_XLA)
 def test_rows_that_agree_may_share_positions(implementation):
   q, k, v, _, at = inputs(13, 13, 0, 2, True)
   one = attend.Tokens(at.pos[:1], at.segments[:1])
@@ -248,7 +253,7 @@ def test_a_bad_spec_is_refused(arguments, words):
   assert all(word in str(error.value) for word in words)
 
 
-@pytest.mark.parametrize('implementation', attend.IMPLEMENTATIONS)
+@pytest.mark.parametrize('implementation', IN_XLA)
 def test_a_bias_must_not_broadcast(implementation):
   q, k, v, *at = inputs(7, 7, 0, 2, False)
   spec = attend.Spec(implementation, tile=4)
@@ -257,4 +262,4 @@ def test_a_bias_must_not_broadcast(implementation):
     lambda q_pos, k_pos: slope_bias(SLOPES[:1], q_pos, k_pos),
   ):
     with pytest.raises(ValueError, match='bias has shape'):
-      attend.attend(q, k, v, *at, bias=bias, spec=spec)
+      attend.attend(q, k, v, *at, bias=bias, distance_bias=None, spec=spec)

@@ -20,3 +20,15 @@ def test_twenty_losses_are_those_kept(case, corpus, tmp_path):
     pytest.skip(f'no losses were kept for jax {jax.__version__}')
   found = golden_losses.losses(case, corpus, tmp_path)
   np.testing.assert_allclose(found, kept[case], rtol=1e-5)
+
+
+@pytest.mark.parametrize('implementation', ['tiled', 'interpreted'])
+@pytest.mark.parametrize('case', golden_losses.CASES)
+def test_fast_paths_train_as_dense_attention_does(case, implementation, corpus, tmp_path):
+  """Twenty steps on, so gradients too, those of the bias's parameters among them."""
+  kept = golden_losses.kept()
+  if not kept:
+    pytest.skip(f'no losses were kept for jax {jax.__version__}')
+  changed = {'attention__implementation': implementation, 'attention__tile': 8}
+  found = golden_losses.losses(case, corpus, tmp_path, **changed)
+  np.testing.assert_allclose(found, kept[case], rtol=1e-5)

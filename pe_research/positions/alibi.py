@@ -68,6 +68,11 @@ class ALiBi(base.PositionScheme):
     distance = (q_pos[:, None, :, None] - k_pos[:, None, None, :]).astype(jnp.float32)
     return -jnp.asarray(self.slopes, jnp.float32)[None, :, None, None] * distance
 
+  def distance_bias(self) -> base.DistanceBias:
+    """The slopes, downwards."""
+    slopes = -jnp.asarray(self.slopes, jnp.float32)
+    return base.DistanceBias(slopes, jnp.zeros((len(self.slopes), 0)), ())
+
   def card(self, length: int, longest: int) -> facts.Card:
     """Adds slopes and windows: the distance at which a head's bias is -ln DROP."""
     windows = tuple(math.log(DROP) / slope if slope else math.inf for slope in self.slopes)

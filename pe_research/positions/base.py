@@ -37,6 +37,23 @@ class Dims:
     return cls(model['width'], model['heads'], slice_ or model['head_dim'], length, bool(slice_))
 
 
+@dataclasses.dataclass(frozen=True)
+class DistanceBias:
+  """A bias as data, which a kernel computes from distances d = q_pos - k_pos >= 0.
+
+  Head h has slopes[h] d, plus jumps[h, s] for each s with d >= starts[s].
+
+  Attributes:
+    slopes: float32 [H], logits/token.
+    jumps: float32 [H, S], logits.
+    starts: S distances, tokens.
+  """
+
+  slopes: jax.Array
+  jumps: jax.Array
+  starts: tuple[int, ...]
+
+
 class PositionScheme(nnx.Module):
   """What a decoder knows about token order. Overriding nothing gives NoPE.
 
@@ -83,6 +100,18 @@ class PositionScheme(nnx.Module):
     """Logit bias of one tile: [B or 1, Lq], [B or 1, Lk] -> float32 [B or 1, H, Lq, Lk]."""
     del q_pos, k_pos
     return None
+
+  def distance_bias(self) -> DistanceBias | None:
+    """`bias` over what a query may see, where it depends on the distance alone and is of this form.
+
+    None where there is no bias; a scheme that has one and not this cannot use the kernels.
+    """
+    if type(self).bias is PositionScheme.bias:
+      return None
+    raise ValueError(
+      f"{self.label!r} has a bias that no kernel computes; choose 'dense' or 'tiled' for "
+      'attention.implementation and eval.implementation.'
+    )
 
   def logit_scale(self, q_pos: jax.Array, length) -> jax.Array | float:
     """Multiplies q.k / sqrt(head width), not the bias. Scalar, or [B or 1, Lq]."""

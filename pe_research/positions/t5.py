@@ -82,6 +82,14 @@ class T5(base.PositionScheme):
     distance = jnp.clip(q_pos[:, :, None] - k_pos[:, None, :], nearest, self.max_distance)
     return jnp.moveaxis(by_distance[:, distance - nearest], 0, 1)
 
+  def distance_bias(self) -> base.DistanceBias:
+    """A step at the nearest distance of each bucket into the past."""
+    reach = bucket_of(np.arange(self.max_distance + 1), self.past, self.max_distance)
+    used, nearest = np.unique(reach, return_index=True)
+    values = self.table[...].T[:, used]  # [H, S]
+    jumps = jnp.diff(values, axis=1, prepend=0.0)
+    return base.DistanceBias(jnp.zeros(values.shape[0]), jumps, tuple(nearest.tolist()))
+
   def logit_scale(self, q_pos: jax.Array, length) -> float:
     """1, or sqrt(d) where the logits are to stay undivided as in T5."""
     del q_pos, length

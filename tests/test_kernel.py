@@ -1,0 +1,136 @@
+"""The Pallas kernel, interpreted, against dense attention: values and all gradients."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from flax import nnx
+from test_attend import CASES, HEADS, WIDTH, inputs
+
+from pe_research import attend, positions
+from pe_research.positions.base import Dims, DistanceBias
+
+pytestmark = pytest.mark.usefixtures('quick_compile')
+SCHEMES = {
+  'rope': {},
+  'alibi': {'biased_heads': 3},
+  't5': {'buckets': 8, 'max_distance': 20, 'init_std': 1.0},
+}
+
+
+def build(name, **arguments):
+  dims = Dims(WIDTH * HEADS, HEADS, WIDTH, 16)
+  return positions.build({'name': name} | arguments, dims, nnx.Rngs(0))
+
+
+@functools.partial(jax.jit, static_argnames=('graph', 'spec'))
+def pull_back(cotangent, graph, parameters, q, k, v, queries, keys, offset, spec):
+  """Output, and gradients with respect to the scheme's parameters, q, k and v."""
+
+  def run(parameters, q, k, v):
+    scheme = nnx.merge(graph, parameters)
+    biases = {'bias': scheme.bias, 'distance_bias': scheme.distance_bias}
+    return attend.attend(q, k, v, queries, keys, **biases, spec=spec, offset=offset)
+
+  out, pull = jax.vjp(run, parameters, q, k, v)
+  return out, pull(cotangent)
+
+
+@pytest.mark.parametrize('case', CASES.values(), ids=CASES)
+@pytest.mark.parametrize('name', SCHEMES)
+def test_kernel_equals_dense_attention(name, case):
+  rows, columns, offset, groups, tile, window, documents = case
+  q, k, v, queries, keys = inputs(rows, columns, offset, groups, documents)
+  graph, parameters = nnx.split(build(name, **SCHEMES[name]))
+  cotangent = np.random.default_rng(1).normal(size=(*q.shape[:3], v.shape[-1])).astype(np.float32)
+  found = [
+    pull_back(
+      cotangent, graph, parameters, q, k, v, queries, keys, offset, attend.Spec(how, window, tile)
+    )
+    for how in ('dense', 'interpreted')
+  ]
+  assert len(jax.tree.leaves(found[0])) == (5 if name == 't5' else 4)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=2e-5, atol=2e-5), *found)
+
+
+@pytest.mark.parametrize('backend', ['tpu', 'gpu'])
+@pytest.mark.parametrize('name', SCHEMES)
+def test_kernel_is_lowered_for_accelerators(name, backend, monkeypatch):
+  """What can be shown without one: the front of its compiler takes the passes both ways."""
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  scheme, at = build(name, **SCHEMES[name]), attend.Tokens.contiguous(256)
+  biases = {'bias': scheme.bias, 'distance_bias': scheme.distance_bias}
+
+  def run(q, k, v):
+    spec = attend.Spec('pallas', window=200, tile=128)
+    return attend.attend(q, k, v, at, at, **biases, spec=spec).astype(jnp.float32).sum()
+
+  heads = lambda n: jax.ShapeDtypeStruct((2, 256, n, 128), jnp.bfloat16)
+  platform, target = {
+    'tpu': ('tpu', 'tpu_custom_call'),
+    'gpu': ('cuda', '__gpu$xla.gpu.triton'),
+  }[backend]
+  lowered = jax.export.export(
+    jax.jit(jax.grad(run, argnums=(0, 1, 2))),
+    platforms=[platform],
+    disabled_checks=[jax.export.DisabledSafetyCheck.custom_call(target)],
+  )(heads(HEADS), heads(2), heads(2))
+  assert lowered.mlir_module().count(f'custom_call @{target}') == 3
+
+
+def test_a_cpu_never_interprets_the_kernel_unasked():
+  q, k, v, queries, keys = inputs(7, 7, 0, 4, False)
+  scheme = build('rope')
+  biases = {'bias': scheme.bias, 'distance_bias': scheme.distance_bias}
+  with pytest.raises(ValueError, match=r"'pallas' runs on one TPU or GPU; .*'interpreted'"):
+    attend.attend(q, k, v, queries, keys, **biases, spec=attend.Spec('pallas'))
+
+
+def test_slopes_and_jumps_get_their_gradients():
+  """A bias of both kinds, as no registered scheme has, against its formula in dense attention."""
+  q, k, v, queries, keys = inputs(16, 16, 0, 2, False)
+  starts = 1, 3, 7
+  draw = np.random.default_rng(3)
+  slopes, jumps = draw.normal(size=HEADS) / 8, draw.normal(size=(HEADS, len(starts)))
+
+  def bias(slopes, jumps, q_pos, k_pos):
+    distance = q_pos[:, None, :, None] - k_pos[:, None, None, :]
+    reached = distance[..., None] >= jnp.asarray(starts)[None, None, None, None]
+    steps = jnp.einsum('hs,bxqks->bhqk', jumps, reached.astype(jnp.float32))
+    return slopes[None, :, None, None] * distance.astype(jnp.float32) + steps
+
+  @functools.partial(jax.jit, static_argnums=2)
+  def total(slopes, jumps, how):
+    out = attend.attend(
+      q, k, v, queries, keys,
+      bias=functools.partial(bias, slopes, jumps),
+      distance_bias=lambda: DistanceBias(slopes, jumps, starts),
+      spec=attend.Spec(how, tile=4),
+    )  # fmt: skip
+    return (out**2).sum()
+
+  given = slopes.astype(np.float32), jumps.astype(np.float32)
+  dense, found = (jax.grad(total, argnums=(0, 1))(*given, how) for how in ('dense', 'interpreted'))
+  assert all(np.abs(np.asarray(g)).min() > 1e-3 for g in dense)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4), dense, found)
+
+
+def test_bfloat16_keeps_float32_sums():
+  """A thousand equal keys: each weight, 1/1024, would vanish beside a bfloat16 sum of 1."""
+  at, ones = attend.Tokens.contiguous(1024), jnp.ones((1, 1024, 1, 8), jnp.bfloat16)
+  values = jnp.broadcast_to(jnp.arange(1024.0)[None, :, None, None] % 2, ones.shape)
+  spec = attend.Spec('interpreted', tile=128)
+  none = lambda *_: None
+  out = attend.attend(
+    ones * 0, ones, values.astype(jnp.bfloat16), at, at, bias=none, distance_bias=none, spec=spec
+  )
+  assert out.dtype == jnp.bfloat16
+  np.testing.assert_allclose(np.asarray(out[0, -1], np.float32), 0.5, rtol=2e-3)
+
+
+def test_a_bias_of_another_form_is_refused_by_name():
+  with pytest.raises(ValueError, match=r"'test: owned' has a bias that no kernel computes"):
+    nnx.eval_shape(lambda: tiny.Owned(Dims(8, 2, 4, 16), rngs=nnx.Rngs(0))).distance_bias()
