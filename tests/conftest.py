@@ -34,3 +34,10 @@ def quick_compile():
   jax.config.update('jax_disable_most_optimizations', True)
   yield
   jax.config.update('jax_disable_most_optimizations', before)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def forget_programs():
+  """Frees a module's compiled programs: each keeps memory mapped, of which Linux allows 65,530."""
+  yield
+  jax.clear_caches()
