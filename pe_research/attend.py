@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +9,10 @@ from jax import lax
 
 from pe_research import kernel
 from pe_research.kernel_programs import MASKED
-from pe_research.positions.base import DistanceBias
+from pe_research.positions.base import PositionScheme
 from pe_research.tokens import Tokens
 
 IMPLEMENTATIONS = ('dense', 'tiled', 'pallas', 'interpreted')
-
-Bias = Callable[[jax.Array, jax.Array], jax.Array | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +51,7 @@ def attend(
   queries: Tokens,
   keys: Tokens,
   *,
-  bias: Bias,
-  distance_bias: Callable[[], DistanceBias | None],
+  scheme: PositionScheme,
   spec: Spec,
   offset: jax.Array | int = 0,
 ) -> jax.Array:
@@ -70,8 +66,7 @@ def attend(
     v: [B, Lk, G, V].
     queries: positions and documents of the queries.
     keys: positions and documents of the keys.
-    bias: maps positions of a tile to float32 [B or 1, H, Lq, Lk], or to None.
-    distance_bias: the same bias as data, asked for by the kernels alone.
+    scheme: its `bias` is added to the logits; the kernels ask for its `distance_bias`.
     spec: implementation, window, tile.
     offset: index of the first query among the keys; [B] where rows differ in it.
 
@@ -80,11 +75,11 @@ def attend(
   """
   if spec.implementation in ('dense', 'tiled'):
     run = _dense if spec.implementation == 'dense' else _tiled_attention
-    run = functools.partial(run, bias, spec)
+    run = functools.partial(run, scheme.bias, spec)
   else:
     settings = {'window': spec.window, 'tile': spec.tile}
     settings['interpret'] = spec.implementation == 'interpreted'
-    run = functools.partial(kernel.attend, distance_bias(), **settings)
+    run = functools.partial(kernel.attend, scheme.distance_bias(), **settings)
   heads, groups = q.shape[2], k.shape[2]
   q = q.reshape(*q.shape[:2], groups, heads // groups, q.shape[-1]).transpose(0, 2, 3, 1, 4)
   out = run(q, k.swapaxes(1, 2), v.swapaxes(1, 2), queries, keys, offset)

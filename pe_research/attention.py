@@ -104,15 +104,5 @@ class Attention(nnx.Module):
     if filled is not None:
       slots = filled.append(slots, (k, v))
       (k, v), seen, offset = slots, filled.at, filled.used
-    out = attend.attend(
-      q,
-      k,
-      v,
-      at,
-      seen,
-      bias=scheme.bias,
-      distance_bias=scheme.distance_bias,
-      spec=spec,
-      offset=offset,
-    )
+    out = attend.attend(q, k, v, at, seen, scheme=scheme, spec=spec, offset=offset)
     return self.out(out.reshape(*x.shape[:2], -1)), slots

@@ -12,6 +12,18 @@ from pe_research.positions.base import DistanceBias
 from pe_research.tokens import Tokens
 
 
+def check_backend() -> str:
+  """'tpu' or 'gpu'; ValueError where the kernel cannot run on what JAX has here."""
+  backend, devices = jax.default_backend(), jax.device_count()
+  if backend == 'cpu' or devices > 1:
+    raise ValueError(
+      f"attention 'pallas' runs on one TPU or GPU; here are {devices} x {backend}. Choose 'dense' "
+      "or 'tiled' for attention.implementation and eval.implementation, or 'interpreted' to see "
+      'the kernel at work slowly.'
+    )
+  return backend
+
+
 def attend(
   bias: DistanceBias | None,
   q: jax.Array,
@@ -64,12 +76,7 @@ def attend(
     row(seen.pos),
     row(seen.segments if segments else 0),
   )
-  backend = 'interpreted' if interpret else jax.default_backend()
-  if backend == 'cpu' or (backend != 'interpreted' and jax.device_count() > 1):
-    raise ValueError(
-      f"attention.implementation 'pallas' runs on one TPU or GPU; here are {jax.device_count()} x "
-      f"{backend}. Choose 'dense' or 'tiled', or 'interpreted' to see the kernel at work slowly."
-    )
+  backend = 'interpreted' if interpret else check_backend()
   steps = () if bias is None else bias.starts
   plan = programs.Plan(*tiles, window, segments, bias is not None, steps, backend)
   slopes = jnp.zeros((groups, repeats, 1, 1)) if bias is None else bias.slopes

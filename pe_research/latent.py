@@ -104,17 +104,7 @@ class LatentAttention(nnx.Module):
     if filled is not None:
       slots = filled.append(slots, (latent,))
       (latent,), seen, offset = slots, filled.at, filled.used
-    run = lambda q, k, v: attend.attend(
-      q,
-      k,
-      v,
-      at,
-      seen,
-      bias=scheme.bias,
-      distance_bias=scheme.distance_bias,
-      spec=spec,
-      offset=offset,
-    )
+    run = lambda q, k, v: attend.attend(q, k, v, at, seen, scheme=scheme, spec=spec, offset=offset)
     absorbs = filled is not None and x.shape[1] == 1 and spec.absorbed
     out = (self._absorbed if absorbs else self._expanded)(run, q, q_turned, latent)
     return self.out(out.reshape(*x.shape[:2], -1)), slots

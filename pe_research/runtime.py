@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from pe_research import corpora, digest
+from pe_research import corpora, digest, kernel
 
 CACHE_BYTES = 2**30  # of compiled programs; beyond it the longest unused go
 
@@ -19,7 +19,12 @@ def prepare(config: Mapping[str, Any]) -> None:
   TPUs and GPUs round float32 products unless told otherwise. Programs that took over a tenth of a
   second to compile are kept for the next process; JAX_COMPILATION_CACHE_DIR moves them and
   JAX_ENABLE_COMPILATION_CACHE=false keeps none.
+
+  Raises:
+    ValueError: the devices here cannot attend as the config says.
   """
+  if 'pallas' in (config['attention']['implementation'], config['eval']['implementation']):
+    kernel.check_backend()
   jax.config.update('jax_default_matmul_precision', config['matmul_precision'])
   if jax.config.jax_compilation_cache_dir is None:
     jax.config.update('jax_compilation_cache_dir', str(programs_dir()))
@@ -31,7 +36,7 @@ def programs_dir() -> pathlib.Path:
   """Where programs for processors like this one are kept, under `corpora.default_data_dir`.
 
   A program for the CPU is compiled for its instructions and for the number of cores that the
-  process may use, neither of which JAX looks at before it takes a kept one.
+  process may use, so each of these has a folder of its own.
   """
   processor = platform.machine() + platform.processor()
   if pathlib.Path('/proc/cpuinfo').exists():

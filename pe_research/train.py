@@ -52,11 +52,12 @@ def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | No
   stream = batches.build(corpus, config)
   optimizer = optimizers.build(config['optimizer'], config['steps'])
   layout = states.layout(blueprint, optimizer, mesh)
+  like = states.abstract(blueprint, optimizer, mesh)
   validate = (
     evaluate.validator(blueprint, corpus, config, mesh) if config['eval']['every'] else None
   )
   with checkpoints.Checkpoints(workdir, config['run']['keep']) as saved, Stop(config) as stop:
-    restored = saved.restore(states.abstract(blueprint, optimizer, mesh))
+    restored = saved.restore(like)
     if restored is None:
       state, start = states.begin(config, blueprint, optimizer, layout)
       record = describe(config, blueprint, corpus, state['params'], start)
@@ -68,8 +69,8 @@ def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | No
     start = int(state['step'])
     if start == config['steps'] and finished(workdir):
       return state
-    like = states.abstract(blueprint, optimizer, mesh), batches.shapes(config)
-    step_fn = compile_step(config, blueprint, optimizer, layout, rows).lower(*like).compile()
+    step_fn = compile_step(config, blueprint, optimizer, layout, rows)
+    step_fn = step_fn.lower(like, batches.shapes(config)).compile()
     record['step_cost'] = costs.of_step(step_fn)
     write(workdir, 'config.json', config)
     write(workdir, 'run.json', record)

@@ -1,6 +1,8 @@
 """Attention against a NumPy float64 loop, and tiles against dense: values, gradients, memory."""
 
+import dataclasses
 import functools
+from collections.abc import Callable
 
 import hypothesis
 import jax
@@ -16,6 +18,7 @@ from pe_research.positions import base
 
 pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
 IN_XLA = ('dense', 'tiled')
+HERE = (*IN_XLA, 'interpreted')
 WIDTH, VALUES, HEADS = 6, 5, 4
 SLOPES = np.array([0.7, 0.2, -0.1, 0.05], np.float32)
 # queries, keys, offset, groups, tile, window, documents
@@ -56,12 +59,21 @@ def slope_bias(slopes, q_pos, k_pos):
   return -slopes[None, :, None, None] * jnp.abs(distance).astype(jnp.float32)
 
 
+@dataclasses.dataclass
+class Biased:
+  """What `attend` asks of a scheme; `slope_bias` is a line over the keys that a query may see."""
+
+  bias: Callable
+  slopes: jax.Array | None = None
+
+  def distance_bias(self):
+    return base.DistanceBias(-self.slopes, jnp.zeros((HEADS, 0)), ())
+
+
 @functools.partial(jax.jit, static_argnames='spec')
 def run(slopes, q, k, v, queries, keys, offset, spec):
-  bias = functools.partial(slope_bias, slopes)
-  return attend.attend(
-    q, k, v, queries, keys, bias=bias, distance_bias=None, spec=spec, offset=offset
-  )
+  bias = Biased(functools.partial(slope_bias, slopes), slopes)
+  return attend.attend(q, k, v, queries, keys, scheme=bias, spec=spec, offset=offset)
 
 
 @functools.partial(jax.jit, static_argnames='spec')
@@ -145,9 +157,7 @@ def test_t5_table_gradient_against_finite_differences():
     placed = nnx.clone(scheme)
     placed.table[...] = table
     spec = attend.Spec(name, tile=4)
-    return (
-      attend.attend(q, k, v, *at, bias=placed.bias, distance_bias=None, spec=spec) * out
-    ).sum()
+    return (attend.attend(q, k, v, *at, scheme=placed, spec=spec) * out).sum()
 
   table = scheme.table[...]
   grads = [jax.grad(value)(table, name) for name in IN_XLA]
@@ -197,7 +207,7 @@ def test_training_in_tiles_never_holds_all_logits(name):
   assert sizes['tiled'] <= hidden < length**2 <= sizes['dense']
 
 
-@pytest.mark.parametrize('implementation', IN_XLA)
+@pytest.mark.parametrize('implementation', HERE)
 def test_softmax_is_float32_under_bfloat16(implementation):
   q, k, v, *at = inputs(13, 13, 0, 2, True)
   # Logits of about 40: rounded to bfloat16, they would be off by more than a tenth.
@@ -212,7 +222,7 @@ def test_softmax_is_float32_under_bfloat16(implementation):
   tiny.close(out.astype(np.float32), want, 2e-2)
 
 
-@pytest.mark.parametrize('implementation', IN_XLA)
+@pytest.mark.parametrize('implementation', HERE)
 def test_huge_logits_stay_finite(implementation):
   q, k, v, *at = inputs(13, 13, 0, 2, True)
   spec = attend.Spec(implementation, tile=5)
@@ -221,7 +231,7 @@ def test_huge_logits_stay_finite(implementation):
   tiny.close(run(SLOPES, 1e3 * q, k, v, *at, 0, spec), reference(1e3 * q, k, v, *at, 0, None), 1e-3)
 
 
-@pytest.mark.parametrize('implementation', IN_XLA)
+@pytest.mark.parametrize('implementation', HERE)
 def test_rows_that_agree_may_share_positions(implementation):
   q, k, v, _, at = inputs(13, 13, 0, 2, True)
   one = attend.Tokens(at.pos[:1], at.segments[:1])
@@ -262,4 +272,4 @@ def test_a_bias_must_not_broadcast(implementation):
     lambda q_pos, k_pos: slope_bias(SLOPES[:1], q_pos, k_pos),
   ):
     with pytest.raises(ValueError, match='bias has shape'):
-      attend.attend(q, k, v, *at, bias=bias, distance_bias=None, spec=spec)
+      attend.attend(q, k, v, *at, scheme=Biased(bias), spec=spec)

@@ -14,7 +14,7 @@ def corpus(tmp_path_factory):
 
 @pytest.mark.parametrize('case', golden_losses.CASES)
 def test_twenty_losses_are_those_kept(case, corpus, tmp_path):
-  """To 1e-5: another processor sums in another order, a wrong gradient shows in the third digit."""
+  """To 1e-5: another processor sums in another order."""
   kept = golden_losses.kept()
   if not kept:
     pytest.skip(f'no losses were kept for jax {jax.__version__}')

@@ -1,6 +1,7 @@
 """The Pallas kernel, interpreted, against dense attention: values and all gradients."""
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +33,7 @@ def pull_back(cotangent, graph, parameters, q, k, v, queries, keys, offset, spec
 
   def run(parameters, q, k, v):
     scheme = nnx.merge(graph, parameters)
-    biases = {'bias': scheme.bias, 'distance_bias': scheme.distance_bias}
-    return attend.attend(q, k, v, queries, keys, **biases, spec=spec, offset=offset)
+    return attend.attend(q, k, v, queries, keys, scheme=scheme, spec=spec, offset=offset)
 
   out, pull = jax.vjp(run, parameters, q, k, v)
   return out, pull(cotangent)
@@ -62,11 +62,10 @@ def test_kernel_is_lowered_for_accelerators(name, backend, monkeypatch):
   """What can be shown without one: the front of its compiler takes the passes both ways."""
   monkeypatch.setattr(jax, 'default_backend', lambda: backend)
   scheme, at = build(name, **SCHEMES[name]), attend.Tokens.contiguous(256)
-  biases = {'bias': scheme.bias, 'distance_bias': scheme.distance_bias}
 
   def run(q, k, v):
     spec = attend.Spec('pallas', window=200, tile=128)
-    return attend.attend(q, k, v, at, at, **biases, spec=spec).astype(jnp.float32).sum()
+    return attend.attend(q, k, v, at, at, scheme=scheme, spec=spec).astype(jnp.float32).sum()
 
   heads = lambda n: jax.ShapeDtypeStruct((2, 256, n, 128), jnp.bfloat16)
   platform, target = {
@@ -84,9 +83,8 @@ def test_kernel_is_lowered_for_accelerators(name, backend, monkeypatch):
 def test_a_cpu_never_interprets_the_kernel_unasked():
   q, k, v, queries, keys = inputs(7, 7, 0, 4, False)
   scheme = build('rope')
-  biases = {'bias': scheme.bias, 'distance_bias': scheme.distance_bias}
   with pytest.raises(ValueError, match=r"'pallas' runs on one TPU or GPU; .*'interpreted'"):
-    attend.attend(q, k, v, queries, keys, **biases, spec=attend.Spec('pallas'))
+    attend.attend(q, k, v, queries, keys, scheme=scheme, spec=attend.Spec('pallas'))
 
 
 def test_slopes_and_jumps_get_their_gradients():
@@ -106,8 +104,10 @@ def test_slopes_and_jumps_get_their_gradients():
   def total(slopes, jumps, how):
     out = attend.attend(
       q, k, v, queries, keys,
-      bias=functools.partial(bias, slopes, jumps),
-      distance_bias=lambda: DistanceBias(slopes, jumps, starts),
+      scheme=types.SimpleNamespace(
+        bias=functools.partial(bias, slopes, jumps),
+        distance_bias=lambda: DistanceBias(slopes, jumps, starts),
+      ),
       spec=attend.Spec(how, tile=4),
     )  # fmt: skip
     return (out**2).sum()
@@ -118,17 +118,19 @@ def test_slopes_and_jumps_get_their_gradients():
   jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4), dense, found)
 
 
-def test_bfloat16_keeps_float32_sums():
-  """A thousand equal keys: each weight, 1/1024, would vanish beside a bfloat16 sum of 1."""
-  at, ones = attend.Tokens.contiguous(1024), jnp.ones((1, 1024, 1, 8), jnp.bfloat16)
-  values = jnp.broadcast_to(jnp.arange(1024.0)[None, :, None, None] % 2, ones.shape)
-  spec = attend.Spec('interpreted', tile=128)
-  none = lambda *_: None
-  out = attend.attend(
-    ones * 0, ones, values.astype(jnp.bfloat16), at, at, bias=none, distance_bias=none, spec=spec
-  )
-  assert out.dtype == jnp.bfloat16
-  np.testing.assert_allclose(np.asarray(out[0, -1], np.float32), 0.5, rtol=2e-3)
+@pytest.mark.parametrize('name', positions.SCHEMES)
+def test_bias_as_data_is_the_bias(name):
+  """For every scheme, up to distances past its last bucket: a kernel computes nothing else."""
+  dims = Dims(tiny.WIDTH, tiny.HEADS, tiny.HEAD_DIM, tiny.TRAINED)
+  scheme = positions.build(tiny.position(name), dims, nnx.Rngs(0))
+  distance = np.arange(400)
+  data, bias = scheme.distance_bias(), scheme.bias(distance[None, :], np.zeros((1, 1), np.int32))
+  if bias is None:
+    assert data is None
+    return
+  reached = distance[None] >= np.asarray(data.starts, int)[:, None]
+  want = np.asarray(data.slopes)[:, None] * distance + np.asarray(data.jumps) @ reached
+  np.testing.assert_allclose(np.asarray(bias)[0, :, :, 0], want, rtol=1e-5, atol=1e-6)
 
 
 def test_a_bias_of_another_form_is_refused_by_name():

@@ -43,3 +43,11 @@ def test_programs_for_one_core_are_kept_apart(monkeypatch):
   two = runtime.programs_dir()
   monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {0})
   assert runtime.programs_dir() != two
+
+
+@pytest.mark.parametrize('part', ['attention', 'eval'])
+def test_a_kernel_that_cannot_run_here_is_refused_before_training(part, tmp_path):
+  corpus = small.write_corpus(tmp_path / 'text')
+  config = small.config(corpus, **{f'{part}__implementation': 'pallas'})
+  with pytest.raises(ValueError, match=r'attention.implementation and eval.implementation'):
+    runtime.prepare(config)
