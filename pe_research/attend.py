@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pe_research import kernel
-from pe_research.kernel_programs import MASKED
 from pe_research.positions.base import PositionScheme
 from pe_research.tokens import Tokens
 
+MASKED = -1e30  # finite, so that a row whose first tile is all masked stays free of NaN
 IMPLEMENTATIONS = ('dense', 'tiled', 'pallas', 'interpreted')
 
 
@@ -77,6 +76,8 @@ def attend(
     run = _dense if spec.implementation == 'dense' else _tiled_attention
     run = functools.partial(run, scheme.bias, spec)
   else:
+    from pe_research import kernel  # a tenth of a second to import, which few runs need
+
     settings = {'window': spec.window, 'tile': spec.tile}
     settings['interpret'] = spec.implementation == 'interpreted'
     run = functools.partial(kernel.attend, scheme.distance_bias(), **settings)

@@ -8,7 +8,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-MASKED = -1e30  # finite, so that a row whose first tile is all masked stays free of NaN
+from pe_research.attend import MASKED
 
 
 @dataclasses.dataclass(frozen=True)

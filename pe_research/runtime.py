@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from pe_research import corpora, digest, kernel
+from pe_research import corpora, digest
 
 CACHE_BYTES = 2**30  # of compiled programs; beyond it the longest unused go
 
@@ -24,6 +24,8 @@ def prepare(config: Mapping[str, Any]) -> None:
     ValueError: the devices here cannot attend as the config says.
   """
   if 'pallas' in (config['attention']['implementation'], config['eval']['implementation']):
+    from pe_research import kernel  # see attend.attend
+
     kernel.check_backend()
   jax.config.update('jax_default_matmul_precision', config['matmul_precision'])
   if jax.config.jax_compilation_cache_dir is None:
