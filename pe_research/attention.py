@@ -6,6 +6,7 @@ from flax import nnx
 
 from pe_research import attend, cache, layers
 from pe_research.positions import base
+from pe_research.tokens import ending
 
 PROJECTIONS = ('mha', 'gqa', 'mqa', 'mla')
 
@@ -73,6 +74,7 @@ class Attention(nnx.Module):
     spec: attend.Spec,
     slots: tuple[jax.Array, ...] | None = None,
     filled: cache.KVCache | None = None,
+    last: int | None = None,
   ) -> tuple[jax.Array, tuple[jax.Array, ...] | None]:
     """Attends from x to itself, or to the cache with x appended.
 
@@ -84,25 +86,23 @@ class Attention(nnx.Module):
       spec: how to attend.
       slots: this layer's cached keys and values, [B, N, G, K] each; None without a cache.
       filled: the cache, in which x has its place already.
+      last: tokens at the end of x that ask, so that the others are only attended to; None for all.
 
     Returns:
-      [B, L, D], and the slots with the keys and values of x written in.
+      [B, L or `last`, D], and the slots with the keys and values of x written in.
     """
-    q, k, v = (
-      layer(x).reshape(*x.shape[:2], heads, self.head_dim)
-      for layer, heads in (
-        (self.query, self.heads),
-        (self.key, self.kv_heads),
-        (self.value, self.kv_heads),
-      )
-    )
+    asking, at_asking, length_asking = ending((x, at, length), last)
+    split = lambda y, heads: y.reshape(*y.shape[:2], heads, self.head_dim)
+    q = split(self.query(asking), self.heads)
+    k, v = split(self.key(x), self.kv_heads), split(self.value(x), self.kv_heads)
     if self.query_norm is not None:
       q, k = self.query_norm(q), self.key_norm(k)
-    q = scaled(scheme.query(q, at.pos, length), scheme, at, length, self.head_dim)
+    q = scheme.query(q, at_asking.pos, length_asking)
+    q = scaled(q, scheme, at_asking, length_asking, self.head_dim)
     k = scheme.key(k, at.pos, length)
-    seen, offset = at, 0
+    seen, offset = at, x.shape[1] - asking.shape[1]
     if filled is not None:
       slots = filled.append(slots, (k, v))
-      (k, v), seen, offset = slots, filled.at, filled.used
-    out = attend.attend(q, k, v, at, seen, scheme=scheme, spec=spec, offset=offset)
-    return self.out(out.reshape(*x.shape[:2], -1)), slots
+      (k, v), seen, offset = slots, filled.at, filled.used + offset
+    out = attend.attend(q, k, v, at_asking, seen, scheme=scheme, spec=spec, offset=offset)
+    return self.out(out.reshape(*asking.shape[:2], -1)), slots

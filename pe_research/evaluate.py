@@ -39,15 +39,16 @@ SELECTION = ('every', 'lengths', 'protocols', 'controls')  # which rows, not how
 
 def scorer(blueprint: Blueprint, config: Mapping[str, Any], mesh) -> Callable[..., np.ndarray]:
   """A function (params, windows [W, N + 1], last) -> nats of the last `last` targets, [W, last]."""
-  spec = attend.Spec(**(config['attention'] | {'implementation': config['eval']['implementation']}))
+  how = config['attention'] | {'implementation': config['eval']['implementation']}
+  spec = attend.Spec(**how, mesh=mesh)
   devices = mesh.shape['data'] * mesh.shape['fsdp']
   scheme = blueprint.scheme
 
   def nll(params, tokens, last):
     decoder = blueprint.bind(params)
     at = attend.Tokens.contiguous(tokens.shape[1] - 1)
-    features, _ = decoder.features(tokens[:, :-1], at, spec)
-    return model.loss(decoder.logits(features[:, -last:]), tokens[:, -last:])
+    features, _ = decoder.features(tokens[:, :-1], at, spec, last=last)
+    return model.loss(decoder.logits(features), tokens[:, -last:])
 
   compiled = jax.jit(nll, static_argnums=2, out_shardings=sharding.replicated(mesh))
 

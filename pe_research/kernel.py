@@ -6,20 +6,22 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
+from jax.sharding import Mesh
 
 from pe_research import kernel_programs as programs
+from pe_research import sharding
 from pe_research.positions.base import DistanceBias
 from pe_research.tokens import Tokens
 
 
 def check_backend() -> str:
   """'tpu' or 'gpu'; ValueError where the kernel cannot run on what JAX has here."""
-  backend, devices = jax.default_backend(), jax.device_count()
-  if backend == 'cpu' or devices > 1:
+  backend = jax.default_backend()
+  if backend == 'cpu':
     raise ValueError(
-      f"attention 'pallas' runs on one TPU or GPU; here are {devices} x {backend}. Choose 'dense' "
-      "or 'tiled' for attention.implementation and eval.implementation, or 'interpreted' to see "
-      'the kernel at work slowly.'
+      "attention 'pallas' runs on TPUs and GPUs, and JAX has a cpu here. Choose 'dense' or 'tiled' "
+      "for attention.implementation and eval.implementation, or 'interpreted' to see the kernel at "
+      'work slowly.'
     )
   return backend
 
@@ -36,6 +38,7 @@ def attend(
   window: int | None,
   tile: int,
   interpret: bool,
+  mesh: Mesh | None,
 ) -> jax.Array:
   """What `attend.attend` computes, a tile of logits at a time (arXiv:2307.08691).
 
@@ -53,6 +56,7 @@ def attend(
     window: tokens that a query sees, itself included; None for all.
     tile: tokens on a side of a tile.
     interpret: runs the kernel step by step in XLA, on any device and slowly.
+    mesh: of the devices that rows and heads are split over; None for one device.
 
   Returns:
     [B, G, H/G, Lq, V] in the dtype of v.
@@ -82,7 +86,9 @@ def attend(
   slopes = jnp.zeros((groups, repeats, 1, 1)) if bias is None else bias.slopes
   jumps = jnp.zeros((groups, repeats, 1, 1)) if not steps else bias.jumps
   shaped = lambda x: x.astype(jnp.float32).reshape(groups, repeats, 1, -1)
-  return _attend(plan, shaped(slopes), shaped(jumps), q, k, v, where)[..., :rows, :]
+  run = lambda of_heads, by_head, where: _attend(plan, *of_heads, *by_head, where)
+  of_heads = shaped(slopes), shaped(jumps)
+  return sharding.over_heads(run, mesh)(of_heads, (q, k, v), where)[..., :rows, :]
 
 
 def _specs(plan, slopes, jumps, q, k, v):

@@ -9,6 +9,7 @@ from flax import nnx
 from pe_research import attend, cache, layers
 from pe_research.attention import scaled
 from pe_research.positions import base
+from pe_research.tokens import ending
 
 EPS = 1e-6  # of the latents' norms, whatever the model's is: DeepSeek's code passes it none
 
@@ -93,21 +94,24 @@ class LatentAttention(nnx.Module):
     spec: attend.Spec,
     slots: tuple[jax.Array, ...] | None = None,
     filled: cache.KVCache | None = None,
+    last: int | None = None,
   ) -> tuple[jax.Array, tuple[jax.Array, ...] | None]:
     """As Attention; `slots` are of this layer, [B, N, 1, C + R] with room for N tokens."""
-    q, q_turned = self._queries(x, at, length, scheme)
+    asking, at_asking, length_asking = ending((x, at, length), last)
+    q, q_turned = self._queries(asking, at_asking, length_asking, scheme)
     latent = self.latent_norm(self.latent(x))[:, :, None]
     if self.rotary:
       turned = scheme.key(self.position_key(x)[:, :, None], at.pos, length)
       latent = jnp.concatenate([latent, turned], axis=-1)
-    seen, offset = at, 0
+    seen, offset = at, x.shape[1] - asking.shape[1]
     if filled is not None:
       slots = filled.append(slots, (latent,))
-      (latent,), seen, offset = slots, filled.at, filled.used
-    run = lambda q, k, v: attend.attend(q, k, v, at, seen, scheme=scheme, spec=spec, offset=offset)
+      (latent,), seen, offset = slots, filled.at, filled.used + offset
+    settings = {'scheme': scheme, 'spec': spec, 'offset': offset}
+    run = lambda q, k, v: attend.attend(q, k, v, at_asking, seen, **settings)
     absorbs = filled is not None and x.shape[1] == 1 and spec.absorbed
     out = (self._absorbed if absorbs else self._expanded)(run, q, q_turned, latent)
-    return self.out(out.reshape(*x.shape[:2], -1)), slots
+    return self.out(out.reshape(*asking.shape[:2], -1)), slots
 
   def _queries(self, x, at, length, scheme):
     """[B, L, H, K], and the slice [B, L, H, R] if there is one; both times the logits' scale."""

@@ -1,6 +1,7 @@
 """The decoder: embed, pre-norm blocks, unembed. It owns the positional scheme and knows no name."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from jax import lax
 from pe_research import attend, attention, cache, keys, latent, layers, positions
 from pe_research.decoder_config import DecoderConfig
 from pe_research.positions.base import Dims, PositionScheme
-from pe_research.tokens import slice_rows
+from pe_research.tokens import ending, slice_rows
 
 
 class Block(nnx.Module):
@@ -52,9 +53,13 @@ class Block(nnx.Module):
       key=keys.key(key, 'mlp'),
     )
 
-  def __call__(self, x, at, length, scheme: PositionScheme, spec, slots=None, filled=None):
-    """[B, L, D] -> [B, L, D], and this layer's part of the cache; see Attention."""
-    out, slots = self.attention(self.attention_norm(x), at, length, scheme, spec, slots, filled)
+  def __call__(
+    self, x, at, length, scheme: PositionScheme, spec, slots=None, filled=None, last=None
+  ):
+    """[B, L, D] -> [B, L or `last`, D], and this layer's part of the cache; see Attention."""
+    normed = self.attention_norm(x)
+    out, slots = self.attention(normed, at, length, scheme, spec, slots, filled, last)
+    x = ending(x, last)
     attended = x + out
     return attended + self.mlp(self.mlp_norm(x if self.parallel else attended)), slots
 
@@ -104,6 +109,7 @@ class Decoder(nnx.Module):
     at: attend.Tokens,
     spec: attend.Spec,
     filled: cache.KVCache | None = None,
+    last: int | None = None,
   ) -> tuple[jax.Array, cache.KVCache | None]:
     """The last block's output after the final norm.
 
@@ -112,15 +118,19 @@ class Decoder(nnx.Module):
       at: positions and documents of the tokens.
       spec: how to attend.
       filled: a cache to attend to and to append to, or None.
+      last: tokens at the end that are wanted, so that the last block computes no others; None for
+        all. Not with a cache.
 
     Returns:
-      [B, L, D] in the compute dtype, and the cache with these tokens in it.
+      [B, L or `last`, D] in the compute dtype, and the cache with these tokens in it.
     """
+    if filled is not None and last is not None:
+      raise ValueError(f'last={last} goes without a cache, which every token enters.')
     for scheme in self.position:
       scheme.check_length(tokens.shape[1])
     varies = self.position[0].depends_on_length
     if filled is None:
-      return self._blocks(tokens, at, at.lengths() if varies else None, spec, None)
+      return self._blocks(tokens, at, at.lengths() if varies else None, spec, None, last)
     before, filled, used = filled, filled.place(tokens, at), filled.taken(at)
     if varies:
       x, filled = self._follow_length(tokens.shape[1], spec, before, filled, used)
@@ -153,7 +163,7 @@ class Decoder(nnx.Module):
 
     return lax.cond((outgrown & occupied).any(), renew, append, filled)
 
-  def _blocks(self, tokens, at, length, spec, filled):
+  def _blocks(self, tokens, at, length, spec, filled, last=None):
     """`features`, for tokens that have their place in the cache if there is one."""
     x = (
       self.embedding[...]
@@ -172,11 +182,10 @@ class Decoder(nnx.Module):
       if filled is not None:
         x, slot = block(x, at, length, scheme, spec, filled.layers[i], filled)
         slots.append(slot)
-      elif self.model.remat == 'block':
-        run = lambda x, block=block, scheme=scheme: block(x, at, length, scheme, spec)[0]
-        x = jax.checkpoint(run)(x)
-      else:
-        x, _ = block(x, at, length, scheme, spec)
+        continue
+      only = last if i == len(self.blocks) - 1 else None
+      run = functools.partial(_without_cache, block, at, length, scheme, spec, only)
+      x = (jax.checkpoint(run) if self.model.remat == 'block' else run)(x)
     if filled is not None:
       filled = dataclasses.replace(filled, layers=tuple(slots))
     return self.norm(x), filled
@@ -203,6 +212,10 @@ class Decoder(nnx.Module):
     for scheme in self.position:
       scheme.check_length(int(filled.used.max()) + tokens)
     return filled.reserve(tokens)
+
+
+def _without_cache(block, at, length, scheme, spec, last, x):
+  return block(x, at, length, scheme, spec, last=last)[0]
 
 
 def loss(logits: jax.Array, targets: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ The only file that names mesh axes:
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 AXES = ('data', 'fsdp', 'tensor')
 BATCH = P(('data', 'fsdp'))
+HEADS = P(('data', 'fsdp'), 'tensor')
 
 # First match wins. Kernels are [inputs, outputs]; tables are [V, D].
 RULES = (
@@ -97,6 +98,34 @@ def split_batch(mesh: Mesh, batch: int, parts: int = 1) -> NamedSharding:
       f'choose a multiple of {devices * parts}.'
     )
   return NamedSharding(mesh, BATCH)
+
+
+def over_heads(run: Callable[..., jax.Array], mesh: Mesh | None) -> Callable[..., jax.Array]:
+  """`run` on every device's own rows and heads, for a program that the compiler cannot split.
+
+  Args:
+    run: takes trees of arrays of heads [G, ...], of rows and heads [B, G, ...], of rows [B, ...],
+      and returns [B, G, ...].
+    mesh: of the devices; None or one device: `run` itself.
+
+  Raises:
+    ValueError: as the result is called, where the heads do not split.
+  """
+  if mesh is None or mesh.size == 1:
+    return run
+  specs = P('tensor'), HEADS, BATCH
+  split = jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=HEADS, check_vma=False)
+
+  def checked(of_heads, by_head, by_row):
+    heads, devices = jax.tree.leaves(by_head)[0].shape[1], mesh.shape['tensor']
+    if heads % devices:
+      raise ValueError(
+        f'{heads} key heads do not split over run.mesh.tensor={devices}; lower that, or choose '
+        "another attention.implementation than 'pallas'."
+      )
+    return split(of_heads, by_head, by_row)
+
+  return checked
 
 
 def place(arrays: Any, sharding: NamedSharding) -> Any:

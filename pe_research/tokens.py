@@ -61,4 +61,14 @@ def slice_rows(x: jax.Array, start, size: int) -> jax.Array:
   return jax.vmap(lambda row, first: lax.dynamic_slice_in_dim(row, first, size))(x, start)
 
 
+def ending(x, size: int | None):
+  """The last `size` tokens of arrays [B, L, ...], or of a tree of them; all where it is None.
+
+  What all tokens share, [B, 1] or a number, stays as it is.
+  """
+  if size is None:
+    return x
+  return jax.tree.map(lambda leaf: leaf[:, -size:] if jnp.ndim(leaf) > 1 else leaf, x)
+
+
 jax.tree_util.register_dataclass(Tokens, ['pos', 'segments'], ['span'])

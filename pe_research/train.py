@@ -136,7 +136,8 @@ def token_loss(decoder: model.Decoder, batch: Mapping[str, jax.Array], spec: att
 
 def compile_step(config, blueprint: Blueprint, optimizer, layout: states.State, rows):
   """The jitted training step: (state, batch) -> (state, metrics); the old state is given up."""
-  spec, parts = attend.Spec(**config['attention']), config['optimizer']['accumulate']
+  spec = attend.Spec(**config['attention'], mesh=rows.mesh)
+  parts = config['optimizer']['accumulate']
 
   def loss(params, batch):
     return token_loss(blueprint.bind(params), batch, spec)

@@ -128,6 +128,23 @@ def test_tiles_give_the_gradients_of_dense(case):
     assert np.abs(want).max() > 1e-2
 
 
+@each_case
+def test_parts_of_the_queries_give_what_all_at_once_give(case, monkeypatch):
+  queries, keys, offset, groups, _, window, documents = case
+  q, k, v, asked, seen = inputs(queries, keys, offset, groups, documents)
+  cotangent = np.random.default_rng(1).normal(size=(2, queries, HEADS, VALUES)).astype(np.float32)
+  spec, sizes = attend.Spec('dense', window), []
+  whole = pull_back(cotangent, SLOPES, q, k, v, asked, seen, offset, spec)
+  monkeypatch.setattr(attend, 'LEAST_PART', 2)
+  one, part = attend._dense_part, lambda *given: sizes.append(given[3].shape[2]) or one(*given)
+  monkeypatch.setattr(attend, '_dense_part', part)
+  constant = lambda *x: run.__wrapped__(*x, asked, seen, offset, spec)
+  out, pull = jax.vjp(constant, SLOPES, q, k, v)
+  parts = -(-queries // max(2, -(-queries // attend.PARTS)))
+  assert len(sizes) == parts and sizes[-1] == offset + queries
+  jax.tree.map(functools.partial(tiny.close, tolerance=2e-5), (out, pull(cotangent)), whole)
+
+
 @hypothesis.given(
   keys=st.integers(1, 24),
   short=st.integers(0, 23),

@@ -83,7 +83,7 @@ def test_kernel_is_lowered_for_accelerators(name, backend, monkeypatch):
 def test_a_cpu_never_interprets_the_kernel_unasked():
   q, k, v, queries, keys = inputs(7, 7, 0, 4, False)
   scheme = build('rope')
-  with pytest.raises(ValueError, match=r"'pallas' runs on one TPU or GPU; .*'interpreted'"):
+  with pytest.raises(ValueError, match=r"'pallas' runs on TPUs and GPUs, and .*'interpreted'"):
     attend.attend(q, k, v, queries, keys, scheme=scheme, spec=attend.Spec('pallas'))
 
 

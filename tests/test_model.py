@@ -183,6 +183,31 @@ def mean_loss(decoder, spec):
   return model.loss(decoder(tiny.TOKENS, tiny.at(), tiny.SPECS[spec]), TARGETS).mean()
 
 
+@functools.partial(jax.jit, static_argnames=('spec', 'last'))
+def features(decoder, at, spec, last=None):
+  return decoder.features(tiny.TOKENS, at, tiny.SPECS[spec], last=last)[0]
+
+
+@pytest.mark.parametrize('spec', ['dense', 'tiled'])
+@pytest.mark.parametrize('kind', ['gqa', 'mla'])
+@pytest.mark.parametrize('name', [name for name in tiny.NAMES if name not in tiny.EXTRA])
+def test_the_last_tokens_are_the_same_where_the_last_block_computes_no_others(name, kind, spec):
+  segments = np.where(np.arange(tiny.LENGTH) < 5, 1, 2)
+  decoder, at = tiny.decoder(name, kind), tiny.at(segments=segments)
+  tiny.close(features(decoder, at, spec, 4), features(decoder, at, spec)[:, -4:])
+
+
+def test_the_last_block_computes_what_is_asked_for():
+  decoder, rows = tiny.decoder('rope'), set()
+  jaxpr = jax.make_jaxpr(lambda d: d.features(tiny.TOKENS, tiny.at(), attend.Spec(), last=4))(
+    decoder
+  )
+  for equation in tiny.equations(jaxpr):
+    if equation.primitive.name == 'tanh':  # of GELU, once a block
+      rows.add(equation.outvars[0].aval.shape[1])
+  assert rows == {tiny.LENGTH, 4}
+
+
 @pytest.mark.parametrize('name, spec', [('rope', 'dense'), ('t5', 'tiled')])
 def test_recomputing_blocks_changes_nothing(name, spec):
   results = []

@@ -112,6 +112,27 @@ def test_eight_devices_equal_one(mesh, corpus, straight, tmp_path):
   assert_same_run(train(tmp_path, flags, XLA_FLAGS=EIGHT), straight)
 
 
+def test_kernel_is_split_over_rows_and_heads(corpus, straight, tmp_path):
+  flags = small.flags(
+    corpus, 't5', run__mesh__tensor=2, run__mesh__fsdp=2,
+    attention__implementation='interpreted', eval__implementation='interpreted',
+  )  # fmt: skip
+  losses = small.losses(train(tmp_path, flags, XLA_FLAGS=FOUR))
+  expected = small.losses(straight)
+  assert all(math.isclose(losses[s], expected[s], rel_tol=1e-5) for s in expected)
+  for row, wanted in zip(rows(tmp_path), rows(straight), strict=True):
+    assert math.isclose(row[1], wanted[1], rel_tol=1e-5)
+
+
+def test_heads_that_do_not_split_are_refused_for_the_kernel(corpus, tmp_path):
+  flags = small.flags(
+    corpus, run__mesh__tensor=2, model__projection='mqa', attention__implementation='interpreted'
+  )
+  done = small.run(*COMMAND, *flags, f'--workdir={tmp_path}', XLA_FLAGS=FOUR)
+  assert done.returncode == 2 and '1 key heads do not split over run.mesh.tensor=2' in done.stderr
+  assert not (tmp_path / 'run.json').exists()
+
+
 def assert_same_run(one, other, tolerance=1e-5):
   """Same start, same data, losses to tolerance."""
   runs = [records.read_json(w / 'run.json') for w in (one, other)]

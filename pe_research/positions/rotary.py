@@ -29,8 +29,9 @@ def rotate(x: jax.Array, angle: jax.Array, layout: str = 'half') -> jax.Array:
   cos, sin = jnp.cos(angle)[..., None, :], jnp.sin(angle)[..., None, :]
   wide = x.astype(jnp.float32)
   if layout == 'half':
-    a, b = jnp.split(wide, 2, axis=-1)
-    turned = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+    both = lambda a, b: jnp.concatenate([a, b], axis=-1)
+    swapped = jnp.roll(wide, x.shape[-1] // 2, axis=-1)
+    turned = wide * both(cos, cos) + swapped * both(-sin, sin)
   else:
     a, b = wide[..., 0::2], wide[..., 1::2]
     turned = jnp.stack([a * cos - b * sin, b * cos + a * sin], axis=-1).reshape(x.shape)
