@@ -138,6 +138,7 @@ def compile_step(config, blueprint: Blueprint, optimizer, layout: states.State, 
   """The jitted training step: (state, batch) -> (state, metrics); the old state is given up."""
   spec = attend.Spec(**config['attention'], mesh=rows.mesh)
   parts = config['optimizer']['accumulate']
+  learning_rate = optimizers.schedule(config['optimizer'], config['steps'])
 
   def loss(params, batch):
     return token_loss(blueprint.bind(params), batch, spec)
@@ -156,6 +157,7 @@ def compile_step(config, blueprint: Blueprint, optimizer, layout: states.State, 
     grads = jax.tree.map(lambda g: g / count, grads)
     updates, slots = optimizer.update(grads, state['optimizer'], params)
     measured = {
+      'learning_rate': learning_rate(state['step']),
       'loss': total / count,
       'gradient_norm': optax.tree.norm(grads),
       'update_norm': optax.tree.norm(updates),
@@ -183,8 +185,7 @@ def report(log: metrics.Writer, pending, config) -> None:
       'lower optimizer.learning_rate or raise optimizer.warmup, in another --workdir.'
     )
   if due(step, config['run']['log_every'], config['steps']):
-    learning_rate = optimizers.schedule(config['optimizer'], config['steps'])
-    log.write(step, row | {'learning_rate': float(learning_rate(step - 1))})
+    log.write(step, row)
 
 
 def describe(

@@ -268,6 +268,59 @@ def alibi_positions(case: Case):
   alibi_square(case, alibi(case.params['heads']), at, at)
 
 
+# ---- Learned functions of the distance
+
+
+def kerple(case: Case):
+  if any(name.startswith('wei_') for name in case.inputs):
+    needs('a kernel that multiplies the logits')
+  own, length = case.inputs, case.params['length']
+  logarithm = 'variant' not in case.params
+  scheme = build('kerple', heads=case.params['heads'], kernel='log' if logarithm else 'power')
+  scheme.r1[...] = jnp.asarray(own['bias_p' if logarithm else 'bias_a'])
+  other = own['bias_a'] if logarithm else own.get('bias_p', np.ones(case.params['heads']))
+  scheme.r2[...] = jnp.asarray(other, jnp.float32)
+  case.compare('out', own['scores'] + scheme.bias(run(length), run(length)))
+
+
+def fire(case: Case):
+  own, given = case.inputs, case.params
+  scheme = build(
+    'fire', heads=given['heads'], hidden=given['mlp_width'], threshold=float(own['param.init_L'])
+  )
+  for name, value in {
+    'inner': own['param.mlp.0.weight'][:, 0],
+    'inner_bias': own['param.mlp.0.bias'],
+    'outer': own['param.mlp.2.weight'].T,
+    'outer_bias': own['param.mlp.2.bias'],
+    'rate': own['param.c'],
+    'multiplier': own['param.L_multiplier'],
+  }.items():
+    getattr(scheme, name)[...] = jnp.asarray(value)
+  for length in given['lengths']:
+    case.compare(f'bias_T{length}', scheme.bias(run(length), run(length)))
+
+
+def xpos(case: Case):
+  given = case.params
+  width, base, gamma = given['head_dim'], given['scale_base'], given['gamma']
+  scheme = build(
+    'xpos', rotary=width, layout='interleaved', scale_base=base, gamma=gamma,
+    base=given['rope_theta'],
+  )  # fmt: skip
+  pos = run(given['length'], given['offset'])
+  q, k = (jnp.asarray(case.inputs[name])[:, :, None] for name in 'qk')
+  q, k = scheme.query(q, pos, None)[:, :, 0], scheme.key(k, pos, None)[:, :, 0]
+  case.compare('scores', jnp.einsum('bqd,bkd->bqk', q, k))
+  # Theirs counts the exponent from the middle of the text, which cancels in the scores.
+  end = given['length'] + given['offset']
+  middle = -(-end // 2) if 'ceil' in case.notes else end // 2
+  zeta = (np.arange(0, width, 2) / width + gamma) / (1 + gamma)
+  moved = np.repeat(zeta ** (middle / base), 2)
+  case.compare('q_rot', np.asarray(q) / moved)
+  case.compare('k_rot', np.asarray(k) * moved)
+
+
 # ---- Absolute positions
 
 
@@ -339,10 +392,10 @@ CHECKS: dict[tuple[str, str], Callable[[Case], None]] = {
   ('rope_inv_freq', 'rope/ntk_aware_fixed'): ntk_aware,
   ('rope_inv_freq', 'rope/longrope_dynamic'): absent('factors that grow with the length'),
   ('rope_inv_freq', 'rope/ntk_by_parts_v1'): absent('NTK-by-parts before the paper'),
-  ('rotate', 'xpos'): absent('xpos'),
-  ('fire_kerple', 'fire'): absent('fire'),
-  ('fire_kerple', 'kerple/log'): absent('kerple'),
-  ('fire_kerple', 'kerple/power'): absent('kerple'),
+  ('rotate', 'xpos'): xpos,
+  ('fire_kerple', 'fire'): fire,
+  ('fire_kerple', 'kerple/log'): kerple,
+  ('fire_kerple', 'kerple/power'): kerple,
   ('xtransformers', 'dynamic_position_bias'): absent('dynamic_position_bias'),
   ('xtransformers', 'cope'): absent('cope'),
   ('xtransformers', 'forgetting_bias'): absent('forgetting_bias'),

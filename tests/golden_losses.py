@@ -20,6 +20,12 @@ LATENT = 'rope, latent attention'
 CASES = (*positions.SCHEMES, LATENT)
 
 
+def in_kernels(case: str) -> bool:
+  """Whether a kernel computes the scheme's bias, if it has one."""
+  scheme, plain = positions.scheme(case.split(',')[0]), positions.PositionScheme
+  return scheme.bias is plain.bias or scheme.distance_bias is not plain.distance_bias
+
+
 def losses(case: str, corpus: pathlib.Path, workdir: pathlib.Path, **changed) -> list[float]:
   """Nats a token of each step."""
   changed |= {'model__projection': 'mla'} if case == LATENT else {}

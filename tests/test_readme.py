@@ -119,8 +119,8 @@ def test_the_example_scheme_is_one_file_and_one_line(monkeypatch):
   [source] = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
   module = types.ModuleType('pe_research.positions.example')
   exec(compile(source, 'example', 'exec'), module.__dict__)
-  monkeypatch.setitem(positions.SCHEMES, 'example', module.Kerple)
-  assert positions.defaults('example') == {'name': 'example', 'scale': 1.0}
+  monkeypatch.setitem(positions.SCHEMES, 'example', module.LearnedSlopes)
+  assert positions.defaults('example') == {'name': 'example', 'slope': 0.1}
   config = tiny.config(width=16, heads=2, kv_heads=2, projection='mha', mlp_width=32)
   decoder = model.Decoder(config, positions.defaults('example'), 16, key=jax.random.key(0))
   graph, params = nnx.split(decoder)

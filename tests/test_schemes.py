@@ -64,8 +64,9 @@ def test_tiles_give_the_gradients_of_dense(name):
     pull_back(decoder, tiny.TOKENS, tiny.at(), cotangent, spec) for spec in ('dense', 'tiled')
   )
   jax.tree.map(functools.partial(tiny.close, tolerance=2e-4), tiled, dense)
-  for grad in jax.tree.leaves(nnx.state(dense.position, nnx.Param)):
-    assert np.abs(grad).max() > 1e-3
+  for path, grad in nnx.to_flat_state(nnx.state(dense.position, nnx.Param)):
+    # Softmax drops a number that all logits of a head share, so it learns nothing.
+    assert np.abs(grad[...]).max() > 1e-3 or path[-1] == 'outer_bias', path
 
 
 @each_scheme
@@ -88,9 +89,11 @@ def test_relative_schemes_do_not_see_a_shift(name, kind, spec):
 
 @pytest.mark.parametrize('name', RELATIVE)
 @each_spec
-@hypothesis.given(shift=st.integers(0, 2**24 - 1 - tiny.LENGTH))
-def test_relative_schemes_do_not_see_any_shift(name, spec, shift):
+@hypothesis.given(data=st.data())
+def test_relative_schemes_do_not_see_any_shift(name, spec, data):
   decoder = tiny.decoder(name)
+  reach = decoder.position[0].max_length or 2**24
+  shift = data.draw(st.integers(0, reach - 1 - tiny.LENGTH))
   here = tiny.forward(decoder, tiny.TOKENS, tiny.at(), spec)
   shifted = tiny.forward(decoder, tiny.TOKENS, tiny.at(np.arange(tiny.LENGTH) + shift), spec)
   tiny.close(shifted, here, 1e-4)

@@ -75,6 +75,7 @@ STRETCH = {'factor': 16.0, 'train_length': 5}  # in the tiny texts, short and lo
 # Where a scheme has no defaults, or none that show it at these sizes.
 ARGUMENTS = {
   'owned': {'init_std': 0.3},
+  'fire': {'c': 1.0, 'threshold': 4.0},
   **dict.fromkeys(['pi', 'ntk', 'ntk_by_parts', 'llama3'], STRETCH),
   'yarn': STRETCH | {'beta_fast': 4.0},
   'dynamic_ntk': {'factor': 1.5, 'train_length': 5},

@@ -90,8 +90,12 @@ def summary(contest: Contest, rows: list[dict[str, Any]]) -> str:
   values = [{n: f[n][contest.figure] for n in f} for f in own]
   ratios = [_ratio(contest, v) for v in values]
   shown = ', '.join(f'{name} {value:,.6g}' for name, value in medians.items())
-  spread = f'{min(ratios):.2f} to {max(ratios):.2f}'
-  return f'{contest.name}: {shown} ({contest.figure}); {statistics.median(ratios):.2f} x ({spread})'
+  spread = f'{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})'
+  line = f'{contest.name}: {shown} ({contest.figure}); {spread}'
+  if contest.figure == 'seconds':
+    peaks = {name: max(f[name]['peak_gb'] for f in own) for name in own[0]}
+    line += '; at most ' + ', '.join(f'{name} {peak:.2f}' for name, peak in peaks.items()) + ' GB'
+  return line
 
 
 def _ratio(contest: Contest, values: dict[str, float]) -> float:

@@ -11,11 +11,14 @@ from pe_research.positions.alibi import ALiBi
 from pe_research.positions.base import Dims, NoPE, PositionScheme
 from pe_research.positions.by_parts import Llama3, NTKByParts
 from pe_research.positions.extend import ABF, NTK, PI, DynamicNTK
+from pe_research.positions.fire import FIRE
+from pe_research.positions.kerple import Kerple
 from pe_research.positions.learned import Learned
 from pe_research.positions.longrope import LongRoPE
 from pe_research.positions.rotary import RoPE
 from pe_research.positions.sinusoidal import Sinusoidal
 from pe_research.positions.t5 import T5
+from pe_research.positions.xpos import XPos
 from pe_research.positions.yarn import DynamicYaRN, YaRN
 
 SCHEMES: dict[str, type[PositionScheme]] = {
@@ -25,6 +28,9 @@ SCHEMES: dict[str, type[PositionScheme]] = {
   't5': T5,
   'rope': RoPE,
   'alibi': ALiBi,
+  'kerple': Kerple,
+  'fire': FIRE,
+  'xpos': XPos,
   'pi': PI,
   'ntk': NTK,
   'dynamic_ntk': DynamicNTK,

@@ -1,0 +1,71 @@
+"""FIRE: a learned function of the distance, as a share of the query's position."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from pe_research.positions import base
+
+EPS = 1e-6  # keeps the first query's share finite
+
+
+class FIRE(base.PositionScheme):
+  """Adds f(psi(q_pos - k_pos) / psi(max(q_pos, threshold))), psi(x) = ln(|c| x + 1).
+
+  f is an MLP with one hidden layer from the share, a number in [0, 1], to a bias for each head.
+  c and the threshold are learned too. The share is of the query's own position, so the bias is no
+  function of the distance alone. Every layer has its own parameters (the paper's FIRE-S shares).
+  """
+
+  label = 'FIRE'
+  paper = 'arXiv:2310.04418'
+  relative = False
+  per_layer = True
+
+  def __init__(
+    self,
+    dims: base.Dims,
+    *,
+    hidden: int = 32,
+    c: float = 0.1,
+    threshold: float = 512.0,
+    rngs: nnx.Rngs | None = None,
+  ):
+    """Draws the MLP, uniform within 1 / sqrt(inputs) of 0.
+
+    Args:
+      dims: sizes of the model.
+      hidden: width of the MLP.
+      c: its initial value; larger tells near distances better apart.
+      threshold: tokens, its initial value; queries before it share one denominator.
+      rngs: source of the initial values.
+    """
+    if hidden < 1 or c <= 0 or threshold <= 0:
+      raise ValueError(
+        f'position.hidden is {hidden}, position.c {c} and position.threshold {threshold}; all of '
+        'them must be positive.'
+      )
+    self.threshold = threshold
+    draw = lambda shape, inputs: nnx.Param(
+      jax.random.uniform(rngs.params(), shape, jnp.float32, -(inputs**-0.5), inputs**-0.5)
+    )
+    self.inner, self.inner_bias = draw((hidden,), 1), draw((hidden,), 1)
+    self.outer, self.outer_bias = draw((hidden, dims.heads), hidden), draw((dims.heads,), hidden)
+    self.rate = nnx.Param(jnp.asarray(c, jnp.float32))  # c
+    self.multiplier = nnx.Param(jnp.asarray(1.0, jnp.float32))  # of the threshold
+
+  def bias(self, q_pos: jax.Array, k_pos: jax.Array) -> jax.Array:
+    """float32 [B or 1, H, Lq, Lk]; keys ahead count by their distance."""
+    psi = lambda x: jnp.log(jnp.abs(self.rate[...]) * x + 1)
+    queries, keys = q_pos.astype(jnp.float32), k_pos.astype(jnp.float32)
+    distance = jnp.abs(queries[:, :, None] - keys[:, None, :])
+    threshold = jnp.abs(self.multiplier[...] * self.threshold)
+    share = psi(distance) / (psi(jnp.maximum(queries, threshold)) + EPS)[:, :, None]
+    along = lambda parameter: parameter[...][None, None, None]
+    hidden = jax.nn.relu(share[..., None] * along(self.inner) + along(self.inner_bias))
+    return jnp.moveaxis(hidden @ self.outer[...] + along(self.outer_bias), -1, 1)
+
+  @classmethod
+  def matched(cls, length: int) -> dict[str, float]:
+    """A threshold at the training length."""
+    return {'threshold': float(length)}
