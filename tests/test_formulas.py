@@ -13,7 +13,8 @@ from pe_research import positions
 from pe_research.positions import base, rotary
 
 pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
-ROTARY = [n for n in tiny.NAMES if isinstance(tiny.scheme(n), rotary.RoPE) and ',' not in n]
+turns_only = lambda scheme: isinstance(scheme, rotary.RoPE) and type(scheme).key is rotary.RoPE.key
+ROTARY = [n for n in tiny.NAMES if turns_only(tiny.scheme(n)) and ',' not in n]
 FAR = [0, 1, 511, 4096, 32_768, 1_234_567, 1_999_999, 2_000_000]
 FARTHEST = 2**24 - 1
 

@@ -81,6 +81,9 @@ def test_defaults_build_the_scheme(name):
     ({'name': 'alibi', 'biased_heads': 0}, ['position.biased_heads', '0', '4 heads']),
     ({'name': 't5', 'buckets': 1}, ['position.buckets', '1', 'at least 2']),
     ({'name': 't5', 'max_distance': 16}, ['position.max_distance', '16', 'above half']),
+    ({'name': 'kerple', 'kernel': 'exp'}, ['position.kernel', "'exp'", 'log, power']),
+    ({'name': 'fire', 'threshold': 0.0}, ['position.threshold 0.0', 'positive']),
+    ({'name': 'xpos', 'scale_base': -1.0}, ['position.scale_base', '-1.0', 'positive']),
   ],
 )
 def test_a_bad_value_is_named_with_its_field(config, words):
