@@ -81,6 +81,12 @@ def attend(
     row(seen.segments if segments else 0),
   )
   backend = 'interpreted' if interpret else check_backend()
+  devices = jax.device_count()
+  if not interpret and mesh is None and devices > 1:
+    raise ValueError(
+      f"attention 'pallas' has no mesh to be split over, and here are {devices} devices; "
+      "give attend.Spec the mesh, or choose 'dense' or 'tiled'."
+    )
   steps = () if bias is None else bias.starts
   plan = programs.Plan(*tiles, window, segments, bias is not None, steps, backend)
   slopes = jnp.zeros((groups, repeats, 1, 1)) if bias is None else bias.slopes

@@ -240,6 +240,18 @@ def test_softmax_is_float32_under_bfloat16(implementation):
 
 
 @pytest.mark.parametrize('implementation', HERE)
+def test_sums_are_float32_under_bfloat16(implementation):
+  """A thousand equal keys: each weight, 1/1024, would vanish beside a bfloat16 sum of 1."""
+  at, ones = attend.Tokens.contiguous(1024), jnp.ones((1, 1024, 1, 8), jnp.bfloat16)
+  values = jnp.broadcast_to(jnp.arange(1024)[None, :, None, None] % 2, ones.shape)
+  given = 0 * ones, ones, values.astype(jnp.bfloat16)
+  spec = attend.Spec(implementation, tile=128)
+  out = attend.attend(*given, at, at, scheme=tiny.scheme('nope'), spec=spec)
+  assert out.dtype == jnp.bfloat16
+  np.testing.assert_allclose(np.asarray(out[0, -1], np.float32), 0.5, rtol=2e-3)
+
+
+@pytest.mark.parametrize('implementation', HERE)
 def test_huge_logits_stay_finite(implementation):
   q, k, v, *at = inputs(13, 13, 0, 2, True)
   spec = attend.Spec(implementation, tile=5)

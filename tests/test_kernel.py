@@ -87,6 +87,14 @@ def test_a_cpu_never_interprets_the_kernel_unasked():
     attend.attend(q, k, v, queries, keys, scheme=scheme, spec=attend.Spec('pallas'))
 
 
+def test_several_devices_without_a_mesh_are_refused(monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
+  monkeypatch.setattr(jax, 'device_count', lambda: 4)
+  q, k, v, queries, keys = inputs(7, 7, 0, 4, False)
+  with pytest.raises(ValueError, match='no mesh to be split over, and here are 4 devices'):
+    attend.attend(q, k, v, queries, keys, scheme=build('rope'), spec=attend.Spec('pallas'))
+
+
 def test_slopes_and_jumps_get_their_gradients():
   """A bias of both kinds, as no registered scheme has, against its formula in dense attention."""
   q, k, v, queries, keys = inputs(16, 16, 0, 2, False)
