@@ -11,6 +11,8 @@ keeps its own.
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import ml_collections
 
@@ -101,6 +103,27 @@ RECIPES = {
 }
 
 
+def budget(base: Mapping[str, Any], length: int, share: float, part: float = 1) -> dict[str, Any]:
+  """Steps and optimizer for `share` percent of the tokens that a run was trained on.
+
+  Args:
+    base: config of the run that was trained from drawn parameters.
+    length: tokens of a text.
+    share: percent.
+    part: of these tokens.
+
+  Returns:
+    'steps', and 'optimizer' with all of its fields.
+  """
+  own = base['optimizer']
+  step = own['batch'] * base['length']  # tokens, as before
+  batch = max(1, step // length)
+  steps = max(1, round(share / 100 * base['steps'] * step * part / (batch * length)))
+  changed = {'learning_rate': PEAK * own['learning_rate'], 'weight_decay': 0.0, 'batch': batch}
+  changed |= {'schedule': 'wsd', 'decay': 1.0, 'final': 0.0, 'warmup': steps // 20}
+  return {'steps': steps, 'optimizer': dict(own) | changed}
+
+
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   """The config of one stage; see the module, and RECIPES for the names."""
   arg = configs.parse_arg(
@@ -141,19 +164,16 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.position.file = arg.file
 
   optimizer = config.optimizer
-  optimizer.update(base['optimizer'])
-  # A published model's config has a rate for fine-tuning, any other that of its training.
-  optimizer.learning_rate = (1 if published else PEAK) * base['optimizer']['learning_rate']
-  optimizer.weight_decay = 0.0
   if arg.share:
-    step = base['optimizer']['batch'] * base['length']  # tokens, as before
     part = stage.steps / sum(s.steps for s in recipe.stages)
-    tokens = arg.share / 100 * base['steps'] * step * part
-    optimizer.batch = max(1, step // length)
-    config.steps = max(1, round(tokens / (optimizer.batch * length)))
-    optimizer.schedule, optimizer.decay, optimizer.final = 'wsd', 1.0, 0.0
-    optimizer.warmup = config.steps // 20
+    settled = budget(base, length, arg.share, part)
+    config.steps = settled['steps']
+    optimizer.update(settled['optimizer'])
   else:
+    optimizer.update(base['optimizer'])
+    # A published model's config has a rate for fine-tuning, any other that of its training.
+    optimizer.learning_rate = (1 if published else PEAK) * base['optimizer']['learning_rate']
+    optimizer.weight_decay = 0.0
     config.steps, optimizer.batch = stage.steps, recipe.batch
     optimizer.schedule, optimizer.warmup = recipe.schedule, recipe.warmup
     optimizer.decay, optimizer.final = recipe.decay, recipe.final

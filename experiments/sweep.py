@@ -3,17 +3,23 @@
   python -m experiments.sweep --positions=rope,alibi --seeds=0,1 --workdir=results/mine \\
     --config=configs/lm.py:length=128 --config.steps=3000
 
-Without arguments it is the demo. Interrupted, the same command goes on where it was.
+  python -m experiments sweep --grid position=rope,alibi length=64,128 seed=0:3 \\
+    --workdir=results/grid
+
+Without arguments it is the demo. A grid may vary the arguments of the config's family and any of
+its fields. Interrupted, the same command goes on where it was.
 """
 
 import argparse
+import itertools
 import pathlib
 import signal
 import sys
+from collections.abc import Sequence
 
 from experiments import compare, demo, progress, report
 from launch import local
-from pe_research import cli, configs, records
+from pe_research import cli, configs, positions, records
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -23,29 +29,78 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
   parser.add_argument('--config', default=demo.CONFIG, help='FILE[:name=value,...]')
   parser.add_argument('--positions', type=names, default=demo.POSITIONS, help='a,b,...')
   parser.add_argument('--seeds', type=cli.integers, default=demo.SEEDS, help='0,1,...')
+  parser.add_argument(
+    '--grid', nargs='+', type=axis, metavar='NAME=a,b', help='in place of these; seed=0:3 is 0,1,2'
+  )
   parser.add_argument('--workdir', type=pathlib.Path, default=pathlib.Path(demo.WORKDIR))
   parser.add_argument('--workers', type=int, default=0, help='0: one a core, or one accelerator')
   parser.add_argument('--allow-different', action='append', default=[], metavar='FIELD')
   return parser.parse_known_args(argv)
 
 
+def axis(text: str) -> tuple[str, tuple[str, ...]]:
+  """The type of one dimension of a grid: 'length=64,128', or 'seed=0:3' for 0, 1 and 2."""
+  name, found, values = text.partition('=')
+  begin, colon, end = values.partition(':')
+  if colon and begin.isdigit() and end.isdigit():
+    return name, tuple(map(str, range(int(begin), int(end))))
+  if not found or not values:
+    raise argparse.ArgumentTypeError(f'{text!r} is not understood; write NAME=a,b or seed=0:3.')
+  return name, tuple(values.split(','))
+
+
+def grid(arguments: argparse.Namespace) -> dict[str, tuple[str, ...]]:
+  """The dimensions, seeds first and schemes last; ValueError where one is twice in it."""
+  axes = dict(arguments.grid or ())
+  if len(axes) < len(arguments.grid or ()):
+    raise ValueError('--grid names a dimension twice.')
+  given = {'seed': arguments.seeds, 'position': arguments.positions}
+  shown = {'seed': '--seeds', 'position': '--positions'}
+  own = {name: axes.pop(name, tuple(map(str, values))) for name, values in given.items()}
+  found = {'seed': own['seed'], **axes, 'position': own['position']}
+  for name, values in found.items():
+    if len(set(values)) < len(values):
+      raise ValueError(f'{shown.get(name, name)} names one twice: {",".join(values)}.')
+    if not values:
+      raise ValueError(f'{name} has no values.')
+  return found
+
+
 def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.Planned]:
-  """A run for each scheme and seed, its config resolved and checked."""
-  for name, given in (('--positions', arguments.positions), ('--seeds', arguments.seeds)):
-    if len(set(given)) < len(given):
-      raise ValueError(f'{name} names one twice: {",".join(map(str, given))}.')
-  runs = []
-  for seed in arguments.seeds:
-    for position in arguments.positions:
-      joint = ',' if ':' in arguments.config else ':'
-      config = f'{arguments.config}{joint}position={position},seed={seed}'
-      flags = [f'--config={config}', *overrides]
-      workdir = arguments.workdir / 'runs' / f'{position}_seed{seed}'
-      resolved = configs.resolve(cli.read_config(flags))
-      command = ('-m', 'pe_research.main', *flags, f'--workdir={workdir}')
-      job = local.Job(workdir.name, command, workdir / 'log.txt', workdir / 'done.json')
-      runs.append(progress.Planned(job, workdir, resolved))
+  """A run for each point of the grid, its config resolved and checked."""
+  axes, runs = grid(arguments), []
+  for values in itertools.product(*axes.values()):
+    point = dict(zip(axes, values, strict=True))
+    fields = {name: value for name, value in point.items() if '.' in name or name == 'steps'}
+    family = {name: value for name, value in point.items() if name not in fields}
+    joint = ',' if ':' in arguments.config else ':'
+    config = arguments.config + joint + ','.join(f'{n}={v}' for n, v in reversed(family.items()))
+    flags = [f'--config={config}', *(f'--config.{n}={v}' for n, v in fields.items()), *overrides]
+    told = ', '.join(f'{name}={value}' for name, value in fields.items())
+    if told:
+      flags.append(f'--config.run.label={positions.scheme(point["position"]).label} ({told})')
+    others = [f'{n}{v}' for n, v in point.items() if n not in ('position', 'seed')]
+    name = '_'.join([point['position'], *others, f'seed{point["seed"]}']).replace('/', '-')
+    workdir = arguments.workdir / 'runs' / name
+    resolved = configs.resolve(cli.read_config(flags))
+    command = ('-m', 'pe_research.main', *flags, f'--workdir={workdir}')
+    job = local.Job(workdir.name, command, workdir / 'log.txt', workdir / 'done.json')
+    runs.append(progress.Planned(job, workdir, resolved))
   return runs
+
+
+def varied(axes: Sequence[str], runs: Sequence[compare.Run]) -> list[str]:
+  """Conditions in which runs differ because the grid has them differ."""
+  own = {f'config.{name}' for name in axes}
+  own |= {'batches', 'initial_parameters', 'steps'} if set(axes) - {'seed', 'position'} else set()
+  derived = ('config.model.', 'config.eval.', 'config.optimizer.')
+  return sorted(
+    {
+      field
+      for field, _ in compare.differences(runs)
+      if field in own or (field.startswith(derived) and any('.' in name for name in axes))
+    }
+  )
 
 
 def prepare(runs: list[progress.Planned]) -> None:
@@ -78,7 +133,8 @@ def main(argv: list[str]) -> int:
       if failed:
         return 1
       finished = compare.load([run.workdir for run in runs])
-      marks = compare.check(finished, arguments.allow_different)
+      allowed = [*arguments.allow_different, *varied(tuple(grid(arguments)), finished)]
+      marks = compare.check(finished, allowed)
       report.publish(finished, arguments.workdir, marks)
   return 0
 

@@ -26,6 +26,7 @@ class Spec:
     window: tokens that a query sees, itself included; None for all.
     tile: tokens on a side of a tile.
     absorbed: whether MLA decodes through its latents; False expands them at every token.
+    scale: multiplies the scheme's own `logit_scale`; other than 1 to measure temperatures.
     mesh: of the devices that a kernel's work is split over; XLA splits the others' by itself.
   """
 
@@ -33,6 +34,7 @@ class Spec:
   window: int | None = None
   tile: int = 512
   absorbed: bool = True
+  scale: float = 1.0
   mesh: Mesh | None = None
 
   def __post_init__(self):
@@ -69,13 +71,16 @@ def attend(
     v: [B, Lk, G, V].
     queries: positions and documents of the queries.
     keys: positions and documents of the keys.
-    scheme: its `bias` is added to the logits; the kernels ask for its `distance_bias`.
+    scheme: its `bias` is added to the logits; the kernels ask for its `distance_bias`. What it
+      `sees` is a window too.
     spec: implementation, window, tile.
     offset: index of the first query among the keys; [B] where rows differ in it.
 
   Returns:
     [B, Lq, H, V] in the dtype of v.
   """
+  windows = [window for window in (spec.window, scheme.sees) if window is not None]
+  spec = dataclasses.replace(spec, window=min(windows, default=None))
   if spec.implementation in ('dense', 'tiled'):
     run = _dense if spec.implementation == 'dense' else _tiled_attention
     run = functools.partial(run, scheme.bias, spec)

@@ -12,11 +12,16 @@ PROJECTIONS = ('mha', 'gqa', 'mqa', 'mla')
 
 
 def scaled(
-  q: jax.Array, scheme: base.PositionScheme, at: attend.Tokens, length, width: int
+  q: jax.Array,
+  scheme: base.PositionScheme,
+  spec: attend.Spec,
+  at: attend.Tokens,
+  length,
+  width: int,
 ) -> jax.Array:
-  """Queries [B, L, H, ...] times the scheme's logit scale over sqrt(width), taken in float32."""
-  scale = jnp.asarray(scheme.logit_scale(at.pos, length)) / width**0.5
-  scale = scale[..., None, None] if scale.ndim else scale
+  """Queries [B, L, H, ...] times the logit scale over sqrt(width), taken in float32."""
+  scale = jnp.asarray(scheme.logit_scale(at.pos, length)) * spec.scale / width**0.5
+  scale = scale.reshape(*scale.shape, *(1,) * (q.ndim - scale.ndim)) if scale.ndim else scale
   return (q.astype(jnp.float32) * scale).astype(q.dtype)
 
 
@@ -98,7 +103,7 @@ class Attention(nnx.Module):
     if self.query_norm is not None:
       q, k = self.query_norm(q), self.key_norm(k)
     q = scheme.query(q, at_asking.pos, length_asking)
-    q = scaled(q, scheme, at_asking, length_asking, self.head_dim)
+    q = scaled(q, scheme, spec, at_asking, length_asking, self.head_dim)
     k = scheme.key(k, at.pos, length)
     seen, offset = at, x.shape[1] - asking.shape[1]
     if filled is not None:

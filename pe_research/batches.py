@@ -1,7 +1,8 @@
 """Batches in an order that the seed alone decides, whatever the hosts and however often resumed.
 
 A batch is {'tokens': [B, L + 1]}: inputs and, one to the right, targets. A packed batch has
-'segments' and 'pos' [B, L + 1] besides.
+'segments' and 'pos' [B, L + 1] besides; one of a task has 'weights', float32, 1 where a token is
+scored.
 """
 
 import abc
@@ -13,14 +14,16 @@ import grain
 import jax
 import numpy as np
 
-from pe_research import data, digest
+from pe_research import data, digest, needles, tasks, tokenizers
 
 
 def shapes(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
   """What every batch of a resolved config is, over all processes."""
-  shape = config['optimizer']['batch'], config['length'] + 1
-  names = ('tokens', 'segments', 'pos') if config['data']['packing'] else ('tokens',)
-  return {name: jax.ShapeDtypeStruct(shape, np.int32) for name in names}
+  shape, names = (config['optimizer']['batch'], config['length'] + 1), ('tokens',)
+  names += ('segments', 'pos') if config['data']['packing'] else ()
+  whole = {name: jax.ShapeDtypeStruct(shape, np.int32) for name in names}
+  scored = {'weights': jax.ShapeDtypeStruct(shape, np.float32)}
+  return whole | (scored if config['data']['task'] else {})
 
 
 class Batches(abc.ABC):
@@ -166,10 +169,69 @@ class Streamed(Batches):
     self.iterator.set_state(ast.literal_eval(state['iterator']))  # JSON would lose tuples
 
 
+class Planted(Batches):
+  """Another stream, with needles in some of its rows."""
+
+  def __init__(
+    self, stream: Batches, tokenizer: tokenizers.Tokenizer, share: float, keys: int, seed: int
+  ):
+    """Plants in a `share` of the rows of `stream`, up to `keys` needles in each."""
+    super().__init__()
+    self.stream, self.share, self.keys, self.seed, self.step = stream, share, keys, seed, 0
+    self.needles = needles.Needles(tokenizer)
+
+  def draw(self) -> dict[str, np.ndarray]:
+    """The next batch of the stream, planted."""
+    batch = self.stream.draw()
+    self.needles.sow(batch, self.share, self.keys, [self.seed, self.step])
+    self.step += 1
+    return batch
+
+  def state(self) -> dict[str, Any]:
+    """Step and chain, and the stream's state."""
+    return {'step': self.step, 'chain': self.chain, 'stream': self.stream.state()}
+
+  def restore(self, state: Mapping[str, Any]) -> None:
+    """Sets all of them."""
+    self.step, self.chain = state['step'], state['chain']
+    self.stream.restore(state['stream'])
+
+
+class Generated(Batches):
+  """Batch = f(seed, step): examples of a task."""
+
+  def __init__(self, task: str, longest: int, batch: int, seed: int):
+    """Draws `batch` examples a step, of sizes 1 to `longest`."""
+    super().__init__()
+    self.task, self.longest, self.batch, self.seed, self.step = task, longest, batch, seed, 0
+
+  def draw(self) -> dict[str, np.ndarray]:
+    """The batch of this step."""
+    rng = np.random.default_rng([self.seed, self.step])
+    self.step += 1
+    return tasks.fill(self.task, self.longest, rng, self.batch)
+
+  def state(self) -> dict[str, Any]:
+    """Step and chain."""
+    return {'step': self.step, 'chain': self.chain}
+
+  def restore(self, state: Mapping[str, Any]) -> None:
+    """Sets step and chain."""
+    self.step, self.chain = state['step'], state['chain']
+
+
 def build(corpus: data.Corpus, config: Mapping[str, Any]) -> Batches:
   """The batches of a run."""
-  wanted = config['data']
-  shape = config['length'], config['optimizer']['batch'], wanted['seed'], wanted['packing']
-  if corpus.train is None:
-    return Streamed(corpus.source, corpus.tokenizer, *shape)
-  return Memory(corpus.train, *shape)
+  wanted, rows = config['data'], config['optimizer']['batch']
+  if wanted['task']:
+    return Generated(wanted['task'], wanted['task_size'], rows, wanted['seed'])
+  shape = config['length'], rows, wanted['seed'], wanted['packing']
+  stream = (
+    Streamed(corpus.source, corpus.tokenizer, *shape)
+    if corpus.train is None
+    else Memory(corpus.train, *shape)
+  )
+  if not wanted['needles']:
+    return stream
+  planted = wanted['needles'], wanted['needle_keys'], wanted['seed']
+  return Planted(stream, corpus.tokenizer, *planted)

@@ -27,10 +27,12 @@ class Blueprint:
     """Reads model, position, data.vocab, length and seed of a resolved config."""
     self.model = DecoderConfig.of(config)
     self.position, self.length = config['position'], config['length']
-    self.window = config['attention']['window']
+    window = config['attention']['window']
     self.seed = config['seed']
     abstract = nnx.eval_shape(self._create)
     self.scheme = abstract.position[0]  # the first layer's, where each has its own; shapes only
+    windows = [[w for w in (self.length, window, s.sees) if w] for s in abstract.position]
+    self.windows = [min(known) for known in windows]  # tokens that a query sees in training
     self.graphdef, state = nnx.split(abstract)
     self.paths = {'/'.join(map(str, path)): path for path, _ in nnx.to_flat_state(state)}
 
@@ -58,8 +60,8 @@ class Blueprint:
     own = count(of_position)
     products = count(lambda name: name.endswith('kernel')) + self.model.vocab * self.model.width
     attention = self.model.products(self.scheme.encodes())
-    window = self.length if self.window is None else self.window
-    mean_context = float(np.minimum(np.arange(1, self.length + 1), window).mean())
+    seen = np.minimum(np.arange(1, self.length + 1)[None], np.array(self.windows)[:, None])
+    mean_context = float(seen.mean())
     return {
       'parameters': count(lambda name: True),
       'position_parameters': own,

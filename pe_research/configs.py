@@ -1,49 +1,23 @@
 """Configs: arguments of a family, derived values, checks."""
 
 import dataclasses
-import difflib
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
 from flax import nnx
 from ml_collections import config_dict
 
-from pe_research import attend, positions
+from pe_research import attend, eval_config, positions
+from pe_research.checks import at_least, choose, nearest
 
 TOKENIZERS = ('bytes', 'sentencepiece', 'json')
 LOADERS = ('memory', 'grain')
 SCHEDULES = ('cosine', 'wsd', 'constant')
-PROTOCOLS = ('fixed_targets', 'non_overlapping', 'sliding', 'by_position')
-CONTROLS = ('none', 'cropped', 'shuffled')
 PRECISIONS = ('default', 'high', 'highest')
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-  """' Did you mean ...?' for a misspelt name, or nothing."""
-  near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-  return f' Did you mean {" or ".join(near)}?' if near else ''
-
-
-def choose(field: str, value: Any, known: Iterable[Any]) -> None:
-  """Raises ValueError unless `value` is one of `known`."""
-  known = tuple(known)
-  if value not in known:
-    raise ValueError(
-      f'{field} is {value!r}.{nearest(str(value), map(str, known))} '
-      f'Choose one of {", ".join(map(str, known))}.'
-    )
-
-
-def at_least(field: str, value: float, least: float, unit: str = '') -> None:
-  """Raises ValueError if `value` is below `least`, or infinite."""
-  if not value >= least:
-    raise ValueError(f'{field} is {value}{unit and " " + unit}; it must be at least {least}.')
-  if value == math.inf:
-    raise ValueError(f'{field} is {value}; it must be a finite number, at least {least}.')
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
@@ -137,7 +111,15 @@ def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, 
     ValueError: names the field, its value, the limit and the way out.
   """
   plain = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
-  config = json.loads(json.dumps(plain))
+  try:
+    return _resolve(json.loads(json.dumps(plain)))
+  except KeyError as error:
+    raise ValueError(
+      f'the config has no field {error}; an earlier version saved it. Train anew.'
+    ) from error
+
+
+def _resolve(config: dict[str, Any]) -> dict[str, Any]:
   model, optimizer, data, evaluation = (config[k] for k in ('model', 'optimizer', 'data', 'eval'))
   at_least('length', config['length'], 1, 'tokens')
   at_least('steps', config['steps'], 0 if config['start']['pretrained'] else 1)
@@ -150,7 +132,7 @@ def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, 
   _check_optimizer(optimizer, config['steps'])
   data['seed'] = config['seed'] if data['seed'] is None else data['seed']
   _check_data(data)
-  _check_eval(evaluation, config)
+  eval_config.check(evaluation, config)
   choose('matmul_precision', config['matmul_precision'], PRECISIONS)
   for axis, size in config['run']['mesh'].items():
     if size != -1:
@@ -221,6 +203,18 @@ def _check_optimizer(optimizer: Mapping[str, Any], steps: int) -> None:
 
 def _check_data(data: Mapping[str, Any]) -> None:
   choose('data.loader', data['loader'], LOADERS)
+  if not 0 <= data['needles'] <= 1:
+    raise ValueError(f'data.needles is {data["needles"]}; it is a share of windows, 0 to 1.')
+  at_least('data.needle_keys', data['needle_keys'], 1)
+  if data['limit'] is not None:
+    at_least('data.limit', data['limit'], 1, 'tokens')
+    if data['loader'] == 'grain':
+      raise ValueError(
+        "data.limit counts tokens in memory; with data.loader='grain' take a slice of the set, "
+        "data.train_split='train[:1%]'."
+      )
+  if data['needles'] and data['packing']:
+    raise ValueError('data.needles and data.packing do not go together; a needle is in one text.')
   if data['tokenizer'] == 'json' and not pathlib.Path(data['tokenizer_file']).is_file():
     raise ValueError(
       f"data.tokenizer_file is {data['tokenizer_file']!r}, and data.tokenizer is 'json'; name a "
@@ -235,43 +229,6 @@ def _check_data(data: Mapping[str, Any]) -> None:
       "data.loader is 'grain', which does not read every document to split by content; name the "
       "held-out part in data.validation_split, for example 'validation' or 'train[99%:]'."
     )
-
-
-def _check_eval(evaluation: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-  for field, known in (('protocols', PROTOCOLS), ('controls', CONTROLS)):
-    for value in evaluation[field]:
-      choose(f'eval.{field}', value, known)
-  for field in ('lengths', 'protocols', 'controls'):
-    if not evaluation[field]:
-      raise ValueError(f'eval.{field} is empty; name at least one.')
-  for length in evaluation['lengths']:
-    at_least('eval.lengths', length, 1, 'tokens')
-  if evaluation['reach'] is None:
-    evaluation['reach'] = max(evaluation['lengths'])
-  if evaluation['reach'] < max(evaluation['lengths']):
-    raise ValueError(
-      f'eval.reach ({evaluation["reach"]}) is below the longest of eval.lengths '
-      f'({max(evaluation["lengths"])}); raise it, or leave it unset.'
-    )
-  for field in ('targets', 'windows', 'stride', 'tokens', 'batch_tokens'):
-    at_least(f'eval.{field}', evaluation[field], 1)
-  if evaluation['targets'] > min(evaluation['lengths']):
-    raise ValueError(
-      f'eval.targets ({evaluation["targets"]}) is above the shortest of eval.lengths '
-      f'({min(evaluation["lengths"])}); every length must score the same targets.'
-    )
-  shortest = min(evaluation['lengths'])
-  if 'sliding' in evaluation['protocols'] and evaluation['stride'] > shortest:
-    raise ValueError(
-      f'eval.stride ({evaluation["stride"]}) is above the shortest of eval.lengths ({shortest}); '
-      'lower it.'
-    )
-  if 'cropped' in evaluation['controls'] and evaluation['targets'] > config['length']:
-    raise ValueError(
-      f'eval.targets ({evaluation["targets"]}) is above length ({config["length"]}), which the '
-      'cropped control keeps; lower it.'
-    )
-  attend.Spec(**(config['attention'] | {'implementation': evaluation['implementation']}))
 
 
 def anywhere(config: Mapping[str, Any]) -> dict[str, Any]:

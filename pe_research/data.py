@@ -65,10 +65,15 @@ def data_dir(config: Mapping[str, Any]) -> str:
 def load(config: Mapping[str, Any]) -> Corpus:
   """Opens, splits and tokenizes what `config` names; prepares it on first use.
 
+  A task has no documents: its examples are generated.
+
   Raises:
     ValueError: nothing to train on or to hold out, too large for memory, or as corpora.open_source.
   """
   wanted, directory = config['data'], data_dir(config)
+  if wanted['task']:
+    none = Documents([], np.zeros(0, np.uint8), np.zeros(1, np.int64))
+    return Corpus(None, None, none, tokenizers.Bytes(), {'task': wanted['task']})
   source = corpora.open_source(wanted['source'], directory, wanted['train_split'])
   facts = {'source': source.fingerprint, 'documents': len(source)}
   if wanted['validation_split']:
@@ -82,7 +87,7 @@ def load(config: Mapping[str, Any]) -> Corpus:
   facts |= {'tokenizer': tokenizer.fingerprint, 'validation': _hash(held)}
   if wanted['loader'] == 'grain':
     return Corpus(None, train, held, tokenizer, facts)
-  documents = _tokenize(train, tokenizer)
+  documents = _first(_tokenize(train, tokenizer), wanted['limit'])
   facts |= {'train': _hash(documents), 'train_tokens': int(documents.tokens.size)}
   return Corpus(documents, train, held, tokenizer, facts)
 
@@ -144,6 +149,15 @@ def _tokenize(documents: _Subset, tokenizer) -> Documents:
   starts = np.cumsum([0] + [part.size for part in parts])
   kind = np.uint8 if tokenizer.vocab <= 256 else np.uint16 if tokenizer.vocab <= 65536 else np.int32
   return Documents(names, np.concatenate(parts).astype(kind), starts)
+
+
+def _first(documents: Documents, limit: int | None) -> Documents:
+  """The documents that fit into `limit` tokens, in order, one at least; all where it is None."""
+  if limit is None:
+    return documents
+  count = max(1, int(np.searchsorted(documents.starts, limit, side='right')) - 1)
+  starts = documents.starts[: count + 1]
+  return Documents(documents.names[:count], documents.tokens[: starts[-1]], starts)
 
 
 def _hash(documents: Documents) -> str:

@@ -7,7 +7,6 @@ The second evaluates the weights of a run under another scheme that can use them
 keeps the results in a directory of their own.
 """
 
-import functools
 import json
 import pathlib
 import sys
@@ -15,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 from pe_research import (
   attend,
@@ -23,50 +21,19 @@ from pe_research import (
   configs,
   data,
   digest,
+  eval_config,
   lineage,
   measures,
-  model,
   records,
   runtime,
+  scoring,
   sharding,
   states,
 )
 from pe_research.blueprint import Blueprint
 
 KEY = ('protocol', 'control', 'eval_length')
-SELECTION = ('every', 'lengths', 'protocols', 'controls')  # which rows, not how they are made
-
-
-def scorer(blueprint: Blueprint, config: Mapping[str, Any], mesh) -> Callable[..., np.ndarray]:
-  """A function (params, windows [W, N + 1], last) -> nats of the last `last` targets, [W, last]."""
-  how = config['attention'] | {'implementation': config['eval']['implementation']}
-  spec = attend.Spec(**how, mesh=mesh)
-  devices = mesh.shape['data'] * mesh.shape['fsdp']
-  scheme = blueprint.scheme
-
-  def nll(params, tokens, last):
-    decoder = blueprint.bind(params)
-    at = attend.Tokens.contiguous(tokens.shape[1] - 1)
-    features, _ = decoder.features(tokens[:, :-1], at, spec, last=last)
-    return model.loss(decoder.logits(features), tokens[:, -last:])
-
-  compiled = jax.jit(nll, static_argnums=2, out_shardings=sharding.replicated(mesh))
-
-  def score(params, windows: np.ndarray, last: int | None = None) -> np.ndarray:
-    length = windows.shape[1] - 1
-    scheme.check_length(length)
-    last = length if last is None else last
-    size = max(1, min(len(windows), config['eval']['batch_tokens'] // length))
-    size = -(-size // devices) * devices
-    rows = sharding.split_batch(mesh, size)
-    scored = []
-    for start in range(0, len(windows), size):
-      part = windows[start : start + size].astype(np.int32)
-      full = np.pad(part, ((0, size - len(part)), (0, 0)), mode='edge')
-      scored.append(np.asarray(compiled(params, sharding.place(full, rows), last))[: len(part)])
-    return np.concatenate(scored)
-
-  return score
+SELECTION = ('every', 'lengths', 'protocols', 'controls', 'measurements')  # which, not how
 
 
 def validator(
@@ -75,10 +42,11 @@ def validator(
   """A function params -> {'validation_loss': nats/token} at the training length."""
   wanted = {'reach': config['length'], 'protocols': ('non_overlapping',)}
   config = config | {'eval': config['eval'] | wanted}
-  score, chosen = scorer(blueprint, config, mesh), measures.plan(corpus, config)
+  scorer, chosen = scoring.Scorer(blueprint, config, mesh), measures.plan(corpus, config)
 
   def validate(params) -> measures.Row:
-    row = measures.non_overlapping(functools.partial(score, params), chosen, config['length'])
+    subject = scoring.Subject(scorer, params)
+    row = measures.MEASURES['non_overlapping'](subject, chosen, config['length'])
     return {'validation_loss': row['value']}
 
   return validate
@@ -86,10 +54,16 @@ def validator(
 
 def measurements(config: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
   """Every (protocol, control, length) that the config asks for, short lengths first."""
-  for length in sorted(config['eval']['lengths']):
-    for protocol in config['eval']['protocols']:
-      controls = config['eval']['controls'] if protocol == 'fixed_targets' else ('none',)
-      yield from ((protocol, control, length) for control in controls)
+  wanted = config['eval']
+  if wanted['measurements']:
+    listed = map(eval_config.measurement, wanted['measurements'])
+    yield from sorted(listed, key=lambda measurement: measurement[2])
+    return
+  for length in sorted(wanted['lengths']):
+    for protocol in wanted['protocols']:
+      own = [control for control in wanted['controls'] if eval_config.accepts(protocol, control)]
+      for control in own or eval_config.PROTOCOLS[protocol][:1]:
+        yield protocol, control, length
 
 
 def evaluate(config: Mapping[str, Any], workdir: pathlib.Path, params, step: int) -> None:
@@ -109,7 +83,7 @@ def evaluate(config: Mapping[str, Any], workdir: pathlib.Path, params, step: int
   )
   records.check_data(workdir, corpus.facts)
   chosen = measures.plan(corpus, config)
-  score = functools.partial(scorer(blueprint, config, mesh), params)
+  subject = scoring.Subject(scoring.Scorer(blueprint, config, mesh), params)
   record, results = records.read_json(workdir / 'run.json'), workdir / 'results.jsonl'
   settings = {k: v for k, v in config['eval'].items() if k not in SELECTION}
   identity = {
@@ -131,7 +105,7 @@ def evaluate(config: Mapping[str, Any], workdir: pathlib.Path, params, step: int
     row = identity | dict(zip(KEY, measurement, strict=True))
     if key(row) in done:
       continue
-    row |= measures.measure(score, blueprint.scheme, chosen, corpus, *measurement)
+    row |= measures.measure(subject, blueprint.scheme, chosen, corpus, *measurement)
     if jax.process_index() == 0:
       records.append_row(results, row)
 
@@ -150,10 +124,14 @@ def _overrides(argv: list[str]) -> dict[str, Any]:
   parser.add_argument('--position', default='', metavar='NAME[:argument=value,...]')
   parser.add_argument('--into', type=pathlib.Path, help='where results under --position go')
   parser.add_argument('--label', default='', help='of those in figures')
+  parser.add_argument('--done', type=pathlib.Path, metavar='FILE', help='written last')
   listed = {'lengths': int, 'protocols': str, 'controls': str}
   for name, kind in listed.items():
     split = lambda text, kind=kind: [kind(item) for item in text.split(',')]
     parser.add_argument(f'--{name}', type=split, help='separated by commas')
+  parser.add_argument(
+    '--measurement', action='append', dest='measurements', metavar='PROTOCOL/CONTROL/LENGTH'
+  )
   for name in ('reach', 'targets', 'windows', 'stride', 'tokens', 'batch_tokens'):
     parser.add_argument(f'--{name}', type=int)
   parser.add_argument('--implementation', choices=attend.IMPLEMENTATIONS)
@@ -165,6 +143,7 @@ def main(argv: list[str] | None = None) -> None:
   given = _overrides(sys.argv[1:] if argv is None else argv)
   workdir, step = given.pop('workdir'), given.pop('step')
   position, into, label = given.pop('position'), given.pop('into'), given.pop('label')
+  done = given.pop('done')
   with cli.errors():
     if bool(position) != (into is not None):
       raise ValueError('--position and --into go together: another scheme, and where it is kept.')
@@ -184,6 +163,8 @@ def main(argv: list[str] | None = None) -> None:
       evaluate(config, home, params, step)
       if position:
         records.write_json(home / 'done.json', {'steps': step})
+      if done:
+        records.write_json(done, {'measurements': config['eval']['measurements'], 'steps': step})
     show(home)
 
 

@@ -98,7 +98,7 @@ class LatentAttention(nnx.Module):
   ) -> tuple[jax.Array, tuple[jax.Array, ...] | None]:
     """As Attention; `slots` are of this layer, [B, N, 1, C + R] with room for N tokens."""
     asking, at_asking, length_asking = ending((x, at, length), last)
-    q, q_turned = self._queries(asking, at_asking, length_asking, scheme)
+    q, q_turned = self._queries(asking, at_asking, length_asking, scheme, spec)
     latent = self.latent_norm(self.latent(x))[:, :, None]
     if self.rotary:
       turned = scheme.key(self.position_key(x)[:, :, None], at.pos, length)
@@ -113,11 +113,11 @@ class LatentAttention(nnx.Module):
     out = (self._absorbed if absorbs else self._expanded)(run, q, q_turned, latent)
     return self.out(out.reshape(*asking.shape[:2], -1)), slots
 
-  def _queries(self, x, at, length, scheme):
+  def _queries(self, x, at, length, scheme, spec):
     """[B, L, H, K], and the slice [B, L, H, R] if there is one; both times the logits' scale."""
     source = x if self.query_down is None else self.query_norm(self.query_down(x))
     split = lambda y, width: y.reshape(*x.shape[:2], self.heads, width)
-    scale = lambda y: scaled(y, scheme, at, length, self.head_dim + self.rotary)
+    scale = lambda y: scaled(y, scheme, spec, at, length, self.head_dim + self.rotary)
     q = scale(split(self.query(source), self.head_dim))
     if not self.rotary:
       return q, None

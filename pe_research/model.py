@@ -87,9 +87,10 @@ class Decoder(nnx.Module):
     self.model = model
     dims, kind = Dims.of(dataclasses.asdict(model), length), positions.scheme(position['name'])
     owners = model.layers if kind.per_layer else 1
-    self.position = nnx.List(
-      [positions.build(position, dims, keys.rngs(key, f'position{i}')) for i in range(owners)]
+    build = lambda i: positions.build(
+      position, dataclasses.replace(dims, layer=i), keys.rngs(key, f'position{i}')
     )
+    self.position = nnx.List([build(i) for i in range(owners)])
     table = nnx.initializers.normal(model.width**-0.5)
     shape = model.vocab, model.width
     self.embedding = nnx.Param(table(keys.key(key, 'embedding'), shape, jnp.float32))

@@ -21,6 +21,7 @@ from pe_research import (
   data,
   digest,
   evaluate,
+  keys,
   lineage,
   measures,
   metrics,
@@ -122,16 +123,26 @@ def due(step: int, every: int, last: int) -> bool:
   return bool(every) and (step % every == 0 or step == last)
 
 
-def token_loss(decoder: model.Decoder, batch: Mapping[str, jax.Array], spec: attend.Spec):
-  """Sum of nats over the batch's targets, and their number; none crosses into a new document."""
+def token_loss(
+  decoder: model.Decoder, batch: Mapping[str, jax.Array], spec: attend.Spec, key: jax.Array
+):
+  """Sum of nats over the batch's targets, and their number; none crosses into a new document.
+
+  `key` is for positions that are drawn.
+  """
   tokens, segments = batch['tokens'], batch.get('segments')
   at, weights = attend.Tokens.contiguous(tokens.shape[1] - 1), jnp.float32(tokens[:, 1:].size)
-  if segments is None:
+  if segments is not None:
+    at = attend.Tokens(batch['pos'][:, :-1], segments[:, :-1])
+  scheme = decoder.position[0]
+  if scheme.draws_positions:
+    at = attend.Tokens(scheme.draw_positions(at.pos, tokens.shape[0], key), at.segments)
+  if segments is None and 'weights' not in batch:
     return model.loss(decoder(tokens[:, :-1], at, spec), tokens[:, 1:]).sum(), weights
-  at = attend.Tokens(batch['pos'][:, :-1], segments[:, :-1])
-  inside = (segments[:, 1:] == segments[:, :-1]).astype(jnp.float32)
+  scored = batch.get('weights')
+  scored = segments[:, 1:] == segments[:, :-1] if scored is None else scored[:, 1:]
   nll = model.loss(decoder(tokens[:, :-1], at, spec), tokens[:, 1:])
-  return (nll * inside).sum(), inside.sum()
+  return (nll * scored).sum(), scored.sum(dtype=jnp.float32)
 
 
 def compile_step(config, blueprint: Blueprint, optimizer, layout: states.State, rows):
@@ -140,20 +151,23 @@ def compile_step(config, blueprint: Blueprint, optimizer, layout: states.State, 
   parts = config['optimizer']['accumulate']
   learning_rate = optimizers.schedule(config['optimizer'], config['steps'])
 
-  def loss(params, batch):
-    return token_loss(blueprint.bind(params), batch, spec)
+  drawn = keys.key(jax.random.key(config['seed']), 'positions')
+
+  def loss(params, batch, key):
+    return token_loss(blueprint.bind(params), batch, spec, key)
 
   def step(state, batch):
-    params = state['params']
+    params, key = state['params'], jax.random.fold_in(drawn, state['step'])
     grad = jax.value_and_grad(loss, has_aux=True)
     if parts == 1:
-      (total, count), grads = grad(params, batch)
+      (total, count), grads = grad(params, batch, key)
     else:
       # Every device cuts its own rows, so no row moves.
       cut = lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
-      add = lambda sums, part: (jax.tree.map(jnp.add, sums, grad(params, part)), None)
+      add = lambda sums, part: (jax.tree.map(jnp.add, sums, grad(params, *part)), None)
       zero = (jnp.float32(0), jnp.float32(0)), jax.tree.map(jnp.zeros_like, params)
-      ((total, count), grads), _ = jax.lax.scan(add, zero, jax.tree.map(cut, batch))
+      each = jax.tree.map(cut, batch), jax.random.split(key, parts)
+      ((total, count), grads), _ = jax.lax.scan(add, zero, each)
     grads = jax.tree.map(lambda g: g / count, grads)
     updates, slots = optimizer.update(grads, state['optimizer'], params)
     measured = {

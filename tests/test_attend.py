@@ -65,6 +65,7 @@ class Biased:
 
   bias: Callable
   slopes: jax.Array | None = None
+  sees: int | None = None
 
   def distance_bias(self):
     return base.DistanceBias(-self.slopes, jnp.zeros((HEADS, 0)), ())

@@ -5,7 +5,7 @@ import json
 import pytest
 import tiny
 
-from configs import lm, smoke
+from configs import lm, smoke, tasks
 from pe_research import cli, comparable, configs, decoder_config, positions
 
 BAD = {
@@ -41,6 +41,20 @@ BAD = {
   'eval.reach=100': ['eval.reach (100)', '4096'],
   "eval.protocols=('sliding_window',)": ["'sliding_window'", 'sliding'],
   "eval.controls=('crop',)": ["'crop'", 'cropped'],
+  "eval.measurements=('passkey/depth:2x/64',)": ["'passkey/depth:2x/64'", 'passkey/CONTROL/LENGTH'],
+  "eval.measurements=('paskey/none/64',)": ["'paskey'", 'Did you mean passkey'],
+  "eval.protocols=('task',)": ["'task'", 'data.task names none'],
+  'data.task=copy': ['length is 64', "'copy'", 'at size 20 have 41 tokens'],
+  'data.task=sorting': ["'sorting'", 'sort'],
+  'data.task=copy|length=41': ["('task',)", 'fixed_targets'],
+  "data.task=copy|length=41|eval.protocols=('task',)|data.needles=0.5": [
+    'data.needles is 0.5',
+    '0',
+  ],
+  'data.needles=1.5': ['data.needles is 1.5', '0 to 1'],
+  'data.needles=0.5|data.needle_keys=0': ['data.needle_keys is 0', 'at least 1'],
+  'data.needles=0.5|data.packing=True': ['data.needles', 'data.packing'],
+  'data.limit=0': ['data.limit is 0', 'at least 1'],
   'eval.lengths=()': ['eval.lengths is empty'],
   'matmul_precision=fast': ["'fast'", 'highest'],
   'run.mesh.data=0': ['run.mesh.data', '0'],
@@ -97,7 +111,7 @@ def test_every_scheme_resolves_and_survives_json(family, name):
   computed = ['attention_factor', 'mscale', 'mscale_all_dim'] if 'yarn' in name else []
   positional = [f'position.{field}' for field in computed]
   latents = [f'model.{field}' for field in sorted(decoder_config.LATENT)]
-  assert unset == ['attention.window', *latents, *positional, 'start.step']
+  assert unset == ['attention.window', 'data.limit', *latents, *positional, 'start.step']
 
 
 def test_a_learned_table_shorter_than_the_training_length_is_refused():
@@ -146,3 +160,13 @@ def test_conditions_leave_out_scheme_seed_and_bookkeeping_only():
     node[last] = 'changed' if value != 'changed' else 'other'
     assert comparable.conditions(other) != comparable.conditions(rope), field
     assert comparable.difference(rope, other) == [f'{field}: {value} -> changed']
+
+
+def test_a_task_has_the_length_of_its_examples():
+  config = configs.resolve(tasks.get_config('task=addition,size=10,position=alibi,seed=2'))
+  assert config['length'] == len('0123456789+0123456789=01234567890.') - 1
+  assert config['data']['task'] == 'addition' and config['eval']['lengths'] == [5, 10, 15, 20]
+  with pytest.raises(ValueError, match=r"'addtion'.*addition"):
+    tasks.get_config('task=addtion')
+  with pytest.raises(ValueError, match='size is 0'):
+    tasks.get_config('size=0')

@@ -229,3 +229,49 @@ def test_hooks_keep_the_compute_dtype_and_bias_stays_float32(name):
   bias = scheme.bias(pos, pos)
   assert bias is None or bias.dtype == jnp.float32
   assert jnp.asarray(scheme.logit_scale(pos, 5)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize('name', ['ssmax', 'ssmax_rope'])
+def test_ssmax_multiplies_logits_by_s_ln_n(name):
+  scheme = build(name, length=64)
+  pos = np.array([[0, 1, 9, 63]])
+  got = scheme.logit_scale(jnp.asarray(pos), None)
+  assert got.shape == (1, 4, 4)
+  tiny.close(got[0, -1], np.ones(4))  # softmax itself at the training length
+  scheme.scale[...] = jnp.array([0.1, 0.2, 0.43, 1.0])
+  want = np.log(pos[0] + 1)[:, None] * [0.1, 0.2, 0.43, 1.0]
+  tiny.close(scheme.logit_scale(jnp.asarray(pos), None)[0], want)
+
+
+def test_log_n_counts_the_keys_of_each_query():
+  scheme = build('log_n', train_length=8)
+  got = scheme.logit_scale(jnp.array([[0, 7, 8, 63, 511]]), None)
+  tiny.close(got[0], [1, 1, np.log(9) / np.log(8), 2, 3])
+
+
+def test_drope_stands_still_and_sharpens():
+  x = np.random.default_rng(0).normal(size=(len(FAR), 8)).astype(np.float32)
+  scheme = build('drope', factor=4.0, train_length=64)
+  np.testing.assert_array_equal(scheme.query(*rows(x, FAR), None)[0, :, 0], x)
+  assert scheme.logit_scale(None, None) == 1 + 0.412 * math.log(4)
+  assert build('drope', factor=1.0, train_length=64).logit_scale(None, None) == 1
+
+
+def test_rnope_turns_in_a_window_but_for_every_fourth_layer():
+  x = np.random.default_rng(0).normal(size=(len(FAR), 8)).astype(np.float32)
+  given = rows(x, FAR)
+  turned = build('rope').query(*given, None)
+  for layer in range(8):
+    dims = base.Dims(width=32, heads=4, rotary=8, length=64, layer=layer)
+    scheme = positions.build(positions.defaults('rnope'), dims, nnx.Rngs(0))
+    free = layer in (3, 7)
+    assert scheme.sees == (None if free else 32)
+    np.testing.assert_array_equal(scheme.query(*given, None), given[0] if free else turned)
+  smol = positions.build({'name': 'rnope', 'window': 0}, dims, nnx.Rngs(0))
+  assert smol.sees is None
+
+
+def test_p_rope_is_rope_whose_slow_pairs_stand():
+  got = build('p_rope', rotary=16).frequencies(None)
+  tiny.close(got, [10_000 ** (-2 * i / 16) if i < 4 else 0.0 for i in range(8)])
+  assert positions.defaults('p_rope')['fraction'] == 0.75

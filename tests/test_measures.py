@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pe_research import data, measures, tokenizers
+from pe_research.measures import losses
 
 SIZES = (70, 33, 52, 9)
 RNG = np.random.default_rng(0)
@@ -32,20 +33,20 @@ def score(windows: np.ndarray, last: int | None = None) -> np.ndarray:
 def plan(**changes) -> measures.Plan:
   wanted = {
     'reach': 32,
-    'protocols': list(measures.MEASURES),
+    'protocols': ['fixed_targets', 'non_overlapping', 'sliding', 'by_position'],
     'windows': 6,
     'targets': 4,
     'tokens': 128,
     'stride': 4,
   } | changes
-  return measures.plan(CORPUS, {'eval': wanted, 'length': 8})
+  return measures.plan(CORPUS, {'eval': wanted, 'length': 8, 'data': {'task': ''}})
 
 
 def test_fixed_targets_score_the_same_targets_at_every_length():
   chosen = plan()
   seen = []
   for length in (4, 8, 16, 32):
-    row = measures.fixed_targets(score, chosen, length)
+    row = losses.fixed_targets(score, chosen, length)
     brute = []
     for d, end in chosen.ends:
       for t in range(end - 4, end):
@@ -65,9 +66,9 @@ def test_fixed_targets_have_the_reach_and_none_is_scored_twice():
 
 def test_the_cropped_control_is_the_training_length_itself():
   chosen = plan()
-  trained = measures.fixed_targets(score, chosen, 8)
+  trained = losses.fixed_targets(score, chosen, 8)
   for length in (8, 16, 32):
-    assert measures.fixed_targets(score, chosen, length, 'cropped')['value'] == trained['value']
+    assert losses.fixed_targets(score, chosen, length, 'cropped')['value'] == trained['value']
 
 
 def test_the_shuffled_control_permutes_only_what_lies_before_the_training_length():
@@ -80,21 +81,21 @@ def test_the_shuffled_control_permutes_only_what_lies_before_the_training_length
 
     return record
 
-  measures.fixed_targets(spy('plain'), chosen, 32)
-  measures.fixed_targets(spy('shuffled'), chosen, 32, 'shuffled')
+  losses.fixed_targets(spy('plain'), chosen, 32)
+  losses.fixed_targets(spy('shuffled'), chosen, 32, 'shuffled')
   plain, shuffled = windows['plain'], windows['shuffled']
   np.testing.assert_array_equal(plain[:, 24:], shuffled[:, 24:])
   np.testing.assert_array_equal(np.sort(plain[:, :24]), np.sort(shuffled[:, :24]))
   assert (plain[:, :24] != shuffled[:, :24]).any(axis=1).all()
-  again = measures.fixed_targets(score, chosen, 32)['value']
-  measures.fixed_targets(score, chosen, 32, 'shuffled')
-  assert measures.fixed_targets(score, chosen, 32)['value'] == again  # documents are untouched
+  again = losses.fixed_targets(score, chosen, 32)['value']
+  losses.fixed_targets(score, chosen, 32, 'shuffled')
+  assert losses.fixed_targets(score, chosen, 32)['value'] == again  # documents are untouched
 
 
 def test_non_overlapping_windows_score_each_target_once_with_their_own_context():
   chosen = plan()
   for length in (8, 16, 32):
-    row = measures.non_overlapping(score, chosen, length)
+    row = losses.non_overlapping(score, chosen, length)
     brute = [
       loss(tokens[t - 1 - (t - 1) % length : t].astype(int), int(tokens[t]))
       for _, tokens in chosen.parts
@@ -107,7 +108,7 @@ def test_non_overlapping_windows_score_each_target_once_with_their_own_context()
 @pytest.mark.parametrize('stride', [1, 4, 8])
 def test_sliding_gives_each_target_the_longest_context_that_the_stride_leaves(stride):
   chosen, length = plan(stride=stride), 8
-  row = measures.sliding(score, chosen, length)
+  row = losses.sliding(score, chosen, length)
   brute = []
   for _, tokens in chosen.parts:
     for t in range(1, len(tokens)):
@@ -118,7 +119,7 @@ def test_sliding_gives_each_target_the_longest_context_that_the_stride_leaves(st
 
 
 def test_the_mean_is_over_tokens_and_not_over_windows_or_documents():
-  row = measures.sliding(score, plan(stride=1), 8)
+  row = losses.sliding(score, plan(stride=1), 8)
   sums = np.array(list(row['documents'].values()))
   assert math.isclose(row['value'], sums[:, 0].sum() / sums[:, 1].sum(), rel_tol=1e-9)
   assert sums[:, 1].sum() == row['tokens']
@@ -126,7 +127,7 @@ def test_the_mean_is_over_tokens_and_not_over_windows_or_documents():
 
 def test_losses_by_position_average_to_the_non_overlapping_loss():
   chosen = plan()
-  row, whole = (f(score, chosen, 16) for f in (measures.by_position, measures.non_overlapping))
+  row, whole = (f(score, chosen, 16) for f in (losses.by_position, losses.non_overlapping))
   assert len(row['by_position']) == 16
   assert math.isclose(np.mean(row['by_position']), whole['value'], rel_tol=1e-6)
   brute = [loss(t[i : i + 3].astype(int), int(t[i + 3])) for _, t in chosen.parts for i in (0, 16)]
@@ -136,7 +137,7 @@ def test_losses_by_position_average_to_the_non_overlapping_loss():
 def test_every_length_scores_the_same_tokens_of_equal_parts():
   chosen = plan(tokens=1000)
   assert [(d, len(tokens)) for d, tokens in chosen.parts] == [(0, 65), (1, 33), (2, 33)]
-  counts = {measures.non_overlapping(score, chosen, n)['tokens'] for n in (8, 16, 32)}
+  counts = {losses.non_overlapping(score, chosen, n)['tokens'] for n in (8, 16, 32)}
   assert len(counts) == 1
 
 
@@ -189,10 +190,10 @@ def test_parts_are_spread_over_all_long_documents():
   corpus = data.Corpus(None, None, many, tokenizers.Bytes(), {})
   wanted = {'reach': 32, 'protocols': ['sliding'], 'tokens': 96, 'stride': 4}
   wanted |= {'windows': 1, 'targets': 1}
-  parts = measures.plan(corpus, {'eval': wanted, 'length': 8}).parts
+  parts = measures.plan(corpus, {'eval': wanted, 'length': 8, 'data': {'task': ''}}).parts
   assert [d for d, _ in parts] == [0, 3, 6]
 
 
 def test_a_stride_above_the_length_is_refused():
   with pytest.raises(ValueError, match=r'eval.stride \(9\) is above the length 8'):
-    measures.sliding(score, plan(stride=9), 8)
+    losses.sliding(score, plan(stride=9), 8)

@@ -32,6 +32,7 @@ SHRINK = {
     '--config.eval.lengths=(64, 128)', '--config.eval.windows=2', '--seeds=0',
     '--positions=rope,t5',
   ],
+  'experiments': ['--workdir=results/claims', '--dry-run'],
   'experiments.cache': ['--contexts=20', '--layers=1', '--repeats=1'],
   'experiments.report': [],
   'pe_research.huggingface': [],
@@ -100,6 +101,8 @@ def test_commands_run_in_the_order_they_are_shown(command, checkout):
     return
   arguments = [a for a in arguments if not a.startswith('--config.model.width')]
   shrink = SHRINK[module]
+  if arguments[:1] == ['sweep']:
+    shrink = [flag for flag in SHRINK['experiments.sweep'] if flag.startswith('--config')]
   if any('pretrained.py' in argument for argument in arguments):  # it has sizes, and trains nothing
     shrink = [flag for flag in shrink if flag.startswith('--config.eval')]
   done = small.run('-m', module, *arguments, *shrink, cwd=checkout)

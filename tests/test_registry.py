@@ -84,6 +84,13 @@ def test_defaults_build_the_scheme(name):
     ({'name': 'kerple', 'kernel': 'exp'}, ['position.kernel', "'exp'", 'log, power']),
     ({'name': 'fire', 'threshold': 0.0}, ['position.threshold 0.0', 'positive']),
     ({'name': 'xpos', 'scale_base': -1.0}, ['position.scale_base', '-1.0', 'positive']),
+    ({'name': 'rnope', 'period': 0}, ['position.period', '0', 'at least 1']),
+    ({'name': 'rnope', 'window': -1}, ['position.window', '-1', '0']),
+    ({'name': 'ssmax', 'initial': 0.0}, ['position.initial', '0.0', 'positive']),
+    ({'name': 'log_n', 'train_length': 1}, ['position.train_length', '1']),
+    ({'name': 'randomized', 'span': 15}, ['position.span', '15', '16 tokens']),
+    ({'name': 'pose', 'factor': 2.0, 'chunks': 1}, ['position.chunks', '1', '2 to 16']),
+    ({'name': 'drope', 'coefficient': -1.0}, ['position.coefficient', '-1.0', 'at least 0']),
   ],
 )
 def test_a_bad_value_is_named_with_its_field(config, words):

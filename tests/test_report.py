@@ -34,7 +34,9 @@ def test_synthetic_rows_have_the_format_of_measured_ones(protocol):
   documents = data.Documents(['a'], np.zeros(400, np.uint8), np.array([0, 400]))
   corpus = data.Corpus(None, None, documents, tokenizers.Bytes(), {})
   settings = {'windows': 2, 'targets': 4, 'tokens': 128, 'stride': 4, 'reach': 128}
-  plan = measures.plan(corpus, {'eval': settings | {'protocols': [protocol]}, 'length': 64})
+  plan = measures.plan(
+    corpus, {'eval': settings | {'protocols': [protocol]}, 'length': 64, 'data': {'task': ''}}
+  )
   score = lambda windows, last=None: np.ones((len(windows), last or windows.shape[1] - 1))
   scheme = configs.scheme(
     {'position': {'name': 'learned', 'max_length': 64}, 'length': 64}

@@ -76,7 +76,10 @@ STRETCH = {'factor': 16.0, 'train_length': 5}  # in the tiny texts, short and lo
 ARGUMENTS = {
   'owned': {'init_std': 0.3},
   'fire': {'c': 1.0, 'threshold': 4.0},
-  **dict.fromkeys(['pi', 'ntk', 'ntk_by_parts', 'llama3'], STRETCH),
+  'rnope': {'period': 2, 'window': 4},  # the first layer turns, the second sees all
+  'p_rope': {'fraction': 0.5},
+  'log_n': {'train_length': 5},
+  **dict.fromkeys(['pi', 'ntk', 'ntk_by_parts', 'llama3', 'pose', 'rand_pos', 'drope'], STRETCH),
   'yarn': STRETCH | {'beta_fast': 4.0},
   'dynamic_ntk': {'factor': 1.5, 'train_length': 5},
   'dynamic_yarn': {'train_length': 5, 'beta_fast': 4.0},

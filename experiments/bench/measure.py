@@ -120,7 +120,7 @@ def search(given) -> dict[str, Any]:
 
   from pe_research import attend, model, runtime
   from pe_research.blueprint import Blueprint
-  from pe_research.search import methods, objective, space
+  from pe_research.search import methods, objective, plan, space
 
   config = setup(given, given.length // 4, given.batch)
   runtime.prepare(config)
@@ -131,7 +131,8 @@ def search(given) -> dict[str, Any]:
   candidates = [operators.mutate(operators.seeds[1], set()) for _ in range(given.candidates)]
   tokens = np.random.default_rng(0).integers(0, 256, (given.batch, given.length + 1), np.int32)
   windows = objective.Windows(tokens, ('',) * given.batch)
-  measure = objective.Objective(config, params, (given.batch, given.length), 1.0, 16_384)
+  size = given.batch, given.length
+  measure = objective.Objective(config, params, size, 1.0, plan.BATCH_TOKENS)
   at, spec = attend.Tokens.contiguous(given.length), attend.Spec('tiled')
 
   def program(bound):

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from experiments import compare
-from pe_research import configs, positions
+from pe_research import positions
 
+LOSSES = ('fixed_targets', 'non_overlapping', 'sliding', 'by_position')  # what sections are of
+CONTROLS = ('none', 'cropped', 'shuffled')
 TOLERANCE = 0.05  # bits/byte above the loss at the training length that still counts as kept
 RESAMPLES = 10_000  # of documents
 FEWEST_DOCUMENTS = 5  # below these there is no interval
@@ -73,7 +75,8 @@ def schemes(runs: Sequence[compare.Run]) -> list[Scheme]:
 
 
 def _identity(run: compare.Run) -> dict[str, Any]:
-  return run.config['position'] | {'trained at': run.record['train_length']}
+  label = run.config.get('run', {}).get('label')
+  return run.config['position'] | {'trained at': run.record['train_length'], 'label': label}
 
 
 def _label(run: compare.Run, runs: Sequence[compare.Run]) -> str:
@@ -82,6 +85,7 @@ def _label(run: compare.Run, runs: Sequence[compare.Run]) -> str:
     return run.config['run']['label']
   own = _identity(run)
   name, length = own['name'], own.pop('trained at')
+  del own['label']
   label = positions.SCHEMES[name].label if name in positions.SCHEMES else name
   others = [r.config['position'] for r in runs if r.config['position']['name'] == name]
   told = [
@@ -99,8 +103,8 @@ class Section:
   """All rows of one protocol and control at the last step of training.
 
   Attributes:
-    protocol: one of configs.PROTOCOLS.
-    control: one of configs.CONTROLS.
+    protocol: one of LOSSES.
+    control: one of CONTROLS.
     schemes: in registry order.
     lengths: tokens, all that any run was evaluated at, ascending.
     rows: (scheme key, length) -> rows by seed; absent where nothing was measured.
@@ -218,8 +222,8 @@ def sections(runs: Sequence[compare.Run]) -> list[Section]:
     for run in scheme.runs
     for row in run.latest
   }
-  for protocol in configs.PROTOCOLS:
-    for control in configs.CONTROLS:
+  for protocol in LOSSES:
+    for control in CONTROLS:
       rows: dict[tuple[str, int], list[dict[str, Any]]] = {}
       for (key, _, *measured, length), row in final.items():
         if measured == [protocol, control]:

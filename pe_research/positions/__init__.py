@@ -10,12 +10,16 @@ from flax import nnx
 from pe_research.positions.alibi import ALiBi
 from pe_research.positions.base import Dims, NoPE, PositionScheme
 from pe_research.positions.by_parts import Llama3, NTKByParts
+from pe_research.positions.drawn import PoSE, Randomized, RandPos
+from pe_research.positions.drope import DroPE
 from pe_research.positions.extend import ABF, NTK, PI, DynamicNTK
 from pe_research.positions.fire import FIRE
+from pe_research.positions.hybrid import RNoPE
 from pe_research.positions.kerple import Kerple
 from pe_research.positions.learned import Learned
+from pe_research.positions.log_scale import LogN, SSMax, SSMaxRoPE
 from pe_research.positions.longrope import LongRoPE
-from pe_research.positions.rotary import RoPE
+from pe_research.positions.rotary import PRoPE, RoPE
 from pe_research.positions.sinusoidal import Sinusoidal
 from pe_research.positions.t5 import T5
 from pe_research.positions.xpos import XPos
@@ -31,6 +35,11 @@ SCHEMES: dict[str, type[PositionScheme]] = {
   'kerple': Kerple,
   'fire': FIRE,
   'xpos': XPos,
+  'p_rope': PRoPE,
+  'rnope': RNoPE,
+  'ssmax': SSMax,
+  'ssmax_rope': SSMaxRoPE,
+  'randomized': Randomized,
   'pi': PI,
   'ntk': NTK,
   'dynamic_ntk': DynamicNTK,
@@ -40,6 +49,10 @@ SCHEMES: dict[str, type[PositionScheme]] = {
   'longrope': LongRoPE,
   'llama3': Llama3,
   'abf': ABF,
+  'log_n': LogN,
+  'drope': DroPE,
+  'pose': PoSE,
+  'rand_pos': RandPos,
 }
 
 

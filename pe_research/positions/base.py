@@ -22,6 +22,7 @@ class Dims:
     rotary: R, the width of the part of a head that `query` and `key` see.
     length: tokens, the length that the model is trained at.
     sliced: whether R is a slice beside the rest of the head, as in latent attention.
+    layer: which layer asks, from 0, where each has a scheme of its own.
   """
 
   width: int
@@ -29,6 +30,7 @@ class Dims:
   rotary: int
   length: int
   sliced: bool = False
+  layer: int = 0
 
   @classmethod
   def of(cls, model: Mapping[str, Any], length: int) -> 'Dims':
@@ -67,14 +69,24 @@ class PositionScheme(nnx.Module):
   label: ClassVar[str] = ''  # name in tables and figures
   paper: ClassVar[str] = ''  # 'arXiv:2104.09864, eq. 34'
   relative: bool = True  # logits depend on q_pos - k_pos alone
-  per_layer: ClassVar[bool] = False  # True: every layer owns its parameters; False: all share
+  per_layer: ClassVar[bool] = False  # True: every layer has a scheme of its own; False: all share
   trains_as: ClassVar[str] = ''  # 'rope': needs no training of its own, stretches a run of that
   depends_on_length: bool = False  # True: a token's encoding changes as its document grows
+  draws_positions: ClassVar[bool] = False  # True: training goes by `draw_positions`
+  sees: int | None = None  # tokens that a query sees, itself included; None: all
   max_length: int | None = None  # tokens; None: defined at every position
   remedy: ClassVar[str] = 'Use a shorter length.'  # what a user may do past max_length
 
   def __init__(self, dims: Dims, *, rngs: nnx.Rngs | None = None):
     del dims, rngs
+
+  def draw_positions(self, pos: jax.Array, rows: int, key: jax.Array) -> jax.Array:
+    """The positions of one training step, int32 [rows or 1, L], for pos [rows or 1, L].
+
+    Their order along a document stays. Nothing but training asks, and only `draws_positions`.
+    """
+    del rows, key
+    return pos
 
   def embed(self, x: jax.Array, pos: jax.Array) -> jax.Array:
     """Adds position to the embedded tokens. x [B, L, D], pos [B or 1, L] -> [B, L, D]."""
@@ -114,7 +126,7 @@ class PositionScheme(nnx.Module):
     )
 
   def logit_scale(self, q_pos: jax.Array, length) -> jax.Array | float:
-    """Multiplies q.k / sqrt(head width), not the bias. Scalar, or [B or 1, Lq]."""
+    """Multiplies q.k / sqrt(head width), not the bias. Scalar, [B or 1, Lq] or [B or 1, Lq, H]."""
     del q_pos, length
     return 1.0
 

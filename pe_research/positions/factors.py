@@ -11,12 +11,13 @@ FIELDS = ('base', 'rotated', 'train_length', 'target_length')  # what the factor
 
 
 def check(name: str, factors: Sequence[float], pairs: int) -> tuple[float, ...]:
-  """The factors as floats.
+  """The factors as floats; a single one is that of all pairs.
 
   Raises:
     ValueError: there are not as many as rotated pairs, or they fall, or one is not positive.
   """
   factors = tuple(map(float, factors))
+  factors = factors * pairs if len(factors) == 1 else factors
   if len(factors) != pairs:
     raise ValueError(
       f'position.{name} has {len(factors)} factors; {pairs} pairs of channels rotate, and each '

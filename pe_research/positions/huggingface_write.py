@@ -7,7 +7,7 @@ is refused.
 import math
 from typing import Any
 
-from pe_research.positions import extend, rotary, yarn
+from pe_research.positions import drawn, extend, rotary, yarn
 from pe_research.positions.alibi import ALiBi
 from pe_research.positions.base import PositionScheme
 from pe_research.positions.by_parts import Llama3, NTKByParts
@@ -127,6 +127,10 @@ def _longrope(scheme: LongRoPE, length: int):
 
 WRITERS = {
   rotary.RoPE: _default,
+  rotary.PRoPE: _default,
+  drawn.Randomized: _default,  # which draws in training alone, as do the next two
+  drawn.PoSE: _stretched('linear'),
+  drawn.RandPos: _stretched('linear'),
   extend.ABF: lambda scheme, length: _default(scheme, length, scheme.new_base),
   extend.NTK: _ntk,
   extend.PI: _stretched('linear'),

@@ -66,7 +66,7 @@ class LongRoPE(extend.Stretched):
       file: path of such a file; what it holds goes into the other arguments, and `file` is ''
         from then on.
       lineage: name and hash of the file that the factors came from; on record only.
-      long_factor: lambda of each rotated pair, fastest first; must not fall.
+      long_factor: lambda of each rotated pair, fastest first, or one for all; must not fall.
       start_tokens: n-hat, positions whose angles stay; None means 0.
       short_factor: the same for short documents; None: `long_factor` serves all.
       short_start_tokens: n-hat of those; None means 0.

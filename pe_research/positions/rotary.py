@@ -152,3 +152,23 @@ class RoPE(base.PositionScheme):
     used = {name: at(n) for name, n in card.marks.items()}
     trained = self.spectrum(self.base)
     return pairs.describe(card, 'rotary pair', trained, used, self.depends_on_length)
+
+
+class PRoPE(RoPE):
+  """RoPE of which only the fastest pairs turn, at the frequencies that they have in the whole."""
+
+  label = 'p-RoPE'
+  paper = 'arXiv:2410.06205, sec. 6'
+
+  def __init__(
+    self, dims: base.Dims, *, fraction: float = 0.75, partial: str = 'frequencies', **rope
+  ):
+    """Chooses how many turn.
+
+    Args:
+      dims: sizes of the model.
+      fraction: share of the pairs that turn, the paper's p.
+      partial: see RoPE; 'width' is the paper's '0.75-RoPE partial'.
+      **rope: as in RoPE.
+    """
+    super().__init__(dims, fraction=fraction, partial=partial, **rope)

@@ -31,7 +31,10 @@ def parser():
   add('--temperature', choices=longrope.TEMPERATURES, help='default none, of released su')
   add('--documents', type=int, default=5, help='training documents to select on')
   add('--held-out', type=int, default=20, help='validation documents to report on')
-  add('--batch-tokens', type=int, default=16_384, help='evaluated at once')
+  add(
+    '--batch-tokens', type=int, default=plan.BATCH_TOKENS,
+    help='evaluated at once: what a CPU keeps in its cache; an accelerator wants more',
+  )  # fmt: skip
   for field in dataclasses.fields(methods.Settings):
     add(f'--{field.name}', type=type(field.default), default=field.default)
   return made

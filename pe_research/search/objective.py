@@ -114,17 +114,13 @@ class Objective:
     each = jax.vmap(loss, in_axes=(None, 0, 0, 0, None))
     self.compiled = jax.jit(each)
 
-  def turns(self, candidate: Candidate) -> phase.Turns:
-    """The frequencies of the candidate."""
-    return phase.fixed_point(self.theta / np.asarray(candidate.factors))
-
   def __call__(self, candidates: Sequence[Candidate], windows: Windows) -> list[float]:
     """Nats/token of each candidate, mean over windows of equal length."""
     losses: list[float] = []
     for first in range(0, len(candidates), self.size):
       part = candidates[first : first + self.size]
       full = [*part, *[part[-1]] * (self.size - len(part))]  # one shape, one program
-      high, low = (jnp.stack(x) for x in zip(*map(self.turns, full), strict=True))
+      high, low = phase.fixed_point(self.theta / np.asarray([c.factors for c in full]))
       starts = jnp.asarray([c.start_tokens for c in full], jnp.int32)
       by_window = np.asarray(self.compiled(self.params, high, low, starts, windows.tokens))
       losses += [float(x) for x in by_window[: len(part)].mean(1, dtype=np.float64)]

@@ -1,0 +1,30 @@
+"""A task of growing size: trained on sizes up to one, tested on larger ones.
+
+--config=configs/tasks.py:task=reverse,position=rope,size=20
+
+Examples are generated as they are needed; `length` follows from the size. The model and its
+training are those of lm.py.
+"""
+
+import ml_collections
+
+from configs import lm
+from pe_research import configs, tasks
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  """The config of one task and scheme."""
+  arg = configs.parse_arg(arg, task='copy', size=20, position='rope', preset='published', seed=0)
+  configs.choose('task', arg.task, tasks.TASKS)
+  configs.at_least('size', arg.size, 1, tasks.TASKS[arg.task].unit)
+  length = tasks.tokens(arg.task, arg.size) - 1
+  config = lm.get_config(
+    f'position={arg.position},preset={arg.preset},length={length},seed={arg.seed}'
+  )
+  config.data.task = arg.task
+  config.data.task_size = arg.size
+  config.eval.protocols = ('task',)
+  config.eval.controls = ('exact', 'teacher')
+  config.eval.lengths = tuple(round(arg.size * share) for share in (0.5, 1, 1.5, 2))
+  config.eval.windows = 200
+  return config

@@ -1,0 +1,91 @@
+"""Claims and ablations: what there is, what it would take, run it, report it.
+
+python -m experiments list
+python -m experiments plan alibi_extrapolates --scale=cpu
+python -m experiments run C01 C02 --seeds=5
+python -m experiments report
+python -m experiments sweep --positions=rope,alibi --seeds=0,1
+
+A run that was interrupted goes on by the same command; finished work is never done again.
+"""
+
+import pathlib
+import signal
+import sys
+
+from experiments import campaign, claims, cost, ledger, scales
+from launch import local
+from pe_research import cli, configs, records
+
+
+def parser():
+  """Flags of every command but sweep, which has its own."""
+  made = cli.parser('experiments', __doc__)
+  made.add_argument('command', choices=('list', 'plan', 'run', 'report', 'sweep'))
+  made.add_argument('claims', nargs='*', metavar='CLAIM', help='ids or names; none: all')
+  made.add_argument('--scale', default='cpu', choices=scales.SCALES)
+  made.add_argument('--seeds', type=int, default=0, help='how many; 0: as many as the scale has')
+  made.add_argument(
+    '--workdir', type=pathlib.Path, help='of the runs; default results/claims/SCALE'
+  )
+  made.add_argument('--workers', type=int, default=0, help='0: one a core, or one accelerator')
+  made.add_argument('--dry-run', action='store_true', help='print the commands, run nothing')
+  made.add_argument('--no-keep', action='store_true', help='leave experiments/results as it is')
+  return made
+
+
+def main(argv: list[str]) -> int:
+  """Does what the command says; the exit status is 1 where a run failed."""
+  if argv[:1] == ['sweep']:
+    from experiments import sweep
+
+    return sweep.main(argv[1:])
+  given = parser().parse_args(argv)
+  with cli.errors():
+    chosen, scale = claims.find(given.claims), scales.SCALES[given.scale]
+    if given.command == 'list':
+      print('\n'.join(cli.aligned(listed(scale.name))))
+      return 0
+    configs.at_least('--seeds', given.seeds, 0)
+    workdir = given.workdir or pathlib.Path('results/claims') / scale.name
+    if given.command == 'report':
+      from experiments.report import claims as pages
+
+      for path in pages.write(scale, given.workdir or pathlib.Path('experiments')):
+        print(f'wrote {path}')
+      return 0
+    return carry_out(given, chosen, scale, workdir)
+  return 0
+
+
+def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
+  """Plans, and runs unless that is all."""
+  planner, nodes = campaign.prepare(chosen, scale, given.seeds, workdir)
+  if given.dry_run:
+    print(campaign.dry(planner))
+    return 0
+  first = next((n.config for n in planner.nodes.values() if n.trains), None)
+  rate = cost.rate(first, workdir) if first and not local.has_accelerator() else None
+  print(campaign.describe(chosen, planner, nodes, rate), flush=True)
+  if given.command == 'plan':
+    return 0
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    return campaign.run(chosen, scale, given.seeds, workdir, given.workers, not given.no_keep)
+  except KeyboardInterrupt:
+    print('stopped; the same command goes on from here')
+    return 130
+
+
+def listed(scale: str) -> list[list[str]]:
+  """A line a claim: id, name, verdict at a scale, title."""
+  rows = [['id and name', 'verdict', 'claim']]
+  for claim in claims.CLAIMS.values():
+    kept = records.read_json(ledger.path(scale, claim, 'verdict.json'))
+    verdict = kept['verdict'] if kept else 'not run'
+    rows.append([f'{claim.id} {claim.name}', verdict, claim.title])
+  return rows
+
+
+if __name__ == '__main__':
+  raise SystemExit(main(sys.argv[1:]))

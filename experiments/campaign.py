@@ -1,0 +1,191 @@
+"""Runs the plan of some claims, and decides them."""
+
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments import cost, ledger, verdicts
+from experiments.claims.terms import Claim
+from experiments.plan import Node, Planner, show
+from experiments.scales import Scale
+from launch import local
+from pe_research import cli, records
+
+Nodes = dict[str, dict[str, list[Node]]]
+
+
+def prepare(
+  claims: Sequence[Claim], scale: Scale, seeds: int, workdir: pathlib.Path
+) -> tuple[Planner, Nodes]:
+  """The plan of the claims, checked: the planner, and claim id -> model -> nodes.
+
+  `seeds` is a number; 0 is what the scale has, or as many as a claim needs.
+  """
+  for claim in claims:
+    if scale.name not in claim.scales:
+      raise ValueError(f'{claim.id} cannot be run at scale {scale.name!r}; {claim.note}')
+  planner = Planner(scale, workdir)
+  count = lambda claim: seeds or max(scale.seeds, claim.fewest_seeds)
+  return planner, {claim.id: planner.add(claim, range(count(claim))) for claim in claims}
+
+
+def describe(claims: Sequence[Claim], planner: Planner, nodes: Nodes, rate: float | None) -> str:
+  """The plan in words: what each claim needs, what is shared, what is done, what it will cost."""
+  lines = [['claim', 'trainings', 'models measured', 'of which shared', 'minutes alone']]
+  users: dict[str, int] = {}
+  for own in nodes.values():
+    for key in {node.key for group in own.values() for node in group}:
+      users[key] = users.get(key, 0) + 1
+  for claim in claims:
+    own = {node.key: node for group in nodes[claim.id].values() for node in group}
+    seconds = (
+      [cost.training(n, rate) + cost.measuring(n, rate) for n in own.values()] if rate else []
+    )
+    lines.append([
+      f'{claim.id} {claim.name}',
+      str(sum(node.trains for node in own.values())),
+      str(sum(bool(node.wanted) for node in own.values())),
+      str(sum(users[key] > 1 for key in own)),
+      f'{sum(seconds) / 60:.0f}' if rate else '?',
+    ])  # fmt: skip
+  jobs = planner.jobs()
+  done = sum(job.done.exists() for job in jobs)
+  text = '\n'.join(cli.aligned(lines))
+  text += f'\n{len(jobs)} jobs, {done} of them done; {len(planner.searches)} searches'
+  if rate:
+    every = list(planner.nodes.values())
+    left = [
+      cost.training(n, rate) * (not (n.workdir / 'done.json').exists()) + cost.measuring(n, rate)
+      for n in every
+    ]
+    workers = 1 if local.has_accelerator() else len(local.cores())
+    text += f'; about {sum(left) / 3600:.1f} h of work left, {workers} at a time'
+  return text
+
+
+def run(
+  claims: Sequence[Claim],
+  scale: Scale,
+  seeds: int,
+  workdir: pathlib.Path,
+  workers: int = 0,
+  keep: bool = True,
+) -> int:
+  """Does what is not done, decides every claim, and keeps rows and verdicts where `keep`.
+
+  Returns:
+    0, or 1 where a job failed.
+  """
+  for claim in claims:
+    verdicts.fewest(claim, seeds or claim.fewest_seeds)
+    if keep and not ledger.registered(claim)['clean']:
+      raise ValueError(
+        f'the file of {claim.id} has changes that are not committed; thresholds are committed '
+        'before the runs. Commit it, or try it out with --no-keep.'
+      )
+  planner, nodes = prepare(claims, scale, seeds, workdir)
+  jobs, costs, said = planner.jobs(), workdir / 'costs.jsonl', set()
+  workdir.mkdir(parents=True, exist_ok=True)
+  start = time.monotonic()
+
+  def ended(job: local.Job, seconds: float) -> None:
+    records.append_row(costs, {'job': job.name, 'seconds': round(seconds, 1)})
+
+  def watch() -> None:
+    for job in jobs:
+      if job.name not in said and job.done.exists():
+        said.add(job.name)
+        took = time.monotonic() - start
+        print(f'{len(said):4}/{len(jobs)}  {took / 60:6.1f} min  {job.name}', flush=True)
+
+  failed = local.run(jobs, watch, workers, ended)
+  for job in jobs:
+    if job.name in failed:
+      said_last = (
+        local.last_words(job) if job.log.exists() else f'{job.name} waited for one that did.'
+      )
+      print(said_last, file=sys.stderr)
+  for claim in claims:
+    finding = decide(claim, planner, nodes[claim.id], costs)
+    if keep:
+      save(finding, scale.name)
+    print(sentence(finding), flush=True)
+  return 1 if failed else 0
+
+
+def decide(
+  claim: Claim, planner: Planner, own: Mapping[str, Sequence[Node]], costs: pathlib.Path
+) -> ledger.Finding:
+  """A claim's finding from the directories of its runs."""
+  differ = ledger.differences(own)
+  rows = [] if differ else ledger.collect(claim, own)
+  seconds = {row['job']: row['seconds'] for row in records.read_rows(costs)}
+  mine = {node.key: node for group in own.values() for node in group}.values()
+  spent = sum(seconds.get(name, 0.0) for node in mine for name in jobs_of(node))
+  runs = []
+  for model, group in own.items():
+    for node in group:
+      kept = records.read_json(node.workdir / 'run.json') or {}
+      made = kept.get('provenance', {})
+      runs.append({
+        'model': model, 'seed': node.config['seed'], 'key': node.key,
+        'commit': made.get('commit'), 'fingerprint': kept.get('fingerprint'),
+      })  # fmt: skip
+  record = {
+    'scale': planner.scale.name,
+    'registered': ledger.registered(claim)['commit'],
+    'runs': runs,
+    'core_minutes': round(spent / 60, 1),
+    'refused': differ,
+  }
+  return ledger.settle(claim, planner, rows, record)
+
+
+def jobs_of(node: Node) -> list[str]:
+  """Names of the jobs whose cost a node carries."""
+  names = [node.workdir.name, f'{node.workdir.name} measured']
+  return names + ([node.search.name] if node.search else [])
+
+
+def save(finding: ledger.Finding, scale: str) -> None:
+  """Keeps rows and verdict, where they are committed from."""
+  rows = ledger.path(scale, finding.claim, 'rows.jsonl')
+  rows.parent.mkdir(parents=True, exist_ok=True)
+  kept = [
+    row | {'model': model, 'seed': seed}
+    for (model, seed), own in finding.rows.items()
+    for row in own.values()
+  ]
+  records.write_rows(rows, kept)
+  verdict = json.dumps(ledger.as_json(finding), indent=1)
+  records.write_bytes(ledger.path(scale, finding.claim, 'verdict.json'), verdict.encode())
+
+
+def sentence(finding: ledger.Finding) -> str:
+  """A claim's verdict and its tests, for a terminal."""
+  lines = [f'{finding.claim.id} {finding.claim.name}: {finding.verdict}']
+  for outcome in finding.outcomes:
+    if outcome.estimate is None:
+      lines.append(f'    {outcome.test.says}: {outcome.why}')
+      continue
+    low, high = outcome.estimate.interval
+    found = f'{outcome.estimate.value:+.4f} [{low:+.4f}, {high:+.4f}] {outcome.test.unit}'
+    more = f'; {outcome.seeds} seeds would decide' if outcome.seeds else ''
+    lines.append(f'    {outcome.test.says}: {found}, {outcome.verdict}{more}')
+  return '\n'.join(lines)
+
+
+def dry(planner: Planner) -> str:
+  """Every command that would run."""
+  return show(planner.jobs())
+
+
+def plan_record(planner: Planner) -> dict[str, Any]:
+  """The plan as data, the same however often it is made."""
+  return {
+    job.name: {'command': list(job.command), 'after': [str(p) for p in job.after]}
+    for job in planner.jobs()
+  }

@@ -1,0 +1,46 @@
+"""ALiBi is no better than others at its own training length, unless data repeat."""
+
+from experiments.claims.terms import Claim, Expect, Model, Published, nll
+
+REPEATED = {'data.limit': 150_000}  # bytes of training text, seen some twenty times
+
+CLAIM = Claim(
+  id='C05',
+  name='alibi_in_distribution',
+  title='At the training length ALiBi and RoPE are alike; repeated data favour ALiBi.',
+  paper='arXiv:2108.12409, tables 2 and 12',
+  published=(
+    Published(
+      '1.3B parameters, little repetition, at 512 / 2,048: sinusoidal; ALiBi, perplexity',
+      '9.71 / 8.83; 9.79 / 8.84',
+      'table 12',
+      'transcription',
+    ),
+    Published(
+      'WikiText-103, 205 epochs, at 512: sinusoidal; rotary; ALiBi',
+      '20.05; 20.07; 19.73',
+      'table 2',
+    ),
+  ),
+  says='At L, ALiBi and RoPE differ by less than 0.01 nats; where the training text is seen twenty '
+  'times, ALiBi gains on RoPE.',
+  models={
+    'alibi': Model('alibi'),
+    'rope': Model('rope'),
+    'alibi repeated': Model('alibi', fields=REPEATED, label='ALiBi, 20 epochs'),
+    'rope repeated': Model('rope', fields=REPEATED, label='RoPE, 20 epochs'),
+  },
+  tests=(
+    Expect('ALiBi - RoPE at L', nll('alibi') - nll('rope'), above=-0.01, below=0.01),
+    Expect(
+      'the same with twenty epochs - with one',
+      nll('alibi repeated') - nll('rope repeated') - nll('alibi') - (-1.0 * nll('rope')),
+      below=0,
+    ),
+  ),
+  traps=('The sign depends on repetition, hence both; at this size loss is far from saturated.',),
+  note='The paper compares with sinusoidal positions at 1.3B parameters; this is RoPE, and tiny.',
+  figure=(0.5, 1, 2, 4),
+  fewest_seeds=5,
+  scales=('cpu',),
+)

@@ -1,0 +1,53 @@
+"""Most of what ALiBi gains at longer inputs is that fewer targets have little context."""
+
+from experiments.claims.terms import Claim, Expect, Model, Published, nll
+
+PLAIN = 'non_overlapping'
+
+CLAIM = Claim(
+  id='C02',
+  name='early_token_curse',
+  title="ALiBi's gain beyond its training length is the early-token curse, not longer context.",
+  paper='arXiv:2108.12409, appendix B',
+  published=(
+    Published(
+      'ALiBi trained at 512, sliding by one token: perplexity at 512 / 1,024 / 3,072',
+      '17.98 / 17.92 / 18.30',
+      'table 15',
+    ),
+    Published('the same without overlap, at 512 / 1,012', '19.73 / 18.73', 'table 2'),
+    Published(
+      'T5 bias, sliding by one token, 512 to 3,072; the text calls it relatively flat',
+      '17.92 / 18.51 / 20.36 / 22.62 / 30.77',
+      'table 14',
+    ),
+  ),
+  says='On the same targets ALiBi changes by -0.01 to +0.02 nats from L to 2, 4 and 8 L, while '
+  'without overlap it seems to gain more than 0.03; and all but the last L tokens taken away '
+  'changes it by less than 0.005.',
+  models={'alibi': Model('alibi'), 't5': Model('t5')},
+  tests=(
+    *(
+      Expect(
+        f'ALiBi at {at} L - at L, same targets',
+        nll('alibi', at) - nll('alibi', 1),
+        above=-0.01,
+        below=0.02,
+      )
+      for at in (2, 4, 8)
+    ),
+    Expect(
+      'ALiBi at 4 L - at L, without overlap',
+      nll('alibi', 4, protocol=PLAIN) - nll('alibi', 1, protocol=PLAIN),
+      below=-0.03,
+    ),
+    Expect(
+      'ALiBi at 4 L - cropped to L',
+      nll('alibi', 4) - nll('alibi', 4, 'cropped'),
+      above=-0.005,
+      below=0.005,
+    ),
+  ),
+  traps=('A flat line is not a use of context: hence the cropped control.',),
+  figure=(0.5, 1, 2, 4, 8, 16),
+)

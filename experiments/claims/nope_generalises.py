@@ -1,0 +1,47 @@
+"""On tasks longer than those of training NoPE is best."""
+
+from experiments.claims.terms import Claim, Expect, Model, Published, solved
+
+TASKS = ('copy', 'reverse', 'sort')
+SCHEMES = ('nope', 't5', 'alibi', 'rope', 'learned')
+
+CLAIM = Claim(
+  id='C08',
+  name='nope_generalises',
+  title='Trained on short tasks, NoPE solves longer ones where RoPE fails.',
+  paper='arXiv:2305.19466',
+  published=(
+    Published(
+      'ten tasks trained up to 20, tested up to 40: mean rank, best first',
+      'NoPE, T5, ALiBi, rotary and absolute',
+      'read off a figure',
+      'transcription',
+    ),
+    Published(
+      'copy at 40: NoPE and T5; rotary and absolute',
+      'about 1; about 0',
+      'read off a figure',
+      'transcription',
+    ),
+  ),
+  says='At twice the size of training NoPE answers copy, reverse and sort exactly more often than '
+  'RoPE, by more than 0.2.',
+  models={f'{task}, {name}': Model(name, task=task) for task in TASKS for name in SCHEMES},
+  tests=tuple(
+    Expect(
+      f'{task} at 2 x: NoPE - RoPE',
+      solved(f'{task}, nope', 2) - solved(f'{task}, rope', 2),
+      above=0.2,
+      unit='exact match',
+    )
+    for task in TASKS
+  ),
+  traps=(
+    'Their rotary turns 25 % of a head and their logits are not divided by sqrt(d): this is RoPE.',
+    'Outcomes are bimodal over seeds: all of them are shown.',
+    'Teacher forcing flatters: an answer counts where greedy decoding gives all of it.',
+    'Lengths are drawn evenly, and no test string was trained on.',
+  ),
+  figure=(0.5, 1, 1.5, 2),
+  fewest_seeds=5,
+)

@@ -1,0 +1,53 @@
+"""How far past training each scheme gets: sinusoidal, rotary, T5, ALiBi, in this order."""
+
+from experiments.claims.terms import Claim, Effect, Expect, Model, Published, Quantity
+
+AT = (1, 1.25, 1.5, 2, 3, 4, 6, 8, 16, 32, 64)
+
+
+def reach(model: str) -> Quantity:
+  """Doublings of L up to the last length before the loss rises by 0.01 nats."""
+  return Quantity(model, at=AT, of='reach')
+
+
+def further(model: str, other: str) -> Effect:
+  """How many more doublings."""
+  return reach(model) - reach(other)
+
+
+CLAIM = Claim(
+  id='C04',
+  name='order_of_reach',
+  title='Reach past the training length grows from sinusoidal over rotary and T5 to ALiBi.',
+  paper='arXiv:2108.12409, sec. 2.2',
+  published=(
+    Published(
+      'tokens past 512 or 1,024 until perplexity rises: sinusoidal; rotary; T5; ALiBi',
+      '20 to 50; 100 to 200; 600 to 800; above 12,000',
+      'sec. 2.2',
+      'transcription',
+    ),
+  ),
+  says='The reach, on the same targets, of RoPE is above that of sinusoidal, that of T5 above that '
+  'of RoPE, and that of ALiBi above that of T5.',
+  models={
+    'sinusoidal': Model('sinusoidal'),
+    'rope': Model('rope'),
+    't5': Model('t5'),
+    'alibi': Model('alibi'),
+    'nope': Model('nope'),
+    'kerple': Model('kerple'),
+    'fire': Model('fire:preset=matched'),
+    'xpos': Model('xpos:preset=matched'),
+  },
+  tests=(
+    Expect('RoPE - sinusoidal', further('rope', 'sinusoidal'), above=0, unit='doublings of L'),
+    Expect('T5 - RoPE', further('t5', 'rope'), above=0, unit='doublings of L'),
+    Expect('ALiBi - T5', further('alibi', 't5'), above=0, unit='doublings of L'),
+  ),
+  traps=(
+    'Without overlap a rising loss is hidden by fewer early tokens: reach is of the same targets.',
+    'Ranks of NoPE, KERPLE, FIRE and xPos were not published with this one; they are shown only.',
+  ),
+  figure=(0.5, 1, 1.5, 2, 4, 8, 16),
+)

@@ -1,0 +1,69 @@
+"""Search, tune, search again: far beyond, with the short texts recovered."""
+
+from experiments.claims.terms import (
+  MATCHED,
+  PUBLISHED,
+  ROPE,
+  ROPE_MATCHED,
+  Claim,
+  Expect,
+  Model,
+  Published,
+  nll,
+)
+
+BASES = {PUBLISHED: 'rope', MATCHED: 'rope matched'}
+
+
+def models(v: str) -> dict[str, Model]:
+  """Searched and tuned at 4 L; from there searched to 16 L; and searched for short texts."""
+  tuned = f'tuned, {v}'
+  file = 'longrope:file={searched}'
+  return {
+    tuned: Model(file, length=4, start=BASES[v], searched=4, share=10, label=f'tuned at 4 L, {v}'),
+    f'second, {v}': Model(file, start=tuned, searched=4, label=f'searched again to 16 L, {v}'),
+    f'recovered, {v}': Model(file, start=tuned, searched=4, short=1, label=f'recovered, {v}'),
+  }
+
+
+def tests(v: str) -> tuple[Expect, ...]:
+  """Far, and short."""
+  rope, tuned, second, recovered = BASES[v], f'tuned, {v}', f'second, {v}', f'recovered, {v}'
+  return (
+    Expect(
+      'searched again, at 16 L - tuned, at 4 L',
+      nll(second, 16) - nll(tuned, 4),
+      below=0.05,
+      variant=v,
+    ),
+    Expect(
+      'recovered at L, less half of what tuning cost there',
+      nll(recovered) - 0.5 * nll(tuned) - 0.5 * nll(rope),
+      below=0,
+      variant=v,
+    ),
+  )
+
+
+CLAIM = Claim(
+  id='C22',
+  name='progressive_extension',
+  title='A second search takes a tuned model four times further, and short texts are recovered.',
+  paper='arXiv:2402.13753, tables 9, 10 and 12',
+  published=(
+    Published(
+      'Books3 at 512k / 1M / 2M, from a model tuned at 256k: PI; YaRN; LongRoPE',
+      '6.60 / 8.73 / 20.17; 6.39 / 6.79 / 8.27; 6.17 / 6.35 / 7.08',
+      'table 9',
+    ),
+    Published('recovery at 4k and 8k', '4.16 to 3.71; 3.72 to 3.50', 'table 10', 'transcription'),
+  ),
+  says='Searched and tuned at 4 L, then searched again to 16 L without training: 16 L is less than '
+  '0.05 nats worse than 4 L; factors for short texts take back half of what they lost.',
+  models={'rope': ROPE, 'rope matched': ROPE_MATCHED} | models(PUBLISHED) | models(MATCHED),
+  tests=tests(PUBLISHED) + tests(MATCHED),
+  traps=(
+    'The second search is worth what its best candidate is on documents that it did not see.',
+  ),
+  figure=(0.5, 1, 2, 4, 8, 16),
+)

@@ -1,0 +1,55 @@
+"""Past its length raw RoPE explodes, and position interpolation stays finite."""
+
+from experiments.claims.terms import (
+  MATCHED,
+  PUBLISHED,
+  ROPE,
+  ROPE_MATCHED,
+  Claim,
+  Expect,
+  Model,
+  Published,
+  nll,
+)
+
+BASES = {PUBLISHED: 'rope', MATCHED: 'rope matched'}
+
+CLAIM = Claim(
+  id='C10',
+  name='raw_rope_explodes',
+  title='Beyond training raw RoPE explodes, while interpolated positions cost a bounded amount.',
+  paper='arXiv:2306.15595, tables 1 and 3',
+  published=(
+    Published(
+      'LLaMA-7B (2,048) on PG-19 at 4,096 and beyond, nothing changed: perplexity',
+      'above 1,000',
+      'table 1',
+    ),
+    Published(
+      'PI without training, at 8,192 (s = 4) / 16,384 (s = 8); within 2,048',
+      '16.10 / 112.13; 7.20',
+      'table 3',
+    ),
+  ),
+  says='At 4 L, RoPE is worse than PI (s = 4) by more than 0.5 nats, and PI is 0.3 to 1.5 nats '
+  'worse than RoPE at L.',
+  models={
+    'rope': ROPE,
+    'rope matched': ROPE_MATCHED,
+    'pi': Model('pi:factor=4', start='rope'),
+    'pi matched': Model('pi:factor=4', start='rope matched', label='PI, matched base'),
+  },
+  tests=tuple(
+    test
+    for variant, rope in BASES.items()
+    for pi in [rope.replace('rope', 'pi')]
+    for test in (
+      Expect('RoPE - PI at 4 L', nll(rope, 4) - nll(pi, 4), above=0.5, variant=variant),
+      Expect(
+        'PI at 4 L - RoPE at L', nll(pi, 4) - nll(rope), above=0.3, below=1.5, variant=variant
+      ),
+    )
+  ),
+  traps=('At base 10,000 and a short length, most pairs hardly turn: both bases are run.',),
+  figure=(0.5, 1, 2, 4, 8),
+)

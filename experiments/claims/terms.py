@@ -1,0 +1,185 @@
+"""The words a claim is written in. Data only: nothing here runs, reads or decides anything."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+PRIMARY = 'primary text'  # read in the paper or in the authors' code and data
+TRANSCRIBED = 'transcription'  # read in a transcription of the paper
+NOTES = 'notes'  # read in notes, an abstract, or another's implementation
+RECALLED = 'recalled'  # not checked; a lead, never printed as a figure
+SURE = (PRIMARY, TRANSCRIBED, NOTES, RECALLED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+  """What a paper says.
+
+  Attributes:
+    what: which numbers, with their setting.
+    value: the numbers.
+    where: table, figure or section.
+    read: one of SURE: how it reached this file.
+  """
+
+  what: str
+  value: str
+  where: str
+  read: str = PRIMARY
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """One model of a claim; lengths and factors are in units of the scale's training length L.
+
+  Attributes:
+    position: NAME[:argument=value,...], of the scheme; {L} stands for L tokens.
+    length: trained at, over L.
+    fields: further fields of the config, by dotted name, with their values.
+    task: trained on this task instead of text.
+    start: name of the model in the same claim whose weights this one has or begins with.
+    share: percent of the tokens of `start` to fine-tune on; 0: evaluated as it is.
+    searched: factor that LongRoPE's factors are searched for, over the length of `start`; 0: none.
+    short: length over L that factors for short texts are searched for instead, the long ones of
+      `start` staying; 0: none.
+    label: in tables and figures.
+  """
+
+  position: str
+  length: float = 1
+  fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  task: str = ''
+  start: str = ''
+  share: float = 0
+  searched: float = 0
+  short: float = 0
+  label: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantity:
+  """A number measured of a model, one for each seed and where possible each document.
+
+  Attributes:
+    model: its name in the claim.
+    protocol: of the measurement.
+    control: of the measurement.
+    at: lengths, over L; sizes of a task are over that of training.
+    of: '' for the mean itself; or how one number is made of several lengths or controls, one of
+      experiments.quantities.DERIVED.
+    controls: those that `of` reads, in place of `control`.
+  """
+
+  model: str
+  protocol: str = 'fixed_targets'
+  control: str = 'none'
+  at: tuple[float, ...] = (1,)
+  of: str = ''
+  controls: tuple[str, ...] = ()
+
+  def __sub__(self, other: 'Quantity | Effect') -> 'Effect':
+    return Effect(((1.0, self),)) - other
+
+  def __rmul__(self, number: float) -> 'Effect':
+    return number * Effect(((1.0, self),))
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+  """A weighted sum of quantities."""
+
+  terms: tuple[tuple[float, Quantity], ...]
+
+  def __sub__(self, other: 'Quantity | Effect') -> 'Effect':
+    other = other if isinstance(other, Effect) else Effect(((1.0, other),))
+    return Effect(self.terms + (-1.0 * other).terms)
+
+  def __rmul__(self, number: float) -> 'Effect':
+    return Effect(tuple((number * weight, quantity) for weight, quantity in self.terms))
+
+
+PUBLISHED, MATCHED = 'published', 'matched'
+ROPE = Model('rope')
+ROPE_MATCHED = Model('rope:preset=matched', label='RoPE, matched base')
+NEEDLES = {'data.needles': 0.25}  # a quarter of the training texts has values to find again
+
+
+def nll(model: str, at: float = 1, control: str = 'none', protocol: str = 'fixed_targets'):
+  """Loss at `at` L, nats/token."""
+  return Quantity(model, protocol, control, (at,))
+
+
+def found(model: str, at: float = 1, depth: float = 0.5, keys: int = 1, cropped: bool = False):
+  """Share of hidden values that are found again at `at` L."""
+  control = f'depth:{depth:g}' + (f'+keys:{keys}' if keys > 1 else '')
+  return Quantity(model, 'passkey', control + ('+cropped' if cropped else ''), (at,))
+
+
+def solved(model: str, at: float = 1, control: str = 'exact'):
+  """Share of a task's examples that are answered exactly, at `at` times the size of training."""
+  return Quantity(model, 'task', control, (at,))
+
+
+@dataclasses.dataclass(frozen=True)
+class Expect:
+  """What must hold of an effect: that it lies between two numbers.
+
+  Attributes:
+    says: in words.
+    effect: what is estimated.
+    above: what it must exceed; None: nothing.
+    below: what it must stay under; None: nothing.
+    unit: of the effect.
+    variant: '' where it is asked of all; or of which hyper-parameters, see Claim.
+  """
+
+  says: str
+  effect: Effect
+  above: float | None = None
+  below: float | None = None
+  unit: str = 'nats/token'
+  variant: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+  """A published claim, and what would settle it here.
+
+  A claim about RoPE may be asked twice, since a short training length changes what its base means:
+  'published' keeps the paper's numbers, 'matched' scales them to the length. Its verdict is that of
+  'published'; the other is shown beside it.
+
+  Attributes:
+    id: 'C01'.
+    name: for the command line.
+    title: one sentence.
+    paper: arXiv number and, where one makes the claim, table or section.
+    published: its figures.
+    says: the hypothesis, in words.
+    models: by name.
+    tests: all must hold; the thresholds are committed before the runs.
+    traps: what has misled others, and what is done about it here.
+    note: how this scale differs from the paper's.
+    figure: the length axis of its figure, over L.
+    fewest_seeds: below these the rule decides nothing.
+    scales: those at which it can be run.
+  """
+
+  id: str
+  name: str
+  title: str
+  paper: str
+  published: tuple[Published, ...]
+  says: str
+  models: Mapping[str, Model]
+  tests: tuple[Expect, ...]
+  traps: tuple[str, ...]
+  note: str = ''
+  figure: tuple[float, ...] = ()
+  fewest_seeds: int = 3
+  scales: tuple[str, ...] = ('cpu', 'accelerator')
+
+  @property
+  def variants(self) -> tuple[str, ...]:
+    """In the order of the tests; ('',) where there is one."""
+    return tuple(dict.fromkeys(t.variant for t in self.tests if t.variant)) or ('',)

@@ -1,0 +1,64 @@
+"""YaRN goes from one factor to twice it in half the steps, on texts no longer than before."""
+
+from experiments.claims.terms import (
+  MATCHED,
+  PUBLISHED,
+  ROPE,
+  ROPE_MATCHED,
+  Claim,
+  Expect,
+  Model,
+  Published,
+  nll,
+)
+
+BASES = {PUBLISHED: ('rope', ''), MATCHED: ('rope matched', 'preset=matched,')}
+
+
+def models(v: str) -> dict[str, Model]:
+  """S = 4; from there s = 8; and s = 8 at once, as many tokens in all."""
+  rope, preset = BASES[v]
+  yarn = lambda s: f'yarn:{preset}factor={s}'
+  return {
+    f'4, {v}': Model(yarn(4), length=4, start=rope, share=10, label=f's = 4, {v}'),
+    f'4 then 8, {v}': Model(yarn(8), length=4, start=f'4, {v}', share=5, label=f's = 4, 8, {v}'),
+    f'8, {v}': Model(yarn(8), length=4, start=rope, share=15, label=f's = 8 at once, {v}'),
+  }
+
+
+def tests(v: str) -> tuple[Expect, ...]:
+  """At 8 L, twice as long as any text of training."""
+  four, staged, direct = (f'{name}, {v}' for name in ('4', '4 then 8', '8'))
+  return (
+    Expect(
+      'staged at 8 L - at 4 L', nll(staged, 8) - nll(staged, 4), above=-0.02, below=0.02, variant=v
+    ),
+    Expect(
+      'staged - at once, at 8 L',
+      nll(staged, 8) - nll(direct, 8),
+      above=-0.02,
+      below=0.02,
+      variant=v,
+    ),
+    Expect('s = 4 alone at 8 L - at 4 L', nll(four, 8) - nll(four, 4), above=0.1, variant=v),
+  )
+
+
+CLAIM = Claim(
+  id='C19',
+  name='yarn_transfers',
+  title='YaRN tuned at s = 4 goes to s = 8 in half the steps, on texts of 4 L.',
+  paper='arXiv:2309.00071, table 2',
+  published=(
+    Published('LLaMA-2-7B, s = 16: at 8k / 64k / 98k', '3.51 / 2.42 / above 10', 'table 2'),
+    Published(
+      's = 32, from there: at 8k / 64k / 98k / 128k', '3.56 / 2.45 / 2.36 / 2.37', 'table 2'
+    ),
+  ),
+  says='Tuned at s = 4 and then s = 8, on texts of 4 L: 8 L is within 0.02 nats of 4 L, and of '
+  's = 8 at once with as many tokens; s = 4 alone loses more than 0.1 at 8 L.',
+  models={'rope': ROPE, 'rope matched': ROPE_MATCHED} | models(PUBLISHED) | models(MATCHED),
+  tests=tests(PUBLISHED) + tests(MATCHED),
+  traps=('The same tokens in all: 10 % and 5 %, or 15 %.',),
+  figure=(0.5, 1, 2, 4, 8),
+)

@@ -1,0 +1,158 @@
+"""What is kept of a claim: its rows, small enough to commit, and the verdict that they give."""
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments import quantities, statistics, verdicts
+from experiments.claims.terms import Claim, Quantity
+from experiments.plan import Node, Planner
+from pe_research import comparable, records
+
+ROOT = pathlib.Path(__file__).parent
+RESULTS = ROOT / 'results'
+KEPT = ('protocol', 'control', 'eval_length', 'value', 'unit', 'tokens', 'documents', 'undefined',
+        'hits', 'chance', 'bits_per_byte')  # fmt: skip
+SHARED = ('data.', 'version.', 'code', 'device')  # conditions that all runs of a claim have alike
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+  """A claim's rows and outcomes at one scale.
+
+  Attributes:
+    claim: the claim.
+    rows: (model, seed) -> its rows.
+    outcomes: of its tests, in their order.
+    verdicts: variant -> verdict over its tests and its p value, before any correction for the
+      number of claims.
+    record: what else is kept: runs, cost, commits.
+  """
+
+  claim: Claim
+  rows: Mapping[tuple[str, int], quantities.Rows]
+  outcomes: tuple[verdicts.Outcome, ...]
+  verdicts: Mapping[str, tuple[str, float]]
+  record: Mapping[str, Any]
+
+  @property
+  def verdict(self) -> str:
+    """That of the first variant, the published one."""
+    return self.verdicts[self.claim.variants[0]][0]
+
+  @property
+  def seeds(self) -> list[int]:
+    """In order."""
+    return sorted({seed for _, seed in self.rows})
+
+
+def path(scale: str, claim: Claim, kind: str) -> pathlib.Path:
+  """Of a claim's 'rows.jsonl' or 'verdict.json'."""
+  return RESULTS / scale / f'{claim.id}.{kind}'
+
+
+def collect(claim: Claim, nodes: Mapping[str, Sequence[Node]]) -> list[dict[str, Any]]:
+  """The rows of a claim's runs that its quantities read, each with its model and seed."""
+  found = []
+  for model, own in nodes.items():
+    for node in own:
+      latest = {
+        f'{row["protocol"]}/{row["control"]}/{row["eval_length"]}': row
+        for row in records.read_rows(node.workdir / 'results.jsonl')
+      }
+      for text in sorted(node.wanted & latest.keys()):
+        row = {k: latest[text][k] for k in KEPT if k in latest[text]}
+        if 'documents' in row:
+          row['documents'] = {d: [round(s, 5), n] for d, (s, n) in row['documents'].items()}
+        found.append({'model': model, 'seed': node.config['seed'], 'key': node.key} | row)
+  return found
+
+
+def differences(nodes: Mapping[str, Sequence[Node]]) -> list[str]:
+  """Conditions in which runs of a claim differ and must not: text, versions, code, device."""
+  seen, found = None, []
+  for node in (node for own in nodes.values() for node in own):
+    record = records.read_json(node.workdir / 'run.json') or {'conditions': {}}
+    shared = {k: v for k, v in record['conditions'].items() if k.startswith(SHARED)}
+    if not shared:
+      continue
+    seen = seen or (node.workdir.name, shared)
+    found += [
+      f'{line} ({seen[0]} -> {node.workdir.name})'
+      for line in comparable.difference(seen[1], shared)
+    ]
+  return found
+
+
+def settle(
+  claim: Claim, planner: Planner, rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]
+) -> Finding:
+  """Estimates every effect of a claim and decides; needs nothing but the rows."""
+  table: dict[tuple[str, int], dict] = {}
+  for row in rows:
+    key = row['protocol'], row['control'], row['eval_length']
+    table.setdefault((row['model'], row['seed']), {})[key] = row
+  seeds = sorted({row['seed'] for row in rows})
+
+  def measured(quantity: Quantity):
+    own = [table.get((quantity.model, seed), {}) for seed in seeds]
+    node = planner.node(claim, quantity.model, seeds[0])
+    return own, planner.measurements(quantity, node)
+
+  outcomes = []
+  for test in claim.tests:
+    try:
+      verdicts.fewest(claim, len(seeds))
+      z = quantities.effect(test.effect, measured)
+      outcomes.append(verdicts.decide(test, statistics.estimate(z)))
+    except quantities.Missing as error:
+      outcomes.append(verdicts.Outcome(test, None, why=str(error)))
+  found = {
+    variant: verdicts.of_claim([o for o in outcomes if o.test.variant in ('', variant)])
+    for variant in claim.variants
+  }
+  return Finding(claim, table, tuple(outcomes), found, record)
+
+
+def registered(claim: Claim) -> dict[str, Any]:
+  """The commit that a claim's file was last changed in, and whether it has been changed since."""
+  file = ROOT / 'claims' / f'{claim.name}.py'
+  git = lambda *words: subprocess.run(
+    ['git', '-C', str(ROOT), *words], capture_output=True, text=True, check=False
+  ).stdout.strip()
+  return {
+    'commit': git('log', '-1', '--format=%H', '--', str(file)) or None,
+    'clean': not git('status', '--porcelain', '--', str(file)),
+  }
+
+
+def as_json(finding: Finding) -> dict[str, Any]:
+  """The verdict as it is kept."""
+  tests = []
+  for outcome in finding.outcomes:
+    found = dataclasses.asdict(outcome.estimate) if outcome.estimate else {}
+    found = {k: v for k, v in found.items() if k != 'parts'}
+    tests.append(
+      {'says': outcome.test.says, 'variant': outcome.test.variant, 'verdict': outcome.verdict}
+      | {'why': outcome.why}
+      | found
+      | {'p_holds': outcome.p_holds, 'p_fails': outcome.p_fails, 'seeds_needed': outcome.seeds}
+    )
+  return {
+    'claim': finding.claim.id,
+    'verdict': finding.verdict,
+    'verdicts': {name: list(found) for name, found in finding.verdicts.items()},
+    'tests': json.loads(json.dumps(tests)),
+  } | dict(finding.record)
+
+
+def read_rows(file: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
+  """The whole rows of a file, and what is wrong with it, or ''."""
+  rows = records.read_rows(file)
+  text = file.read_bytes() if file.exists() else b''
+  cut = len(text) - text.rfind(b'\n') - 1
+  note = f'{file.name} ends in the middle of a row; {len(rows)} whole rows are used.' if cut else ''
+  return rows, note

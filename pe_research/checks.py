@@ -1,0 +1,30 @@
+"""Checks of single values: errors that name the field, its value and the way out."""
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  """' Did you mean ...?' for a misspelt name, or nothing."""
+  near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+  return f' Did you mean {" or ".join(near)}?' if near else ''
+
+
+def choose(field: str, value: Any, known: Iterable[Any]) -> None:
+  """Raises ValueError unless `value` is one of `known`."""
+  known = tuple(known)
+  if value not in known:
+    raise ValueError(
+      f'{field} is {value!r}.{nearest(str(value), map(str, known))} '
+      f'Choose one of {", ".join(map(str, known))}.'
+    )
+
+
+def at_least(field: str, value: float, least: float, unit: str = '') -> None:
+  """Raises ValueError if `value` is below `least`, or infinite."""
+  if not value >= least:
+    raise ValueError(f'{field} is {value}{unit and " " + unit}; it must be at least {least}.')
+  if value == math.inf:
+    raise ValueError(f'{field} is {value}; it must be a finite number, at least {least}.')

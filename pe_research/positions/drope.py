@@ -1,0 +1,43 @@
+"""DroPE: a model trained with RoPE that goes on without it."""
+
+import math
+
+import jax
+import numpy as np
+
+from pe_research.positions import base, extend
+
+
+class DroPE(extend.Stretched):
+  """No pair of a RoPE model turns any more; logits times 1 + c ln s at a stretch by s.
+
+  Meant after a short fine-tuning at the training length under this scheme with factor 1. The
+  coefficient was fitted at each target length: 0.412 for a model trained from scratch, 0.103 for
+  SmolLM.
+  """
+
+  label = 'DroPE'
+  paper = 'arXiv:2512.12167'
+  unsaid = 1.0
+
+  def __init__(self, dims: base.Dims, *, coefficient: float = 0.412, **stretched):
+    """Chooses the temperature.
+
+    Args:
+      dims: sizes of the model.
+      coefficient: c; 0 leaves the logits alone.
+      **stretched: as in Stretched; what RoPE takes says how the weights were trained.
+    """
+    super().__init__(dims, **stretched)
+    if not 0 <= coefficient < math.inf:
+      raise ValueError(f'position.coefficient is {coefficient}; it must be at least 0.')
+    self.coefficient = coefficient
+
+  def frequencies(self, length) -> np.ndarray:
+    """Zeros, float64 [rotated/2] radians per token."""
+    return 0 * super().frequencies(length)
+
+  def logit_scale(self, q_pos: jax.Array, length) -> float:
+    """1 + c ln s."""
+    del q_pos, length
+    return 1 + self.coefficient * math.log(self.factor)

@@ -1,0 +1,123 @@
+"""Logits that sharpen with the number of keys a query sees, so that attention does not spread out.
+
+With n keys the largest of n softmax weights shrinks as n grows; logits times ln n keep it.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from pe_research.positions import base, rotary
+
+
+def log_keys(q_pos: jax.Array) -> jax.Array:
+  """ln n, float32 [B or 1, Lq]: a query at position m of its document sees n = m + 1 keys."""
+  return jnp.log(q_pos.astype(jnp.float32) + 1)
+
+
+class LogN(rotary.RoPE):
+  """RoPE with logits times max(1, ln n / ln L), without training: RoPE itself up to L tokens.
+
+  n counts the keys of each query, not the length of the text.
+  """
+
+  label = 'RoPE, log n'
+  paper = 'arXiv:2309.16609, sec. 2.3'
+  relative = False
+  trains_as = 'rope'
+
+  def __init__(self, dims: base.Dims, *, train_length: int | None = None, **rope):
+    """Settles where scaling begins.
+
+    Args:
+      dims: sizes of the model.
+      train_length: tokens, L; None means the training length of the config.
+      **rope: as in RoPE.
+    """
+    super().__init__(dims, **rope)
+    self.train_length = dims.length if train_length is None else train_length
+    if self.train_length < 2:
+      raise ValueError(f'position.train_length is {self.train_length}; ln of it must be positive.')
+
+  def logit_scale(self, q_pos: jax.Array, length) -> jax.Array:
+    """float32 [B or 1, Lq]."""
+    del length
+    return jnp.maximum(log_keys(q_pos) / math.log(self.train_length), 1.0)
+
+
+class SSMax(base.PositionScheme):
+  """Scalable softmax: logits times s_h ln n, s_h learned for each head; no other positions.
+
+  The first query, which sees itself alone, has logits of 0 and the same weight as with any others.
+  """
+
+  label = 'NoPE, SSMax'
+  paper = 'arXiv:2501.19399, eq. 2'
+  relative = False
+  per_layer = True
+
+  def __init__(
+    self, dims: base.Dims, *, initial: float | None = None, rngs: nnx.Rngs | None = None
+  ):
+    """Begins as softmax at the training length.
+
+    Args:
+      dims: sizes of the model.
+      initial: s_h before training; None: 1 / ln L, L the training length.
+      rngs: unused.
+    """
+    super().__init__(dims, rngs=rngs)
+    own_scale(self, dims, initial)
+
+  def logit_scale(self, q_pos: jax.Array, length) -> jax.Array:
+    """float32 [B or 1, Lq, H]."""
+    del length
+    return by_head(self, q_pos)
+
+  def _scale_at(self, length: int) -> float:
+    return self.initial * math.log(length)
+
+
+class SSMaxRoPE(rotary.RoPE):
+  """Scalable softmax, as SSMax, with RoPE."""
+
+  label = 'RoPE, SSMax'
+  paper = 'arXiv:2501.19399, eq. 2'
+  relative = False
+  per_layer = True
+
+  def __init__(self, dims: base.Dims, *, initial: float | None = None, **rope):
+    """Begins as softmax at the training length.
+
+    Args:
+      dims: sizes of the model.
+      initial: s_h before training; None: 1 / ln L, L the training length.
+      **rope: as in RoPE.
+    """
+    super().__init__(dims, **rope)
+    own_scale(self, dims, initial)
+
+  def logit_scale(self, q_pos: jax.Array, length) -> jax.Array:
+    """float32 [B or 1, Lq, H]."""
+    del length
+    return by_head(self, q_pos)
+
+  def _scale_at(self, length: int) -> float:
+    return self.initial * math.log(length)
+
+
+def own_scale(scheme: base.PositionScheme, dims: base.Dims, initial: float | None) -> None:
+  """Gives a scheme its s_h, float32 [H]."""
+  if initial is None:
+    initial = 1 / math.log(max(dims.length, 2))
+  if not 0 < initial < math.inf:
+    raise ValueError(f'position.initial is {initial}; it must be positive.')
+  scheme.initial = initial
+  scheme.scale = nnx.Param(jnp.full(dims.heads, initial, jnp.float32))
+
+
+def by_head(scheme: base.PositionScheme, q_pos: jax.Array) -> jax.Array:
+  """s_h ln n, float32 [B or 1, Lq, H]."""
+  return log_keys(q_pos)[..., None] * scheme.scale[...][None, None]

@@ -1,0 +1,171 @@
+"""The whole path of a claim in miniature: plan, train, stop, go on, measure, decide, report."""
+
+import json
+
+import pytest
+import small
+import toys
+
+from experiments import campaign, claims, ledger, verdicts
+from experiments.claims.terms import Expect, Model, Quantity, nll
+from experiments.report import claims as pages
+from launch import local
+from pe_research import records
+
+MODELS = {'alibi': Model('alibi'), 'rope': Model('rope'), 'pi': Model('pi:factor=4', start='rope')}
+TESTS = (
+  Expect('RoPE - RoPE, cropped, at L', nll('rope') - nll('rope', 1, 'cropped'), -1e-9, 1e-9),
+  Expect('PI at 4 L - ALiBi at L', nll('pi', 4) - nll('alibi'), above=-5, below=5),
+  Expect('learned at 4 L', nll('rope', 4) - nll('rope'), below=-100),
+)
+
+
+@pytest.fixture(scope='module')
+def toy(tmp_path_factory):
+  """A claim, its scale, the directory of its runs, and where its rows and verdict are kept."""
+  folder = tmp_path_factory.mktemp('campaign')
+  scale = toys.scale(small.write_corpus(folder / 'text', documents=16))
+  claim = toys.claim(models=MODELS, tests=TESTS)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('JAX_PLATFORMS', 'cpu')
+    patch.setattr(ledger, 'RESULTS', folder / 'kept')
+    patch.setattr(ledger, 'registered', lambda claim: {'commit': 'f' * 40, 'clean': True})
+    patch.setattr(claims, 'CLAIMS', {claim.id: claim})
+    patch.setattr(pages, 'FIRST', ())
+    yield claim, scale, folder / 'runs'
+
+
+def started(workdir):
+  """Names of the jobs that this and earlier processes finished, in their order."""
+  return [row['job'] for row in records.read_rows(workdir / 'costs.jsonl')]
+
+
+def interrupted(claim, scale, workdir, after):
+  """Runs until `after` jobs are done, and then is interrupted as by Ctrl-C."""
+  run = local.run
+
+  def stopping(jobs, watch, workers, ended):
+    def look():
+      watch()
+      if len(started(workdir)) >= after:
+        raise KeyboardInterrupt
+
+    return run(jobs, look, workers, ended)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(local, 'run', stopping)
+    with pytest.raises(KeyboardInterrupt):
+      campaign.run([claim], scale, 3, workdir)
+
+
+@pytest.fixture(scope='module')
+def settled(toy):
+  """Stopped twice, and gone on with to the end."""
+  claim, scale, workdir = toy
+  interrupted(claim, scale, workdir, 2)
+  first = started(workdir)
+  interrupted(claim, scale, workdir, 5)
+  assert started(workdir)[: len(first)] == first
+  assert campaign.run([claim], scale, 3, workdir) == 0
+  return json.loads(ledger.path('toy', claim, 'verdict.json').read_text())
+
+
+def test_nothing_is_done_twice(toy, settled):
+  claim, scale, workdir = toy
+  done = started(workdir)
+  planner, _ = campaign.prepare([claim], scale, 3, workdir)
+  assert sorted(done) == sorted(job.name for job in planner.jobs())
+  assert campaign.run([claim], scale, 3, workdir) == 0
+  assert started(workdir) == done
+  assert json.loads(ledger.path('toy', claim, 'verdict.json').read_text()) == settled
+
+
+def test_the_verdict_says_what_it_is_made_of(settled):
+  cropped, between, never = settled['tests']
+  assert cropped['verdict'] == 'reproduced' and cropped['value'] == 0
+  assert between['verdict'] == 'reproduced' and between['seeds'] == 3 and between['documents'] > 2
+  assert never['verdict'] == 'refuted'
+  assert settled['verdict'] == 'refuted' and settled['registered'] == 'f' * 40
+  assert settled['core_minutes'] > 0 and not settled['refused']
+  assert {(r['model'], r['seed']) for r in settled['runs']} == {
+    (model, seed) for model in MODELS for seed in range(3)
+  }
+  assert all(r['commit'] and r['fingerprint'] for r in settled['runs'])
+
+
+def test_the_verdict_follows_from_the_kept_rows(toy, settled):
+  _, scale, _ = toy
+  (finding,), notes = pages.load(scale)
+  again = json.loads(json.dumps(ledger.as_json(finding)))
+  assert not notes and again == settled
+
+
+def test_rows_of_another_config_are_not_read(toy, settled):
+  _, scale, workdir = toy
+  other = toys.claim(models=MODELS | {'rope': Model('rope:base=300')}, tests=TESTS)
+  planner, nodes = campaign.prepare([other], scale, 3, workdir)
+  finding = campaign.decide(other, planner, nodes['T01'], workdir / 'costs.jsonl')
+  assert finding.verdict == verdicts.MISSING
+  assert 'has not been measured' in finding.outcomes[0].why
+
+
+def test_runs_on_another_text_are_refused(toy, settled):
+  claim, scale, workdir = toy
+  planner, nodes = campaign.prepare([claim], scale, 3, workdir)
+  file = nodes['T01']['alibi'][1].workdir / 'run.json'
+  before = file.read_text()
+  record = json.loads(before)
+  record['conditions']['data.source'] = 'another'
+  file.write_text(json.dumps(record))
+  try:
+    finding = campaign.decide(claim, planner, nodes['T01'], workdir / 'costs.jsonl')
+  finally:
+    file.write_text(before)
+  assert finding.verdict == verdicts.MISSING
+  assert any('data.source' in line and 'another' in line for line in finding.record['refused'])
+
+
+def test_a_quantity_that_is_undefined_decides_nothing(toy, settled):
+  _, scale, workdir = toy
+  far = Expect('far', Quantity('rope', at=(3,)) - nll('rope'), above=0)
+  other = toys.claim(models=MODELS, tests=(far,), figure=())
+  planner, nodes = campaign.prepare([other], scale, 3, workdir)
+  finding = campaign.decide(other, planner, nodes['T01'], workdir / 'costs.jsonl')
+  assert finding.verdict == verdicts.MISSING
+  assert 'fixed_targets/none/48 has not been measured' in finding.outcomes[0].why
+
+
+def test_a_failed_run_is_named_and_the_rest_goes_on(toy, settled, capfd):
+  _, scale, workdir = toy
+  bad = Model('rope', fields={'optimizer.learning_rate': 1e30, 'optimizer.clip': 0.0})
+  models = MODELS | {'bad': bad}
+  test = Expect('bad', nll('bad') - nll('rope'), above=0)
+  other = toys.claim('T02', models=models, tests=(test,), figure=())
+  fine = toys.claim('T03', models=MODELS, tests=TESTS[:1], figure=())
+  assert campaign.run([other, fine], scale, 3, workdir, keep=False) == 1
+  said = capfd.readouterr()
+  assert 'failed' in said.err and 'waited for one that did' in said.err
+  assert 'toy_t02: not run' in said.out and 'toy_t03: reproduced' in said.out
+
+
+def test_too_few_seeds_and_uncommitted_thresholds_are_refused_before_any_run(toy, monkeypatch):
+  claim, scale, workdir = toy
+  with pytest.raises(ValueError, match=r'at least 3 seeds .* there are 2'):
+    campaign.run([claim], scale, 2, workdir)
+  monkeypatch.setattr(ledger, 'registered', lambda claim: {'commit': None, 'clean': False})
+  with pytest.raises(ValueError, match='changes that are not committed'):
+    campaign.run([claim], scale, 3, workdir)
+
+
+def test_page_and_markdown_show_every_claim(toy, settled, tmp_path):
+  _, scale, _ = toy
+  markdown, page = pages.write(scale, tmp_path)
+  text, html = markdown.read_text(), page.read_text()
+  for shown in (text, html):
+    assert 'T01' in shown and 'refuted' in shown and '1 / 2' in shown
+    assert all(test.says in shown for test in TESTS)
+  assert 'src=' not in html and 'http' not in html.replace('http://www.w3.org', '')
+  assert html.count('<svg') == 4
+  before = html
+  pages.write(scale, tmp_path)
+  assert page.read_text() == before
