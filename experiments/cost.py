@@ -22,11 +22,10 @@ def _sizes(text: str) -> dict[str, int]:
 
 
 def flops_per_token(config: Mapping[str, Any]) -> int:
-  """Of a training step, see Blueprint.sizes."""
-  parts = ('model', 'data', 'position', 'length', 'attention')
-  return _sizes(json.dumps({part: config[part] for part in parts} | {'seed': 0}))[
-    'train_flops_per_token'
-  ]
+  """Of a training step, see Blueprint.sizes; what a scheme adds is left out."""
+  known = {part: config[part] for part in ('model', 'data', 'length', 'attention')}
+  text = json.dumps(known | {'position': {'name': 'nope'}, 'seed': 0})
+  return _sizes(text)['train_flops_per_token']
 
 
 def rate(config: Mapping[str, Any], workdir: pathlib.Path) -> float:
@@ -86,5 +85,5 @@ def measuring(node: Node, rate: float) -> float:
     if protocol in ('non_overlapping', 'by_position'):
       tokens = wanted['tokens']
     grown = node.config | {'length': length}
-    total += 1.0 + flops_per_token(grown | {'position': {'name': 'nope'}}) / 3 * tokens / rate
+    total += 1.0 + flops_per_token(grown) / 3 * tokens / rate
   return total

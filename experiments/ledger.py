@@ -105,6 +105,8 @@ def settle(
   outcomes = []
   for test in claim.tests:
     try:
+      if not seeds:
+        raise quantities.Missing('there are no rows of it.')
       verdicts.fewest(claim, len(seeds))
       z = quantities.effect(test.effect, measured)
       outcomes.append(verdicts.decide(test, statistics.estimate(z)))

@@ -16,7 +16,7 @@ MODELS = {'alibi': Model('alibi'), 'rope': Model('rope'), 'pi': Model('pi:factor
 TESTS = (
   Expect('RoPE - RoPE, cropped, at L', nll('rope') - nll('rope', 1, 'cropped'), -1e-9, 1e-9),
   Expect('PI at 4 L - ALiBi at L', nll('pi', 4) - nll('alibi'), above=-5, below=5),
-  Expect('learned at 4 L', nll('rope', 4) - nll('rope'), below=-100),
+  Expect('half of a loss', nll('rope') - 0.5 * nll('rope'), below=0),
 )
 
 
