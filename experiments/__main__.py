@@ -14,7 +14,6 @@ import signal
 import sys
 
 from experiments import campaign, claims, cost, ledger, scales
-from launch import local
 from pe_research import cli, configs, records
 
 
@@ -65,7 +64,7 @@ def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
     print(campaign.dry(planner))
     return 0
   first = next((n.config for n in planner.nodes.values() if n.trains), None)
-  rate = cost.rate(first, workdir) if first and not local.has_accelerator() else None
+  rate = cost.rate(first, workdir) if first else None
   print(campaign.describe(chosen, planner, nodes, rate), flush=True)
   if given.command == 'plan':
     return 0

@@ -3,15 +3,18 @@
 import functools
 import json
 import pathlib
+import statistics
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from experiments.plan import Node
+from launch import local
 from pe_research import eval_config, records
 
 START = 8.0  # seconds until a process has imported, read its data and compiled
-STEPS = 5
+STEPS = 20
 
 
 @functools.cache
@@ -23,25 +26,42 @@ def _sizes(text: str) -> dict[str, int]:
 
 def flops_per_token(config: Mapping[str, Any]) -> int:
   """Of a training step, see Blueprint.sizes; what a scheme adds is left out."""
-  known = {part: config[part] for part in ('model', 'data', 'length', 'attention')}
-  text = json.dumps(known | {'position': {'name': 'nope'}, 'seed': 0})
+  known = {part: config[part] for part in ('model', 'length', 'attention')}
+  known |= {'data': {'vocab': config['data']['vocab']}, 'position': {'name': 'nope'}, 'seed': 0}
+  text = json.dumps(known, sort_keys=True)
   return _sizes(text)['train_flops_per_token']
 
 
 def rate(config: Mapping[str, Any], workdir: pathlib.Path) -> float:
-  """FLOP/s of a few training steps of a config on one of the pool's workers; measured once.
+  """FLOP/s of a worker that trains a config while all others do; measured once.
 
   The result is kept in `workdir`, whose machine it is of.
   """
-  kept = records.read_json(workdir / 'speed.json')
-  if kept:
-    return kept['flops_per_second']
+  workers = 1 if local.has_accelerator() else len(local.cores())
+  folder = workdir / 'speed'
+  folder.mkdir(parents=True, exist_ok=True)
+  if not (folder / 'config.json').exists():
+    records.write_json(folder / 'config.json', config)
+  jobs = []
+  for i in range(workers):
+    done = folder / f'{i}.json'
+    command = ('-m', 'experiments.cost', str(folder / 'config.json'), str(done))
+    jobs.append(local.Job(f'speed of worker {i}', command, folder / f'{i}.txt', done))
+  failed = local.run(jobs, lambda: None)
+  if failed:
+    raise ChildProcessError('\n'.join(local.last_words(j) for j in jobs if j.name in failed))
+  return statistics.fmean(records.read_json(job.done)['flops_per_second'] for job in jobs)
+
+
+def main(config_file: str, done: str) -> None:
+  """Measures a few training steps of a resolved config, as a worker of its own."""
   import jax
   import numpy as np
 
   from pe_research import optimizers, runtime, sharding, states, train
   from pe_research.blueprint import Blueprint
 
+  config = records.read_json(pathlib.Path(config_file))
   runtime.prepare(config)
   mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
   rows = sharding.split_batch(mesh, config['optimizer']['batch'])
@@ -51,17 +71,14 @@ def rate(config: Mapping[str, Any], workdir: pathlib.Path) -> float:
   shape = config['optimizer']['batch'], config['length'] + 1
   batch = sharding.place({'tokens': np.ones(shape, np.int32)}, rows)
   step = train.compile_step(config, blueprint, optimizer, layout, rows)
-  for count in (1, STEPS):
+  for count in (2, STEPS):
     start = time.perf_counter()
     for _ in range(count):
       state, measured = step(state, batch)
     jax.block_until_ready(measured)
-  seconds = (time.perf_counter() - start) / STEPS
-  tokens = config['optimizer']['batch'] * config['length']
-  found = flops_per_token(config) * tokens / seconds
-  workdir.mkdir(parents=True, exist_ok=True)
-  records.write_json(workdir / 'speed.json', {'flops_per_second': found, 'cores': 'all'})
-  return found
+  tokens = STEPS * config['optimizer']['batch'] * config['length']
+  found = flops_per_token(config) * tokens / (time.perf_counter() - start)
+  records.write_json(pathlib.Path(done), {'flops_per_second': found})
 
 
 def training(node: Node, rate: float) -> float:
@@ -87,3 +104,7 @@ def measuring(node: Node, rate: float) -> float:
     grown = node.config | {'length': length}
     total += 1.0 + flops_per_token(grown) / 3 * tokens / rate
   return total
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])
