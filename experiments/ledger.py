@@ -10,13 +10,14 @@ from typing import Any
 from experiments import quantities, statistics, verdicts
 from experiments.claims.terms import Claim, Quantity
 from experiments.plan import Node, Planner
-from pe_research import comparable, records
+from pe_research import records
 
 ROOT = pathlib.Path(__file__).parent
 RESULTS = ROOT / 'results'
 KEPT = ('protocol', 'control', 'eval_length', 'value', 'unit', 'tokens', 'documents', 'undefined',
         'hits', 'chance', 'bits_per_byte')  # fmt: skip
-SHARED = ('data.', 'version.', 'code', 'device')  # conditions that all runs of a claim have alike
+# Conditions that all runs of a claim have alike, whatever they are trained on.
+SHARED = ('data.source', 'data.validation', 'data.tokenizer', 'version.', 'code', 'device')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,17 +74,17 @@ def collect(claim: Claim, nodes: Mapping[str, Sequence[Node]]) -> list[dict[str,
 
 def differences(nodes: Mapping[str, Sequence[Node]]) -> list[str]:
   """Conditions in which runs of a claim differ and must not: text, versions, code, device."""
-  seen, found = None, []
+  seen: dict[str, tuple[str, Any]] = {}
+  found = []
   for node in (node for own in nodes.values() for node in own):
     record = records.read_json(node.workdir / 'run.json') or {'conditions': {}}
     shared = {k: v for k, v in record['conditions'].items() if k.startswith(SHARED)}
-    if not shared:
-      continue
-    seen = seen or (node.workdir.name, shared)
-    found += [
-      f'{line} ({seen[0]} -> {node.workdir.name})'
-      for line in comparable.difference(seen[1], shared)
-    ]
+    for name in shared.keys() - seen.keys():
+      seen[name] = node.workdir.name, shared[name]
+    for name, value in sorted(shared.items()):
+      where, first = seen[name]
+      if value != first:
+        found.append(f'{name}: {first} ({where}) -> {value} ({node.workdir.name})')
   return found
 
 
