@@ -40,7 +40,12 @@ class Needles:
     return self.tokenizer.encode(asked + value + b'>'), self.tokenizer.encode(asked)
 
   def plant(
-    self, window: np.ndarray, rng: np.random.Generator, keys: int = 1, depth: float | None = None
+    self,
+    window: np.ndarray,
+    rng: np.random.Generator,
+    keys: int = 1,
+    depth: float | None = None,
+    again: int = 0,
   ) -> None:
     """Writes needles and the question with its answer over parts of a window [N + 1].
 
@@ -50,6 +55,7 @@ class Needles:
       keys: how many needles; one of them is asked for.
       depth: of that one: 0 at the beginning of the window, 1 right before the question; None
         draws it.
+      again: how many needles more, each a copy of one of these; not with a depth.
 
     Raises:
       ValueError: they do not fit.
@@ -63,16 +69,19 @@ class Needles:
     names = rng.permutation(np.frombuffer(KEYS, np.uint8))[:keys]
     values = [b'%04d' % v for v in rng.integers(0, 10**DIGITS, keys)]
     spelled = [self._spell(int(k), v)[0] for k, v in zip(names, values, strict=True)]
-    # The room for what is no needle, cut at random places into one part more than needles.
-    spare = room - keys * self.size
-    cuts = np.sort(rng.integers(0, spare + 1, keys))
-    places = cuts + np.arange(keys) * self.size
     asked = int(rng.integers(keys))
+    drawn = [*range(keys), *rng.integers(0, keys, again)]
+    if again:
+      drawn = rng.permutation(drawn).tolist()
+    # The room for what is no needle, cut at random places into one part more than needles.
+    spare = room - len(drawn) * self.size
+    cuts = np.sort(rng.integers(0, spare + 1, len(drawn)))
+    places = cuts + np.arange(len(drawn)) * self.size
     if depth is not None:
       places = self._around(round(depth * (room - self.size)), room, keys, rng)
       asked = 0
-    for place, tokens in zip(places, spelled, strict=True):
-      window[place : place + self.size] = tokens
+    for place, which in zip(places, drawn, strict=True):
+      window[place : place + self.size] = spelled[which]
     window[room:] = spelled[asked]
 
   def _around(self, fixed: int, room: int, keys: int, rng) -> list[int]:
@@ -83,8 +92,14 @@ class Needles:
     return [fixed, *rng.permutation(slots)[: keys - 1].tolist()] if keys > 1 else [fixed]
 
   def sow(self, batch: Mapping[str, np.ndarray], share: float, keys: int, seed: list[int]) -> None:
-    """Plants up to `keys` needles in a share of the rows of a training batch, as `seed` says."""
+    """Plants up to `keys` needles in a share of the rows of a training batch, as `seed` says.
+
+    Some are there more than once: a small model learns to look back from such rows, and hardly from
+    single questions.
+    """
     rng = np.random.default_rng(seed)
     for row in batch['tokens']:
       if rng.random() < share:
-        self.plant(row, rng, int(rng.integers(1, keys + 1)))
+        own = int(rng.integers(1, keys + 1))
+        most = len(row) // self.size - 1 - own
+        self.plant(row, rng, own, again=int(rng.integers(0, max(most, 0) + 1)))

@@ -116,6 +116,14 @@ def test_what_is_asked_for_was_hidden_once(size, keys, seed, depth):
     assert body.index(asked) == round(depth * (len(body) - PLANTER.size))
 
 
+def test_copies_are_of_needles_that_are_there():
+  for seed in range(30):
+    window = np.full(100, ord(' '), np.uint8)
+    PLANTER.plant(window, np.random.default_rng(seed), 2, again=5)
+    found = re.findall(r'<([A-Z])=(\d{4})>', bytes(window).decode())
+    assert len(found) == 8 and len(set(found)) == 2 and found[-1] in found[:-1]
+
+
 def test_needles_that_do_not_fit_are_refused():
   with pytest.raises(ValueError, match='3 needles of 8 tokens and a question do not fit in 31'):
     planted(31, 3, None)
