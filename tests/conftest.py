@@ -1,6 +1,8 @@
 """What holds for every test: CPU, no silent broadcasting of ranks, the same examples each run."""
 
+import itertools
 import os
+import pathlib
 
 os.environ['JAX_PLATFORMS'] = 'cpu'  # before the first import of jax
 os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'  # what ran before has no part in a test
@@ -14,6 +16,7 @@ from pe_research import positions
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 hypothesis.settings.register_profile('laws', derandomize=True, deadline=None, max_examples=8)
 hypothesis.settings.load_profile('laws')
+MAPS, TESTS = pathlib.Path('/proc/self/maps'), itertools.count()
 
 
 @pytest.fixture(scope='module')
@@ -41,3 +44,13 @@ def forget_programs():
   """Frees a module's compiled programs: each keeps memory mapped, of which Linux allows 65,530."""
   yield
   jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def forget_programs_in_time():
+  """The same inside a module that compiles for every scheme; looks at each tenth test."""
+  yield
+  if next(TESTS) % 10 == 0 and MAPS.exists():
+    with MAPS.open('rb') as file:
+      if sum(1 for _ in file) > 40_000:
+        jax.clear_caches()

@@ -115,6 +115,7 @@ def test_slopes_and_jumps_get_their_gradients():
       scheme=types.SimpleNamespace(
         bias=functools.partial(bias, slopes, jumps),
         distance_bias=lambda: DistanceBias(slopes, jumps, starts),
+        sees=None,
       ),
       spec=attend.Spec(how, tile=4),
     )  # fmt: skip

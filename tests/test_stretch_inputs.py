@@ -97,7 +97,7 @@ def test_a_length_beyond_the_target(name):
     ('longrope', {'long_factor': None}, ['position.file', 'position.long_factor', '4 numbers']),
     ('longrope', {'long_factor': [1, 2, 3]}, ['position.long_factor', '3 factors', '4 pairs']),
     ('longrope', {'long_factor': [1] * 5}, ['position.long_factor', '5 factors', '4 pairs']),
-    ('longrope', {'short_factor': [1]}, ['position.short_factor', '1 factors', '4 pairs']),
+    ('longrope', {'short_factor': [1, 2]}, ['position.short_factor', '2 factors', '4 pairs']),
     ('longrope', {'long_factor': [1, 3, 2, 4]}, ['position.long_factor', '3.0 to 2.0', 'pair 2']),
     ('longrope', {'short_factor': [2, 1, 1, 1]}, ['position.short_factor', '2.0 to 1.0', 'pair 1']),
     ('longrope', {'long_factor': [0, 1, 2, 3]}, ['position.long_factor[0]', '0.0', 'positive']),

@@ -236,13 +236,15 @@ def test_packed_documents_are_trained_as_if_alone(corpus):
   blueprint, stream = Blueprint(config), batches.build(data.load(config), config)
   decoder = blueprint.bind(blueprint.init())
   batch = next(b for b in stream if b['segments'].max() > 1)
-  total, count = train.token_loss(decoder, jax.tree.map(np.asarray, batch), attend.Spec())
+  total, count = train.token_loss(
+    decoder, jax.tree.map(np.asarray, batch), attend.Spec(), jax.random.key(0)
+  )
   alone, targets = 0.0, 0
   for tokens, segments in zip(batch['tokens'], batch['segments'], strict=True):
     for segment in set(segments):
       part = tokens[segments == segment][None]
       if part.shape[1] > 1:
-        nats, n = train.token_loss(decoder, {'tokens': part}, attend.Spec())
+        nats, n = train.token_loss(decoder, {'tokens': part}, attend.Spec(), jax.random.key(0))
         alone, targets = alone + float(nats), targets + int(n)
   assert int(count) == targets
   assert math.isclose(float(total), alone, rel_tol=1e-5)

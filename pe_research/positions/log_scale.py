@@ -23,7 +23,7 @@ class LogN(rotary.RoPE):
   n counts the keys of each query, not the length of the text.
   """
 
-  label = 'RoPE, log n'
+  label = 'Log-n RoPE'
   paper = 'arXiv:2309.16609, sec. 2.3'
   relative = False
   trains_as = 'rope'
@@ -53,7 +53,7 @@ class SSMax(base.PositionScheme):
   The first query, which sees itself alone, has logits of 0 and the same weight as with any others.
   """
 
-  label = 'NoPE, SSMax'
+  label = 'SSMax'
   paper = 'arXiv:2501.19399, eq. 2'
   relative = False
   per_layer = True
@@ -83,7 +83,7 @@ class SSMax(base.PositionScheme):
 class SSMaxRoPE(rotary.RoPE):
   """Scalable softmax, as SSMax, with RoPE."""
 
-  label = 'RoPE, SSMax'
+  label = 'SSMax RoPE'
   paper = 'arXiv:2501.19399, eq. 2'
   relative = False
   per_layer = True
