@@ -52,5 +52,5 @@ def forget_programs_in_time():
   yield
   if next(TESTS) % 10 == 0 and MAPS.exists():
     with MAPS.open('rb') as file:
-      if sum(1 for _ in file) > 40_000:
+      if sum(1 for _ in file) > 25_000:
         jax.clear_caches()

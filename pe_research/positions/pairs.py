@@ -90,7 +90,8 @@ def _columns(
 
   turns = trained * card.marks['training'] / phase.TURN
   with np.errstate(invalid='ignore'):  # a pair that stands still is not interpolated
-    stretch = {at: trained / frequencies for at, frequencies in changed.items()}
+    with np.errstate(divide='ignore'):  # a pair that stands still is stretched without end
+      stretch = {at: trained / frequencies for at, frequencies in changed.items()}
   return (
     column('wavelength', 'tokens', wavelengths(trained), 'trained'),
     *(column('wavelength', 'tokens', wavelengths(f), at) for at, f in changed.items()),
