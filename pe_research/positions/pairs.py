@@ -89,9 +89,9 @@ def _columns(
     return facts.Column(quantity, unit, tuple(values.tolist()), at, drawn)
 
   turns = trained * card.marks['training'] / phase.TURN
-  with np.errstate(invalid='ignore'):  # a pair that stands still is not interpolated
-    with np.errstate(divide='ignore'):  # a pair that stands still is stretched without end
-      stretch = {at: trained / frequencies for at, frequencies in changed.items()}
+  # A pair that never turned is not interpolated, one that stands still is stretched without end.
+  with np.errstate(invalid='ignore', divide='ignore'):
+    stretch = {at: trained / frequencies for at, frequencies in changed.items()}
   return (
     column('wavelength', 'tokens', wavelengths(trained), 'trained'),
     *(column('wavelength', 'tokens', wavelengths(f), at) for at, f in changed.items()),
