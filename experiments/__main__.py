@@ -13,7 +13,7 @@ import pathlib
 import signal
 import sys
 
-from experiments import campaign, claims, cost, ledger, scales
+from experiments import campaign, claims, cost, ledger, plan, scales
 from pe_research import cli, configs, records
 
 
@@ -25,7 +25,9 @@ def parser():
   made.add_argument('--scale', default='cpu', choices=scales.SCALES)
   made.add_argument('--seeds', type=int, default=0, help='how many; 0: as many as the scale has')
   made.add_argument(
-    '--workdir', type=pathlib.Path, help='of the runs; default results/claims/SCALE'
+    '--workdir',
+    type=pathlib.Path,
+    help='of the runs, default results/claims/SCALE; of the pages that report writes, experiments',
   )
   made.add_argument('--workers', type=int, default=0, help='0: one a core, or one accelerator')
   made.add_argument('--dry-run', action='store_true', help='print the commands, run nothing')
@@ -61,7 +63,7 @@ def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
   """Plans, and runs unless that is all."""
   planner, nodes = campaign.prepare(chosen, scale, given.seeds, workdir)
   if given.dry_run:
-    print(campaign.dry(planner))
+    print(plan.show(planner.jobs()))
     return 0
   first = next((n.config for n in planner.nodes.values() if n.trains), None)
   rate = cost.rate(first, workdir) if first else None

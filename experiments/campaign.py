@@ -5,11 +5,10 @@ import pathlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from experiments import cost, ledger, verdicts
 from experiments.claims.terms import Claim
-from experiments.plan import Node, Planner, show
+from experiments.plan import Node, Planner
 from experiments.scales import Scale
 from launch import local
 from pe_research import cli, records
@@ -56,13 +55,9 @@ def describe(claims: Sequence[Claim], planner: Planner, nodes: Nodes, rate: floa
   text = '\n'.join(cli.aligned(lines))
   text += f'\n{len(jobs)} jobs, {done} of them done; {len(planner.searches)} searches'
   if rate:
-    every = list(planner.nodes.values())
-    left = [
-      cost.training(n, rate) * (not (n.workdir / 'done.json').exists()) + cost.measuring(n, rate)
-      for n in every
-    ]
+    left = cost.left(planner, rate)
     workers = 1 if local.has_accelerator() else len(local.cores())
-    text += f'; about {sum(left) / 3600:.1f} h of work left, {workers} at a time'
+    text += f'; about {left / 3600:.1f} h of work left, {workers} at a time'
   return text
 
 
@@ -124,7 +119,7 @@ def decide(
   rows = [] if differ else ledger.collect(claim, own)
   seconds = {row['job']: row['seconds'] for row in records.read_rows(costs)}
   mine = {node.key: node for group in own.values() for node in group}.values()
-  spent = sum(seconds.get(name, 0.0) for node in mine for name in jobs_of(node))
+  spent = sum(seconds.get(name, 0.0) for node in mine for name in node.job_names())
   runs = []
   for model, group in own.items():
     for node in group:
@@ -142,12 +137,6 @@ def decide(
     'refused': differ,
   }
   return ledger.settle(claim, planner, rows, record)
-
-
-def jobs_of(node: Node) -> list[str]:
-  """Names of the jobs whose cost a node carries."""
-  names = [node.workdir.name, f'{node.workdir.name} measured']
-  return names + ([node.search.name] if node.search else [])
 
 
 def save(finding: ledger.Finding, scale: str) -> None:
@@ -176,16 +165,3 @@ def sentence(finding: ledger.Finding) -> str:
     more = f'; {outcome.seeds} seeds would decide' if outcome.seeds else ''
     lines.append(f'    {outcome.test.says}: {found}, {outcome.verdict}{more}')
   return '\n'.join(lines)
-
-
-def dry(planner: Planner) -> str:
-  """Every command that would run."""
-  return show(planner.jobs())
-
-
-def plan_record(planner: Planner) -> dict[str, Any]:
-  """The plan as data, the same however often it is made."""
-  return {
-    job.name: {'command': list(job.command), 'after': [str(p) for p in job.after]}
-    for job in planner.jobs()
-  }

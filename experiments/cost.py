@@ -5,11 +5,11 @@ import json
 import pathlib
 import statistics
 import sys
-import time
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.plan import Node
+from experiments.bench import measure
+from experiments.plan import Node, Planner
 from launch import local
 from pe_research import eval_config, records
 
@@ -55,29 +55,9 @@ def rate(config: Mapping[str, Any], workdir: pathlib.Path) -> float:
 
 def main(config_file: str, done: str) -> None:
   """Measures a few training steps of a resolved config, as a worker of its own."""
-  import jax
-  import numpy as np
-
-  from pe_research import optimizers, runtime, sharding, states, train
-  from pe_research.blueprint import Blueprint
-
   config = records.read_json(pathlib.Path(config_file))
-  runtime.prepare(config)
-  mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
-  rows = sharding.split_batch(mesh, config['optimizer']['batch'])
-  optimizer = optimizers.build(config['optimizer'], config['steps'])
-  layout = states.layout(blueprint, optimizer, mesh)
-  state, _ = states.begin(config, blueprint, optimizer, layout)
-  shape = config['optimizer']['batch'], config['length'] + 1
-  batch = sharding.place({'tokens': np.ones(shape, np.int32)}, rows)
-  step = train.compile_step(config, blueprint, optimizer, layout, rows)
-  for count in (2, STEPS):
-    start = time.perf_counter()
-    for _ in range(count):
-      state, measured = step(state, batch)
-    jax.block_until_ready(measured)
-  tokens = STEPS * config['optimizer']['batch'] * config['length']
-  found = flops_per_token(config) * tokens / (time.perf_counter() - start)
+  seconds, _ = measure.step_seconds(config, STEPS)
+  found = flops_per_token(config) * config['optimizer']['batch'] * config['length'] / seconds
   records.write_json(pathlib.Path(done), {'flops_per_second': found})
 
 
@@ -103,6 +83,16 @@ def measuring(node: Node, rate: float) -> float:
       tokens = wanted['tokens']
     grown = node.config | {'length': length}
     total += 1.0 + flops_per_token(grown) / 3 * tokens / rate
+  return total
+
+
+def left(planner: Planner, rate: float) -> float:
+  """Seconds of all trainings and measurements that are not done; searches are not counted."""
+  done = {job.name for job in planner.jobs() if job.done.exists()}
+  total = 0.0
+  for node in planner.nodes.values():
+    trained, measured = (name in done for name in node.job_names()[:2])
+    total += training(node, rate) * (not trained) + measuring(node, rate) * (not measured)
   return total
 
 

@@ -14,8 +14,8 @@ from pe_research import records
 
 ROOT = pathlib.Path(__file__).parent
 RESULTS = ROOT / 'results'
-KEPT = ('protocol', 'control', 'eval_length', 'value', 'unit', 'tokens', 'documents', 'undefined',
-        'hits', 'chance', 'bits_per_byte')  # fmt: skip
+KEPT = ('protocol', 'control', 'eval_length', 'value', 'unit', 'tokens', 'windows', 'documents',
+        'undefined', 'hits', 'chance', 'bits_per_byte')  # fmt: skip
 # Conditions that all runs of a claim have alike, whatever they are trained on.
 SHARED = ('data.source', 'data.validation', 'data.tokenizer', 'version.', 'code', 'device')
 

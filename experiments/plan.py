@@ -1,8 +1,8 @@
 """From claims to the jobs that settle them: what to train, to search and to measure, each once."""
 
 import dataclasses
-import json
 import pathlib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -39,6 +39,11 @@ class Node:
   search: local.Job | None = None
   trains: bool = True
   wanted: set[str] = dataclasses.field(default_factory=set)
+
+  def job_names(self) -> list[str]:
+    """Of its training and its measurements, whether it has them or not, and of its search."""
+    own = [self.workdir.name, f'{self.workdir.name} measured']
+    return own + ([self.search.name] if self.search else [])
 
   @property
   def weights(self) -> 'Node':
@@ -208,7 +213,7 @@ class Planner:
     after = (node.start.workdir / 'done.json',) if node.start else ()
     after += (node.search.done,) if node.search else ()
     return local.Job(
-      node.workdir.name, command, node.workdir / 'log.txt', node.workdir / 'done.json', after
+      node.job_names()[0], command, node.workdir / 'log.txt', node.workdir / 'done.json', after
     )
 
   def _measuring(self, node: Node) -> Iterable[local.Job]:
@@ -222,7 +227,7 @@ class Planner:
     flags = [f'--workdir={node.workdir}'] if node.trains else node.flags
     command = ('-m', 'pe_research.evaluate', *flags, f'--done={mark}')
     command += tuple(f'--measurement={text}' for text in wanted)
-    name = f'{node.workdir.name} measured'
+    name = node.job_names()[1]
     yield local.Job(name, command, node.workdir / 'measure.txt', mark, after)
 
 
@@ -263,8 +268,4 @@ def _plain(value: Any) -> Any:
 
 def show(jobs: Sequence[local.Job]) -> str:
   """The commands of the jobs that are not done, one a line, as a shell would take them."""
-  return '\n'.join(
-    'python ' + ' '.join(json.dumps(a) if set(a) & set(' ()\'"') else a for a in job.command)
-    for job in jobs
-    if not job.done.exists()
-  )
+  return '\n'.join(shlex.join(['python', *job.command]) for job in jobs if not job.done.exists())

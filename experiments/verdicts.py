@@ -1,6 +1,7 @@
 """The decision rule: reproduced, refuted or inconclusive, for a test and for a claim."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from experiments import statistics
@@ -41,38 +42,39 @@ class Outcome:
     return REFUTED if self.p_fails < ALPHA else INCONCLUSIVE
 
 
-def bounds(test: Expect) -> tuple[float, float]:
+def claimed(test: Expect) -> tuple[float, float]:
+  """(a, b): where the claim has the effect, between a and b."""
+  low = -math.inf if test.above is None else test.above
+  high = math.inf if test.below is None else test.below
+  return low, high
+
+
+def beyond(test: Expect) -> tuple[float, float]:
   """(a, b): the effect is on the other side of the claim below a, or above b.
 
   Where the claim leaves zero out, the other side begins at zero: a difference of the right sign
   that is too small decides nothing. Where it has zero in it, the other side is all else.
   """
-  low = float('-inf') if test.above is None else test.above
-  high = float('inf') if test.below is None else test.below
-  return (min(low, 0.0) if low > 0 else low), (max(high, 0.0) if high < 0 else high)
+  low, high = claimed(test)
+  return min(low, 0.0), max(high, 0.0)
 
 
 def decide(test: Expect, estimate: statistics.Estimate) -> Outcome:
   """Holds an estimate against a test.
 
   An interval wholly where the claim has the effect reproduces it, one wholly on the other side
-  refutes it (see `bounds`).
+  refutes it (see `beyond`).
   """
-  p_low = 0.0 if test.above is None else estimate.p_above(test.above)
-  p_high = 0.0 if test.below is None else estimate.p_below(test.below)
-  low, high = bounds(test)
-  fails = [estimate.p_below(low)] if test.above is not None else []
-  fails += [estimate.p_above(high)] if test.below is not None else []
-  holds, fails = min(2 * max(p_low, p_high), 1.0), min(2 * min(fails), 1.0)
+  (lower, upper), (low, high) = claimed(test), beyond(test)
+  holds = min(2 * max(estimate.p_above(lower), estimate.p_below(upper)), 1.0)
+  fails = min(2 * min(estimate.p_below(low), estimate.p_above(high)), 1.0)
   seeds = None
-  if holds >= ALPHA and fails >= ALPHA:
-    inside = (test.above is None or estimate.value > test.above) and (
-      test.below is None or estimate.value < test.below
-    )
-    wanted = [b for b in ((test.above, test.below) if inside else (low, high)) if b is not None]
-    wanted = [b for b in wanted if abs(b) != float('inf')]
-    wanted = wanted if inside else [min(wanted, key=lambda b: abs(b - estimate.value))]
-    numbers = [statistics.seeds_needed(estimate, b) for b in wanted]
+  if min(holds, fails) >= ALPHA:
+    if lower < estimate.value < upper:
+      limits = [bound for bound in (lower, upper) if math.isfinite(bound)]
+    else:
+      limits = [min((low, high), key=lambda bound: abs(bound - estimate.value))]
+    numbers = [statistics.seeds_needed(estimate, bound) for bound in limits]
     seeds = None if None in numbers else max(numbers)
   return Outcome(test, estimate, holds, fails, seeds)
 

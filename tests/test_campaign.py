@@ -7,7 +7,7 @@ import small
 import toys
 
 from experiments import campaign, claims, ledger, verdicts
-from experiments.claims.terms import Expect, Model, Quantity, nll
+from experiments.claims.terms import Expect, Model, Quantity, found, nll
 from experiments.report import claims as pages
 from launch import local
 from pe_research import records
@@ -17,6 +17,7 @@ TESTS = (
   Expect('RoPE - RoPE, cropped, at L', nll('rope') - nll('rope', 1, 'cropped'), -1e-9, 1e-9),
   Expect('PI at 4 L - ALiBi at L', nll('pi', 4) - nll('alibi'), above=-5, below=5),
   Expect('half of a loss', nll('rope') - 0.5 * nll('rope'), below=0),
+  Expect('found at 2 L', found('rope', 2) - found('alibi', 2), above=-1, below=1, unit='share'),
 )
 
 
@@ -81,7 +82,8 @@ def test_nothing_is_done_twice(toy, settled):
 
 
 def test_the_verdict_says_what_it_is_made_of(settled):
-  cropped, between, never = settled['tests']
+  cropped, between, never, values = settled['tests']
+  assert values['verdict'] == 'reproduced' and values['documents'] > 2
   assert cropped['verdict'] == 'reproduced' and cropped['value'] == 0
   assert between['verdict'] == 'reproduced' and between['seeds'] == 3 and between['documents'] > 2
   assert never['verdict'] == 'refuted'
@@ -165,7 +167,7 @@ def test_page_and_markdown_show_every_claim(toy, settled, tmp_path):
     assert 'T01' in shown and 'refuted' in shown and '1 / 2' in shown
     assert all(test.says in shown for test in TESTS)
   assert 'src=' not in html and 'http' not in html.replace('http://www.w3.org', '')
-  assert html.count('<svg') == 4
+  assert html.count('<svg') == 4 and html.count('0 of 30</td>') == 2  # of untrained models
   before = html
   pages.write(scale, tmp_path)
   assert page.read_text() == before

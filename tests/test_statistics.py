@@ -120,7 +120,7 @@ def test_seeds_that_would_decide():
     shift = abs(found.value) / math.sqrt(of_seed / seeds)
     return stats.nct.sf(stats.t.ppf(0.975, seeds - 1), seeds - 1, shift)
 
-  assert power(needed) > 0.75 and (needed < 4 or power(needed - 2) < 0.8)
+  assert needed > 3 and power(needed) > 0.75 and power(needed - 2) < 0.8
   assert statistics.seeds_needed(found, found.value) is None
   noisy = statistics.estimate(sweeps(1, 3, 10, 0.01, 3.0, 0.01, mean=0.1)[0])
   assert statistics.seeds_needed(noisy, noisy.value + 0.1) is None  # documents limit it

@@ -35,7 +35,7 @@ SPECS = {
 }
 # How the heads are grouped and how attention is computed meet in test_attend; here, one of each.
 CASES = [
-  *itertools.product(('mha', 'gqa', 'mla'), ['dense']),
+  *itertools.product(('mha', 'gqa', 'mqa', 'mla', 'mla, whole queries'), ['dense']),
   ('gqa', 'tiled'),
   ('mla', 'tiled'),
   ('mla', 'dense expanded'),

@@ -3,6 +3,7 @@
 import resource
 import statistics
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from pe_research import cli, configs
@@ -40,25 +41,28 @@ def _seconds(call) -> float:
   return time.perf_counter() - start
 
 
-def train(given) -> dict[str, Any]:
-  """Median over steps of whole training steps: batch in, new parameters out."""
+def step_seconds(config: Mapping[str, Any], steps: int) -> tuple[float, float]:
+  """Median of whole training steps of a resolved config, batch in, new parameters out.
+
+  Returns:
+    Seconds of a step, and of compiling it.
+  """
   import jax
   import numpy as np
 
-  from pe_research import optimizers, runtime, sharding, states
-  from pe_research import train as train_lib
+  from pe_research import optimizers, runtime, sharding, states, train
   from pe_research.blueprint import Blueprint
 
-  config = setup(given, given.length, given.batch)
   runtime.prepare(config)
   mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
-  rows = sharding.split_batch(mesh, given.batch)
+  shape = config['optimizer']['batch'], config['length'] + 1
+  rows = sharding.split_batch(mesh, shape[0])
   optimizer = optimizers.build(config['optimizer'], config['steps'])
   layout = states.layout(blueprint, optimizer, mesh)
   state, _ = states.begin(config, blueprint, optimizer, layout)
-  tokens = np.random.default_rng(0).integers(0, 256, (given.batch, given.length + 1), np.int32)
+  tokens = np.random.default_rng(0).integers(0, config['data']['vocab'], shape, np.int32)
   batch = sharding.place({'tokens': tokens}, rows)
-  step = train_lib.compile_step(config, blueprint, optimizer, layout, rows)
+  step = train.compile_step(config, blueprint, optimizer, layout, rows)
   start = time.perf_counter()
   step = step.lower(state, batch).compile()
   compile_seconds = time.perf_counter() - start
@@ -69,15 +73,24 @@ def train(given) -> dict[str, Any]:
     jax.block_until_ready(measured)
 
   once(), once()
-  seconds = statistics.median(_seconds(once) for _ in range(given.steps))
+  return statistics.median(_seconds(once) for _ in range(steps)), compile_seconds
+
+
+def train(given) -> dict[str, Any]:
+  """Whole training steps, and the share of the matrix-product peak that they reach."""
+  from pe_research.blueprint import Blueprint
+
+  config = setup(given, given.length, given.batch)
+  seconds, compile_seconds = step_seconds(config, given.steps)
+  sizes = Blueprint(config).sizes()
   rate, peak = given.batch * given.length / seconds, matmul_peak(dtype=given.dtype)
-  flops = blueprint.sizes()['train_flops_per_token'] * rate
+  flops = sizes['train_flops_per_token'] * rate
   return {
     'tokens_per_second': round(rate),
     'matmul_peak_gflops': round(peak / 1e9, 1),
     'fraction_of_peak': round(flops / peak, 3),
     'compile_seconds': round(compile_seconds, 2),
-    'parameters': blueprint.sizes()['parameters'],
+    'parameters': sizes['parameters'],
   }
 
 

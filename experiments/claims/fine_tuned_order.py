@@ -1,10 +1,8 @@
 """After fine-tuning: YaRN as good as PI, NTK-aware behind, YaRN alone past the target."""
 
 from experiments.claims.terms import (
-  MATCHED,
-  PUBLISHED,
-  ROPE,
-  ROPE_MATCHED,
+  BASES,
+  TRAINED,
   Claim,
   Expect,
   Model,
@@ -12,7 +10,6 @@ from experiments.claims.terms import (
   nll,
 )
 
-BASES = {PUBLISHED: ('rope', ''), MATCHED: ('rope matched', 'preset=matched,')}
 WAYS = ('pi', 'ntk', 'yarn')
 SHARE = 10
 
@@ -46,7 +43,7 @@ CLAIM = Claim(
   ),
   says='Tuned to 4 L with equal tokens: at 4 L YaRN is -0.02 to 0.01 nats from PI and NTK-aware '
   'more than 0.03 behind; at 5 L YaRN is better than PI by more than 0.1.',
-  models={'rope': ROPE, 'rope matched': ROPE_MATCHED}
+  models=TRAINED
   | {
     f'{way}, {v}': Model(
       f'{way}:{preset}factor=4', length=4, start=rope, share=SHARE, label=f'{way}, tuned, {v}'

@@ -1,9 +1,8 @@
 """Position interpolation adapts in few steps; fine-tuning raw RoPE at the new length does not."""
 
 from experiments.claims.terms import (
-  MATCHED,
+  BASES,
   NEEDLES,
-  PUBLISHED,
   Claim,
   Effect,
   Expect,
@@ -13,17 +12,15 @@ from experiments.claims.terms import (
   nll,
 )
 
-BASES = {PUBLISHED: '', MATCHED: 'preset=matched'}
 SHARE = 5  # percent of the tokens of training
 
 
 def models(variant: str, preset: str) -> dict[str, Model]:
   """The base, and what it is tuned to."""
   base = f'rope, {variant}'
-  pi = ','.join(filter(None, [preset, 'factor=4']))
   return {
     base: Model(f'rope:{preset}', fields=NEEDLES, label=f'RoPE, {variant}'),
-    f'pi, {variant}': Model(f'pi:{pi}', length=4, start=base, share=SHARE,
+    f'pi, {variant}': Model(f'pi:{preset}factor=4', length=4, start=base, share=SHARE,
                             label=f'PI, tuned, {variant}'),
     f'raw, {variant}': Model('rope', length=4, start=base, share=SHARE,
                              label=f'RoPE, tuned at 4 L, {variant}'),
@@ -60,7 +57,7 @@ CLAIM = Claim(
   ),
   says='After 5 % of the tokens, PI at 4 L is no worse than RoPE at L and finds more than 0.9 of '
   'hidden values; raw RoPE stays more than 0.02 nats above it and finds less than half.',
-  models={k: m for v, preset in BASES.items() for k, m in models(v, preset).items()},
+  models={k: m for v, (_, preset) in BASES.items() for k, m in models(v, preset).items()},
   tests=tuple(test for v in BASES for test in tests(v)),
   traps=(
     'A small model adapts fast also without interpolation: a weaker effect is expected.',

@@ -1,10 +1,8 @@
 """Short texts at skipped positions teach as much as texts of the whole length."""
 
 from experiments.claims.terms import (
-  MATCHED,
-  PUBLISHED,
-  ROPE,
-  ROPE_MATCHED,
+  BASES,
+  TRAINED,
   Claim,
   Expect,
   Model,
@@ -12,7 +10,6 @@ from experiments.claims.terms import (
   nll,
 )
 
-BASES = {PUBLISHED: ('rope', ''), MATCHED: ('rope matched', 'preset=matched,')}
 SHARE = 10
 LENGTHS = {'pose': 1, 'rand_pos': 1, 'pi': 4}  # over L, of the texts
 
@@ -29,7 +26,7 @@ CLAIM = Claim(
   ),
   says='At 4 L, PoSE is less than 0.02 nats worse than full length, and RandPos more than 0.1 '
   'worse than PoSE.',
-  models={'rope': ROPE, 'rope matched': ROPE_MATCHED}
+  models=TRAINED
   | {
     f'{name}, {v}': Model(
       f'{name}:{preset}factor=4', length=length, start=rope, share=SHARE, label=f'{name}, {v}'

@@ -1,10 +1,10 @@
 """Search, tune, search again: far beyond, with the short texts recovered."""
 
 from experiments.claims.terms import (
+  BASES,
   MATCHED,
   PUBLISHED,
-  ROPE,
-  ROPE_MATCHED,
+  TRAINED,
   Claim,
   Expect,
   Model,
@@ -12,15 +12,13 @@ from experiments.claims.terms import (
   nll,
 )
 
-BASES = {PUBLISHED: 'rope', MATCHED: 'rope matched'}
-
 
 def models(v: str) -> dict[str, Model]:
   """Searched and tuned at 4 L; from there searched to 16 L; and searched for short texts."""
-  tuned = f'tuned, {v}'
+  rope, tuned = BASES[v][0], f'tuned, {v}'
   file = 'longrope:file={searched}'
   return {
-    tuned: Model(file, length=4, start=BASES[v], searched=4, share=10, label=f'tuned at 4 L, {v}'),
+    tuned: Model(file, length=4, start=rope, searched=4, share=10, label=f'tuned at 4 L, {v}'),
     f'second, {v}': Model(file, start=tuned, searched=4, label=f'searched again to 16 L, {v}'),
     f'recovered, {v}': Model(file, start=tuned, searched=4, short=1, label=f'recovered, {v}'),
   }
@@ -28,7 +26,7 @@ def models(v: str) -> dict[str, Model]:
 
 def tests(v: str) -> tuple[Expect, ...]:
   """Far, and short."""
-  rope, tuned, second, recovered = BASES[v], f'tuned, {v}', f'second, {v}', f'recovered, {v}'
+  rope, tuned, second, recovered = BASES[v][0], f'tuned, {v}', f'second, {v}', f'recovered, {v}'
   return (
     Expect(
       'searched again, at 16 L - tuned, at 4 L',
@@ -60,7 +58,7 @@ CLAIM = Claim(
   ),
   says='Searched and tuned at 4 L, then searched again to 16 L without training: 16 L is less than '
   '0.05 nats worse than 4 L; factors for short texts take back half of what they lost.',
-  models={'rope': ROPE, 'rope matched': ROPE_MATCHED} | models(PUBLISHED) | models(MATCHED),
+  models=TRAINED | models(PUBLISHED) | models(MATCHED),
   tests=tests(PUBLISHED) + tests(MATCHED),
   traps=(
     'The second search is worth what its best candidate is on documents that it did not see.',

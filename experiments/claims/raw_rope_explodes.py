@@ -1,18 +1,14 @@
 """Past its length raw RoPE explodes, and position interpolation stays finite."""
 
 from experiments.claims.terms import (
-  MATCHED,
-  PUBLISHED,
-  ROPE,
-  ROPE_MATCHED,
+  BASES,
+  TRAINED,
   Claim,
   Expect,
   Model,
   Published,
   nll,
 )
-
-BASES = {PUBLISHED: 'rope', MATCHED: 'rope matched'}
 
 CLAIM = Claim(
   id='C10',
@@ -34,14 +30,13 @@ CLAIM = Claim(
   says='At 4 L, RoPE is worse than PI (s = 4) by more than 0.5 nats, and PI is 0.3 to 1.5 nats '
   'worse than RoPE at L.',
   models={
-    'rope': ROPE,
-    'rope matched': ROPE_MATCHED,
+    **TRAINED,
     'pi': Model('pi:factor=4', start='rope'),
     'pi matched': Model('pi:factor=4', start='rope matched', label='PI, matched base'),
   },
   tests=tuple(
     test
-    for variant, rope in BASES.items()
+    for variant, (rope, _) in BASES.items()
     for pi in [rope.replace('rope', 'pi')]
     for test in (
       Expect('RoPE - PI at 4 L', nll(rope, 4) - nll(pi, 4), above=0.5, variant=variant),

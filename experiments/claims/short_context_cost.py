@@ -1,10 +1,8 @@
 """What stretching costs at the old length, after fine-tuning."""
 
 from experiments.claims.terms import (
-  MATCHED,
-  PUBLISHED,
-  ROPE,
-  ROPE_MATCHED,
+  BASES,
+  TRAINED,
   Claim,
   Expect,
   Model,
@@ -12,7 +10,6 @@ from experiments.claims.terms import (
   nll,
 )
 
-BASES = {PUBLISHED: ('rope', ''), MATCHED: ('rope matched', 'preset=matched,')}
 SHARE = 10
 
 
@@ -54,8 +51,7 @@ CLAIM = Claim(
   ),
   says='At L, YaRN (s = 8, tuned) is 0 to 0.03 nats worse than as much more training at L, and PI '
   'is worse than YaRN.',
-  models={'rope': ROPE, 'rope matched': ROPE_MATCHED}
-  | {k: m for v in BASES for k, m in tuned(v).items()},
+  models=TRAINED | {k: m for v in BASES for k, m in tuned(v).items()},
   tests=tuple(
     test
     for v in BASES

@@ -1,10 +1,10 @@
 """The first tokens should keep their angles when all others are interpolated."""
 
 from experiments.claims.terms import (
+  BASES,
   MATCHED,
   PUBLISHED,
-  ROPE,
-  ROPE_MATCHED,
+  TRAINED,
   Claim,
   Expect,
   Model,
@@ -12,7 +12,6 @@ from experiments.claims.terms import (
   nll,
 )
 
-BASES = {PUBLISHED: 'rope', MATCHED: 'rope matched'}
 KEPT = (0, 1, 2, 4, 16)
 
 
@@ -58,14 +57,14 @@ CLAIM = Claim(
   ),
   says='With 2 first tokens kept PI is more than 0.005 nats better at 2 L (s = 2) and 4 L (s = 4); '
   'with 16, a quarter of L, it is worse at 4 L.',
-  models={'rope': ROPE, 'rope matched': ROPE_MATCHED}
+  models=TRAINED
   | {
     kept(s, n, v): Model(
       f'longrope:factor={s},long_factor={s},start_tokens={n}',
       start=rope,
       label=f'PI, s = {s}, {n} kept, {v}',
     )
-    for v, rope in BASES.items()
+    for v, (rope, _) in BASES.items()
     for s in (2, 4)
     for n in KEPT
   },

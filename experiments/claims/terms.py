@@ -101,6 +101,9 @@ class Effect:
 PUBLISHED, MATCHED = 'published', 'matched'
 ROPE = Model('rope')
 ROPE_MATCHED = Model('rope:preset=matched', label='RoPE, matched base')
+# Where a claim is asked of both: the model that is stretched, and what its schemes are told.
+BASES = {PUBLISHED: ('rope', ''), MATCHED: ('rope matched', 'preset=matched,')}
+TRAINED = {'rope': ROPE, 'rope matched': ROPE_MATCHED}
 # Half of the training texts has values to find again; it takes so many, and so long, to learn it.
 NEEDLES = {'data.needles': 0.5, 'steps': 3000}
 

@@ -1,9 +1,8 @@
 """Untrained YaRN is as good as reading the last L tokens only, and finds nothing before them."""
 
 from experiments.claims.terms import (
-  MATCHED,
+  BASES,
   NEEDLES,
-  PUBLISHED,
   Claim,
   Expect,
   Model,
@@ -11,8 +10,6 @@ from experiments.claims.terms import (
   found,
   nll,
 )
-
-BASES = {PUBLISHED: '', MATCHED: 'preset=matched'}
 
 
 def rope(variant: str) -> str:
@@ -39,15 +36,15 @@ CLAIM = Claim(
   'values at the beginning of the text at most 5 points more often.',
   models={
     rope(v): Model(f'rope:{preset}', fields=NEEDLES, label=f'RoPE, cropped, {v}')
-    for v, preset in BASES.items()
+    for v, (_, preset) in BASES.items()
   }
   | {
     yarn(v): Model(
-      f'yarn:{",".join(filter(None, [preset, "factor=4"]))}',
+      f'yarn:{preset}factor=4',
       start=rope(v),
       label=f'YaRN, s = 4, {v}',
     )
-    for v, preset in BASES.items()
+    for v, (_, preset) in BASES.items()
   },
   tests=tuple(
     test

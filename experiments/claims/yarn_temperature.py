@@ -3,10 +3,8 @@
 import math
 
 from experiments.claims.terms import (
-  MATCHED,
-  PUBLISHED,
-  ROPE,
-  ROPE_MATCHED,
+  BASES,
+  TRAINED,
   Claim,
   Effect,
   Expect,
@@ -17,7 +15,6 @@ from experiments.claims.terms import (
 
 GRID = tuple(f'scale:{0.05 * i * 0.05 * i:.4f}' for i in range(18, 33))  # squares of 0.9 to 1.6
 FACTORS = (2, 4, 8)
-BASES = {PUBLISHED: ('rope', ''), MATCHED: ('rope matched', 'preset=matched,')}
 
 
 def best(model: str, factor: int) -> Effect:
@@ -41,7 +38,7 @@ CLAIM = Claim(
   ),
   says='Of NTK-by-parts at its target, the best factor on queries and keys is within 0.05 of '
   '0.1 ln s + 1, for s = 2, 4 and 8.',
-  models={'rope': ROPE, 'rope matched': ROPE_MATCHED}
+  models=TRAINED
   | {
     f's={s}, {variant}': Model(
       f'ntk_by_parts:{preset}factor={s}', start=rope, label=f'NTK-by-parts, s = {s}, {variant}'

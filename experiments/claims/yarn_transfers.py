@@ -1,18 +1,16 @@
 """YaRN goes from one factor to twice it in half the steps, on texts no longer than before."""
 
 from experiments.claims.terms import (
+  BASES,
   MATCHED,
   PUBLISHED,
-  ROPE,
-  ROPE_MATCHED,
+  TRAINED,
   Claim,
   Expect,
   Model,
   Published,
   nll,
 )
-
-BASES = {PUBLISHED: ('rope', ''), MATCHED: ('rope matched', 'preset=matched,')}
 
 
 def models(v: str) -> dict[str, Model]:
@@ -57,7 +55,7 @@ CLAIM = Claim(
   ),
   says='Tuned at s = 4 and then s = 8, on texts of 4 L: 8 L is within 0.02 nats of 4 L, and of '
   's = 8 at once with as many tokens; s = 4 alone loses more than 0.1 at 8 L.',
-  models={'rope': ROPE, 'rope matched': ROPE_MATCHED} | models(PUBLISHED) | models(MATCHED),
+  models=TRAINED | models(PUBLISHED) | models(MATCHED),
   tests=tests(PUBLISHED) + tests(MATCHED),
   traps=('The same tokens in all: 10 % and 5 %, or 15 %.',),
   figure=(0.5, 1, 2, 4, 8),

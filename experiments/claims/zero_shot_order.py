@@ -1,10 +1,8 @@
 """Without training NTK-aware and YaRN lead at half of the target; at the target NTK-aware fails."""
 
 from experiments.claims.terms import (
-  MATCHED,
-  PUBLISHED,
-  ROPE,
-  ROPE_MATCHED,
+  BASES,
+  TRAINED,
   Claim,
   Expect,
   Model,
@@ -12,7 +10,6 @@ from experiments.claims.terms import (
   nll,
 )
 
-BASES = {PUBLISHED: ('rope', ''), MATCHED: ('rope matched', 'preset=matched,')}
 WAYS = {'pi': 'pi:', 'ntk': 'ntk:', 'yarn': 'yarn:', 'yarn paper': 'yarn:ramp=rotations,'}
 
 
@@ -51,7 +48,7 @@ CLAIM = Claim(
   ),
   says='For s = 4 and 8: at half of s L NTK-aware and YaRN differ by less than 0.05 nats and PI is '
   'worse than both by more than 0.2; at s L NTK-aware is worse than YaRN by more than 0.3.',
-  models={'rope': ROPE, 'rope matched': ROPE_MATCHED}
+  models=TRAINED
   | {
     stretched(variant, way, factor): Model(
       f'{text}{preset}factor={factor}', start=rope, label=f'{way}, s={factor}, {variant}'

@@ -55,13 +55,8 @@ def lines(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure | 
       (0.66 / width, below / height, 1 - 0.86 / width, 1 - (below + 0.2) / height)
     )
     for i, (name, (lengths, mean, low, high)) in enumerate(drawn.items()):
-      dashes = figures.DASHES[i % len(figures.DASHES)]
-      look = {
-        'color': figures.PALETTE[i % len(figures.PALETTE)][0],
-        'marker': figures.MARKERS[i % len(figures.MARKERS)],
-        'linestyle': (0, dashes) if dashes else '-',
-      }
-      axes.plot(lengths, mean, label=label(finding, name), linewidth=1.8, markersize=5, **look)
+      look = figures.look(i)
+      axes.plot(lengths, mean, label=label(finding, name), **look)
       axes.fill_between(lengths, low, high, color=look['color'], alpha=0.13, linewidth=0)
     axes.set_xscale('log', base=2)
     ticks = sorted({n for lengths, *_ in drawn.values() for n in lengths})

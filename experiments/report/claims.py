@@ -2,25 +2,18 @@
 
 import html
 import pathlib
-import string
 from collections.abc import Sequence
 
-from experiments import claims, ledger, verdicts
+from experiments import claims, ledger, statistics, verdicts
 from experiments.claims.terms import Claim
 from experiments.ledger import Finding
 from experiments.plan import Planner
 from experiments.report import claim_figures, contradictions, figures, tables
+from experiments.report.page import bullets, document
 from experiments.scales import Scale
 from pe_research import records
 
-TEMPLATE = pathlib.Path(__file__).parent / 'page.html'
 FIRST = ('C01', 'C10', 'C11', 'C18', 'C13')  # ALiBi, RoFormer and YaRN, on top of the table
-WORDS = {
-  verdicts.REPRODUCED: 'reproduced',
-  verdicts.REFUTED: 'refuted',
-  verdicts.INCONCLUSIVE: 'inconclusive',
-  verdicts.MISSING: 'not run',
-}
 MARKS = {verdicts.REPRODUCED: '●', verdicts.REFUTED: '✕', verdicts.INCONCLUSIVE: '◆',
          verdicts.MISSING: '–'}  # fmt: skip
 
@@ -89,18 +82,12 @@ def page(scale: Scale, findings: Sequence[Finding], notes: Sequence[str]) -> str
     '<footer class="note">Rows and verdicts are in <code>experiments/results</code>; written by '
     '<code>python -m experiments report</code>.</footer>',
   ]
-  colors = [[f'--series-{i}: {pair[k]};' for i, pair in enumerate(figures.PALETTE)] for k in (0, 1)]
-  return string.Template(TEMPLATE.read_text()).substitute(
-    title=html.escape(title),
-    light=' '.join(colors[0]),
-    dark=' '.join(colors[1]),
-    body='\n'.join(part for part in body if part),
-  )
+  return document(title, body)
 
 
 def _lead(findings, held) -> str:
   first = [held[f.claim.id, f.claim.variants[0]][0] for f in findings]
-  counts = ', '.join(f'{first.count(v)} {WORDS[v]}' for v in WORDS if v in first)
+  counts = ', '.join(f'{first.count(v)} {v}' for v in MARKS if v in first)
   return (
     f'{counts}. A claim holds where the 95 % interval of every effect, over seeds and documents, '
     'lies where the claim has it; thresholds were committed before the runs. Verdicts are those '
@@ -109,7 +96,7 @@ def _lead(findings, held) -> str:
 
 
 def _mark(verdict: str) -> str:
-  return f'<span aria-hidden="true">{MARKS[verdict]}</span> {WORDS[verdict]}'
+  return f'<span aria-hidden="true">{MARKS[verdict]}</span> {verdict}'
 
 
 def _table(findings, held) -> str:
@@ -117,8 +104,7 @@ def _table(findings, held) -> str:
   for f in findings:
     outcome = strongest(f)
     others = [
-      f'<small>{v} hyper-parameters: {WORDS[held[f.claim.id, v][0]]}</small>'
-      for v in f.claim.variants[1:]
+      f'<small>{v} hyper-parameters: {held[f.claim.id, v][0]}</small>' for v in f.claim.variants[1:]
     ]
     verdict = _mark(held[f.claim.id, f.claim.variants[0]][0]) + ''.join(others)
     effect = (
@@ -157,7 +143,8 @@ def _section(finding: Finding, held) -> str:
      'the claim has them; dotted: zero.'),
   ):  # fmt: skip
     parts.append(_figure(finding, kind, draw, caption))
-  parts += [_tests(finding), _published(claim), _list('Traps', claim.traps)]
+  parts += [_tests(finding), _shares(finding), _published(claim)]
+  parts += [_list('Traps', claim.traps)]
   if claim.note:
     parts.append(f'<p class="note">{html.escape(claim.note)}</p>')
   if finding.record.get('refused'):
@@ -193,7 +180,7 @@ def _tests(finding: Finding) -> str:
       spans = [f'[{a:+.3f}, {b:+.3f}]'.replace('-', '−') for a, b in
                (o.estimate.by_seed, o.estimate.bootstrap or o.estimate.by_seed)]  # fmt: skip
       more = f'; {o.seeds} seeds would decide' if o.seeds else ''
-      cells = [effect_text(o), wanted_text(o.test), *spans, WORDS[o.verdict] + more]
+      cells = [effect_text(o), wanted_text(o.test), *spans, o.verdict + more]
     row = [f'<th scope="row">{html.escape(named)}</th>']
     rows.append(row + [f'<td>{html.escape(cell)}</td>' for cell in cells])
   head = ['Test', 'Effect', 'Claimed', 'By seeds alone', 'Bootstrap', 'Decides']
@@ -211,8 +198,28 @@ def _published(claim: Claim) -> str:
 
 
 def _list(title: str, lines: Sequence[str]) -> str:
-  items = ''.join(f'<li>{html.escape(line)}</li>\n' for line in lines)
-  return f'<h3>{html.escape(title)}</h3>\n<ul>{items}</ul>'
+  return f'<h3>{html.escape(title)}</h3>\n{bullets(lines)}'
+
+
+def _shares(finding: Finding) -> str:
+  """Exact answers of every model, over seeds, with Wilson's interval."""
+  pooled: dict[tuple, list[int]] = {}
+  for (model, _), own in finding.rows.items():
+    for key, row in own.items():
+      if 'hits' in row:
+        total = pooled.setdefault((model, *key), [0, 0])
+        total[0] += row['hits']
+        total[1] += row['windows']
+  if not pooled:
+    return ''
+  rows = []
+  for (model, protocol, control, length), (hits, trials) in sorted(pooled.items()):
+    low, high = statistics.wilson(hits, trials)
+    cells = [protocol, control, str(length), f'{hits} of {trials}', f'{low:.3f} to {high:.3f}']
+    name = html.escape(claim_figures.label(finding, model))
+    rows.append([f'<th scope="row">{name}</th>', *(f'<td>{html.escape(x)}</td>' for x in cells)])
+  head = ['Model', 'Protocol', 'Control', 'Length', 'Exact', '95 %, Wilson']
+  return tables.grid(f'Exact answers of {finding.claim.id}. All seeds together.', head, rows)
 
 
 def _runs(finding: Finding) -> str:
@@ -236,9 +243,7 @@ def markdown(scale: Scale, findings: Sequence[Finding], notes: Sequence[str]) ->
   lines += ['|---|---|---|---|---|']
   for f in findings:
     outcome, published = strongest(f), f.claim.published[0]
-    verdict = '; '.join(
-      (f'{v}: ' if v else '') + WORDS[held[f.claim.id, v][0]] for v in f.claim.variants
-    )
+    verdict = '; '.join((f'{v}: ' if v else '') + held[f.claim.id, v][0] for v in f.claim.variants)
     effect = f'{outcome.test.says}: {effect_text(outcome)}' if outcome else '–'
     lines.append(
       f'| [{f.claim.id}](#{f.claim.id.lower()}) {f.claim.title} | {verdict} | {effect} | '
@@ -250,7 +255,7 @@ def markdown(scale: Scale, findings: Sequence[Finding], notes: Sequence[str]) ->
     for o in f.outcomes:
       named = f'{o.test.variant}: {o.test.says}' if o.test.variant else o.test.says
       effect = effect_text(o) if o.estimate else o.why
-      lines.append(f'| {named} | {effect} | {wanted_text(o.test)} | {WORDS[o.verdict]} |')
+      lines.append(f'| {named} | {effect} | {wanted_text(o.test)} | {o.verdict} |')
     lines += ['', *(f'- {trap}' for trap in f.claim.traps)]
     lines += ['', f'`python -m experiments run {f.claim.id} --scale={scale.name}`']
   return '\n'.join([*lines, '', *contradictions.markdown(findings), ''])

@@ -46,18 +46,22 @@ RC = {
 }
 
 
-def style(scheme: Scheme) -> dict[str, object]:
-  """Colour, marker and dashes; no two of the first 360 schemes share all three."""
-  i = scheme.style
-  dashes = DASHES[i % len(DASHES)]
+def look(index: int) -> dict[str, object]:
+  """Colour, marker and dashes of a line; no two of the first 360 share all three."""
+  dashes = DASHES[index % len(DASHES)]
   return {
-    'color': PALETTE[i % len(PALETTE)][0],
-    'marker': MARKERS[i % len(MARKERS)],
+    'color': PALETTE[index % len(PALETTE)][0],
+    'marker': MARKERS[index % len(MARKERS)],
     'linestyle': (0, dashes) if dashes else '-',
     'linewidth': 1.8,
     'markersize': 5.5,
     'markeredgewidth': 0,
   }
+
+
+def style(scheme: Scheme) -> dict[str, object]:
+  """The look of a scheme, by its place in the registry."""
+  return look(scheme.style)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,12 +238,12 @@ def _names_beside(axes, section: Section, drawn, names, inner) -> None:
   start, width, space = 0.3 / inner[0], 0.36 / inner[0], 0.08 / inner[0]
   heights = apart([y for _, y in ends], 13.5 / 72 / inner[1])
   for scheme, name, (x, y), height in zip(drawn, names, ends, heights, strict=True):
-    look, free = style(scheme), {'transform': axes.transAxes, 'clip_on': False}
+    own, free = style(scheme), {'transform': axes.transAxes, 'clip_on': False}
     if section.last(scheme) == section.lengths[-1] and y < 1:
       leader = [x, 1 + start - space], [y, height]
-      axes.plot(*leader, color=look['color'], linewidth=0.8, alpha=0.7, **free)
+      axes.plot(*leader, color=own['color'], linewidth=0.8, alpha=0.7, **free)
     handle = 1 + np.array([start, start + width / 2, start + width])
-    axes.plot(handle, [height] * 3, markevery=[1], **look, **free)
+    axes.plot(handle, [height] * 3, markevery=[1], **own, **free)
     axes.text(1 + start + width + space, height, name, va='center', **free)
 
 

@@ -71,6 +71,11 @@ def page(
     'is from <code>run.json</code> and <code>config.json</code> of each run; written by '
     '<code>python -m experiments.report</code>.</footer>',
   ]
+  return document(title, body)
+
+
+def document(title: str, body: Sequence[str]) -> str:
+  """A whole page of these parts, HTML; empty ones are left out."""
   colors = [[f'--series-{i}: {pair[k]};' for i, pair in enumerate(figures.PALETTE)] for k in (0, 1)]
   return string.Template(TEMPLATE.read_text()).substitute(
     title=html.escape(title),
@@ -80,7 +85,8 @@ def page(
   )
 
 
-def _list(lines: Sequence[str]) -> str:
+def bullets(lines: Sequence[str]) -> str:
+  """A list of lines of plain text."""
   return '<ul>' + ''.join(f'<li>{html.escape(line)}</li>\n' for line in lines) + '</ul>'
 
 
@@ -90,7 +96,7 @@ def _warning(marks: Sequence[str]) -> str:
   return (
     '<section class="warning" role="note"><h2>These runs differ in more than the scheme</h2>\n'
     '<p>The following differences were allowed by hand. Each may explain a difference in loss.</p>'
-    f'\n{_list(marks)}</section>'
+    f'\n{bullets(marks)}</section>'
   )
 
 
@@ -156,7 +162,7 @@ def _section(section: Section, index: int) -> str:
     _figure(section, index),
   ]
   if index == 0:
-    parts += ['<h2>What this shows</h2>', _list(findings(section))]
+    parts += ['<h2>What this shows</h2>', bullets(findings(section))]
     parts += [f'<p class="note">{BOOTSTRAP}</p>', '<h2>Numbers</h2>']
   parts += [tables.losses(section, 'bits_per_byte'), tables.reasons(section)]
   parts += [tables.changes(section), tables.pairs(section), tables.losses(section, 'value')]
@@ -236,4 +242,4 @@ def _notes(section: Section) -> str:
     for run in scheme.runs
     for note in run.record['notes']
   }
-  return f'<section><h2>Notes on schemes</h2>\n{_list(sorted(lines))}</section>' if lines else ''
+  return f'<section><h2>Notes on schemes</h2>\n{bullets(sorted(lines))}</section>' if lines else ''

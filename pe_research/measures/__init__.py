@@ -3,20 +3,18 @@
 import numpy as np
 
 from pe_research import data, tasks
+from pe_research.measures import losses, probe, retrieval
 from pe_research.measures.base import Plan, Row, Subject, option, plan
-from pe_research.measures.losses import by_position, fixed_targets, non_overlapping, sliding
-from pe_research.measures.probe import probe
-from pe_research.measures.retrieval import passkey, task
 
 __all__ = ['MEASURES', 'Plan', 'Row', 'Subject', 'measure', 'option', 'plan']
 MEASURES = {
-  'fixed_targets': fixed_targets,
-  'non_overlapping': non_overlapping,
-  'sliding': sliding,
-  'by_position': by_position,
-  'passkey': passkey,
-  'probe': probe,
-  'task': task,
+  'fixed_targets': losses.fixed_targets,
+  'non_overlapping': losses.non_overlapping,
+  'sliding': losses.sliding,
+  'by_position': losses.by_position,
+  'passkey': retrieval.passkey,
+  'probe': probe.probe,
+  'task': retrieval.task,
 }
 
 

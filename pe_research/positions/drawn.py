@@ -24,15 +24,14 @@ def skips(key: jax.Array, rows: int, length: int, span: int, chunks: int) -> jax
   A sequence is cut at random places into `chunks`; the first skips nothing, and each other at
   least what the one before it does, at most span - length (arXiv:2309.10400, eqs. 3 and 4).
   """
-  cut, skip = jax.random.split(key)
+  cut, widths = jax.random.split(key)
   cuts = 1 + subset(cut, rows, chunks - 1, length - 1)
   chunk = (jnp.arange(length)[None, :, None] >= cuts[:, None]).sum(-1)
-  share = jax.random.uniform(skip, (rows, chunks - 1))
+  share = jax.random.uniform(widths, (rows, chunks - 1))
 
   def widen(before, share):
-    return (
-      below := before + jnp.floor(share * (span - length - before + 1)).astype(jnp.int32)
-    ), below
+    skip = before + jnp.floor(share * (span - length - before + 1)).astype(jnp.int32)
+    return skip, skip
 
   _, skipped = jax.lax.scan(widen, jnp.zeros(rows, jnp.int32), share.T)
   skipped = jnp.concatenate([jnp.zeros((rows, 1), jnp.int32), skipped.T], axis=1)

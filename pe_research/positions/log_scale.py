@@ -47,7 +47,28 @@ class LogN(rotary.RoPE):
     return jnp.maximum(log_keys(q_pos) / math.log(self.train_length), 1.0)
 
 
-class SSMax(base.PositionScheme):
+class ByHead:
+  """Logits times s_h ln n, with s_h float32 [H] a parameter, for a scheme to be made of."""
+
+  def own_scale(self, dims: base.Dims, initial: float | None) -> None:
+    """Creates s_h; None begins as softmax at the training length."""
+    if initial is None:
+      initial = 1 / math.log(max(dims.length, 2))
+    if not 0 < initial < math.inf:
+      raise ValueError(f'position.initial is {initial}; it must be positive.')
+    self.initial = initial
+    self.scale = nnx.Param(jnp.full(dims.heads, initial, jnp.float32))
+
+  def logit_scale(self, q_pos: jax.Array, length) -> jax.Array:
+    """float32 [B or 1, Lq, H]."""
+    del length
+    return log_keys(q_pos)[..., None] * self.scale[...][None, None]
+
+  def _scale_at(self, length: int) -> float:
+    return self.initial * math.log(length)
+
+
+class SSMax(ByHead, base.PositionScheme):
   """Scalable softmax: logits times s_h ln n, s_h learned for each head; no other positions.
 
   The first query, which sees itself alone, has logits of 0 and the same weight as with any others.
@@ -69,18 +90,10 @@ class SSMax(base.PositionScheme):
       rngs: unused.
     """
     super().__init__(dims, rngs=rngs)
-    own_scale(self, dims, initial)
-
-  def logit_scale(self, q_pos: jax.Array, length) -> jax.Array:
-    """float32 [B or 1, Lq, H]."""
-    del length
-    return by_head(self, q_pos)
-
-  def _scale_at(self, length: int) -> float:
-    return self.initial * math.log(length)
+    self.own_scale(dims, initial)
 
 
-class SSMaxRoPE(rotary.RoPE):
+class SSMaxRoPE(ByHead, rotary.RoPE):
   """Scalable softmax, as SSMax, with RoPE."""
 
   label = 'SSMax RoPE'
@@ -97,27 +110,4 @@ class SSMaxRoPE(rotary.RoPE):
       **rope: as in RoPE.
     """
     super().__init__(dims, **rope)
-    own_scale(self, dims, initial)
-
-  def logit_scale(self, q_pos: jax.Array, length) -> jax.Array:
-    """float32 [B or 1, Lq, H]."""
-    del length
-    return by_head(self, q_pos)
-
-  def _scale_at(self, length: int) -> float:
-    return self.initial * math.log(length)
-
-
-def own_scale(scheme: base.PositionScheme, dims: base.Dims, initial: float | None) -> None:
-  """Gives a scheme its s_h, float32 [H]."""
-  if initial is None:
-    initial = 1 / math.log(max(dims.length, 2))
-  if not 0 < initial < math.inf:
-    raise ValueError(f'position.initial is {initial}; it must be positive.')
-  scheme.initial = initial
-  scheme.scale = nnx.Param(jnp.full(dims.heads, initial, jnp.float32))
-
-
-def by_head(scheme: base.PositionScheme, q_pos: jax.Array) -> jax.Array:
-  """s_h ln n, float32 [B or 1, Lq, H]."""
-  return log_keys(q_pos)[..., None] * scheme.scale[...][None, None]
+    self.own_scale(dims, initial)
