@@ -188,12 +188,12 @@ class Planner:
 
   def _search(self, start: Node, model: Model, seed: int) -> local.Job:
     factor, short = model.searched, round(model.short * self.scale.length)
-    key = digest.of_json([start.key, factor, short])
-    kind = f'short{short}' if short else f'{factor:g}x'
+    key = digest.of_json([start.key, factor, short, model.method])
+    kind = f'{model.method}-' + (f'short{short}' if short else f'{factor:g}x')
     folder = self.workdir / 'searches' / f'{start.workdir.name}-{kind}'
     if key not in self.searches:
       command = ('-m', 'pe_research.search', f'--run={start.workdir}', f'--factor={factor:g}')
-      command += (f'--workdir={folder}', f'--seed={seed}')
+      command += (f'--workdir={folder}', f'--seed={seed}', f'--method={model.method}')
       after = (start.workdir / 'done.json',)
       if short:
         command += (f'--target-length={short}', f'--short-of={start.search.done}')

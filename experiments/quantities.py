@@ -101,6 +101,30 @@ def tuned(rows: Sequence[Rows], texts: Sequence[str], at: Sequence[float]) -> np
   return by_document(best, held_out)
 
 
+def early_tokens(rows: Sequence[Rows], texts: Sequence[str], at: Sequence[float]) -> np.ndarray:
+  """Change of the loss without overlap from L to `at` L, were context beyond L worth nothing: [S].
+
+  Of `at` L targets a share of 1 - 1 / at then has the loss at the end of the first L, in place of
+  the mean over them: fewer targets have little context, and that is all (arXiv:2108.12409, app. B).
+  """
+  return _parts(rows, texts, at)[0]
+
+
+def later_tokens(rows: Sequence[Rows], texts: Sequence[str], at: Sequence[float]) -> np.ndarray:
+  """The rest of that change: what targets past L gain or lose over those at its end: [S]."""
+  return _parts(rows, texts, at)[1]
+
+
+def _parts(rows, texts, at) -> np.ndarray:
+  """[2, S]; the end of the first L is its last quarter, where the loss is nearly level."""
+  (text,), (times,) = texts, at
+  curves = np.array([read(own, text)['by_position'] for own in rows])
+  first = round(curves.shape[1] / times)
+  level = curves[:, first - first // 4 : first].mean(1)
+  share = 1 - 1 / times
+  return share * np.array([level - curves[:, :first].mean(1), curves[:, first:].mean(1) - level])
+
+
 def per_length(rows: Sequence[Rows], texts: Sequence[str], at: Sequence[float]) -> np.ndarray:
   """A number of tokens as a share of the length that it was measured at: [S, D]."""
   return _documents(rows, texts, at) / eval_config.measurement(texts[0])[2]
@@ -119,6 +143,8 @@ DERIVED: dict[str, Callable[..., np.ndarray]] = {
   'best_scale': best_scale,
   'tuned': tuned,
   'per_length': per_length,
+  'early_tokens': early_tokens,
+  'later_tokens': later_tokens,
 }
 Measured = Callable[[Quantity], tuple[Sequence[Rows], Sequence[tuple[str, float]]]]
 

@@ -144,6 +144,20 @@ def test_the_best_scale_is_the_bottom_of_the_parabola():
   np.testing.assert_allclose(found, [1.13, 1.0, 1.3], atol=1e-4)
 
 
+def test_a_gain_without_overlap_is_of_early_tokens_or_of_later_ones():
+  # 16 tokens of which the first 4 fall to a level of 1; past them the loss is 1 - gain.
+  curve = lambda gain: [3.0, 2.0, 1.5, 1.0] + [1.0 - gain] * 12
+  seeds = [
+    {('by_position', 'none', 16): {'value': 0.0, 'by_position': curve(g)}} for g in (0.0, 0.4)
+  ]
+  given = (seeds, ['by_position/none/16'], (4,))
+  early, later = quantities.early_tokens(*given), quantities.later_tokens(*given)
+  np.testing.assert_allclose(early, [-0.75 * 0.875] * 2)
+  np.testing.assert_allclose(later, [0.0, -0.3], atol=1e-12)
+  whole = [np.mean(curve(g)) - np.mean(curve(g)[:4]) for g in (0.0, 0.4)]
+  np.testing.assert_allclose(early + later, whole)
+
+
 def test_a_scale_is_tuned_on_documents_that_are_not_scored():
   texts = ['fixed_targets/none/16', 'fixed_targets/scale:2/16']
   weights = (1, 1, 1, 1)

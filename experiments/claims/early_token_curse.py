@@ -1,8 +1,14 @@
 """Most of what ALiBi gains at longer inputs is that fewer targets have little context."""
 
-from experiments.claims.terms import Claim, Expect, Model, Published, nll
+from experiments.claims.terms import Claim, Effect, Expect, Model, Published, Quantity, nll
 
 PLAIN = 'non_overlapping'
+
+
+def part(of: str) -> Effect:
+  """Of the change from L to 4 L without overlap, by position."""
+  return Effect(((1.0, Quantity('alibi', 'by_position', at=(4,), of=of)),))
+
 
 CLAIM = Claim(
   id='C02',
@@ -23,8 +29,8 @@ CLAIM = Claim(
     ),
   ),
   says='On the same targets ALiBi changes by -0.01 to +0.02 nats from L to 2, 4 and 8 L, while '
-  'without overlap it seems to gain more than 0.03; and all but the last L tokens taken away '
-  'changes it by less than 0.005.',
+  'without overlap it seems to gain more than 0.03, all of it by fewer early tokens; and all but '
+  'the last L tokens taken away changes it by less than 0.005.',
   models={'alibi': Model('alibi'), 't5': Model('t5')},
   tests=(
     *(
@@ -40,6 +46,13 @@ CLAIM = Claim(
       'ALiBi at 4 L - at L, without overlap',
       nll('alibi', 4, protocol=PLAIN) - nll('alibi', 1, protocol=PLAIN),
       below=-0.03,
+    ),
+    Expect('ALiBi at 4 L - at L, without overlap: early tokens', part('early_tokens'), below=-0.03),
+    Expect(
+      'ALiBi at 4 L - at L, without overlap: tokens past L',
+      part('later_tokens'),
+      above=-0.01,
+      below=0.02,
     ),
     Expect(
       'ALiBi at 4 L - cropped to L',

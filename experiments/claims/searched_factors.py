@@ -19,6 +19,7 @@ FORMULAS = {
   'yarn': 'yarn:{p}factor={s}',
   'yarn paper': 'yarn:{p}factor={s},ramp=rotations',
 }
+CONTROLS = {'random': 'random search', 'coordinate': 'by coordinate', 'yarn_grid': 'grid of two'}
 FACTORS = (4, 8)
 SHARE = 5
 
@@ -29,7 +30,7 @@ def name(way: str, s: int, v: str) -> str:
 
 
 def models(v: str) -> dict[str, Model]:
-  """Searched and by formula, at both factors; and at 4 the search and YaRN tuned."""
+  """Searched and by formula at both factors; at 4 also other searches, and two that are tuned."""
   rope, preset = BASES[v]
   made = {}
   for s in FACTORS:
@@ -39,6 +40,11 @@ def models(v: str) -> dict[str, Model]:
     for way, text in FORMULAS.items():
       position = text.replace('{p}', preset).replace('{s}', str(s))
       made[name(way, s, v)] = Model(position, start=rope, label=f'{way}, s = {s}, {v}')
+  for method, label in CONTROLS.items():
+    made[name(label, 4, v)] = Model(
+      'longrope:file={searched}', start=rope, searched=4, method=method,
+      label=f'{label}, s = 4, {v}',
+    )  # fmt: skip
   made[f'searched tuned, {v}'] = Model(
     'longrope:file={searched}', length=4, start=rope, searched=4, share=SHARE,
     label=f'LongRoPE, tuned, {v}',
@@ -88,6 +94,8 @@ CLAIM = Claim(
   tests=tests(PUBLISHED) + tests(MATCHED),
   traps=(
     'Candidates are chosen on training documents and scored on others.',
+    'A random search and one coordinate at a time have as many candidates, a grid over two numbers '
+    'nearly as many; their curves are drawn beside.',
     'YaRN is there by its code, by its paper, and without its temperature.',
   ),
   figure=(0.5, 1, 2, 4, 8),

@@ -40,6 +40,7 @@ class Model:
     start: name of the model in the same claim whose weights this one has or begins with.
     share: percent of the tokens of `start` to fine-tune on; 0: evaluated as it is.
     searched: factor that LongRoPE's factors are searched for, over the length of `start`; 0: none.
+    method: of that search, one of pe_research.search's.
     short: length over L that factors for short texts are searched for instead, the long ones of
       `start` staying; 0: none.
     label: in tables and figures.
@@ -52,6 +53,7 @@ class Model:
   start: str = ''
   share: float = 0
   searched: float = 0
+  method: str = 'paper'
   short: float = 0
   label: str = ''
 
