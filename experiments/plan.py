@@ -102,6 +102,12 @@ class Planner:
     search = self._search(start, model, seed) if model.searched else None
     return (self._tuned if model.share else self._stretched)(model, start, search, seed)
 
+  def _fields(self, model: Model) -> dict[str, Any]:
+    """Of a model at this scale."""
+    at = lambda value: value if isinstance(value, Mapping) else {self.scale.name: value}
+    own = {field: at(value) for field, value in model.fields.items()}
+    return {f: value[self.scale.name] for f, value in own.items() if self.scale.name in value}
+
   def _text(self, model: Model, search: local.Job | None = None) -> str:
     text = model.position.replace('{L}', str(self.scale.length))
     return text.replace('{searched}', str(search.done) if search else '')
@@ -119,7 +125,7 @@ class Planner:
     else:
       length = round(model.length * self.scale.length)
       family = f'configs/lm.py:position={name},preset={preset},length={length}'
-    fields |= model.fields
+    fields |= self._fields(model)
     flags = [f'--config={family},seed={seed}', *_flags(fields)]
     flags += [f'--config.position.{field}={value}' for field, value in given.items()]
     if model.length != 1:  # as many tokens in all, as near as whole texts come to it
@@ -143,7 +149,7 @@ class Planner:
     fields['matmul_precision'] = start.config['matmul_precision']
     fields['start.workdir'] = str(start.workdir)
     base = f'--config=configs/lm.py:position={position["name"]},length={length},seed={seed}'
-    fields = comparable.flat(fields) | {'data.seed': data_seed} | dict(model.fields)
+    fields = comparable.flat(fields) | {'data.seed': data_seed} | self._fields(model)
     fields |= {k: v for k, v in self.scale.fields.items() if k.startswith('run.')}
     fields |= {f'position.{k}': v for k, v in position.items() if k != 'name'}
     usual = comparable.flat(cli.read_config([base]).to_dict())

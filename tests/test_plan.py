@@ -13,6 +13,7 @@ from experiments.plan import Planner, quantities
 from experiments.quantities import DERIVED
 from launch import local
 from pe_research import positions
+from pe_research.blueprint import Blueprint
 
 ALL = list(claims.CLAIMS.values())
 each_claim = pytest.mark.parametrize('claim', ALL, ids=lambda c: c.id)
@@ -44,10 +45,6 @@ def test_a_claim_is_whole(claim):
 @pytest.mark.parametrize('name', scales.SCALES)
 def test_a_claim_can_be_planned_at_its_scales(claim, name, tmp_path):
   scale = scales.SCALES[name]
-  if name not in claim.scales:
-    with pytest.raises(ValueError, match=f"{claim.id} cannot be run at scale '{name}'"):
-      campaign.prepare([claim], scale, 1, tmp_path)
-    return
   planner, nodes = campaign.prepare([claim], scale, 1, tmp_path)
   jobs = planner.jobs()
   assert len({job.name for job in jobs}) == len({job.done for job in jobs}) == len(jobs)
@@ -55,6 +52,27 @@ def test_a_claim_can_be_planned_at_its_scales(claim, name, tmp_path):
   assert all(set(job.after) <= written for job in jobs)
   assert not any(tmp_path.iterdir())
   assert nodes[claim.id].keys() == claim.models.keys()
+
+
+@pytest.mark.parametrize('name', scales.SCALES)
+def test_latent_and_grouped_attention_have_the_parameters_of_the_plain(name, tmp_path):
+  claim = claims.CLAIMS['C31']
+  _, nodes = campaign.prepare([claim], scales.SCALES[name], 1, tmp_path)
+  counts = {
+    model: Blueprint(node.config).sizes()['parameters'] for model, (node,) in nodes['C31'].items()
+  }
+  assert all(abs(n / counts['mha'] - 1) < 2e-3 for n in counts.values()), counts
+  if name == 'cpu':
+    assert all(f'{n:,}' in ' '.join(claim.traps) for n in counts.values())
+
+
+def test_a_field_may_differ_by_scale(toy, tmp_path):
+  fields = {'steps': {'toy': 7, 'else': 9}, 'model.layers': {'else': 5}, 'model.width': 24}
+  planned = toys.claim(models={'rope': Model('rope', fields=fields), 'alibi': Model('alibi')})
+  _, nodes = campaign.prepare([planned], toy, 3, tmp_path)
+  config, usual = (nodes['T01'][name][0].config for name in ('rope', 'alibi'))
+  assert config['steps'] == 7 and config['model']['width'] == 24
+  assert config['model']['layers'] == usual['model']['layers']
 
 
 def names(planner: Planner) -> list[tuple]:

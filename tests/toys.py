@@ -51,7 +51,6 @@ def claim(id_: str = 'T01', models=None, tests=None, **fields) -> Claim:
       ),
       'traps': ('None.',),
       'figure': (1, 2),
-      'scales': ('toy',),
     }
     | fields
   )

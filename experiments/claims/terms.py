@@ -35,7 +35,8 @@ class Model:
   Attributes:
     position: NAME[:argument=value,...], of the scheme; {L} stands for L tokens.
     length: trained at, over L.
-    fields: further fields of the config, by dotted name, with their values.
+    fields: further fields of the config, by dotted name, with their values; or with a mapping from
+      scale to value, where a scale that is left out keeps its own.
     task: trained on this task instead of text.
     start: name of the model in the same claim whose weights this one has or begins with.
     share: percent of the tokens of `start` to fine-tune on; 0: evaluated as it is.
@@ -107,7 +108,8 @@ ROPE_MATCHED = Model('rope:preset=matched', label='RoPE, matched base')
 BASES = {PUBLISHED: ('rope', ''), MATCHED: ('rope matched', 'preset=matched,')}
 TRAINED = {'rope': ROPE, 'rope matched': ROPE_MATCHED}
 # Half of the training texts has values to find again; it takes so many, and so long, to learn it.
-NEEDLES = {'data.needles': 0.5, 'steps': 3000}
+LONGER = {'steps': {'cpu': 3_000, 'accelerator': 100_000}}  # twice what the scale has
+NEEDLES = {'data.needles': 0.5} | LONGER
 
 
 def nll(model: str, at: float = 1, control: str = 'none', protocol: str = 'fixed_targets'):
@@ -168,7 +170,6 @@ class Claim:
     note: how this scale differs from the paper's.
     figure: the length axis of its figure, over L.
     fewest_seeds: below these the rule decides nothing.
-    scales: those at which it can be run.
   """
 
   id: str
@@ -183,7 +184,6 @@ class Claim:
   note: str = ''
   figure: tuple[float, ...] = ()
   fewest_seeds: int = 3
-  scales: tuple[str, ...] = ('cpu', 'accelerator')
 
   @property
   def variants(self) -> tuple[str, ...]:
