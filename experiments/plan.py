@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -109,7 +110,8 @@ class Planner:
     return {f: value[self.scale.name] for f, value in own.items() if self.scale.name in value}
 
   def _text(self, model: Model, search: local.Job | None = None) -> str:
-    text = model.position.replace('{L}', str(self.scale.length))
+    share = lambda found: str(self.scale.length // int(found[1]))
+    text = re.sub(r'\{L/(\d+)\}', share, model.position)
     return text.replace('{searched}', str(search.done) if search else '')
 
   def _trained(self, model: Model, seed: int) -> Node:

@@ -75,6 +75,14 @@ def test_a_field_may_differ_by_scale(toy, tmp_path):
   assert config['model']['layers'] == usual['model']['layers']
 
 
+def test_tokens_may_be_a_share_of_the_training_length(tmp_path):
+  claim = claims.CLAIMS['C21']
+  for name, length in (('cpu', 64), ('accelerator', 512)):
+    _, nodes = campaign.prepare([claim], scales.SCALES[name], 1, tmp_path)
+    kept = [n.config['position']['start_tokens'] for m, (n,) in nodes['C21'].items() if 's=4' in m]
+    assert kept[:5] == [0, length // 64, length // 32, length // 16, length // 4]
+
+
 def names(planner: Planner) -> list[tuple]:
   return sorted((job.name, job.command, job.done, job.after) for job in planner.jobs())
 

@@ -12,29 +12,29 @@ from experiments.claims.terms import (
   nll,
 )
 
-KEPT = (0, 1, 2, 4, 16)
+KEPT = {'none': '0', **{f'L/{part}': f'{{L/{part}}}' for part in (64, 32, 16, 4)}}
 
 
-def kept(s: int, tokens: int, v: str) -> str:
+def kept(s: int, share: str, v: str) -> str:
   """The name of a model."""
-  return f's={s}, {tokens} kept, {v}'
+  return f's={s}, {share} kept, {v}'
 
 
 def tests(v: str) -> tuple[Expect, ...]:
-  """A few tokens help; L / 4 hurt."""
+  """L / 32 help; L / 16 hurt."""
   return (
     *(
       Expect(
-        f's = {s}, at {s} L: 2 kept - none',
-        nll(kept(s, 2, v), s) - nll(kept(s, 0, v), s),
+        f's = {s}, at {s} L: L/32 kept - none',
+        nll(kept(s, 'L/32', v), s) - nll(kept(s, 'none', v), s),
         below=-0.005,
         variant=v,
       )
       for s in (2, 4)
     ),
     Expect(
-      's = 4, at 4 L: 16 kept - none',
-      nll(kept(4, 16, v), 4) - nll(kept(4, 0, v), 4),
+      's = 4, at 4 L: L/16 kept - none',
+      nll(kept(4, 'L/16', v), 4) - nll(kept(4, 'none', v), 4),
       above=0,
       variant=v,
     ),
@@ -55,18 +55,18 @@ CLAIM = Claim(
     ),
     Published('PI at 16k, with 0 / 16 / 256', '20.49 / 19.64 / 34.65', 'table 2', 'transcription'),
   ),
-  says='With 2 first tokens kept PI is more than 0.005 nats better at 2 L (s = 2) and 4 L (s = 4); '
-  'with 16, a quarter of L, it is worse at 4 L.',
+  says='With its first L/32 tokens kept PI is more than 0.005 nats better at 2 L (s = 2) and 4 L '
+  '(s = 4); with L/16 kept it is worse at 4 L.',
   models=TRAINED
   | {
-    kept(s, n, v): Model(
-      f'longrope:factor={s},long_factor={s},start_tokens={n}',
+    kept(s, share, v): Model(
+      f'longrope:factor={s},long_factor={s},start_tokens={tokens}',
       start=rope,
-      label=f'PI, s = {s}, {n} kept, {v}',
+      label=f'PI, s = {s}, {share} kept, {v}',
     )
     for v, (rope, _) in BASES.items()
     for s in (2, 4)
-    for n in KEPT
+    for share, tokens in KEPT.items()
   },
   tests=tests(PUBLISHED) + tests(MATCHED),
   traps=(

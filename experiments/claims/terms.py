@@ -33,7 +33,8 @@ class Model:
   """One model of a claim; lengths and factors are in units of the scale's training length L.
 
   Attributes:
-    position: NAME[:argument=value,...], of the scheme; {L} stands for L tokens.
+    position: NAME[:argument=value,...], of the scheme; {L/4} stands for a
+      quarter of L in tokens, {searched} for the file of its factors.
     length: trained at, over L.
     fields: further fields of the config, by dotted name, with their values; or with a mapping from
       scale to value, where a scale that is left out keeps its own.
