@@ -76,11 +76,12 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.P
     joint = ',' if ':' in arguments.config else ':'
     config = arguments.config + joint + ','.join(f'{n}={v}' for n, v in reversed(family.items()))
     flags = [f'--config={config}', *(f'--config.{n}={v}' for n, v in fields.items()), *overrides]
-    told = ', '.join(f'{name}={value}' for name, value in fields.items())
+    others = {n: v for n, v in point.items() if n not in ('position', 'seed')}
+    told = ', '.join(f'{name}={value}' for name, value in others.items())
     if told:
       flags.append(f'--config.run.label={positions.scheme(point["position"]).label} ({told})')
-    others = [f'{n}{v}' for n, v in point.items() if n not in ('position', 'seed')]
-    name = '_'.join([point['position'], *others, f'seed{point["seed"]}']).replace('/', '-')
+    parts = [point['position'], *(f'{n}{v}' for n, v in others.items()), f'seed{point["seed"]}']
+    name = '_'.join(parts).replace('/', '-')
     workdir = arguments.workdir / 'runs' / name
     resolved = configs.resolve(cli.read_config(flags))
     command = ('-m', 'pe_research.main', *flags, f'--workdir={workdir}')

@@ -1,5 +1,6 @@
 """A sweep from empty folder to report: cut, resumed, compared, refused."""
 
+import itertools
 import json
 import re
 import time
@@ -7,7 +8,7 @@ import time
 import pytest
 import small
 
-from experiments import progress
+from experiments import compare, progress
 from pe_research import records
 
 COMMAND = ('-m', 'experiments.sweep')
@@ -109,6 +110,43 @@ def test_a_failed_run_is_named_and_the_others_go_on(corpus, tmp_path):
   assert out.returncode == 1
   assert 'rope_seed0 failed: error: workdir' in out.stderr and 'is in use' in out.stderr
   assert (tmp_path / 'runs' / 'learned_seed0' / 'done.json').exists()
+
+
+def test_a_grid_has_a_row_for_each_point_with_its_seeds_together(corpus, tmp_path):
+  given = [flag for flag in small.flags(corpus, steps=4) if not flag.startswith('--config=')]
+  grid = ('position=alibi', 'length=16,32', 'optimizer.learning_rate=1e-3,3e-3', 'seed=0:2')
+  command = ('--config=configs/smoke.py', *given, '--grid', *grid, f'--workdir={tmp_path}')
+  done = small.run('-m', 'experiments', 'sweep', *command)
+  assert done.returncode == 0, done.stdout + done.stderr
+  assert len(list((tmp_path / 'runs').iterdir())) == 8
+  for length, rate in itertools.product(('16', '32'), ('1e-3', '3e-3')):
+    told = f'ALiBi (length={length}, optimizer.learning_rate={rate})'
+    name = f'alibi_length{length}_optimizer.learning_rate{rate}_seed'
+    found = compare.load([tmp_path / 'runs' / f'{name}{seed}' for seed in (0, 1)])
+    assert {run.config['length'] for run in found} == {int(length)}
+    assert {run.config['optimizer']['learning_rate'] for run in found} == {float(rate)}
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith(f'{told} ')]
+    means = [float(x) for x in re.findall(r'(\d\.\d{3}) ±', line)]
+    for mean, at in zip(means, (16, 32, 64), strict=True):
+      losses = [row['bits_per_byte'] for r in found for row in r.rows if row['eval_length'] == at]
+      assert len(losses) == 2 and abs(sum(losses) / 2 - mean) < 6e-4
+    assert told in (tmp_path / 'report.html').read_text()
+
+
+@pytest.mark.parametrize(
+  'grid, message',
+  [
+    (['seed=0:2', 'seed=3'], '--grid names a dimension twice'),
+    (['length=16,16'], 'length names one twice: 16,16'),
+    (['length'], 'write NAME=a,b or seed=0:3'),
+    (['nonsense=1'], 'nonsense'),
+    (['model.depth=2'], 'depth'),
+  ],
+)
+def test_a_grid_that_is_none_is_refused(grid, message, corpus, tmp_path):
+  done = small.run('-m', 'experiments', 'sweep', '--grid', *grid, f'--workdir={tmp_path / "x"}')
+  assert done.returncode != 0 and message in done.stderr and 'Traceback' not in done.stderr
+  assert not (tmp_path / 'x').exists()
 
 
 def test_a_tail_gives_whole_rows_once(tmp_path):
