@@ -29,10 +29,10 @@ CLAIM = Claim(
   says='At L, ALiBi and RoPE differ by less than 0.01 nats; where the training text is seen twenty '
   'times, ALiBi gains on RoPE.',
   models={
-    'alibi': Model('alibi'),
-    'rope': Model('rope'),
-    'alibi repeated': Model('alibi', fields=REPEATED, label='ALiBi, 20 epochs'),
-    'rope repeated': Model('rope', fields=REPEATED, label='RoPE, 20 epochs'),
+    'alibi': Model('alibi', panel='1 epoch'),
+    'rope': Model('rope', panel='1 epoch'),
+    'alibi repeated': Model('alibi', fields=REPEATED, panel='20 epochs'),
+    'rope repeated': Model('rope', fields=REPEATED, panel='20 epochs'),
   },
   tests=(
     Expect('ALiBi - RoPE at L', nll('alibi') - nll('rope'), above=-0.01, below=0.01),

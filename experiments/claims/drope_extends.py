@@ -38,7 +38,7 @@ CLAIM = Claim(
     'rnope': Model('rnope:period=3', fields=NEEDLES),
   }
   | {
-    f'{name} {s}': Model(text.format(s=s), start=start, label=f'{label}, s = {s}')
+    f'{name} {s}': Model(text.format(s=s), start=start, label=label, panel=f's = {s}')
     for s in (2, 4)
     for name, text, start, label in (
       ('drope', 'drope:factor={s}', 'dropped', 'DroPE'),

@@ -45,9 +45,7 @@ CLAIM = Claim(
   'more than 0.03 behind; at 5 L YaRN is better than PI by more than 0.1.',
   models=TRAINED
   | {
-    f'{way}, {v}': Model(
-      f'{way}:{preset}factor=4', length=4, start=rope, share=SHARE, label=f'{way}, tuned, {v}'
-    )
+    f'{way}, {v}': Model(f'{way}:{preset}factor=4', length=4, start=rope, share=SHARE, panel=v)
     for v, (rope, preset) in BASES.items()
     for way in WAYS
   },

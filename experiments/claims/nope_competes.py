@@ -25,13 +25,10 @@ CLAIM = Claim(
   ),
   says='At L, NoPE is within 0.02 nats of learned positions and 0.02 to 0.12 worse than RoPE; with '
   'twice the steps that distance shrinks.',
-  models={name: Model(name) for name in SCHEMES}
+  models={name: Model(name, panel='as they are') for name in SCHEMES}
+  | {f'{name}, longer': Model(name, fields=LONGER, panel='2 x steps') for name in ('nope', 'rope')}
   | {
-    f'{name}, longer': Model(name, fields=LONGER, label=f'{name}, 2 x steps')
-    for name in ('nope', 'rope')
-  }
-  | {
-    f'{name}, larger': Model(name, fields=LARGER, label=f'{name}, larger')
+    f'{name}, larger': Model(name, fields=LARGER, panel='larger')
     for name in ('nope', 'learned', 'rope')
   },
   tests=(

@@ -26,7 +26,9 @@ CLAIM = Claim(
   ),
   says='At twice the size of training NoPE answers copy, reverse and sort exactly more often than '
   'RoPE, by more than 0.2.',
-  models={f'{task}, {name}': Model(name, task=task) for task in TASKS for name in SCHEMES},
+  models={
+    f'{task}, {name}': Model(name, task=task, panel=task) for task in TASKS for name in SCHEMES
+  },
   tests=tuple(
     Expect(
       f'{task} at 2 x: NoPE - RoPE',

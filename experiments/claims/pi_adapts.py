@@ -19,11 +19,11 @@ def models(variant: str, preset: str) -> dict[str, Model]:
   """The base, and what it is tuned to."""
   base = f'rope, {variant}'
   return {
-    base: Model(f'rope:{preset}', fields=NEEDLES, label=f'RoPE, {variant}'),
+    base: Model(f'rope:{preset}', fields=NEEDLES, panel=variant),
     f'pi, {variant}': Model(f'pi:{preset}factor=4', length=4, start=base, share=SHARE,
-                            label=f'PI, tuned, {variant}'),
+                            label='PI, tuned', panel=variant),
     f'raw, {variant}': Model('rope', length=4, start=base, share=SHARE,
-                             label=f'RoPE, tuned at 4 L, {variant}'),
+                             label='RoPE, tuned at 4 L', panel=variant),
   }  # fmt: skip
 
 

@@ -29,7 +29,7 @@ CLAIM = Claim(
   models=TRAINED
   | {
     f'{name}, {v}': Model(
-      f'{name}:{preset}factor=4', length=length, start=rope, share=SHARE, label=f'{name}, {v}'
+      f'{name}:{preset}factor=4', length=length, start=rope, share=SHARE, panel=v
     )
     for v, (rope, preset) in BASES.items()
     for name, length in LENGTHS.items()

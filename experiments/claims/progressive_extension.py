@@ -18,9 +18,9 @@ def models(v: str) -> dict[str, Model]:
   rope, tuned = BASES[v][0], f'tuned, {v}'
   file = 'longrope:file={searched}'
   return {
-    tuned: Model(file, length=4, start=rope, searched=4, share=10, label=f'tuned at 4 L, {v}'),
-    f'second, {v}': Model(file, start=tuned, searched=4, label=f'searched again to 16 L, {v}'),
-    f'recovered, {v}': Model(file, start=tuned, searched=4, short=1, label=f'recovered, {v}'),
+    tuned: Model(file, length=4, start=rope, searched=4, share=10, label='tuned at 4 L', panel=v),
+    f'second, {v}': Model(file, start=tuned, searched=4, label='searched again to 16 L', panel=v),
+    f'recovered, {v}': Model(file, start=tuned, searched=4, short=1, label='recovered', panel=v),
   }
 
 

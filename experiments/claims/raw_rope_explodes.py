@@ -2,6 +2,8 @@
 
 from experiments.claims.terms import (
   BASES,
+  MATCHED,
+  PUBLISHED,
   TRAINED,
   Claim,
   Expect,
@@ -31,8 +33,8 @@ CLAIM = Claim(
   'worse than RoPE at L.',
   models={
     **TRAINED,
-    'pi': Model('pi:factor=4', start='rope'),
-    'pi matched': Model('pi:factor=4', start='rope matched', label='PI, matched base'),
+    'pi': Model('pi:factor=4', start='rope', panel=PUBLISHED),
+    'pi matched': Model('pi:factor=4', start='rope matched', panel=MATCHED),
   },
   tests=tuple(
     test

@@ -20,6 +20,7 @@ FORMULAS = {
   'yarn paper': 'yarn:{p}factor={s},ramp=rotations',
 }
 CONTROLS = {'random': 'random search', 'coordinate': 'by coordinate', 'yarn_grid': 'grid of two'}
+LABELS = {'yarn paper': 'YaRN, ramp of the paper'}
 FACTORS = (4, 8)
 SHARE = 5
 
@@ -35,22 +36,29 @@ def models(v: str) -> dict[str, Model]:
   made = {}
   for s in FACTORS:
     made[name('searched', s, v)] = Model(
-      'longrope:file={searched}', start=rope, searched=s, label=f'LongRoPE, s = {s}, {v}'
+      'longrope:file={searched}', start=rope, searched=s, panel=f'{v}, s = {s}'
     )
     for way, text in FORMULAS.items():
       position = text.replace('{p}', preset).replace('{s}', str(s))
-      made[name(way, s, v)] = Model(position, start=rope, label=f'{way}, s = {s}, {v}')
+      made[name(way, s, v)] = Model(
+        position, start=rope, label=LABELS.get(way, ''), panel=f'{v}, s = {s}'
+      )
   for method, label in CONTROLS.items():
     made[name(label, 4, v)] = Model(
       'longrope:file={searched}', start=rope, searched=4, method=method,
-      label=f'{label}, s = 4, {v}',
+      label=label, panel=f'{v}, s = 4',
     )  # fmt: skip
   made[f'searched tuned, {v}'] = Model(
     'longrope:file={searched}', length=4, start=rope, searched=4, share=SHARE,
-    label=f'LongRoPE, tuned, {v}',
+    label='LongRoPE, tuned', panel=f'{v}, s = 4',
   )  # fmt: skip
   made[f'yarn tuned, {v}'] = Model(
-    f'yarn:{preset}factor=4', length=4, start=rope, share=SHARE, label=f'YaRN, tuned, {v}'
+    f'yarn:{preset}factor=4',
+    length=4,
+    start=rope,
+    share=SHARE,
+    label='YaRN, tuned',
+    panel=f'{v}, s = 4',
   )
   return made
 

@@ -22,11 +22,11 @@ def tuned(variant: str) -> dict[str, Model]:
       length=8,
       start=rope,
       share=SHARE,
-      label=f'{name}, tuned to 8 L, {variant}',
+      panel=variant,
     )
     for name in ('pi', 'yarn')
   } | {
-    f'same, {variant}': Model('rope', start=rope, share=SHARE, label=f'RoPE, on at L, {variant}')
+    f'same, {variant}': Model('rope', start=rope, share=SHARE, label='RoPE, on at L', panel=variant)
   }
 
 

@@ -62,7 +62,8 @@ CLAIM = Claim(
     kept(s, share, v): Model(
       f'longrope:factor={s},long_factor={s},start_tokens={tokens}',
       start=rope,
-      label=f'PI, s = {s}, {share} kept, {v}',
+      label=f'PI, {share} kept',
+      panel=f'{v}, s = {s}',
     )
     for v, (rope, _) in BASES.items()
     for s in (2, 4)

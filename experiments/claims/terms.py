@@ -45,7 +45,8 @@ class Model:
     method: of that search, one of pe_research.search's.
     short: length over L that factors for short texts are searched for instead, the long ones of
       `start` staying; 0: none.
-    label: in tables and figures.
+    label: in figures, and with the panel in tables; '' is the scheme's own.
+    panel: of a figure; a model is drawn in every panel whose name contains its own.
   """
 
   position: str
@@ -58,6 +59,7 @@ class Model:
   method: str = 'paper'
   short: float = 0
   label: str = ''
+  panel: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +109,10 @@ ROPE = Model('rope')
 ROPE_MATCHED = Model('rope:preset=matched', label='RoPE, matched base')
 # Where a claim is asked of both: the model that is stretched, and what its schemes are told.
 BASES = {PUBLISHED: ('rope', ''), MATCHED: ('rope matched', 'preset=matched,')}
-TRAINED = {'rope': ROPE, 'rope matched': ROPE_MATCHED}
+TRAINED = {
+  'rope': Model('rope', panel=PUBLISHED),
+  'rope matched': Model('rope:preset=matched', panel=MATCHED),
+}
 # Half of the training texts has values to find again; it takes so many, and so long, to learn it.
 LONGER = {'steps': {'cpu': 3_000, 'accelerator': 100_000}}  # twice what the scale has
 NEEDLES = {'data.needles': 0.5} | LONGER

@@ -35,14 +35,14 @@ CLAIM = Claim(
   says='At 2 and 4 L YaRN (s = 4) and cropping differ by less than 0.02 nats, and YaRN finds '
   'values at the beginning of the text at most 5 points more often.',
   models={
-    rope(v): Model(f'rope:{preset}', fields=NEEDLES, label=f'RoPE, cropped, {v}')
+    rope(v): Model(f'rope:{preset}', fields=NEEDLES, label='RoPE', panel=v)
     for v, (_, preset) in BASES.items()
   }
   | {
     yarn(v): Model(
       f'yarn:{preset}factor=4',
       start=rope(v),
-      label=f'YaRN, s = 4, {v}',
+      panel=v,
     )
     for v, (_, preset) in BASES.items()
   },

@@ -41,7 +41,7 @@ CLAIM = Claim(
   models=TRAINED
   | {
     f's={s}, {variant}': Model(
-      f'ntk_by_parts:{preset}factor={s}', start=rope, label=f'NTK-by-parts, s = {s}, {variant}'
+      f'ntk_by_parts:{preset}factor={s}', start=rope, panel=f'{variant}, s = {s}'
     )
     for variant, (rope, preset) in BASES.items()
     for s in FACTORS

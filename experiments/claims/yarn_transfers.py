@@ -18,9 +18,11 @@ def models(v: str) -> dict[str, Model]:
   rope, preset = BASES[v]
   yarn = lambda s: f'yarn:{preset}factor={s}'
   return {
-    f'4, {v}': Model(yarn(4), length=4, start=rope, share=10, label=f's = 4, {v}'),
-    f'4 then 8, {v}': Model(yarn(8), length=4, start=f'4, {v}', share=5, label=f's = 4, 8, {v}'),
-    f'8, {v}': Model(yarn(8), length=4, start=rope, share=15, label=f's = 8 at once, {v}'),
+    f'4, {v}': Model(yarn(4), length=4, start=rope, share=10, label='YaRN, s = 4', panel=v),
+    f'4 then 8, {v}': Model(
+      yarn(8), length=4, start=f'4, {v}', share=5, label='YaRN, s = 4, then 8', panel=v
+    ),
+    f'8, {v}': Model(yarn(8), length=4, start=rope, share=15, label='YaRN, s = 8', panel=v),
   }
 
 

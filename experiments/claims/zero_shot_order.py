@@ -11,6 +11,7 @@ from experiments.claims.terms import (
 )
 
 WAYS = {'pi': 'pi:', 'ntk': 'ntk:', 'yarn': 'yarn:', 'yarn paper': 'yarn:ramp=rotations,'}
+LABELS = {'yarn paper': 'YaRN, ramp of the paper'}
 
 
 def stretched(variant: str, way: str, factor: int) -> str:
@@ -51,7 +52,10 @@ CLAIM = Claim(
   models=TRAINED
   | {
     stretched(variant, way, factor): Model(
-      f'{text}{preset}factor={factor}', start=rope, label=f'{way}, s={factor}, {variant}'
+      f'{text}{preset}factor={factor}',
+      start=rope,
+      label=LABELS.get(way, ''),
+      panel=f'{variant}, s = {factor}',
     )
     for variant, (rope, preset) in BASES.items()
     for way, text in WAYS.items()

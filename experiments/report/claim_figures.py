@@ -1,15 +1,19 @@
 """Figures of a claim: the curves that were measured, and every effect with its interval."""
 
 import math
+from collections.abc import Sequence
 
 import matplotlib.figure
+import matplotlib.lines
+import matplotlib.ticker
 import numpy as np
 
 from experiments import verdicts
+from experiments.claims.terms import Claim
 from experiments.ledger import Finding
 from experiments.report import figures
+from pe_research import positions
 
-MOST = 12  # lines that a figure can keep apart
 SIGNS = {verdicts.REPRODUCED: 'o', verdicts.REFUTED: 'X', verdicts.INCONCLUSIVE: 'D'}
 COLORS = {verdicts.REPRODUCED: 3, verdicts.REFUTED: 4, verdicts.INCONCLUSIVE: 0}  # of the palette
 Curve = tuple[list[int], list[float], list[float], list[float]]  # lengths, mean, lowest, highest
@@ -35,41 +39,88 @@ def curves(finding: Finding) -> dict[str, Curve]:
   return found
 
 
-def label(finding: Finding, name: str) -> str:
-  """Of a model."""
-  return finding.claim.models[name].label or name
+def label(claim: Claim, name: str, panel: bool = True) -> str:
+  """Of a model, with its panel or, as in a legend, without."""
+  model = claim.models[name]
+  own = model.label or positions.scheme(model.position.partition(':')[0]).label
+  return f'{own}, {model.panel}' if panel and model.panel else own
+
+
+def panels(finding: Finding) -> dict[str, list[str]]:
+  """Title of a panel -> the models whose curves it holds; one without a title where all are one."""
+  drawn = {name: finding.claim.models[name].panel for name in curves(finding)}
+  titles = dict.fromkeys(drawn.values())
+  whole = [t for t in titles if not any(t in other and t != other for other in titles)]
+  return {title: [name for name, own in drawn.items() if own in title] for title in whole}
 
 
 def lines(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure | None:
   """Loss, or exact answers, against length: a line a model; None where there is no curve."""
-  drawn = dict(list(curves(finding).items())[:MOST])
+  drawn, found = panels(finding), curves(finding)
   if not drawn:
     return None
-  tasks = any(model.task for model in finding.claim.models.values())
+  looks = _looks(finding, [name for own in drawn.values() for name in own])
+  columns = 1 if narrow or len(drawn) == 1 else 2
+  rows, keys = math.ceil(len(drawn) / columns), math.ceil(len(looks) / (1 if narrow else 3))
+  width, each, below = (
+    (3.7 if narrow else 9.0),
+    (2.3 if len(drawn) > 1 else 2.9),
+    0.25 + 0.19 * keys,
+  )
+  height = each * rows + below
   with figures.defaults():
-    width, rows = (3.7, len(drawn)) if narrow else (9.0, math.ceil(len(drawn) / 2))
-    below = 0.62 + 0.18 * rows
-    height = (2.7 if narrow else 3.4) + below
     figure = matplotlib.figure.Figure(figsize=(width, height))
-    axes = figure.add_axes(
-      (0.66 / width, below / height, 1 - 0.86 / width, 1 - (below + 0.2) / height)
-    )
-    for i, (name, (lengths, mean, low, high)) in enumerate(drawn.items()):
-      look = figures.look(i)
-      axes.plot(lengths, mean, label=label(finding, name), **look)
-      axes.fill_between(lengths, low, high, color=look['color'], alpha=0.13, linewidth=0)
-    axes.set_xscale('log', base=2)
-    ticks = sorted({n for lengths, *_ in drawn.values() for n in lengths})
-    axes.set_xticks(ticks, [str(n) for n in ticks])
-    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-    axes.tick_params(axis='x', rotation=45 if narrow and len(ticks) > 5 else 0)
-    axes.set_xlabel('size of the task' if tasks else 'evaluation length (tokens)')
-    axes.set_ylabel('exact answers (share)' if tasks else 'validation loss (nats/token)')
-    axes.grid(axis='y', color=figures.INK, alpha=0.13, linewidth=0.6)
-    axes.spines[['top', 'right']].set_visible(False)
-    figure.legend(loc='lower left', bbox_to_anchor=(0.01, 0), ncols=1 if narrow else 2, fontsize=9,
-                  frameon=False, labelspacing=0.3, borderaxespad=0.1, handlelength=2.6)  # fmt: skip
+    grid = figure.subplots(
+      rows, columns, squeeze=False, sharex=True, sharey=True,
+      gridspec_kw={
+        'left': 0.66 / width, 'right': 1 - 0.14 / width, 'top': 1 - 0.28 / height,
+        'bottom': (below + 0.42) / height, 'hspace': 0.2, 'wspace': 0.06,
+      },
+    )  # fmt: skip
+    for axes, (title, models) in zip(grid.flat, drawn.items(), strict=False):
+      _panel(
+        axes, {label(finding.claim, name, False): found[name] for name in models}, looks, narrow
+      )
+      axes.set_title(title, fontsize=9.5, loc='left', pad=3)
+    for empty in range(len(drawn), rows * columns):
+      grid.flat[empty].set_visible(False)
+      grid.flat[empty - columns].tick_params(labelbottom=True)
+    tasks = any(model.task for model in finding.claim.models.values())
+    y_label = 'exact answers (share)' if tasks else 'validation loss (nats/token)'
+    x_label = 'size of the task' if tasks else 'evaluation length (tokens)'
+    middle = (below + height) / 2 / height
+    figure.text(0.08 / width, middle, y_label, rotation=90, va='center')
+    figure.text(0.5, (below + 0.04) / height, x_label, ha='center')
+    handles = [matplotlib.lines.Line2D([], [], label=text, **look) for text, look in looks.items()]
+    figure.legend(handles=handles, loc='lower left', bbox_to_anchor=(0.01, 0), fontsize=9,
+                  ncols=1 if narrow else 3, frameon=False, labelspacing=0.3, borderaxespad=0.1,
+                  handlelength=2.6)  # fmt: skip
   return figure
+
+
+def _looks(finding: Finding, names: Sequence[str]) -> dict[str, dict[str, object]]:
+  """Of every label: in the colour of its scheme, of which several may be in one figure."""
+  places, taken = list(positions.SCHEMES), {}
+  for name in names:
+    scheme = finding.claim.models[name].position.partition(':')[0]
+    index, text = places.index(scheme), label(finding.claim, name, False)
+    while taken.get(index, text) != text:
+      index += len(figures.PALETTE)
+    taken[index] = text
+  return {text: figures.look(index) for index, text in taken.items()}
+
+
+def _panel(axes, drawn: dict[str, Curve], looks, narrow: bool) -> None:
+  for name, (lengths, mean, low, high) in drawn.items():
+    axes.plot(lengths, mean, **looks[name])
+    axes.fill_between(lengths, low, high, color=looks[name]['color'], alpha=0.13, linewidth=0)
+  axes.set_xscale('log', base=2)
+  ticks = sorted({n for lengths, *_ in drawn.values() for n in lengths})
+  axes.set_xticks(ticks, [str(n) for n in ticks])
+  axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+  axes.tick_params(axis='x', rotation=45 if narrow and len(ticks) > 5 else 0, labelsize=9)
+  axes.grid(axis='y', color=figures.INK, alpha=0.13, linewidth=0.6)
+  axes.spines[['top', 'right']].set_visible(False)
 
 
 def effects(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure | None:

@@ -216,7 +216,7 @@ def _shares(finding: Finding) -> str:
   for (model, protocol, control, length), (hits, trials) in sorted(pooled.items()):
     low, high = statistics.wilson(hits, trials)
     cells = [protocol, control, str(length), f'{hits} of {trials}', f'{low:.3f} to {high:.3f}']
-    name = html.escape(claim_figures.label(finding, model))
+    name = html.escape(claim_figures.label(finding.claim, model))
     rows.append([f'<th scope="row">{name}</th>', *(f'<td>{html.escape(x)}</td>' for x in cells)])
   head = ['Model', 'Protocol', 'Control', 'Length', 'Exact', '95 %, Wilson']
   return tables.grid(f'Exact answers of {finding.claim.id}. All seeds together.', head, rows)
