@@ -32,7 +32,6 @@ def toy(tmp_path_factory):
     patch.setattr(ledger, 'RESULTS', folder / 'kept')
     patch.setattr(ledger, 'registered', lambda claim: {'commit': 'f' * 40, 'clean': True})
     patch.setattr(claims, 'CLAIMS', {claim.id: claim})
-    patch.setattr(pages, 'FIRST', ())
     yield claim, scale, folder / 'runs'
 
 

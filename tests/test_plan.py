@@ -11,7 +11,7 @@ from experiments import campaign, claims, scales
 from experiments.claims.terms import SURE, Expect, Model, Quantity, nll
 from experiments.plan import Planner, quantities
 from experiments.quantities import DERIVED
-from experiments.report import claim_figures
+from experiments.report.claims import drawings
 from launch import local
 from pe_research import positions
 from pe_research.blueprint import Blueprint
@@ -39,7 +39,7 @@ def test_a_claim_is_whole(claim):
     assert test.above is not None or test.below is not None
     assert test.above is None or test.below is None or test.above < test.below
   assert all(q.of in DERIVED for q in quantities(claim))
-  labels = [claim_figures.label(claim, name) for name in claim.models]
+  labels = [drawings.label(claim, name) for name in claim.models]
   assert len(set(labels)) == len(labels), 'two models that a table cannot tell apart'
   assert claim.fewest_seeds >= 3
 

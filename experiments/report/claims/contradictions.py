@@ -3,7 +3,7 @@
 import html
 from collections.abc import Sequence
 
-from experiments.ledger import Finding
+from experiments.report.claims.rows import Row, effect_text
 
 # What is contradicted, and the claims whose numbers bear on it.
 FOUND = (
@@ -24,28 +24,34 @@ FOUND = (
 )  # fmt: skip
 
 
-def _bearing(findings: Sequence[Finding], ids: Sequence[str]) -> list[Finding]:
-  return [f for f in findings if f.claim.id in ids]
+def _bearing(rows: Sequence[Row], ids: Sequence[str]) -> list[tuple[str, str]]:
+  """Claims, and what was found of each."""
+  found = []
+  for row in rows:
+    if row.claim.id in ids:
+      effect = f' ({row.decides.test.says}: {effect_text(row.decides)})' if row.decides else ''
+      found.append((row.claim.id, f'{row.verdict}{effect}'))
+  return sorted(found)
 
 
-def section(findings: Sequence[Finding]) -> str:
+def section(rows: Sequence[Row]) -> str:
   """As HTML."""
   items = []
   for text, ids in FOUND:
-    links = ', '.join(
-      f'<a href="#{f.claim.id}">{f.claim.id}</a>: {f.verdict}' for f in _bearing(findings, ids)
+    links = '; '.join(
+      f'<a href="#{name}">{name}</a> {html.escape(said)}' for name, said in _bearing(rows, ids)
     )
-    items.append(f'<li>{html.escape(text)} ({links})</li>')
+    items.append(f'<li>{html.escape(text)} Here: {links}.</li>')
   return (
     '<section><h2>Contradictions between papers</h2>\n<p>And what is measured here of each.</p>\n'
     f'<ul>{"".join(items)}</ul></section>'
   )
 
 
-def markdown(findings: Sequence[Finding]) -> list[str]:
+def markdown(rows: Sequence[Row]) -> list[str]:
   """As lines of Markdown."""
   lines = ['## Contradictions between papers', '']
   for text, ids in FOUND:
-    links = ', '.join(f'{f.claim.id}: {f.verdict}' for f in _bearing(findings, ids))
-    lines.append(f'- {text} ({links})')
+    said = '; '.join(f'{name} {said}' for name, said in _bearing(rows, ids))
+    lines.append(f'- {text} Here: {said}.')
   return lines

@@ -1,0 +1,24 @@
+"""The claims with their verdicts: a page, Markdown and a picture, from what is kept of them."""
+
+import pathlib
+
+from experiments.report import figures
+from experiments.report.claims import markdown, page, picture
+from experiments.report.claims.rows import judge, load
+from experiments.scales import Scale
+from pe_research import records
+
+
+def write(scale: Scale, folder: pathlib.Path) -> list[pathlib.Path]:
+  """Writes RESULTS.md, claims.html and claims.png into `folder`; the same rows, the same bytes."""
+  findings, notes = load(scale)
+  made = judge(findings)
+  contents = {
+    'RESULTS.md': markdown.text(scale, made, notes).encode(),
+    'claims.html': page.text(scale, made, notes).encode(),
+    'claims.png': figures.png(picture.table(made)),
+  }
+  folder.mkdir(parents=True, exist_ok=True)
+  for name, content in contents.items():
+    records.write_bytes(folder / name, content)
+  return [folder / name for name in contents]

@@ -1,0 +1,60 @@
+"""The table of verdicts as a picture."""
+
+import textwrap
+from collections.abc import Sequence
+
+import matplotlib.figure
+
+from experiments.report import figures
+from experiments.report.claims.drawings import COLORS, SIGNS
+from experiments.report.claims.rows import Row, effect_text
+
+WIDTH, LINE, GAP = 9.6, 0.155, 0.12  # inches: of all, of a line of text, between claims
+COLUMNS = {'claim': (0.1, 52), 'verdict': (4.02, 14), 'effect that decides, 95 %': (5.3, 34),
+           'published': (7.75, 29)}  # fmt: skip
+# of which: inches from the left, and characters in a line
+
+
+def cells(row: Row) -> list[str]:
+  """Texts of a claim, in the order of COLUMNS."""
+  others = [f'{v}: {found}' for v, found in row.verdicts.items() if found != row.verdict]
+  effect = f'{effect_text(row.decides)}\n{row.decides.test.says}' if row.decides else '–'
+  return [
+    f'{row.claim.id}  {row.claim.title}',
+    '\n'.join([row.verdict, *others]),
+    effect,
+    row.published.value,
+  ]
+
+
+def table(rows: Sequence[Row]) -> matplotlib.figure.Figure:
+  """A claim a row: title, verdict, deciding effect, published figure."""
+  wrapped = [
+    [
+      '\n'.join(line for part in text.split('\n') for line in textwrap.wrap(part, size))
+      for text, (_, size) in zip(cells(row), COLUMNS.values(), strict=True)
+    ]
+    for row in rows
+  ]
+  heights = [max(t.count('\n') + 1 for t in texts) * LINE + GAP for texts in wrapped]
+  height = sum(heights) + 0.4
+  with figures.defaults():
+    figure = matplotlib.figure.Figure(figsize=(WIDTH, height))
+    place = lambda x, y: (x / WIDTH, 1 - y / height)
+    rule = lambda y, alpha: figure.add_artist(
+      matplotlib.lines.Line2D([0.01, 0.99], [1 - y / height] * 2, color=figures.INK, alpha=alpha,
+                              linewidth=0.7)
+    )  # fmt: skip
+    for name, (x, _) in COLUMNS.items():
+      figure.text(*place(x, 0.2), name, fontsize=8.5, weight='bold', va='center')
+    top = 0.34
+    for row, texts, tall in zip(rows, wrapped, heights, strict=True):
+      rule(top, 0.7 if row is rows[0] else 0.2)
+      for text, (name, (x, _)) in zip(texts, COLUMNS.items(), strict=True):
+        if name == 'verdict' and row.verdict in SIGNS:
+          mark = {'marker': SIGNS[row.verdict], 'color': figures.PALETTE[COLORS[row.verdict]][0]}
+          spot = place(x - 0.12, top + GAP / 2 + LINE / 2)
+          figure.add_artist(matplotlib.lines.Line2D([spot[0]], [spot[1]], markersize=6, **mark))
+        figure.text(*place(x, top + GAP / 2), text, fontsize=8, va='top', linespacing=1.15)
+      top += tall
+  return figure

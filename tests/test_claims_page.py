@@ -1,0 +1,36 @@
+"""The page of the claims in a browser, from the rows that are kept."""
+
+import browser
+import pytest
+
+from experiments import claims, scales
+from experiments.report import claims as pages
+
+pytestmark = browser.needed
+
+
+@pytest.fixture(scope='module')
+def page(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('claims')
+  pages.write(scales.CPU, folder)
+  return folder / 'claims.html'
+
+
+def test_every_claim_has_a_row_and_a_section(page):
+  dom = browser.browse(page)
+  for claim in claims.CLAIMS.values():
+    assert dom.count(f'<section id="{claim.id}">') == 1
+    assert dom.count(f'<th scope="row"><a href="#{claim.id}">') == 1
+  assert all(f'href="#{claim}"' in dom for claim in pages.rows.FIRST)
+
+
+@pytest.mark.parametrize('mode', ['light', 'dark'])
+@pytest.mark.parametrize('width', [360, 1280])
+def test_nothing_is_too_wide_or_on_top_of_another(page, width, mode):
+  browser.check_layout(browser.probe(page, width, mode), width, mode)
+
+
+def test_it_prints(page):
+  target = page.parent / 'page.pdf'
+  browser.browse(page, action=f'--print-to-pdf={target}')
+  assert target.read_bytes()[:5] == b'%PDF-'
