@@ -14,6 +14,7 @@ import signal
 import sys
 
 from experiments import campaign, claims, cost, ledger, plan, scales
+from launch import job
 from pe_research import cli, configs, records
 
 
@@ -31,6 +32,7 @@ def parser():
   )
   made.add_argument('--workers', type=int, default=0, help='0: one a core, or one accelerator')
   made.add_argument('--dry-run', action='store_true', help='print the commands, run nothing')
+  made.add_argument('--jobs', type=pathlib.Path, metavar='FILE', help='write the jobs, run none')
   made.add_argument('--no-keep', action='store_true', help='leave experiments/results as it is')
   return made
 
@@ -64,6 +66,10 @@ def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
   planner, nodes = campaign.prepare(chosen, scale, given.seeds, workdir)
   if given.dry_run:
     print(plan.show(planner.jobs()))
+    return 0
+  if given.jobs:
+    job.write(given.jobs, planner.jobs())
+    print(f'wrote {len(planner.jobs())} jobs to {given.jobs}; python -m launch carries them out')
     return 0
   first = next((n.config for n in planner.nodes.values() if n.trains), None)
   rate = cost.rate(first, workdir) if first else None

@@ -10,7 +10,8 @@ from experiments import cost, ledger, verdicts
 from experiments.claims.terms import Claim
 from experiments.plan import Node, Planner
 from experiments.scales import Scale
-from launch import local
+from launch import devices, local, state
+from launch.job import Job
 from pe_research import cli, records
 
 Nodes = dict[str, dict[str, list[Node]]]
@@ -53,8 +54,7 @@ def describe(claims: Sequence[Claim], planner: Planner, nodes: Nodes, rate: floa
   text += f'\n{len(jobs)} jobs, {done} of them done; {len(planner.searches)} searches'
   if rate:
     left = cost.left(planner, rate)
-    workers = 1 if local.has_accelerator() else len(local.cores())
-    text += f'; about {left / 3600:.1f} h of work left, {workers} at a time'
+    text += f'; about {left / 3600:.1f} h of work left, {devices.count()} at a time'
   return text
 
 
@@ -83,7 +83,7 @@ def run(
   workdir.mkdir(parents=True, exist_ok=True)
   start = time.monotonic()
 
-  def ended(job: local.Job, seconds: float) -> None:
+  def ended(job: Job, seconds: float) -> None:
     records.append_row(costs, {'job': job.name, 'seconds': round(seconds, 1)})
 
   def watch() -> None:
@@ -97,7 +97,7 @@ def run(
   for job in jobs:
     if job.name in failed:
       said_last = (
-        local.last_words(job) if job.log.exists() else f'{job.name} waited for one that did.'
+        state.last_words(job) if job.log.exists() else f'{job.name} waited for one that did.'
       )
       print(said_last, file=sys.stderr)
   for claim in claims:

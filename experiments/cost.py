@@ -10,7 +10,8 @@ from typing import Any
 
 from experiments.bench import measure
 from experiments.plan import Node, Planner
-from launch import local
+from launch import devices, local, state
+from launch.job import Job
 from pe_research import eval_config, records
 
 START = 8.0  # seconds until a process has imported, read its data and compiled
@@ -37,19 +38,18 @@ def rate(config: Mapping[str, Any], workdir: pathlib.Path) -> float:
 
   The result is kept in `workdir`, whose machine it is of.
   """
-  workers = 1 if local.has_accelerator() else len(local.cores())
   folder = workdir / 'speed'
   folder.mkdir(parents=True, exist_ok=True)
   if not (folder / 'config.json').exists():
     records.write_json(folder / 'config.json', config)
   jobs = []
-  for i in range(workers):
+  for i in range(devices.count()):
     done = folder / f'{i}.json'
     command = ('-m', 'experiments.cost', str(folder / 'config.json'), str(done))
-    jobs.append(local.Job(f'speed of worker {i}', command, folder / f'{i}.txt', done))
+    jobs.append(Job(f'speed of worker {i}', command, folder / f'{i}.txt', done))
   failed = local.run(jobs, lambda: None)
   if failed:
-    raise ChildProcessError('\n'.join(local.last_words(j) for j in jobs if j.name in failed))
+    raise ChildProcessError('\n'.join(state.last_words(j) for j in jobs if j.name in failed))
   return statistics.fmean(records.read_json(job.done)['flops_per_second'] for job in jobs)
 
 

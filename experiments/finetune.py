@@ -14,6 +14,7 @@ import sys
 from configs import finetune
 from experiments import compare, report, stretch
 from launch import local
+from launch.job import Job
 from pe_research import cli, configs, lineage, records
 
 NAMES = ('same', 'raw', 'pi', 'abf', 'yarn', 'longrope')
@@ -55,7 +56,7 @@ def place(folder: pathlib.Path, name: str, stage: int) -> pathlib.Path:
 
 def training(
   given: argparse.Namespace, share: float, name: str, stage: int, searches: pathlib.Path
-) -> local.Job:
+) -> Job:
   """One stage of a recipe, from the run or from the stage before."""
   folder, recipe = given.workdir / f'{share:g}percent', finetune.RECIPES[name]
   start = given.run if stage == 1 else place(folder, name, stage - 1)
@@ -68,7 +69,7 @@ def training(
   command = ('-m', 'pe_research.main', f'--config=configs/finetune.py:{arguments}')
   command += (f'--config.eval.lengths={tuple(lengths)}', f'--workdir={workdir}')
   title = f'{folder.name}/{workdir.name}'
-  return local.Job(title, command, workdir / 'log.txt', workdir / 'done.json')
+  return Job(title, command, workdir / 'log.txt', workdir / 'done.json')
 
 
 def main(argv: list[str]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from configs import finetune
 from experiments.claims.terms import Claim, Model, Quantity
 from experiments.scales import Scale
-from launch import local
+from launch.job import Job
 from pe_research import cli, comparable, configs, digest, eval_config, lineage
 from pe_research.checks import choose
 
@@ -37,7 +37,7 @@ class Node:
   workdir: pathlib.Path
   flags: list[str]
   start: 'Node | None' = None
-  search: local.Job | None = None
+  search: Job | None = None
   trains: bool = True
   wanted: set[str] = dataclasses.field(default_factory=set)
 
@@ -59,7 +59,7 @@ class Planner:
     """Plans for a scale, with everything that is run below `workdir`."""
     self.scale, self.workdir = scale, workdir
     self.nodes: dict[str, Node] = {}
-    self.searches: dict[str, local.Job] = {}
+    self.searches: dict[str, Job] = {}
 
   def add(self, claim: Claim, seeds: Sequence[int]) -> dict[str, list[Node]]:
     """The nodes of a claim by model, one a seed, with what the claim measures noted in them.
@@ -109,7 +109,7 @@ class Planner:
     own = {field: at(value) for field, value in model.fields.items()}
     return {f: value[self.scale.name] for f, value in own.items() if self.scale.name in value}
 
-  def _text(self, model: Model, search: local.Job | None = None) -> str:
+  def _text(self, model: Model, search: Job | None = None) -> str:
     share = lambda found: str(self.scale.length // int(found[1]))
     text = re.sub(r'\{L/(\d+)\}', share, model.position)
     return text.replace('{searched}', str(search.done) if search else '')
@@ -194,7 +194,7 @@ class Planner:
       self.nodes[key] = Node(key, config, workdir, flags, start, search)
     return self.nodes[key]
 
-  def _search(self, start: Node, model: Model, seed: int) -> local.Job:
+  def _search(self, start: Node, model: Model, seed: int) -> Job:
     factor, short = model.searched, round(model.short * self.scale.length)
     key = digest.of_json([start.key, factor, short, model.method])
     kind = f'{model.method}-' + (f'short{short}' if short else f'{factor:g}x')
@@ -207,24 +207,24 @@ class Planner:
         command += (f'--target-length={short}', f'--short-of={start.search.done}')
         after += (start.search.done,)
       name, done = f'search-{key[:DIGITS]}', folder / 'factors.json'
-      self.searches[key] = local.Job(name, command, folder / 'log.txt', done, after)
+      self.searches[key] = Job(name, command, folder / 'log.txt', done, after)
     return self.searches[key]
 
-  def jobs(self) -> list[local.Job]:
+  def jobs(self) -> list[Job]:
     """All of them: trainings first, in the order in which claims asked, then what needs them."""
     trained = [self._training(node) for node in self.nodes.values() if node.trains]
     measured = [job for node in self.nodes.values() for job in self._measuring(node)]
     return [*trained, *self.searches.values(), *measured]
 
-  def _training(self, node: Node) -> local.Job:
+  def _training(self, node: Node) -> Job:
     command = ('-m', 'pe_research.main', *node.flags, f'--workdir={node.workdir}')
     after = (node.start.workdir / 'done.json',) if node.start else ()
     after += (node.search.done,) if node.search else ()
-    return local.Job(
+    return Job(
       node.job_names()[0], command, node.workdir / 'log.txt', node.workdir / 'done.json', after
     )
 
-  def _measuring(self, node: Node) -> Iterable[local.Job]:
+  def _measuring(self, node: Node) -> Iterable[Job]:
     """One job for all that the claims of this plan want of a node."""
     if not node.wanted:
       return
@@ -236,7 +236,7 @@ class Planner:
     command = ('-m', 'pe_research.evaluate', *flags, f'--done={mark}')
     command += tuple(f'--measurement={text}' for text in wanted)
     name = node.job_names()[1]
-    yield local.Job(name, command, node.workdir / 'measure.txt', mark, after)
+    yield Job(name, command, node.workdir / 'measure.txt', mark, after)
 
 
 def check_quantity(claim: Claim, quantity: Quantity) -> None:
@@ -274,6 +274,6 @@ def _plain(value: Any) -> Any:
   return tuple(value) if isinstance(value, list) else value
 
 
-def show(jobs: Sequence[local.Job]) -> str:
+def show(jobs: Sequence[Job]) -> str:
   """The commands of the jobs that are not done, one a line, as a shell would take them."""
   return '\n'.join(shlex.join(['python', *job.command]) for job in jobs if not job.done.exists())

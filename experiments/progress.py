@@ -10,7 +10,7 @@ from typing import Any
 import rich.console
 import rich.progress
 
-from launch import local
+from launch.job import Job
 from pe_research import positions
 
 
@@ -18,7 +18,7 @@ from pe_research import positions
 class Planned:
   """A run of the sweep: how to start it, where it writes, its resolved config."""
 
-  job: local.Job
+  job: Job
   workdir: pathlib.Path
   config: dict[str, Any]
 

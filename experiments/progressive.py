@@ -14,6 +14,7 @@ import sys
 
 from experiments import compare, finetune, report, stretch
 from launch import local
+from launch.job import Job
 from pe_research import cli, configs, lineage, records
 
 BASE = (
@@ -85,7 +86,7 @@ class Pipeline:
 
   def do(self, workdir: pathlib.Path, *command: str, done: str = 'done.json') -> pathlib.Path:
     """Runs `python -m command --workdir=...` and returns the file that it writes last."""
-    job = local.Job(workdir.name, ('-m', *command), workdir / 'log.txt', workdir / done)
+    job = Job(workdir.name, ('-m', *command), workdir / 'log.txt', workdir / done)
     local.finish([job])
     return job.done
 

@@ -12,6 +12,7 @@ import sys
 
 from experiments import compare, report
 from launch import local
+from launch.job import Job
 from pe_research import cli, configs, lineage, records
 
 # NAME: position, in which {s} is the factor and {file} what the search found.
@@ -45,21 +46,19 @@ def settings(given: argparse.Namespace) -> dict[str, object]:
   return flags | {'weights': (record or {}).get('final_parameters')}
 
 
-def searching(run: pathlib.Path, factor: float, folder: pathlib.Path) -> local.Job:
+def searching(run: pathlib.Path, factor: float, folder: pathlib.Path) -> Job:
   """The search for one factor, with the published settings."""
   command = ('-m', 'pe_research.search', f'--run={run}', f'--factor={factor:g}')
-  return local.Job(
+  return Job(
     folder.name, (*command, f'--workdir={folder}'), folder / 'log.txt', folder / 'factors.json'
   )
 
 
-def evaluating(
-  run: pathlib.Path, position: str, into: pathlib.Path, lengths: list[int]
-) -> local.Job:
+def evaluating(run: pathlib.Path, position: str, into: pathlib.Path, lengths: list[int]) -> Job:
   """The evaluation of one scheme."""
   command = ('-m', 'pe_research.evaluate', f'--workdir={run}', f'--position={position}')
   command += (f'--into={into}', f'--lengths={",".join(map(str, lengths))}')
-  return local.Job(f'{into.parts[-3]}/{into.name}', command, into / 'log.txt', into / 'done.json')
+  return Job(f'{into.parts[-3]}/{into.name}', command, into / 'log.txt', into / 'done.json')
 
 
 def lengths(length: int, factors: tuple[float, ...]) -> list[int]:

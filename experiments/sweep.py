@@ -18,7 +18,8 @@ import sys
 from collections.abc import Sequence
 
 from experiments import compare, demo, progress, report
-from launch import local
+from launch import job, local, state
+from launch.job import Job
 from pe_research import cli, configs, positions, records
 
 
@@ -34,6 +35,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
   )
   parser.add_argument('--workdir', type=pathlib.Path, default=pathlib.Path(demo.WORKDIR))
   parser.add_argument('--workers', type=int, default=0, help='0: one a core, or one accelerator')
+  parser.add_argument('--jobs', type=pathlib.Path, metavar='FILE', help='write the jobs, run none')
   parser.add_argument('--allow-different', action='append', default=[], metavar='FIELD')
   return parser.parse_known_args(argv)
 
@@ -85,8 +87,8 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.P
     workdir = arguments.workdir / 'runs' / name
     resolved = configs.resolve(cli.read_config(flags))
     command = ('-m', 'pe_research.main', *flags, f'--workdir={workdir}')
-    job = local.Job(workdir.name, command, workdir / 'log.txt', workdir / 'done.json')
-    runs.append(progress.Planned(job, workdir, resolved))
+    own = Job(workdir.name, command, workdir / 'log.txt', workdir / 'done.json')
+    runs.append(progress.Planned(own, workdir, resolved))
   return runs
 
 
@@ -120,6 +122,10 @@ def main(argv: list[str]) -> int:
   with cli.errors():
     arguments, overrides = parse(argv)
     runs = plan(arguments, overrides)
+    if arguments.jobs:
+      job.write(arguments.jobs, [run.job for run in runs])
+      print(f'wrote {len(runs)} jobs to {arguments.jobs}; python -m launch carries them out')
+      return 0
     with records.claim(arguments.workdir):
       prepare(runs)
       try:
@@ -130,7 +136,7 @@ def main(argv: list[str]) -> int:
         return 130
       for run in runs:
         if run.job.name in failed:
-          print(local.last_words(run.job), file=sys.stderr)
+          print(state.last_words(run.job), file=sys.stderr)
       if failed:
         return 1
       finished = compare.load([run.workdir for run in runs])

@@ -1,59 +1,20 @@
-"""Runs jobs on this machine: a pool of one-core workers, or one worker that has the accelerators.
+"""Runs jobs on this machine: a pool of one-core workers, or of one worker an accelerator.
 
 A model of a few hundred thousand parameters does not fill two cores: two processes pinned to one
 core each get through more tokens together than one process on both.
 """
 
-import dataclasses
 import fcntl
-import glob
-import importlib.util
 import os
-import pathlib
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import IO
 
+from launch import devices, state
+from launch.job import Job
 from pe_research import cli
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-  """A command that can be started again until `done` exists.
-
-  Attributes:
-    name: of the run, for people.
-    command: arguments after the Python interpreter.
-    log: file that gets its output.
-    done: file that it writes last.
-    after: files that must be there before it can start, which other jobs write last.
-  """
-
-  name: str
-  command: tuple[str, ...]
-  log: pathlib.Path
-  done: pathlib.Path
-  after: tuple[pathlib.Path, ...] = ()
-
-  def ready(self) -> bool:
-    """Whether what it needs is there."""
-    return all(path.exists() for path in self.after)
-
-
-def cores() -> list[int]:
-  """Processors that this process may use."""
-  return sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else [0]
-
-
-def has_accelerator() -> bool:
-  """Whether there is a GPU or a TPU, and the plugin for it; asking JAX itself is slow."""
-  if os.environ.get('JAX_PLATFORMS', '').startswith('cpu'):
-    return False
-  if not any(map(importlib.util.find_spec, ('jax_plugins', 'libtpu'))):
-    return False
-  return any(map(glob.glob, ('/dev/nvidia[0-9]*', '/dev/accel[0-9]*', '/dev/vfio/[0-9]*')))
 
 
 def run(
@@ -69,19 +30,15 @@ def run(
   Args:
     jobs: in the order in which they start, but for those that wait for others.
     watch: called a few times a second.
-    workers: 0 means one a core, or a single one where there is an accelerator. A job that is alone
-      gets all cores.
+    workers: 0 means one a core, or one an accelerator. A job that is alone gets all of the machine.
     ended: told of every job that this process finished, and the seconds that it took.
 
   Returns:
     Names of the jobs that failed, or that waited for one that did; the others are done. An
     interrupt is passed on to the workers, which save and leave.
   """
-  accelerated, free = has_accelerator(), cores()
-  workers = workers or (1 if accelerated else len(free))
   waiting, running, failed = [job for job in jobs if not job.done.exists()], {}, []
-  alone = accelerated or len(waiting) == 1  # then there is no one to leave a core to
-  free = [None] * workers if alone else [free[i % len(free)] for i in range(workers)]
+  free = devices.workers(workers, alone=len(waiting) == 1)
   try:
     while waiting or running:
       waiting = [job for job in waiting if not job.done.exists()]
@@ -97,15 +54,16 @@ def run(
           lock.close()
           continue
         waiting.remove(job)
-        core = free.pop(0)
-        running[_start(job, core)] = job, core, lock, time.monotonic()
+        worker = free.pop(0)
+        running[start(job, worker)] = job, worker, lock, time.monotonic()
       for process in [p for p in running if p.poll() is not None]:
-        job, core, lock, start = running.pop(process)
+        job, worker, lock, begun = running.pop(process)
         lock.close()
-        free.append(core)
+        free.append(worker)
         if job.done.exists():
-          ended(job, time.monotonic() - start)
+          ended(job, time.monotonic() - begun)
         else:
+          state.mark_failed(job, process.returncode)
           failed.append(job.name)
       watch()
       if waiting and not running and not elsewhere and not any(job.ready() for job in waiting):
@@ -114,24 +72,12 @@ def run(
   except BaseException:
     for process in running:
       process.terminate()
-    for process, (job, _, _, start) in running.items():
+    for process, (job, _, _, begun) in running.items():
       process.wait()
       if job.done.exists():  # it was at its end
-        ended(job, time.monotonic() - start)
+        ended(job, time.monotonic() - begun)
     raise
   return failed
-
-
-def _lock(job: Job) -> IO | None:
-  """Holds a job for this process until the file is closed; None where another process has it."""
-  job.log.parent.mkdir(parents=True, exist_ok=True)
-  file = job.log.with_suffix('.job').open('a')
-  try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except OSError:
-    file.close()
-    return None
-  return file
 
 
 def finish(jobs: Sequence[Job], workers: int = 0) -> None:
@@ -149,25 +95,54 @@ def finish(jobs: Sequence[Job], workers: int = 0) -> None:
 
   failed = run(jobs, watch, workers)
   if failed:
-    raise ChildProcessError('\n'.join(last_words(job) for job in jobs if job.name in failed))
+    raise ChildProcessError('\n'.join(state.last_words(job) for job in jobs if job.name in failed))
 
 
-def last_words(job: Job) -> str:
-  """What a failed job said last, and where the rest is."""
-  last = job.log.read_text(errors='replace').strip().splitlines()[-1:]
-  return f'{job.name} failed: {"".join(last)}  (see {job.log})'
+def together(jobs: Sequence[Job]) -> list[str]:
+  """Runs the jobs one after another, each over all machines that run this at the same time.
+
+  Returns:
+    Names of the jobs that failed; the first of them is the last that was started, since the other
+    machines must not go on to another.
+  """
+  for job in jobs:
+    if job.done.exists():
+      continue
+    if not job.ready():
+      return [job.name]
+    process = start(job, devices.Worker(), ('--distributed',))
+    try:
+      process.wait()
+    except BaseException:
+      process.terminate()
+      process.wait()
+      raise
+    if not job.done.exists():
+      state.mark_failed(job, process.returncode)
+      return [job.name]
+  return []
 
 
-def _start(job: Job, core: int | None) -> subprocess.Popen:
-  """Starts a worker, on one core if `core` names it."""
-  environment = {'GLIBC_TUNABLES': cli.TUNABLES} | dict(os.environ)
-  command = [sys.executable, *job.command]
-  if core is not None:
-    environment |= {'JAX_PLATFORMS': 'cpu', 'OMP_NUM_THREADS': '1'}
-    command = ['taskset', '-c', str(core), *command] if cores() != [0] else command
+def start(job: Job, worker: devices.Worker, more: Sequence[str] = ()) -> subprocess.Popen:
+  """Starts a job on a part of this machine."""
+  state.unmark(job)
+  environment = {'GLIBC_TUNABLES': cli.TUNABLES} | dict(os.environ) | dict(worker.environment)
+  job.folder.mkdir(parents=True, exist_ok=True)
   with job.log.open('ab') as log:
     # A session of its own: Ctrl-C reaches this process, which passes it on once.
     return subprocess.Popen(
-      command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-      start_new_session=True,
+      [*worker.prefix, sys.executable, *job.command, *more], env=environment, stdout=log,
+      stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
+
+
+def _lock(job: Job) -> IO | None:
+  """Holds a job for this process until the file is closed; None where another process has it."""
+  job.folder.mkdir(parents=True, exist_ok=True)
+  file = job.log.with_suffix('.job').open('a')
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError:
+    file.close()
+    return None
+  return file

@@ -1,12 +1,11 @@
 """The pool runs every job once, at most so many at a time, and says which failed."""
 
 import json
-import os
-import sys
 
 import pytest
 
-from launch import local
+from launch import devices, local
+from launch.job import Job
 
 WORK = """
 import json, os, pathlib, sys, time
@@ -25,7 +24,7 @@ done.write_text(json.dumps({'seen': seen, 'cores': cores, 'malloc': os.environ['
 
 def jobs(tmp_path, names):
   return [
-    local.Job(name, ('-c', WORK, str(tmp_path / f'{name}.json'), str(tmp_path)),
+    Job(name, ('-c', WORK, str(tmp_path / f'{name}.json'), str(tmp_path)),
               tmp_path / f'{name}.log', tmp_path / f'{name}.json')
     for name in names
   ]  # fmt: skip
@@ -45,7 +44,7 @@ def test_jobs_run_on_a_core_each_as_many_as_there_are_workers(tmp_path):
   assert local.run(jobs(tmp_path, 'abcde'), lambda: looked.append(1), workers=2) == []
   found = results(tmp_path)
   assert found.keys() == set('abcde') and looked
-  assert max(f['seen'] for f in found.values()) == min(2, len(local.cores()))
+  assert max(f['seen'] for f in found.values()) == min(2, len(devices.cores()))
   assert all(len(f['cores']) == 1 for f in found.values())
   assert {f['malloc'] for f in found.values()} == {'glibc.malloc.hugetlb=1'}
 
@@ -72,14 +71,66 @@ def test_an_interrupt_reaches_the_workers(tmp_path):
   assert results(tmp_path) == {}
 
 
-@pytest.mark.skipif(not sys.platform.startswith('linux'), reason='device files of Linux')
-def test_devices_decide_whether_there_is_an_accelerator(monkeypatch):
+KINDS = {'gpu': '/dev/nvidia[0-9]*', 'tpu': '/dev/accel[0-9]*'}
+
+
+@pytest.fixture(params=KINDS)
+def four_chips(request, monkeypatch):
+  """A machine with four chips of a kind, and JAX's plugin for it."""
   monkeypatch.delenv('JAX_PLATFORMS')
-  monkeypatch.setattr(local.glob, 'glob', lambda pattern: ['x'] if 'nvidia' in pattern else [])
-  monkeypatch.setattr(local.importlib.util, 'find_spec', lambda name: None)
-  assert not local.has_accelerator()
-  monkeypatch.setattr(local.importlib.util, 'find_spec', lambda name: name == 'jax_plugins')
-  assert local.has_accelerator()
+  found = lambda pattern: list('0123') if pattern == KINDS[request.param] else []
+  monkeypatch.setattr(devices.glob, 'glob', found)
+  monkeypatch.setattr(devices.importlib.util, 'find_spec', lambda name: name == 'jax_plugins')
+  return request.param
+
+
+def test_each_chip_is_seen_by_one_worker(four_chips):
+  assert devices.chips() == (four_chips, 4) and devices.count() == 4
+  found = devices.workers(0, alone=False)
+  seen = 'CUDA_VISIBLE_DEVICES' if four_chips == 'gpu' else 'TPU_VISIBLE_DEVICES'
+  assert [worker.environment[seen] for worker in found] == list('0123')
+  assert all(not worker.prefix and 'JAX_PLATFORMS' not in worker.environment for worker in found)
+  ports = [worker.environment.get('TPU_MESH_CONTROLLER_PORT') for worker in found]
+  assert len(set(ports)) == (4 if four_chips == 'tpu' else 1)
+  assert devices.workers(0, alone=True)[0] == devices.Worker()
+
+
+def test_chips_without_a_plugin_or_against_the_users_word_are_none(four_chips, monkeypatch):
   monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
-  assert not local.has_accelerator()
-  assert os.environ['JAX_PLATFORMS'] == 'cpu'
+  assert devices.chips() == ('', 0)
+  monkeypatch.delenv('JAX_PLATFORMS')
+  monkeypatch.setattr(devices.importlib.util, 'find_spec', lambda name: None)
+  assert devices.chips() == ('', 0) and devices.count() == len(devices.cores())
+
+
+@pytest.mark.parametrize(
+  'environment, hosts, rank',
+  [
+    ({}, 1, 0),
+    ({'SLURM_PROCID': '3', 'SLURM_NTASKS': '4'}, 4, 3),
+    ({'TPU_WORKER_ID': '1', 'TPU_WORKER_HOSTNAMES': 'a,b'}, 2, 1),
+    ({'SKYPILOT_NODE_RANK': '0', 'SKYPILOT_NUM_NODES': '2'}, 2, 0),
+    ({'PE_RANK': '1', 'TPU_WORKER_ID': '0'}, 2, 1),
+    ({'TPU_WORKER_HOSTNAMES': 'localhost'}, 1, 0),
+  ],
+)
+def test_a_machine_knows_which_of_several_it_is(environment, hosts, rank, monkeypatch):
+  for name, value in environment.items():
+    monkeypatch.setenv(name, value)
+  assert devices.rank(hosts) == rank
+
+
+@pytest.mark.parametrize(
+  'environment, hosts, message',
+  [
+    ({}, 2, 'none of PE_RANK, SLURM_PROCID'),
+    ({'PE_RANK': '2'}, 2, 'from 0 to 1'),
+    ({'SLURM_NTASKS': '4', 'SLURM_PROCID': '0'}, 1, 'one of 4 machines .* hosts = 4'),
+    ({'TPU_WORKER_HOSTNAMES': 'a,b', 'TPU_WORKER_ID': '0'}, 1, 'one of 2 machines'),
+  ],
+)
+def test_machines_that_do_not_know_each_other_are_refused(environment, hosts, message, monkeypatch):
+  for name, value in environment.items():
+    monkeypatch.setenv(name, value)
+  with pytest.raises(ValueError, match=message):
+    devices.rank(hosts)

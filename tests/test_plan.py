@@ -13,6 +13,7 @@ from experiments.plan import Planner, quantities
 from experiments.quantities import DERIVED
 from experiments.report.claims import drawings
 from launch import local
+from launch.job import Job
 from pe_research import positions
 from pe_research.blueprint import Blueprint
 
@@ -204,7 +205,7 @@ def test_every_scheme_that_is_trained_has_a_place_in_the_ledger():
 
 
 def test_a_job_waits_for_what_it_needs_and_falls_with_it(tmp_path):
-  make = lambda name, code, after=(): local.Job(
+  make = lambda name, code, after=(): Job(
     name, ('-c', f'import pathlib, sys; {code}; pathlib.Path(sys.argv[1]).touch()',
            str(tmp_path / name)), tmp_path / f'{name}.log', tmp_path / name,
     tuple(tmp_path / a for a in after),

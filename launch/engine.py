@@ -1,0 +1,142 @@
+"""What all engines share: a sweep goes in, commands and files come out, and nothing is run here."""
+
+import dataclasses
+import shlex
+import shutil
+import subprocess
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from launch.job import engine_name
+
+STOPPED = 75  # exit status of work that was told to leave and goes on by the same command
+
+
+@dataclasses.dataclass(frozen=True)
+class Submission:
+  """One thing to hand to an engine.
+
+  Attributes:
+    name: of the job, as the engine will show it.
+    command: that submits it.
+    files: name -> text, which lie in the directory that the command runs in.
+  """
+
+  name: str
+  command: tuple[str, ...]
+  files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+  """Settings that every engine has; each adds its own.
+
+  Attributes:
+    sweep: name of the sweep; jobs are named after it.
+    checkout: where this repository lies on the machines, with its .venv.
+    jobs: how many of the sweep's jobs go into one of the engine's.
+    hosts: machines of one of the engine's jobs.
+    together: whether a job has all chips of all these machines; if not, each machine takes a part
+      of the jobs, and each of these has a chip.
+  """
+
+  kind: ClassVar[str]
+  longest: ClassVar[int]  # characters of a name
+  needs: ClassVar[tuple[str, ...]]  # programs
+  signed_in: ClassVar[tuple[str, ...]]  # command that fails without credentials
+
+  sweep: str
+  checkout: str = '/pe_research'
+  jobs: int = 1
+  hosts: int = 1
+  together: bool = False
+
+  def __post_init__(self):
+    """Raises ValueError where a setting cannot be."""
+    room = self.longest - 5  # for the number of a share
+    if engine_name(self.sweep, room) != self.sweep:
+      raise ValueError(
+        f'sweep = {self.sweep!r} is no name for {self.kind}: at most {room} of a-z, 0-9 and '
+        f'hyphens, a letter first, for example {engine_name(self.sweep, room)!r}.'
+      )
+    for field in ('jobs', 'hosts'):
+      if getattr(self, field) < 1:
+        raise ValueError(f'{field} = {getattr(self, field)}; it must be at least 1.')
+
+  def names(self, count: int) -> list[str]:
+    """Of the shares of a sweep."""
+    return [f'{self.sweep}-{i}' for i in range(count)]
+
+  def work(self, jobs_file: str, share: str, count: int) -> str:
+    """The shell command that does a share of a sweep; each of its machines runs it."""
+    how = f' --hosts={self.hosts}' if self.hosts > 1 else ''
+    how += ' --together' if self.together else ''
+    place = f'cd {shlex.quote(self.checkout)} && exec .venv/bin/python -m launch run'
+    return f'{place} {shlex.quote(jobs_file)} --share={share}/{count}{how}'
+
+  def submissions(self, jobs_file: str, count: int) -> list[Submission]:
+    """What is to be handed in, for a file of jobs cut into `count` shares."""
+    raise NotImplementedError
+
+
+def load(path: Path, engines: Mapping[str, type[Engine]]) -> Engine:
+  """The engine that a TOML file describes.
+
+  Raises:
+    ValueError: names the setting and what it may be.
+  """
+  try:
+    given: dict[str, Any] = tomllib.loads(path.read_text())
+  except tomllib.TOMLDecodeError as error:
+    raise ValueError(f'{path} is not TOML: {error}') from error
+  kind = given.pop('engine', None)
+  if kind not in engines:
+    raise ValueError(f'{path}: engine = {kind!r}; it must be one of {", ".join(engines)}.')
+  made = engines[kind]
+  fields = {field.name: field for field in dataclasses.fields(made)}
+  types = typing.get_type_hints(made)
+  for name, value in given.items():
+    if name not in fields:
+      raise ValueError(f'{path}: {kind} has no setting {name!r}; it has {", ".join(fields)}.')
+    if type(value) is not types[name]:
+      raise ValueError(
+        f'{path}: {name} = {value!r} is a {type(value).__name__}; it must be a '
+        f'{types[name].__name__}.'
+      )
+  missing = [
+    name
+    for name, field in fields.items()
+    if name not in given and field.default is dataclasses.MISSING
+  ]
+  if missing:
+    raise ValueError(f'{path}: {kind} needs {", ".join(missing)}.')
+  return made(**given)
+
+
+def show(submissions: Sequence[Submission]) -> str:
+  """Files and commands, as a shell would take them."""
+  parts = []
+  for one in submissions:
+    for name, text in one.files.items():
+      parts.append(f"cat > {shlex.quote(name)} <<'END'\n{text.rstrip()}\nEND")
+    parts.append(shlex.join(one.command))
+  return '\n'.join(parts)
+
+
+def ready(engine: Engine) -> None:
+  """Raises ValueError where the engine's programs or credentials are missing."""
+  missing = [name for name in engine.needs if shutil.which(name) is None]
+  if missing:
+    raise ValueError(
+      f'{engine.kind} needs {", ".join(missing)} on PATH; launch/README.md says where to get them. '
+      'Nothing was created.'
+    )
+  done = subprocess.run(engine.signed_in, capture_output=True, text=True, check=False)
+  if done.returncode:
+    said = (done.stderr or done.stdout).strip().splitlines()[:1]
+    raise ValueError(
+      f'{shlex.join(engine.signed_in)} failed: {"".join(said)} Sign in first. Nothing was created.'
+    )

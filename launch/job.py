@@ -1,0 +1,136 @@
+"""Jobs: commands with names and marks of being done, as a list, a file of them, or shares of it."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+
+from pe_research import records
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A command that can be started again until `done` exists.
+
+  Attributes:
+    name: of the run, for people.
+    command: arguments after the Python interpreter.
+    log: file that gets its output.
+    done: file that it writes last.
+    after: files that must be there before it can start, which other jobs write last.
+  """
+
+  name: str
+  command: tuple[str, ...]
+  log: pathlib.Path
+  done: pathlib.Path
+  after: tuple[pathlib.Path, ...] = ()
+
+  @property
+  def folder(self) -> pathlib.Path:
+    """Where it keeps what it makes."""
+    return self.log.parent
+
+  def ready(self) -> bool:
+    """Whether what it needs is there."""
+    return all(path.exists() for path in self.after)
+
+
+def check(jobs: Sequence[Job]) -> None:
+  """Raises ValueError where two jobs have one name or one mark, or differ only in their names."""
+  seen: dict[object, Job] = {}
+  for job in jobs:
+    does = tuple(part.replace(str(job.folder), '') for part in job.command)
+    for what, key in (
+      ('have one name', job.name), ('write one file', job.done),
+      ('differ in nothing but their names', does),
+    ):  # fmt: skip
+      other = seen.setdefault((what, key), job)
+      if other is not job:
+        raise ValueError(f'jobs {other.name!r} and {job.name!r} {what}; a sweep has each job once.')
+
+
+def write(path: pathlib.Path, jobs: Sequence[Job]) -> None:
+  """Writes jobs to a file, which `read` gives back as they were.
+
+  Raises:
+    ValueError: see `check`.
+    WorkdirError: the file is there and holds other jobs.
+  """
+  check(jobs)
+  as_json = lambda job: {k: _plain(v) for k, v in dataclasses.asdict(job).items()}
+  records.settle(path, {'jobs': [as_json(job) for job in jobs]})
+
+
+def _plain(value):
+  if isinstance(value, tuple):
+    return [_plain(v) for v in value]
+  return str(value)
+
+
+def read(path: pathlib.Path) -> list[Job]:
+  """The jobs of a file.
+
+  Raises:
+    ValueError: there is no such file, or it is not one of jobs.
+  """
+  if not path.exists():
+    raise ValueError(f'{path} does not exist; write it with --jobs={path} of a sweep.')
+  try:
+    found = [_job(given) for given in json.loads(path.read_text())['jobs']]
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(f'{path} is not a file of jobs; --jobs of a sweep writes one.') from error
+  check(found)
+  return found
+
+
+def _job(given: Mapping) -> Job:
+  paths = {name: pathlib.Path(given[name]) for name in ('log', 'done')}
+  after = tuple(map(pathlib.Path, given['after']))
+  return Job(name=given['name'], command=tuple(given['command']), after=after, **paths)
+
+
+def shares(jobs: Sequence[Job], count: int) -> list[list[Job]]:
+  """The jobs cut into at most `count` shares that need nothing of each other.
+
+  What waits for another is in its share. Shares are as equal in number as that allows, in the
+  order of the jobs, and the same whenever the jobs are.
+  """
+  if count < 1:
+    raise ValueError(f'the number of shares is {count}; it must be at least 1.')
+  writes = {job.done: i for i, job in enumerate(jobs)}
+  group = list(range(len(jobs)))  # of each job, the first that it is tied to
+
+  def find(i: int) -> int:
+    while group[i] != i:
+      i = group[i]
+    return i
+
+  for i, job in enumerate(jobs):
+    for path in job.after:
+      if path in writes:
+        one, other = sorted((find(i), find(writes[path])))
+        group[other] = one
+  tied: dict[int, list[Job]] = {}
+  for i, job in enumerate(jobs):
+    tied.setdefault(find(i), []).append(job)
+  made: list[list[Job]] = [[] for _ in range(min(count, len(tied)))]
+  for own in sorted(tied.values(), key=len, reverse=True):  # a stable sort
+    min(made, key=len).extend(own)
+  order = {job.name: i for i, job in enumerate(jobs)}
+  return [sorted(share, key=lambda job: order[job.name]) for share in made]
+
+
+def engine_name(text: str, longest: int) -> str:
+  """A name that cloud engines take: lower case, digits and hyphens, a letter first, `longest` long.
+
+  Names that had to be changed end in a digest of what they were, so that no two become one.
+  """
+  plain = re.sub(r'[^a-z0-9]+', '-', text.lower()).strip('-')
+  plain = plain if plain[:1].isalpha() else f'j-{plain}'.rstrip('-')
+  if plain == text and len(plain) <= longest:
+    return plain
+  digest = hashlib.sha256(text.encode()).hexdigest()[:6]
+  return f'{plain[: longest - 7].rstrip("-")}-{digest}'

@@ -1,0 +1,67 @@
+"""Jobs of a sweep as one array job of Slurm."""
+
+import dataclasses
+
+from launch.engine import STOPPED, Engine, Submission
+
+SCRIPT = """\
+#!/usr/bin/env bash
+#SBATCH --job-name={sweep}
+#SBATCH --array=0-{last}%{at_once}
+#SBATCH --nodes={hosts}
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node={gpus}
+#SBATCH --cpus-per-task={cores}
+#SBATCH --time={time}
+#SBATCH --partition={partition}
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output={logs}/%x-%a.log
+#SBATCH --signal=TERM@{notice}
+set -uo pipefail
+
+# Each machine of the job runs this, and expands it.
+# shellcheck disable=SC2016
+srun --kill-on-bad-exit=1 bash -c '{work}'
+status=$?
+if (( status == {stopped} )); then  # told to leave; the same command goes on
+  scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
+fi
+exit "$status"
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Slurm(Engine):
+  """Settings of Slurm; the workdir is on a disk that all machines share.
+
+  Attributes:
+    partition: to queue in.
+    logs: folder for what the jobs print.
+    time: limit of a job, as Slurm writes it; what is not done by then is queued again.
+    gpus: of each machine.
+    cores: of each machine.
+    at_once: machines, or groups of `hosts` machines, in use at a time.
+    notice: seconds before the limit at which runs are told to save.
+  """
+
+  kind = 'slurm'
+  longest = 200
+  needs = ('sbatch', 'srun', 'scontrol')
+  signed_in = ('sinfo', '--version')
+
+  partition: str
+  logs: str
+  time: str = '24:00:00'
+  gpus: int = 8
+  cores: int = 16
+  at_once: int = 8
+  notice: int = 180
+
+  def submissions(self, jobs_file: str, count: int) -> list[Submission]:
+    """One array, of a task a share."""
+    work = self.work(jobs_file, '$SLURM_ARRAY_TASK_ID', count)
+    settings = dataclasses.asdict(self)
+    quoted = work.replace("'", "'\\''")
+    text = SCRIPT.format(last=count - 1, work=quoted, stopped=STOPPED, **settings)
+    return [Submission(self.sweep, ('sbatch', f'{self.sweep}.sh'), {f'{self.sweep}.sh': text})]
