@@ -113,7 +113,7 @@ def decide(
 ) -> ledger.Finding:
   """A claim's finding from the directories of its runs."""
   differ = ledger.differences(own)
-  rows = [] if differ else ledger.collect(claim, own)
+  rows = [] if differ else ledger.collect(claim, planner, own)
   seconds = {row['job']: row['seconds'] for row in records.read_rows(costs)}
   mine = {node.key: node for group in own.values() for node in group}.values()
   spent = sum(seconds.get(name, 0.0) for node in mine for name in node.job_names())

@@ -15,7 +15,7 @@ from pe_research import records
 ROOT = pathlib.Path(__file__).parent
 RESULTS = ROOT / 'results'
 KEPT = ('protocol', 'control', 'eval_length', 'value', 'unit', 'tokens', 'windows', 'documents',
-        'undefined', 'hits', 'chance', 'bits_per_byte')  # fmt: skip
+        'by_position', 'undefined', 'hits', 'chance', 'bits_per_byte')  # fmt: skip
 # Conditions that all runs of a claim have alike, whatever they are trained on.
 SHARED = ('data.source', 'data.validation', 'data.tokenizer', 'version.', 'code', 'device')
 
@@ -55,21 +55,38 @@ def path(scale: str, claim: Claim, kind: str) -> pathlib.Path:
   return RESULTS / scale / f'{claim.id}.{kind}'
 
 
-def collect(claim: Claim, nodes: Mapping[str, Sequence[Node]]) -> list[dict[str, Any]]:
-  """The rows of a claim's runs that its quantities read, each with its model and seed."""
+def collect(
+  claim: Claim, planner: Planner, nodes: Mapping[str, Sequence[Node]]
+) -> list[dict[str, Any]]:
+  """The rows of a claim's runs that its quantities read, each with its model and seed.
+
+  Rows of the figure alone come without the sums of each document, which are most of a row.
+  """
   found = []
   for model, own in nodes.items():
     for node in own:
+      tested = _tested(claim, planner, model, node)
       latest = {
         f'{row["protocol"]}/{row["control"]}/{row["eval_length"]}': row
         for row in records.read_rows(node.workdir / 'results.jsonl')
       }
       for text in sorted(node.wanted & latest.keys()):
         row = {k: latest[text][k] for k in KEPT if k in latest[text]}
+        if text not in tested:
+          row.pop('documents', None)
         if 'documents' in row:
           row['documents'] = {d: [round(s, 5), n] for d, (s, n) in row['documents'].items()}
+        if 'by_position' in row:
+          row['by_position'] = [round(loss, 6) for loss in row['by_position']]
         found.append({'model': model, 'seed': node.config['seed'], 'key': node.key} | row)
   return found
+
+
+def _tested(claim: Claim, planner: Planner, model: str, node: Node) -> set[str]:
+  """The measurements of a node that tests read."""
+  terms = [quantity for test in claim.tests for _, quantity in test.effect.terms]
+  own = [quantity for quantity in terms if quantity.model == model]
+  return {text for quantity in own for text, _ in planner.measurements(quantity, node)}
 
 
 def differences(nodes: Mapping[str, Sequence[Node]]) -> list[str]:

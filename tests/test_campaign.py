@@ -7,16 +7,18 @@ import small
 import toys
 
 from experiments import campaign, claims, ledger, verdicts
-from experiments.claims.terms import Expect, Model, Quantity, found, nll
+from experiments.claims.terms import Effect, Expect, Model, Quantity, found, nll
 from experiments.report import claims as pages
 from launch import local
 from pe_research import records
 
 MODELS = {'alibi': Model('alibi'), 'rope': Model('rope'), 'pi': Model('pi:factor=4', start='rope')}
+EARLY = Effect(((1.0, Quantity('alibi', 'by_position', at=(4,), of='early_tokens')),))
 TESTS = (
   Expect('RoPE - RoPE, cropped, at L', nll('rope') - nll('rope', 1, 'cropped'), -1e-9, 1e-9),
   Expect('PI at 4 L - ALiBi at L', nll('pi', 4) - nll('alibi'), above=-5, below=5),
   Expect('half of a loss', nll('rope') - 0.5 * nll('rope'), below=0),
+  Expect('early tokens', EARLY, above=-5, below=5),
   Expect('found at 2 L', found('rope', 2) - found('alibi', 2), above=-1, below=1, unit='share'),
 )
 
@@ -81,7 +83,8 @@ def test_nothing_is_done_twice(toy, settled):
 
 
 def test_the_verdict_says_what_it_is_made_of(settled):
-  cropped, between, never, values = settled['tests']
+  cropped, between, never, early, values = settled['tests']
+  assert early['verdict'] == 'reproduced' and early['seeds'] == 3
   assert values['verdict'] == 'reproduced' and values['documents'] > 2
   assert cropped['verdict'] == 'reproduced' and cropped['value'] == 0
   assert between['verdict'] == 'reproduced' and between['seeds'] == 3 and between['documents'] > 2
@@ -99,6 +102,18 @@ def test_the_verdict_follows_from_the_kept_rows(toy, settled):
   (finding,), notes = pages.load(scale)
   again = json.loads(json.dumps(ledger.as_json(finding)))
   assert not notes and again == settled
+
+
+def test_documents_are_kept_where_a_test_reads_them(toy, settled):
+  claim, _, _ = toy
+  rows, _ = ledger.read_rows(ledger.path('toy', claim, 'rows.jsonl'))
+  plain = [row for row in rows if (row['protocol'], row['control']) == ('fixed_targets', 'none')]
+  tested = {('rope', 16), ('pi', 64), ('alibi', 16)}
+  for row in plain:
+    assert ('documents' in row) == ((row['model'], row['eval_length']) in tested)
+  assert {row['eval_length'] for row in plain if row['model'] == 'pi'} == {16, 32, 64}
+  (curve, *_) = [row['by_position'] for row in rows if row['protocol'] == 'by_position']
+  assert len(curve) == 64
 
 
 def test_rows_of_another_config_are_not_read(toy, settled):
