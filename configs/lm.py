@@ -107,6 +107,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.run.save_every = 250  # steps
   config.run.keep = 2  # newest checkpoints kept
   config.run.log_every = 10  # steps
+  config.run.patience = 1800.0  # seconds without a step until a run that hangs is ended; 0: none
   config.run.label = ''  # in figures; '': of the scheme
   config.run.tensorboard = False
   config.run.wandb = ''  # project name; '': off

@@ -91,21 +91,3 @@ def read_config(arguments: Sequence[str]) -> ml_collections.ConfigDict:
     traced = any('Traceback' in line for line in lines)
     said = (raised or lines)[-1] if traced else ' '.join(lines)
     raise ValueError('config: ' + re.sub(r'^\w+Error: |\\|^[\'"]+|[\'"]+$', '', said)) from error
-
-
-def join(how: str) -> None:
-  """Makes this one of several processes: 'auto', or 'ADDRESS:PORT,PROCESSES,RANK'."""
-  import jax
-
-  if how == 'auto':
-    jax.distributed.initialize()
-    return
-  try:
-    address, processes, rank = how.split(',')
-    given = address, int(processes), int(rank)
-  except ValueError as error:
-    raise ValueError(
-      f'--distributed={how} is not understood; write ADDRESS:PORT,PROCESSES,RANK, for example '
-      '--distributed=10.0.0.1:8476,2,0.'
-    ) from error
-  jax.distributed.initialize(*given)

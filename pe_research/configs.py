@@ -139,6 +139,7 @@ def _resolve(config: dict[str, Any]) -> dict[str, Any]:
       at_least(f'run.mesh.{axis}', size, 1, 'devices')
   for field in ('save_every', 'log_every', 'keep'):
     at_least(f'run.{field}', config['run'][field], 1)
+  at_least('run.patience', config['run']['patience'], 0, 'seconds')
   return config
 
 

@@ -22,6 +22,7 @@ from pe_research import (
   data,
   digest,
   eval_config,
+  heartbeat,
   lineage,
   measures,
   records,
@@ -66,7 +67,13 @@ def measurements(config: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
         yield protocol, control, length
 
 
-def evaluate(config: Mapping[str, Any], workdir: pathlib.Path, params, step: int) -> None:
+def evaluate(
+  config: Mapping[str, Any],
+  workdir: pathlib.Path,
+  params,
+  step: int,
+  beat: Callable[[str], None] = heartbeat.unheard,
+) -> None:
   """Appends to results.jsonl every measurement of the config that is not there yet.
 
   Args:
@@ -74,6 +81,7 @@ def evaluate(config: Mapping[str, Any], workdir: pathlib.Path, params, step: int
     workdir: the run's directory, with its run.json.
     params: the parameters after `step` steps.
     step: names the rows.
+    beat: is told what is begun.
   """
   runtime.prepare(config)
   mesh, blueprint, corpus = (
@@ -105,6 +113,7 @@ def evaluate(config: Mapping[str, Any], workdir: pathlib.Path, params, step: int
     row = identity | dict(zip(KEY, measurement, strict=True))
     if key(row) in done:
       continue
+    beat('measuring ' + '/'.join(map(str, measurement)))
     row |= measures.measure(subject, blueprint.scheme, chosen, corpus, *measurement)
     if jax.process_index() == 0:
       records.append_row(results, row)
@@ -156,11 +165,12 @@ def main(argv: list[str] | None = None) -> None:
       config |= {'position': lineage.given(position, saved)}
       config['run'] = config['run'] | {'label': label}
     config, home = configs.resolve(config), into or workdir
-    with records.claim(home):
+    patience = saved['run'].get('patience', 0)
+    with records.claim(home), heartbeat.Heartbeat(home, patience) as heart:
       params, step = states.load_params(config, workdir, step)
       if position:
         lineage.derive(config, home, workdir, step, digest.of_arrays(params))
-      evaluate(config, home, params, step)
+      evaluate(config, home, params, step, heart.beat)
       if position:
         records.write_json(home / 'done.json', {'steps': step})
       if done:

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from pe_research import cli, configs, lineage, records
+from pe_research import cli, configs, heartbeat, lineage, processes, records
 
 
 def main(argv: list[str]) -> None:
@@ -28,6 +28,9 @@ def main(argv: list[str]) -> None:
     metavar='ADDRESS,PROCESSES,RANK',
     help='one of several processes; without a value as the TPU pod or Slurm says',
   )
+  parser.add_argument(
+    '--wait', type=int, default=processes.WAIT, help='seconds for the others to come'
+  )
   arguments, rest = parser.parse_known_args(argv)
   with cli.errors():
     config = configs.resolve(cli.read_config(rest))
@@ -36,23 +39,32 @@ def main(argv: list[str]) -> None:
       lineage.check_start(config)
     cli.restart_tuned()
     if arguments.distributed:
-      cli.join(arguments.distributed)
+      processes.join(arguments.distributed, arguments.wait)
     run(config, arguments.workdir)
 
 
 def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
   """Trains and evaluates; process 0 holds the workdir, and done.json is written last."""
   first = jax.process_index() == 0
+  if jax.process_count() > 1:
+    made_by = records.provenance()
+    processes.check_alike('the config', config)
+    processes.check_alike('code and versions', {k: made_by[k] for k in ('code', 'versions')})
+    processes.check_shared(workdir)
   with records.claim(workdir) if first else contextlib.nullcontext():
     if first:
       records.check_config(workdir, config)
     from pe_research import evaluate, train  # slow to import, and all this may have failed
 
-    state = (train.train if config['steps'] else train.adopt)(config, workdir)
-    if state is None:
-      print(f'stopped; the same command goes on from {workdir}')
-      return
-    evaluate.evaluate(config, workdir, state['params'], config['steps'])
+    with heartbeat.Heartbeat(workdir, config['run']['patience']) as heart:
+      if config['steps']:
+        state = train.train(config, workdir, heart.beat)
+      else:
+        state = train.adopt(config, workdir)
+      if state is None:
+        print(f'stopped; the same command goes on from {workdir}')
+        return
+      evaluate.evaluate(config, workdir, state['params'], config['steps'], heart.beat)
     if first:
       records.write_json(workdir / 'done.json', {'steps': config['steps']})
       if not config['steps']:  # which has no other result to see

@@ -3,7 +3,7 @@
 import math
 import pathlib
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ from pe_research import (
   data,
   digest,
   evaluate,
+  heartbeat,
   keys,
   lineage,
   measures,
@@ -39,8 +40,12 @@ class Diverged(RuntimeError):
   """Loss, gradient or update is not finite; the checkpoint before it is kept."""
 
 
-def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | None:
+def train(
+  config: Mapping[str, Any], workdir: pathlib.Path, beat: Callable[[str], None] = heartbeat.unheard
+) -> states.State | None:
   """Trains as a resolved config says, or goes on from the newest checkpoint in `workdir`.
+
+  `beat` is told what is begun.
 
   Returns:
     The final state; None if a signal stopped the run, which the same call goes on with.
@@ -70,6 +75,7 @@ def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | No
     start = int(state['step'])
     if start == config['steps'] and finished(workdir):
       return state
+    beat('compiling the step')
     step_fn = compile_step(config, blueprint, optimizer, layout, rows)
     step_fn = step_fn.lower(like, batches.shapes(config)).compile()
     record['step_cost'] = costs.of_step(step_fn)
@@ -81,6 +87,7 @@ def train(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State | No
         log.note(note)
       pending = None
       for step in range(start, config['steps']):
+        beat(f'step {step + 1}')
         state, measured = step_fn(state, sharding.place(next(stream), rows))
         report(log, pending, config)  # of the step before, while this one runs
         pending = step + 1, measured

@@ -151,23 +151,116 @@ def test_a_run_goes_on_on_other_devices_with_the_same_data(corpus, straight_long
   assert_same_run(train(tmp_path, flags), straight_long, tolerance=1e-3)
 
 
-def test_two_processes_equal_one(corpus, straight, tmp_path):
+def free_port() -> int:
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
-    port = free.getsockname()[1]
-  flags = small.flags(corpus, 't5', run__mesh__data=2, run__mesh__fsdp=4)
-  processes = [
-    small.start(
-      *COMMAND, *flags, f'--workdir={tmp_path}', f'--distributed=127.0.0.1:{port},2,{rank}',
-      XLA_FLAGS=FOUR,
-    )
-    for rank in (0, 1)
-  ]  # fmt: skip
+    return free.getsockname()[1]
+
+
+def start_all(commands, devices):
+  """A process for each command, of one run; each has so many devices."""
+  port, count = free_port(), len(commands)
+  flags = f'--xla_force_host_platform_device_count={devices}'
+  return [
+    small.start(*COMMAND, *c, f'--distributed=127.0.0.1:{port},{count},{rank}', XLA_FLAGS=flags)
+    for rank, c in enumerate(commands)
+  ]
+
+
+def join(processes, timeout=240):
+  """What each said; none is left behind."""
   try:
-    outputs = [process.communicate(timeout=200)[0] for process in processes]
+    return [process.communicate(timeout=timeout)[0] for process in processes]
   finally:
     for process in processes:
       process.kill()
-  assert [process.returncode for process in processes] == [0, 0], outputs
-  assert 'step' not in outputs[1]  # process 0 alone reports
+
+
+TOPOLOGIES = {  # processes, devices of each, mesh
+  'data': (2, 4, {}),
+  'data and fsdp': (2, 4, {'run__mesh__data': 2, 'run__mesh__fsdp': 4}),
+  'fsdp and tensor': (4, 2, {'run__mesh__data': 1, 'run__mesh__fsdp': 4, 'run__mesh__tensor': 2}),
+  'data, fsdp and tensor': (4, 2, {'run__mesh__fsdp': 2, 'run__mesh__tensor': 2}),
+}
+
+
+@pytest.mark.parametrize('topology', TOPOLOGIES)
+def test_several_processes_equal_one(topology, corpus, straight, tmp_path):
+  count, devices, mesh = TOPOLOGIES[topology]
+  command = [*small.flags(corpus, 't5', **mesh), f'--workdir={tmp_path}']
+  processes = start_all([command] * count, devices)
+  outputs = join(processes)
+  assert [process.returncode for process in processes] == [0] * count, outputs
+  assert all('step' not in output for output in outputs[1:])  # process 0 alone reports
   assert_same_run(tmp_path, straight)
+
+
+@pytest.mark.parametrize('moment', ['step', 'save'])
+def test_a_killed_process_loses_nothing_and_others_go_on_elsewhere(
+  moment, corpus, straight_long, tmp_path
+):
+  mesh = {'run__mesh__data': 2, 'run__mesh__fsdp': 2, 'run__patience': 8.0}
+  given = LONG | {'run__save_every': 10}
+  command = [*small.flags(corpus, 't5', **given, **mesh), f'--workdir={tmp_path}']
+  processes = start_all([command] * 2, 2)
+  folder = tmp_path / 'checkpoints'
+  saved = lambda: {p.name for p in folder.iterdir()} if folder.exists() else set()
+  whole = lambda: {name for name in saved() if name.isdigit()}
+  begun = {
+    'step': lambda: len(whole()) > 1,
+    'save': lambda: whole() and any('tmp' in name for name in saved()),
+  }[moment]
+  try:
+    wait_for(begun, processes[0])
+    processes[1].kill()
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+  assert processes[0].returncode != 0 and not (tmp_path / 'done.json').exists(), outputs
+  train(tmp_path, small.flags(corpus, 't5', **given), XLA_FLAGS=FOUR)
+  assert_same_run(tmp_path, straight_long, tolerance=1e-3)
+
+
+def test_processes_that_disagree_are_refused_with_the_difference(corpus, tmp_path):
+  workdir = f'--workdir={tmp_path}'
+  commands = [[*small.flags(corpus, steps=steps), workdir] for steps in (12, 13)]
+  processes = start_all(commands, 1)
+  outputs = join(processes)
+  assert [process.returncode for process in processes] == [2, 2]
+  for output in outputs:
+    assert 'processes 0 and 1 disagree about the config' in output and 'steps: 12 -> 13' in output
+  assert not any(tmp_path.iterdir())
+
+
+def test_a_workdir_that_is_not_shared_is_refused(corpus, tmp_path):
+  commands = [[*small.flags(corpus), f'--workdir={tmp_path / name}'] for name in 'ab']
+  processes = start_all(commands, 1)
+  outputs = join(processes)
+  assert [process.returncode for process in processes] == [2, 2]
+  assert all('is not the same directory on process 1 as on process 0' in o for o in outputs)
+  assert not list(tmp_path.glob('*/*'))
+
+
+def test_a_coordinator_that_never_answers_is_given_up(corpus, tmp_path):
+  flags = [*small.flags(corpus), f'--workdir={tmp_path}', '--wait=3']
+  start = time.monotonic()
+  done = small.run(*COMMAND, *flags, f'--distributed=127.0.0.1:{free_port()},2,1')
+  assert done.returncode == 2 and 'was not reached by all processes within 3 s' in done.stderr
+  assert time.monotonic() - start < 90
+
+
+def test_a_port_that_is_taken_is_named(corpus, tmp_path):
+  with socket.socket() as taken:
+    taken.bind(('', 0))
+    taken.listen()
+    port = taken.getsockname()[1]
+    command = (*small.flags(corpus), f'--workdir={tmp_path}')
+    done = small.run(*COMMAND, *command, f'--distributed=127.0.0.1:{port},2,0')
+  assert done.returncode == 2 and f'port {port} of this machine is in use' in done.stderr
+
+
+@pytest.mark.parametrize('how', ['x', '1.2.3.4:80,2', '1.2.3.4:80,2,2', '1.2.3.4,2,0', 'a:b,2,0'])
+def test_addresses_that_are_none_are_refused(how, corpus, tmp_path):
+  done = small.run(*COMMAND, *small.flags(corpus), f'--workdir={tmp_path}', f'--distributed={how}')
+  assert done.returncode == 2 and 'write ADDRESS:PORT,PROCESSES,RANK' in done.stderr

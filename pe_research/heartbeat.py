@@ -1,0 +1,61 @@
+"""Signs of life in the workdir, and an end to a run that hangs."""
+
+import faulthandler
+import os
+import pathlib
+import sys
+import threading
+import time
+
+import jax
+
+from pe_research import processes, records
+
+EVERY = 20.0  # seconds between signs of life, at least
+HUNG = 75  # exit status: the same command goes on, as launch.engine.STOPPED
+
+
+def unheard(doing: str) -> None:
+  """Where nobody listens."""
+
+
+class Heartbeat:
+  """Writes workdir/heartbeat-PROCESS.json as a run gets on; ends the process when it does not.
+
+  A collective hangs for ever when a machine is lost, and a scheduler sees a process that lives.
+  """
+
+  def __init__(self, workdir: pathlib.Path, patience: float):
+    """`patience` is in seconds, for one step or one measurement; 0: for ever."""
+    self.path = workdir / f'heartbeat-{jax.process_index()}.json'
+    self.patience, self.me = patience, processes.me()
+    self.doing, self.since, self.written = 'starting', time.monotonic(), -EVERY
+    self.left = threading.Event()
+
+  def __enter__(self) -> 'Heartbeat':
+    if self.patience:
+      threading.Thread(target=self._watch, name='watchdog', daemon=True).start()
+    return self
+
+  def __exit__(self, *_) -> None:
+    self.left.set()
+
+  def beat(self, doing: str) -> None:
+    """Says what is begun now; what was said before is over."""
+    self.doing, self.since = doing, time.monotonic()
+    if self.since - self.written >= EVERY:
+      self.written = self.since
+      sign = {'doing': doing, 'time': time.time(), 'process': self.me}
+      records.write_json(self.path, sign)
+
+  def _watch(self) -> None:
+    while not self.left.wait(min(self.patience / 4, 10.0)):
+      took = time.monotonic() - self.since
+      if took > self.patience:
+        print(
+          f'{self.me} hangs: {self.doing} began {took:.0f} s ago and run.patience is '
+          f'{self.patience:g} s. It leaves, and the same command goes on from the last checkpoint.',
+          file=sys.stderr, flush=True,
+        )  # fmt: skip
+        faulthandler.dump_traceback(all_threads=True)
+        os._exit(HUNG)
