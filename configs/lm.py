@@ -103,6 +103,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
   config.run = ml_collections.ConfigDict()  # where and how often: no effect on results
   config.run.mesh = ml_collections.ConfigDict({'data': -1, 'fsdp': 1, 'tensor': 1})  # -1: the rest
+  config.run.mesh.context = 1  # devices that share a sequence, in evaluation alone
   config.run.data_dir = ''  # prepared corpora; '': $PE_DATA or ~/.cache/pe_research
   config.run.save_every = 250  # steps
   config.run.keep = 2  # newest checkpoints kept

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
+from pe_research import sharding
 from pe_research.positions.base import PositionScheme
 from pe_research.tokens import Tokens
 
@@ -27,7 +28,7 @@ class Spec:
     tile: tokens on a side of a tile.
     absorbed: whether MLA decodes through its latents; False expands them at every token.
     scale: multiplies the scheme's own `logit_scale`; other than 1 to measure temperatures.
-    mesh: of the devices that a kernel's work is split over; XLA splits the others' by itself.
+    mesh: of the devices that a kernel's work, or a sequence, is split over; XLA splits the rest.
   """
 
   implementation: str = 'dense'
@@ -81,7 +82,11 @@ def attend(
   """
   windows = [window for window in (spec.window, scheme.sees) if window is not None]
   spec = dataclasses.replace(spec, window=min(windows, default=None))
-  if spec.implementation in ('dense', 'tiled'):
+  if spec.mesh is not None and spec.mesh.shape[sharding.CONTEXT] > 1:
+    from pe_research import context  # which is made of what is here
+
+    run = functools.partial(context.run, scheme.bias, spec)
+  elif spec.implementation in ('dense', 'tiled'):
     run = _dense if spec.implementation == 'dense' else _tiled_attention
     run = functools.partial(run, scheme.bias, spec)
   else:
@@ -194,7 +199,7 @@ def _range(spec, tile_q, tile_k, tiles_k, row, offset, segments):
     begin = jnp.maximum(first_query - spec.window + 1, 0) // tile_k
   if spec.window is not None or segments is not None:
     return begin, begin, end  # any tile may need the mask
-  return begin, jnp.minimum((first_query + 1) // tile_k, end), end
+  return begin, jnp.clip((first_query + 1) // tile_k, begin, end), end
 
 
 def _tile(bias, spec, tile_q, tile_k, parameters, q, k, queries, keys, offset, row, column, masked):
@@ -209,6 +214,17 @@ def _tile(bias, spec, tile_q, tile_k, parameters, q, k, queries, keys, offset, r
 
 
 def _forward(bias, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, offset):
+  out, logsumexp = partial(bias, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, offset)
+  out = out.astype(v.dtype)
+  return out, (parameters, q, k, v, queries, keys, offset, out, logsumexp)
+
+
+def partial(bias, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, offset):
+  """Attention to these keys alone, float32, and the log of the sum of its weights.
+
+  Queries and keys fill whole tiles. Where a query sees no tile, the log is minus infinity and the
+  result undefined.
+  """
   tiles_q, tiles_k = q.shape[3] // tile_q, k.shape[2] // tile_k
 
   def row_of_tiles(row):
@@ -239,12 +255,11 @@ def _forward(bias, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, off
     )
     carry = lax.fori_loop(begin, full, functools.partial(add_tile, False), carry)
     out, total, peak = lax.fori_loop(full, end, functools.partial(add_tile, True), carry)
-    return (out / total[..., None]).astype(v.dtype), peak + jnp.log(total)
+    return out / total[..., None], peak + jnp.log(total)
 
   out, logsumexp = lax.map(row_of_tiles, jnp.arange(tiles_q))
   join = lambda x: jnp.moveaxis(x, 0, 3).reshape(*x.shape[1:4], q.shape[3], *x.shape[5:])
-  out, logsumexp = join(out), join(logsumexp)
-  return out, (parameters, q, k, v, queries, keys, offset, out, logsumexp)
+  return join(out), join(logsumexp)
 
 
 def _backward(bias, spec, tile_q, tile_k, saved, grad):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -232,7 +233,9 @@ def _check_data(data: Mapping[str, Any]) -> None:
     )
 
 
-def anywhere(config: Mapping[str, Any]) -> dict[str, Any]:
-  """The config of a saved run, to be read on whatever devices there are."""
-  mesh = {axis: 1 for axis in config['run']['mesh']} | {'data': -1}
+def anywhere(
+  config: Mapping[str, Any], mesh: Mapping[str, int] = types.MappingProxyType({})
+) -> dict[str, Any]:
+  """The config of a saved run, to be read on whatever devices there are, as `mesh` has them."""
+  mesh = {axis: 1 for axis in config['run']['mesh']} | {'data': -1} | dict(mesh)
   return dict(config) | {'run': config['run'] | {'mesh': mesh}}

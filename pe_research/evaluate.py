@@ -7,6 +7,7 @@ The second evaluates the weights of a run under another scheme that can use them
 keeps the results in a directory of their own.
 """
 
+import argparse
 import json
 import pathlib
 import sys
@@ -19,6 +20,7 @@ from pe_research import (
   attend,
   cli,
   configs,
+  context,
   data,
   digest,
   eval_config,
@@ -91,7 +93,10 @@ def evaluate(
   )
   records.check_data(workdir, corpus.facts)
   chosen = measures.plan(corpus, config)
-  subject = scoring.Subject(scoring.Scorer(blueprint, config, mesh), params)
+  scorer = scoring.Scorer(blueprint, config, mesh)
+  for *_, length in measurements(config):
+    context.check(scorer.spec, length)
+  subject = scoring.Subject(scorer, params)
   record, results = records.read_json(workdir / 'run.json'), workdir / 'results.jsonl'
   settings = {k: v for k, v in config['eval'].items() if k not in SELECTION}
   identity = {
@@ -125,6 +130,16 @@ def show(workdir: pathlib.Path) -> None:
     print(json.dumps({k: v for k, v in row.items() if k not in ('documents', 'by_position')}))
 
 
+def _mesh(text: str) -> dict[str, int]:
+  """The type of --mesh."""
+  found = dict(item.partition('=')[::2] for item in text.split(','))
+  if not found.keys() <= set(sharding.AXES) or not all(n.isdigit() for n in found.values()):
+    raise argparse.ArgumentTypeError(
+      f'{text!r} is not understood; write context=8, with axes of {", ".join(sharding.AXES)}.'
+    )
+  return {axis: int(n) for axis, n in found.items()}
+
+
 def _overrides(argv: list[str]) -> dict[str, Any]:
   """Command-line flags that replace fields of the saved run's `eval`."""
   parser = cli.parser('pe_research.evaluate', __doc__)
@@ -144,6 +159,10 @@ def _overrides(argv: list[str]) -> dict[str, Any]:
   for name in ('reach', 'targets', 'windows', 'stride', 'tokens', 'batch_tokens'):
     parser.add_argument(f'--{name}', type=int)
   parser.add_argument('--implementation', choices=attend.IMPLEMENTATIONS)
+  parser.add_argument(
+    '--mesh', type=_mesh, default={}, metavar='AXIS=DEVICES,...',
+    help='context=8: so many devices share a sequence; default: each has its own',
+  )  # fmt: skip
   return vars(parser.parse_args(argv))
 
 
@@ -152,7 +171,7 @@ def main(argv: list[str] | None = None) -> None:
   given = _overrides(sys.argv[1:] if argv is None else argv)
   workdir, step = given.pop('workdir'), given.pop('step')
   position, into, label = given.pop('position'), given.pop('into'), given.pop('label')
-  done = given.pop('done')
+  done, mesh = given.pop('done'), given.pop('mesh')
   with cli.errors():
     if bool(position) != (into is not None):
       raise ValueError('--position and --into go together: another scheme, and where it is kept.')
@@ -160,7 +179,7 @@ def main(argv: list[str] | None = None) -> None:
     changed = {name: value for name, value in given.items() if value is not None}
     if 'lengths' in changed:
       changed.setdefault('reach', None)
-    config = configs.anywhere(saved) | {'eval': saved['eval'] | changed}
+    config = configs.anywhere(saved, mesh) | {'eval': saved['eval'] | changed}
     if position:
       config |= {'position': lineage.given(position, saved)}
       config['run'] = config['run'] | {'label': label}

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from pe_research import attend, attention, cache, keys, latent, layers, positions
+from pe_research import attend, attention, cache, keys, latent, layers, positions, sharding
 from pe_research.decoder_config import DecoderConfig
 from pe_research.positions.base import Dims, PositionScheme
 from pe_research.tokens import ending, slice_rows
@@ -176,7 +176,7 @@ class Decoder(nnx.Module):
     x = x.astype(self.model.dtype)
     if self.embedding_norm is not None:
       x = self.embedding_norm(x)
-    x = self.position[0].embed(x, at.pos)
+    x = sharding.over_tokens(self.position[0].embed(x, at.pos), spec.mesh)
     slots = []
     for i, block in enumerate(self.blocks):
       scheme = self.position[i % len(self.position)]

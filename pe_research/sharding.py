@@ -3,7 +3,8 @@
 The only file that names mesh axes:
   data: copies of the model, each on its part of the batch;
   fsdp: the batch is split as well, and so is every large parameter, gathered when used;
-  tensor: heads and hidden widths are split.
+  tensor: heads and hidden widths are split;
+  context: the tokens of a sequence are split, in evaluation.
 """
 
 import math
@@ -16,8 +17,10 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-AXES = ('data', 'fsdp', 'tensor')
+AXES = ('data', 'fsdp', 'context', 'tensor')
+CONTEXT = 'context'
 BATCH = P(('data', 'fsdp'))
+TOKENS = P(('data', 'fsdp'), CONTEXT)
 HEADS = P(('data', 'fsdp'), 'tensor')
 
 # First match wins. Kernels are [inputs, outputs]; tables are [V, D].
@@ -41,7 +44,7 @@ def mesh(sizes: Mapping[str, int]) -> Mesh:
   Raises:
     ValueError: the axes do not multiply to the number of devices.
   """
-  sizes, devices = {axis: sizes[axis] for axis in AXES}, jax.device_count()
+  sizes, devices = {axis: sizes.get(axis, 1) for axis in AXES}, jax.device_count()
   given = int(np.prod([n for n in sizes.values() if n != -1]))
   free = [axis for axis, n in sizes.items() if n == -1]
   if len(free) > 1 or devices % given or (not free and given != devices):
@@ -98,6 +101,13 @@ def split_batch(mesh: Mesh, batch: int, parts: int = 1) -> NamedSharding:
       f'choose a multiple of {devices * parts}.'
     )
   return NamedSharding(mesh, BATCH)
+
+
+def over_tokens(x: jax.Array, mesh: Mesh | None) -> jax.Array:
+  """x [B, L, ...] with its tokens split over the devices that share a sequence."""
+  if mesh is None or mesh.shape[CONTEXT] == 1:
+    return x
+  return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, TOKENS))
 
 
 def over_heads(run: Callable[..., jax.Array], mesh: Mesh | None) -> Callable[..., jax.Array]:

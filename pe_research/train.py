@@ -52,6 +52,11 @@ def train(
   """
   runtime.prepare(config)
   mesh = sharding.mesh(config['run']['mesh'])
+  if mesh.shape[sharding.CONTEXT] > 1:
+    raise ValueError(
+      f'run.mesh.context is {mesh.shape[sharding.CONTEXT]}; sequences are shared in evaluation '
+      'alone: train with 1, then python -m pe_research.evaluate --mesh=context=...'
+    )
   rows = sharding.split_batch(mesh, config['optimizer']['batch'], config['optimizer']['accumulate'])
   blueprint, corpus = Blueprint(config), data.load(config)
   measures.plan(corpus, config)  # what could not be evaluated is not trained

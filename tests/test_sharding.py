@@ -12,7 +12,7 @@ from pe_research.blueprint import Blueprint
 
 
 def mesh(data=1, fsdp=1, tensor=1):
-  return AbstractMesh((data, fsdp, tensor), sharding.AXES)
+  return AbstractMesh((data, fsdp, 1, tensor), sharding.AXES)
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,49 @@
+"""A sequence that devices share is read as one device reads it, whatever the scheme."""
+
+import json
+
+import pytest
+import small
+from jax.sharding import AbstractMesh
+
+from pe_research import attend, context, positions, sharding
+
+EIGHT = '--xla_force_host_platform_device_count=8'
+CASES = (*positions.SCHEMES, 'rope, mla', 't5, mla', 'rope, gqa', 'alibi, window')
+
+
+@pytest.fixture(scope='module')
+def measured():
+  done = small.run('tests/context_case.py', XLA_FLAGS=EIGHT, PYTHONPATH=str(small.ROOT))
+  assert done.returncode == 0, done.stderr
+  return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_shared_sequences_equal_whole_ones(case, measured):
+  found = measured[case]
+  assert max(found['all'], found['last']) < 2e-5 and found['scale'] > 0.05
+
+
+def spec(implementation='tiled', devices=4):
+  mesh = AbstractMesh((1, 1, devices, 1), sharding.AXES)
+  return attend.Spec(implementation=implementation, mesh=mesh)
+
+
+def test_what_cannot_be_shared_is_refused_by_name():
+  context.check(spec(), 64)
+  context.check(spec('dense', 1), 63)
+  with pytest.raises(ValueError, match='63 tokens do not split over run.mesh.context=4'):
+    context.check(spec(), 63)
+  with pytest.raises(ValueError, match="goes with eval.implementation='tiled', and it is 'dense'"):
+    context.check(spec('dense'), 64)
+
+
+def test_training_and_unknown_axes_are_refused(tmp_path):
+  corpus = small.write_corpus(tmp_path / 'text')
+  command = ('-m', 'pe_research.main', *small.flags(corpus), f'--workdir={tmp_path / "run"}')
+  done = small.run(*command, '--config.run.mesh.context=8', XLA_FLAGS=EIGHT)
+  assert done.returncode == 2 and 'sequences are shared in evaluation alone' in done.stderr
+  command = ('-m', 'pe_research.evaluate', f'--workdir={tmp_path / "run"}')
+  done = small.run(*command, '--mesh=contxt=8')
+  assert done.returncode == 2 and "'contxt=8' is not understood" in done.stderr
