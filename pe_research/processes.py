@@ -5,6 +5,8 @@ import os
 import pathlib
 import secrets
 import socket
+import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +17,7 @@ from jax.experimental import multihost_utils
 from pe_research import comparable, records
 
 WAIT = 300  # seconds for the other processes to come
+GRACE = 60  # seconds more, until JAX gives up
 
 
 def join(how: str, wait: int = WAIT) -> None:
@@ -25,23 +28,32 @@ def join(how: str, wait: int = WAIT) -> None:
   Raises:
     ValueError: it is not understood, the port is taken, or nobody came within `wait` seconds.
   """
-  given, where = _parse(how), 'the coordinator'
+  given, where, named = _parse(how), 'a coordinator', {}
   if given:
     address, processes, rank = given
     where = f'the coordinator at {address}'
     if rank == 0:
       _check_port(address)
     named = {'coordinator_address': address, 'num_processes': processes, 'process_id': rank}
-  else:
-    named = {}
+  # JAX ends the process by itself and says less; it only comes to that if this does not.
+  given_up = threading.Timer(wait, _give_up, (where, wait))
+  given_up.daemon = True
+  given_up.start()
   try:
-    jax.distributed.initialize(**named, initialization_timeout=wait)
+    jax.distributed.initialize(**named, initialization_timeout=wait + GRACE)
   except (RuntimeError, ValueError) as error:
-    raise ValueError(
-      f'{where} was not reached by all processes within {wait} s '
-      f'({str(error).strip().splitlines()[0][:200]}). Is process 0 running, is its address right, '
-      'and does no firewall close its port?'
-    ) from error
+    raise ValueError(f'{where} was not found: {error}') from error
+  finally:
+    given_up.cancel()
+
+
+def _give_up(where: str, wait: int) -> None:
+  print(
+    f'error: {where} was not reached by all processes within {wait} s. Are all of them running, is '
+    'the address right, and does no firewall close the port? --wait=SECONDS waits longer.',
+    file=sys.stderr, flush=True,
+  )  # fmt: skip
+  os._exit(2)
 
 
 def _parse(how: str) -> tuple[str, int, int] | None:

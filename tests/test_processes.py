@@ -242,10 +242,11 @@ def test_a_workdir_that_is_not_shared_is_refused(corpus, tmp_path):
   assert not list(tmp_path.glob('*/*'))
 
 
-def test_a_coordinator_that_never_answers_is_given_up(corpus, tmp_path):
+@pytest.mark.parametrize('rank', [0, 1])
+def test_processes_that_never_come_are_given_up(rank, corpus, tmp_path):
   flags = [*small.flags(corpus), f'--workdir={tmp_path}', '--wait=3']
   start = time.monotonic()
-  done = small.run(*COMMAND, *flags, f'--distributed=127.0.0.1:{free_port()},2,1')
+  done = small.run(*COMMAND, *flags, f'--distributed=127.0.0.1:{free_port()},2,{rank}')
   assert done.returncode == 2 and 'was not reached by all processes within 3 s' in done.stderr
   assert time.monotonic() - start < 90
 
