@@ -199,7 +199,7 @@ def test_several_processes_equal_one(topology, corpus, straight, tmp_path):
 def test_a_killed_process_loses_nothing_and_others_go_on_elsewhere(
   moment, corpus, straight_long, tmp_path
 ):
-  mesh = {'run__mesh__data': 2, 'run__mesh__fsdp': 2, 'run__patience': 8.0}
+  mesh = {'run__mesh__data': 2, 'run__mesh__fsdp': 2, 'run__patience': 30.0}
   given = LONG | {'run__save_every': 10}
   command = [*small.flags(corpus, 't5', **given, **mesh), f'--workdir={tmp_path}']
   processes = start_all([command] * 2, 2)
