@@ -63,6 +63,17 @@ def test_seeds_that_would_decide_are_said_of_what_is_undecided():
   assert between.seeds == statistics.seeds_needed(between.estimate, 0.0)
 
 
+@pytest.mark.parametrize(
+  'value, difference, amount',
+  [(1.3, 'reproduced', 'reproduced'), (1.0, 'inconclusive', 'refuted'),
+   (-0.2, 'refuted', 'refuted'), (1.6, 'refuted', 'refuted'), (1.22, *['inconclusive'] * 2)],
+)  # fmt: skip
+def test_an_amount_is_refuted_as_soon_as_it_is_outside(value, difference, amount):
+  for kind, want in ((False, difference), (True, amount)):
+    test = Expect('x', NOTHING, above=1.2, below=1.4, amount=kind)
+    assert verdicts.decide(test, estimate(value, 0.03)).verdict == want
+
+
 def outcome(p_holds, p_fails):
   return verdicts.Outcome(Expect('x', NOTHING, above=0), estimate(0, 1), p_holds, p_fails)
 
