@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import quantities, statistics, verdicts
+from experiments import plan, quantities, statistics, verdicts
 from experiments.claims.terms import Claim, Quantity
 from experiments.plan import Node, Planner
 from pe_research import records
@@ -65,12 +65,13 @@ def collect(
   found = []
   for model, own in nodes.items():
     for node in own:
-      tested = _tested(claim, planner, model, node)
+      tested = _texts(tested_by(claim), planner, model, node)
+      wanted = _texts(plan.quantities(claim), planner, model, node)
       latest = {
         f'{row["protocol"]}/{row["control"]}/{row["eval_length"]}': row
         for row in records.read_rows(node.workdir / 'results.jsonl')
       }
-      for text in sorted(node.wanted & latest.keys()):
+      for text in sorted(wanted & latest.keys()):
         row = {k: latest[text][k] for k in KEPT if k in latest[text]}
         if text not in tested:
           row.pop('documents', None)
@@ -82,10 +83,14 @@ def collect(
   return found
 
 
-def _tested(claim: Claim, planner: Planner, model: str, node: Node) -> set[str]:
-  """The measurements of a node that tests read."""
-  terms = [quantity for test in claim.tests for _, quantity in test.effect.terms]
-  own = [quantity for quantity in terms if quantity.model == model]
+def tested_by(claim: Claim) -> list[Quantity]:
+  """What the tests of a claim read."""
+  return [quantity for test in claim.tests for _, quantity in test.effect.terms]
+
+
+def _texts(of: Sequence[Quantity], planner: Planner, model: str, node: Node) -> set[str]:
+  """The measurements of a node that some of these quantities are made of."""
+  own = [quantity for quantity in of if quantity.model == model]
   return {text for quantity in own for text, _ in planner.measurements(quantity, node)}
 
 

@@ -53,10 +53,11 @@ def beyond(test: Expect) -> tuple[float, float]:
   """(a, b): the effect is on the other side of the claim below a, or above b.
 
   Where the claim leaves zero out, the other side begins at zero: a difference of the right sign
-  that is too small decides nothing. Where it has zero in it, the other side is all else.
+  that is too small decides nothing. Where it has zero in it, or is of an amount, the other side is
+  all else.
   """
   low, high = claimed(test)
-  return min(low, 0.0), max(high, 0.0)
+  return (low, high) if test.amount else (min(low, 0.0), max(high, 0.0))
 
 
 def decide(test: Expect, estimate: statistics.Estimate) -> Outcome:

@@ -30,7 +30,7 @@ def models(variant: str, preset: str) -> dict[str, Model]:
 def tests(v: str) -> tuple[Expect, ...]:
   """Loss and retrieval at 4 L."""
   rope, pi, raw = f'rope, {v}', f'pi, {v}', f'raw, {v}'
-  share = {'unit': 'exact match', 'variant': v}
+  share = {'amount': True, 'unit': 'exact match', 'variant': v}
   return (
     Expect('PI, tuned, at 4 L - RoPE at L', nll(pi, 4) - nll(rope), below=0, variant=v),
     Expect('RoPE, tuned at 4 L - PI, tuned', nll(raw, 4) - nll(pi, 4), above=0.02, variant=v),

@@ -143,6 +143,7 @@ class Expect:
     effect: what is estimated.
     above: what it must exceed; None: nothing.
     below: what it must stay under; None: nothing.
+    amount: the effect is an amount, of which zero means nothing; False: a difference.
     unit: of the effect.
     variant: '' where it is asked of all; or of which hyper-parameters, see Claim.
   """
@@ -151,6 +152,7 @@ class Expect:
   effect: Effect
   above: float | None = None
   below: float | None = None
+  amount: bool = False
   unit: str = 'nats/token'
   variant: str = ''
 

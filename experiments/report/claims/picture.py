@@ -10,8 +10,8 @@ from experiments.report.claims.drawings import COLORS, SIGNS
 from experiments.report.claims.rows import Row, effect_text
 
 WIDTH, LINE, GAP = 9.6, 0.155, 0.12  # inches: of all, of a line of text, between claims
-COLUMNS = {'claim': (0.1, 52), 'verdict': (4.02, 14), 'effect that decides, 95 %': (5.3, 34),
-           'published': (7.75, 29)}  # fmt: skip
+COLUMNS = {'claim': (0.1, 42), 'verdict': (3.2, 14), 'effect that decides, 95 %': (4.3, 36),
+           'published': (6.75, 45)}  # fmt: skip
 # of which: inches from the left, and characters in a line
 
 
@@ -23,7 +23,7 @@ def cells(row: Row) -> list[str]:
     f'{row.claim.id}  {row.claim.title}',
     '\n'.join([row.verdict, *others]),
     effect,
-    row.published.value,
+    f'{row.published.what}: {row.published.value}',
   ]
 
 
