@@ -15,7 +15,7 @@ import sys
 
 from experiments import campaign, claims, cost, ledger, plan, scales
 from launch import job
-from pe_research import cli, configs, records
+from pe_research import cli, configs, paths, records
 
 
 def parser():
@@ -27,12 +27,12 @@ def parser():
   made.add_argument('--seeds', type=int, default=0, help='how many; 0: as many as the scale has')
   made.add_argument(
     '--workdir',
-    type=pathlib.Path,
+    type=paths.place,
     help='of the runs, default results/claims/SCALE; of the pages that report writes, experiments',
   )
   made.add_argument('--workers', type=int, default=0, help='0: one a core, or one accelerator')
   made.add_argument('--dry-run', action='store_true', help='print the commands, run nothing')
-  made.add_argument('--jobs', type=pathlib.Path, metavar='FILE', help='write the jobs, run none')
+  made.add_argument('--jobs', type=paths.place, metavar='FILE', help='write the jobs, run none')
   made.add_argument('--no-keep', action='store_true', help='leave experiments/results as it is')
   return made
 

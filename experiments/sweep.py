@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from experiments import compare, demo, progress, report
 from launch import job, local, state
 from launch.job import Job
-from pe_research import cli, configs, positions, records
+from pe_research import cli, configs, paths, positions, records
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -33,9 +33,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
   parser.add_argument(
     '--grid', nargs='+', type=axis, metavar='NAME=a,b', help='in place of these; seed=0:3 is 0,1,2'
   )
-  parser.add_argument('--workdir', type=pathlib.Path, default=pathlib.Path(demo.WORKDIR))
+  parser.add_argument('--workdir', type=paths.place, default=pathlib.Path(demo.WORKDIR))
   parser.add_argument('--workers', type=int, default=0, help='0: one a core, or one accelerator')
-  parser.add_argument('--jobs', type=pathlib.Path, metavar='FILE', help='write the jobs, run none')
+  parser.add_argument('--jobs', type=paths.place, metavar='FILE', help='write the jobs, run none')
   parser.add_argument('--allow-different', action='append', default=[], metavar='FIELD')
   return parser.parse_known_args(argv)
 

@@ -11,7 +11,6 @@ A job is done when its mark is there, and then never runs again, whoever asks.
 
 import argparse
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from launch.job import Job
 from launch.skypilot import Skypilot
 from launch.slurm import Slurm
 from launch.xpk import Xpk
-from pe_research import cli
+from pe_research import cli, paths
 
 ENGINES = {made.kind: made for made in (Xpk, Gcloud, Slurm, Skypilot)}
 ROWS = ('*.json', '*.jsonl')  # what `collect` brings home of a run
@@ -134,7 +133,7 @@ def collect(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
     target.mkdir(parents=True, exist_ok=True)
     for pattern in ROWS:
       for path in one.folder.glob(pattern):
-        shutil.copyfile(path, target / path.name)
+        (target / path.name).write_bytes(path.read_bytes())
   print(f'wrote {len(jobs)} runs into {given.into}')
   return 0
 
@@ -148,7 +147,7 @@ def main(argv: list[str]) -> int:
   """Does what the command says."""
   given = parser().parse_args(argv)
   with cli.errors():
-    return COMMANDS[given.command](given, job.read(pathlib.Path(given.jobs)))
+    return COMMANDS[given.command](given, job.read(paths.place(given.jobs)))
 
 
 if __name__ == '__main__':

@@ -7,7 +7,7 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from pe_research import records
+from pe_research import paths, records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +87,9 @@ def read(path: pathlib.Path) -> list[Job]:
 
 
 def _job(given: Mapping) -> Job:
-  paths = {name: pathlib.Path(given[name]) for name in ('log', 'done')}
-  after = tuple(map(pathlib.Path, given['after']))
-  return Job(name=given['name'], command=tuple(given['command']), after=after, **paths)
+  own = {name: paths.place(given[name]) for name in ('log', 'done')}
+  after = tuple(map(paths.place, given['after']))
+  return Job(name=given['name'], command=tuple(given['command']), after=after, **own)
 
 
 def shares(jobs: Sequence[Job], count: int) -> list[list[Job]]:

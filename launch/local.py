@@ -5,6 +5,7 @@ core each get through more tokens together than one process on both.
 """
 
 import fcntl
+import io
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import IO
 
 from launch import devices, state
 from launch.job import Job
-from pe_research import cli
+from pe_research import cli, paths
 
 
 def run(
@@ -58,6 +59,7 @@ def run(
         running[start(job, worker)] = job, worker, lock, time.monotonic()
       for process in [p for p in running if p.poll() is not None]:
         job, worker, lock, begun = running.pop(process)
+        state.keep_log(job)
         lock.close()
         free.append(worker)
         if job.done.exists():
@@ -117,6 +119,7 @@ def together(jobs: Sequence[Job]) -> list[str]:
       process.terminate()
       process.wait()
       raise
+    state.keep_log(job)
     if not job.done.exists():
       state.mark_failed(job, process.returncode)
       return [job.name]
@@ -126,9 +129,10 @@ def together(jobs: Sequence[Job]) -> list[str]:
 def start(job: Job, worker: devices.Worker, more: Sequence[str] = ()) -> subprocess.Popen:
   """Starts a job on a part of this machine."""
   state.unmark(job)
+  log = state.local_log(job)
   environment = {'GLIBC_TUNABLES': cli.TUNABLES} | dict(os.environ) | dict(worker.environment)
   job.folder.mkdir(parents=True, exist_ok=True)
-  with job.log.open('ab') as log:
+  with log.open('ab') as log:
     # A session of its own: Ctrl-C reaches this process, which passes it on once.
     return subprocess.Popen(
       [*worker.prefix, sys.executable, *job.command, *more], env=environment, stdout=log,
@@ -137,7 +141,12 @@ def start(job: Job, worker: devices.Worker, more: Sequence[str] = ()) -> subproc
 
 
 def _lock(job: Job) -> IO | None:
-  """Holds a job for this process until the file is closed; None where another process has it."""
+  """Holds a job for this process until the file is closed; None where another process has it.
+
+  In a bucket nothing can be held: each share of a sweep is for one machine there.
+  """
+  if paths.in_bucket(job.log):
+    return io.StringIO()
   job.folder.mkdir(parents=True, exist_ok=True)
   file = job.log.with_suffix('.job').open('a')
   try:

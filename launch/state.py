@@ -1,11 +1,14 @@
 """What became of a job: done, running, stalled, failed or waiting, by the files that it left."""
 
 import dataclasses
+import os
+import pathlib
+import tempfile
 import time
 from collections.abc import Sequence
 
 from launch.job import Job
-from pe_research import cli, records
+from pe_research import cli, digest, paths, records
 
 DONE, RUNNING, STALLED, FAILED, WAITING = 'done', 'running', 'stalled', 'failed', 'waiting'
 PATIENCE = 900.0  # seconds without a sign of life; a first compilation can take minutes
@@ -35,7 +38,7 @@ def of(job: Job, patience: float = PATIENCE, clock: float | None = None) -> Stat
   clock = time.time() if clock is None else clock
   signs = [job.log, job.folder / 'metrics.jsonl', job.folder / 'results.jsonl']
   signs += job.folder.glob('heartbeat-*.json') if job.folder.exists() else []
-  last = max((path.stat().st_mtime for path in signs if path.exists()), default=None)
+  last = max((paths.modified(path) for path in signs if path.exists()), default=None)
   rows = [row for row in records.read_rows(job.folder / 'metrics.jsonl') if 'loss' in row]
   step, loss = (rows[-1]['step'], rows[-1]['loss']) if rows else (None, None)
   age = None if last is None else max(0.0, clock - last)
@@ -47,6 +50,21 @@ def of(job: Job, patience: float = PATIENCE, clock: float | None = None) -> Stat
   if age is None:
     return found(WAITING)
   return found(RUNNING if age < patience else STALLED)
+
+
+def local_log(job: Job) -> pathlib.Path:
+  """Where a job's output goes as it comes; a bucket takes whole files only."""
+  if not paths.in_bucket(job.log):
+    return job.log
+  own = pathlib.Path(tempfile.gettempdir()) / f'pe_research-{os.getpid()}'
+  own.mkdir(exist_ok=True)
+  return own / f'{digest.of_bytes(str(job.log).encode())[:16]}.txt'
+
+
+def keep_log(job: Job) -> None:
+  """Puts the output of a job that has ended where it belongs."""
+  if paths.in_bucket(job.log):
+    records.write_bytes(job.log, local_log(job).read_bytes())
 
 
 def _failure(job: Job):

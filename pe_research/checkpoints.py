@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
-from pe_research import digest
+from pe_research import digest, paths
 
 
 class Checkpoints:
@@ -26,7 +26,8 @@ class Checkpoints:
 
     With `read_only` nothing in it is changed, so that a run that still trains may be read.
     """
-    self.folder = (workdir / 'checkpoints').absolute()
+    folder = workdir / 'checkpoints'
+    self.folder = folder if paths.in_bucket(folder) else folder.absolute()
     self.read_only = read_only
     self.manager = ocp.CheckpointManager(
       self.folder,

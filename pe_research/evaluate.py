@@ -27,6 +27,7 @@ from pe_research import (
   heartbeat,
   lineage,
   measures,
+  paths,
   records,
   runtime,
   scoring,
@@ -143,12 +144,12 @@ def _mesh(text: str) -> dict[str, int]:
 def _overrides(argv: list[str]) -> dict[str, Any]:
   """Command-line flags that replace fields of the saved run's `eval`."""
   parser = cli.parser('pe_research.evaluate', __doc__)
-  parser.add_argument('--workdir', type=pathlib.Path, required=True, help='of a trained run')
+  parser.add_argument('--workdir', type=paths.place, required=True, help='of a trained run')
   parser.add_argument('--step', type=int, help='a checkpoint other than the newest')
   parser.add_argument('--position', default='', metavar='NAME[:argument=value,...]')
-  parser.add_argument('--into', type=pathlib.Path, help='where results under --position go')
+  parser.add_argument('--into', type=paths.place, help='where results under --position go')
   parser.add_argument('--label', default='', help='of those in figures')
-  parser.add_argument('--done', type=pathlib.Path, metavar='FILE', help='written last')
+  parser.add_argument('--done', type=paths.place, metavar='FILE', help='written last')
   listed = {'lengths': int, 'protocols': str, 'controls': str}
   for name, kind in listed.items():
     split = lambda text, kind=kind: [kind(item) for item in text.split(',')]
@@ -185,7 +186,7 @@ def main(argv: list[str] | None = None) -> None:
       config['run'] = config['run'] | {'label': label}
     config, home = configs.resolve(config), into or workdir
     patience = saved['run'].get('patience', 0)
-    with records.claim(home), heartbeat.Heartbeat(home, patience) as heart:
+    with records.claim(home) as mine, heartbeat.Heartbeat(home, patience, mine) as heart:
       params, step = states.load_params(config, workdir, step)
       if position:
         lineage.derive(config, home, workdir, step, digest.of_arrays(params))

@@ -3,7 +3,6 @@
 python -m pe_research.generate --workdir=DIR --prompt='Fellow citizens' --tokens=200
 """
 
-import pathlib
 import sys
 
 import jax
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pe_research import attend, cli, configs, data, records, runtime, states
+from pe_research import attend, cli, configs, data, paths, records, runtime, states
 from pe_research.blueprint import Blueprint
 from pe_research.model import Decoder
 from pe_research.tokens import slice_rows
@@ -96,7 +95,7 @@ def generate(
 def main(argv: list[str]) -> None:
   """Prints the prompt and its continuation."""
   parser = cli.parser('pe_research.generate', __doc__)
-  parser.add_argument('--workdir', type=pathlib.Path, required=True, help='of a trained run')
+  parser.add_argument('--workdir', type=paths.place, required=True, help='of a trained run')
   parser.add_argument('--step', type=int, help='a checkpoint other than the newest')
   parser.add_argument('--prompt', default='The ')
   parser.add_argument('--tokens', type=int, default=200)

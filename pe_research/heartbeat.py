@@ -6,6 +6,7 @@ import pathlib
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import jax
 
@@ -25,10 +26,18 @@ class Heartbeat:
   A collective hangs for ever when a machine is lost, and a scheduler sees a process that lives.
   """
 
-  def __init__(self, workdir: pathlib.Path, patience: float):
-    """`patience` is in seconds, for one step or one measurement; 0: for ever."""
+  def __init__(
+    self, workdir: pathlib.Path, patience: float, mine: Callable[[], None] = lambda: None
+  ):
+    """Watches a run.
+
+    Args:
+      workdir: of the run.
+      patience: seconds, for one step or one measurement; 0: for ever.
+      mine: raises where the workdir is no longer this process's, see records.claim.
+    """
     self.path = workdir / f'heartbeat-{jax.process_index()}.json'
-    self.patience, self.me = patience, processes.me()
+    self.patience, self.me, self.mine = patience, processes.me(), mine
     self.doing, self.since, self.written = 'starting', time.monotonic(), -EVERY
     self.left = threading.Event()
 
@@ -44,6 +53,7 @@ class Heartbeat:
     """Says what is begun now; what was said before is over."""
     self.doing, self.since = doing, time.monotonic()
     if self.since - self.written >= EVERY:
+      self.mine()
       self.written = self.since
       sign = {'doing': doing, 'time': time.time(), 'process': self.me}
       records.write_json(self.path, sign)

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from pe_research import comparable, configs, positions, records
+from pe_research import comparable, configs, paths, positions, records
 
 UNLIKE = ('length', 'steps', 'seed', 'position', 'optimizer', 'eval', 'run', 'start')
 
@@ -40,7 +40,7 @@ def check_plain(config: Mapping[str, Any], where: object) -> None:
 def root(config: Mapping[str, Any]) -> Mapping[str, Any]:
   """The config of the run that was trained from drawn parameters, following `start`."""
   while config['start']['workdir']:
-    config = records.load_config(pathlib.Path(config['start']['workdir']))
+    config = records.load_config(paths.place(config['start']['workdir']))
   return config
 
 
@@ -121,7 +121,7 @@ def check_start(config: Mapping[str, Any]) -> None:
     raise ValueError(
       f'start.workdir is {start["workdir"]} and start.pretrained {start["pretrained"]}; name one.'
     )
-  where = pathlib.Path(start['workdir'] or start['pretrained'])
+  where = paths.place(start['workdir'] or start['pretrained'])
   saved = origin_of(config)
   check_family(config['position']['name'], saved)
   name = config['position']['name']
@@ -151,7 +151,7 @@ def origin_of(config: Mapping[str, Any]) -> dict[str, Any]:
   start = config['start']
   if start['pretrained']:
     return importing.source(pathlib.Path(start['pretrained']))
-  return records.load_config(pathlib.Path(start['workdir']))
+  return records.load_config(paths.place(start['workdir']))
 
 
 def published(config: Mapping[str, Any], parameters: str) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from typing import Any
 
 import jax
 
-from pe_research import cli, configs, heartbeat, lineage, processes, records
+from pe_research import cli, configs, heartbeat, lineage, paths, processes, records
 
 
 def main(argv: list[str]) -> None:
   """Checks the config, then trains and evaluates."""
   parser = cli.parser('pe_research.main', __doc__)
-  parser.add_argument('--workdir', type=pathlib.Path, required=True, help='where the run is kept')
+  parser.add_argument('--workdir', type=paths.place, required=True, help='where the run is kept')
   parser.add_argument(
     '--distributed',
     nargs='?',
@@ -51,12 +51,13 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
     processes.check_alike('the config', config)
     processes.check_alike('code and versions', {k: made_by[k] for k in ('code', 'versions')})
     processes.check_shared(workdir)
-  with records.claim(workdir) if first else contextlib.nullcontext():
+  held = records.claim(workdir) if first else contextlib.nullcontext(lambda: None)
+  with held as mine:
     if first:
       records.check_config(workdir, config)
     from pe_research import evaluate, train  # slow to import, and all this may have failed
 
-    with heartbeat.Heartbeat(workdir, config['run']['patience']) as heart:
+    with heartbeat.Heartbeat(workdir, config['run']['patience'], mine) as heart:
       if config['steps']:
         state = train.train(config, workdir, heart.beat)
       else:

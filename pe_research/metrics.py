@@ -8,7 +8,7 @@ from typing import Any
 
 import rich.progress
 
-from pe_research import digest, records
+from pe_research import digest, paths, records
 
 
 class Console:
@@ -75,6 +75,8 @@ class TensorBoard:
       raise ValueError(
         'run.tensorboard needs the package tensorboardX: pip install tensorboardX.'
       ) from error
+    if paths.in_bucket(workdir):
+      raise ValueError(f'run.tensorboard writes to a disk, and the workdir is {workdir}; unset it.')
     self.writer = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'))
 
   def write(self, step: int, row: Mapping[str, float]) -> None:
@@ -97,6 +99,8 @@ class WandB:
       import wandb
     except ImportError as error:
       raise ValueError('run.wandb needs the package wandb: pip install wandb.') from error
+    if paths.in_bucket(workdir):
+      raise ValueError(f'run.wandb writes to a disk, and the workdir is {workdir}; unset it.')
     self.run = wandb.init(
       project=project,
       name=workdir.name,

@@ -7,11 +7,12 @@ import json
 import os
 import pathlib
 import platform
+import secrets
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from pe_research import comparable, digest
+from pe_research import comparable, digest, paths
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'grain')
 ROOT = pathlib.Path(__file__).parent.parent
@@ -23,6 +24,9 @@ class WorkdirError(ValueError):
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
   """Replaces the file at once: a reader sees the old one or the new one, whole."""
+  if paths.in_bucket(path):
+    _put(path, content)
+    return
   temporary = path.with_name(f'.{path.name}.{os.getpid()}')
   try:
     with temporary.open('wb') as file:
@@ -34,6 +38,15 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
     with contextlib.suppress(OSError):
       temporary.unlink(missing_ok=True)
     raise WorkdirError(f'{path} cannot be written: {error.strerror}.') from error
+
+
+def _put(path: pathlib.Path, content: bytes) -> None:
+  """A bucket replaces a file at once, or not at all."""
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+  except OSError as error:
+    raise WorkdirError(f'{path} cannot be written: {error}.') from error
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -57,6 +70,9 @@ def append_row(path: pathlib.Path, row: Mapping[str, Any]) -> None:
   A line that was cut off, by a full disk in this call or by a kill in an earlier one, is removed.
   """
   line = (json.dumps(row) + '\n').encode()
+  if paths.in_bucket(path):
+    _put(path, (path.read_bytes() if path.exists() else b'') + line)
+    return
   try:
     with path.open('ab+', buffering=0) as file:
       fcntl.flock(file, fcntl.LOCK_EX)
@@ -99,12 +115,19 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def claim(workdir: pathlib.Path) -> Iterator[None]:
+def claim(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
   """Holds the workdir for this process.
+
+  Yields:
+    What raises WorkdirError once another process has taken it over. On a disk none can; a bucket
+    has no locks, and a machine that was lost cannot let go: there the newest process has it.
 
   Raises:
     WorkdirError: it cannot be written, or another process holds it.
   """
+  if paths.in_bucket(workdir):
+    yield _take_over(workdir)
+    return
   path = workdir / '.lock'
   try:
     workdir.mkdir(parents=True, exist_ok=True)
@@ -125,7 +148,18 @@ def claim(workdir: pathlib.Path) -> Iterator[None]:
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()
-    yield
+    yield lambda: None
+
+
+def _take_over(workdir: pathlib.Path) -> Callable[[], None]:
+  owner, token = workdir / '.owner', secrets.token_hex(16)
+  _put(owner, token.encode())
+
+  def check() -> None:
+    if owner.read_text() != token:
+      raise WorkdirError(f'workdir {workdir} was taken over by a newer process; this one leaves.')
+
+  return check
 
 
 def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:

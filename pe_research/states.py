@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pe_research import checkpoints, digest, lineage, optimizers, records, sharding
+from pe_research import checkpoints, digest, lineage, optimizers, paths, records, sharding
 from pe_research.blueprint import Blueprint
 from pe_research.huggingface import importing
 
@@ -33,7 +33,7 @@ def begin(
     params = importing.load(pathlib.Path(start['pretrained']), config)
     origin = lineage.published(config, digest.of_arrays(params))
   elif start['workdir']:
-    workdir = pathlib.Path(start['workdir'])
+    workdir = paths.place(start['workdir'])
     saved = records.load_config(workdir) | {'run': config['run']}
     params, step = load_params(saved, workdir, start['step'])
     origin = lineage.source(workdir, step, digest.of_arrays(params))

@@ -9,7 +9,7 @@ The second exports the run's weights under another scheme that can use them, as 
 import pathlib
 import sys
 
-from pe_research import cli, configs, lineage, records
+from pe_research import cli, configs, lineage, paths, records
 from pe_research.huggingface import exporting
 
 
@@ -17,7 +17,7 @@ def main(argv: list[str]) -> None:
   """Checks that the model can be exported, then writes it."""
   parser = cli.parser('pe_research.huggingface', __doc__)
   add = parser.add_argument
-  add('--workdir', type=pathlib.Path, required=True, metavar='DIR', help='of a trained run')
+  add('--workdir', type=paths.place, required=True, metavar='DIR', help='of a trained run')
   add('--step', type=int, help='a checkpoint other than the newest')
   add('--into', type=pathlib.Path, required=True, metavar='DIR', help='made anew')
   add('--position', default='', metavar='NAME[:argument=value,...]')

@@ -8,10 +8,9 @@ documents and reported on validation documents as well.
 """
 
 import dataclasses
-import pathlib
 import sys
 
-from pe_research import cli, configs, records
+from pe_research import cli, configs, paths, records
 from pe_research.positions import longrope
 from pe_research.search import methods, plan
 
@@ -20,9 +19,9 @@ def parser():
   """Flags; those of methods.Settings have its names and defaults."""
   made = cli.parser('pe_research.search', __doc__)
   add = made.add_argument
-  add('--run', type=pathlib.Path, required=True, metavar='DIR', help='of the trained run')
+  add('--run', type=paths.place, required=True, metavar='DIR', help='of the trained run')
   add('--step', type=int, help='a checkpoint other than the newest')
-  add('--workdir', type=pathlib.Path, required=True, metavar='DIR', help='of this search')
+  add('--workdir', type=paths.place, required=True, metavar='DIR', help='of this search')
   add('--factor', type=float, required=True, help='s, times the length that the run was trained at')
   add('--target-length', type=int, help='tokens of the texts; default: factor times that length')
   add('--short-of', metavar='FILE', help='keep the long factors of FILE, search short ones')

@@ -1,0 +1,124 @@
+"""Runs in a bucket: an emulator of Google's storage, through the same libraries as the real one."""
+
+import socket
+import time
+
+import pytest
+import small
+
+pytest.importorskip('gcsfs')
+server = pytest.importorskip('gcp_storage_emulator.server')
+
+from etils import epath  # noqa: E402
+
+from pe_research import records  # noqa: E402
+
+COMMAND = ('-m', 'pe_research.main')
+BUCKET = 'gs://pe-bucket'
+
+
+def versioned(download):
+  """A download that says which generation it is of, as the real storage does."""
+
+  def serve(request, response, storage, *rest, **more):
+    download(request, response, storage, *rest, **more)
+    if response.status.value < 300:
+      names = (request.params[name] for name in ('bucket_name', 'object_id'))
+      response['x-goog-generation'] = storage.get_file_obj(*names)['generation']
+
+  return serve
+
+
+@pytest.fixture(scope='module')
+def bucket(tmp_path_factory):
+  """The URL of a bucket that this process and all that it starts can reach."""
+  root = tmp_path_factory.mktemp('storage')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.chdir(root)
+    patch.setattr(server.objects, 'download', versioned(server.objects.download))
+    with socket.socket() as free:
+      free.bind(('127.0.0.1', 0))
+      port = free.getsockname()[1]
+    running = server.create_server('127.0.0.1', port, in_memory=True, default_bucket=BUCKET[5:])
+    address = f'http://127.0.0.1:{port}'
+    patch.setenv('STORAGE_EMULATOR_HOST', address)
+    patch.setenv('TENSORSTORE_GCS_HTTP_URL', address)
+    patch.setenv('GOOGLE_CLOUD_PROJECT', 'test')
+    patch.chdir(small.ROOT)
+    running.start()
+    yield BUCKET
+    running.stop()
+
+
+@pytest.fixture(scope='module')
+def corpus(tmp_path_factory):
+  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
+
+
+def rows(folder):
+  keys = ('protocol', 'eval_length', 'value', 'documents')
+  return [{k: row[k] for k in keys} for row in records.read_rows(folder / 'results.jsonl')]
+
+
+def test_a_run_that_is_killed_goes_on_from_its_bucket(bucket, corpus, tmp_path):
+  flags = small.flags(corpus, steps=40)
+  there = epath.Path(f'{bucket}/runs/killed')
+  process = small.start(*COMMAND, *flags, f'--workdir={there}')
+  deadline = time.monotonic() + 200
+  while not (there / 'checkpoints' / '8').exists():
+    assert process.poll() is None, process.stdout.read()
+    assert time.monotonic() < deadline
+    time.sleep(0.1)
+  process.kill()
+  process.wait()
+  assert not (there / 'done.json').exists()
+  done = small.run(*COMMAND, *flags, f'--workdir={there}')
+  assert done.returncode == 0, done.stderr
+  assert 'step 1/40' not in done.stdout
+  straight = small.run(*COMMAND, *flags, f'--workdir={tmp_path}')
+  assert straight.returncode == 0, straight.stderr
+  assert rows(there) == rows(tmp_path)
+  final = [records.read_json(f / 'run.json')['final_parameters'] for f in (there, tmp_path)]
+  assert final[0] == final[1]
+
+
+def test_a_sweep_in_a_bucket_is_run_shown_and_brought_home(bucket, corpus, tmp_path):
+  given = [flag for flag in small.flags(corpus, steps=4) if not flag.startswith('--config=')]
+  jobs = f'{bucket}/sweep/jobs.json'
+  command = ('-m', 'experiments', 'sweep', '--config=configs/smoke.py', *given)
+  done = small.run(
+    *command, '--positions=rope,alibi', '--seeds=0', f'--workdir={bucket}/sweep', f'--jobs={jobs}'
+  )
+  assert done.returncode == 0, done.stderr
+  launch = lambda *more: small.run('-m', 'launch', *more)
+  assert launch('status', jobs).stdout.endswith('\n2 waiting\n')
+  done = launch('run', jobs, '--share=0/2')
+  assert done.returncode == 0 and '1 of 1 jobs done' in done.stdout, done.stderr
+  assert launch('status', jobs).stdout.endswith('\n1 done, 1 waiting\n')
+  assert launch('run', jobs).returncode == 0
+  assert 'fixed_targets' in (epath.Path(bucket) / 'sweep/runs/rope_seed0/results.jsonl').read_text()
+  assert 'step' in (epath.Path(bucket) / 'sweep/runs/rope_seed0/log.txt').read_text()
+  done = launch('collect', jobs, f'--into={tmp_path}')
+  assert done.returncode == 0 and len(rows(tmp_path / 'alibi_seed0')) == 3
+
+
+def test_the_newest_process_has_a_bucket(bucket):
+  workdir = epath.Path(f'{bucket}/runs/contested')
+  with records.claim(workdir) as first:
+    first()
+    with records.claim(workdir) as second:
+      second()
+      with pytest.raises(records.WorkdirError, match='taken over by a newer process'):
+        first()
+
+
+def test_files_of_a_bucket_are_replaced_and_appended_whole(bucket):
+  path = epath.Path(f'{bucket}/files/rows.jsonl')
+  records.append_row(path, {'a': 1})
+  records.append_row(path, {'a': 2})
+  assert records.read_rows(path) == [{'a': 1}, {'a': 2}]
+  records.write_rows(path, [{'a': 3}])
+  assert records.read_rows(path) == [{'a': 3}]
+  records.settle(path.parent / 'plan.json', {'x': 1})
+  with pytest.raises(records.WorkdirError, match='holds something else'):
+    records.settle(path.parent / 'plan.json', {'x': 2})
