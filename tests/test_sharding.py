@@ -71,12 +71,12 @@ def test_a_batch_that_does_not_split_is_refused(batch, parts, shape, message):
 @pytest.mark.parametrize(
   ('sizes', 'fits'),
   [
-    ((-1, 1, 1), (8, 1, 1)),
-    ((-1, 2, 2), (2, 2, 2)),
-    ((2, 4, 1), (2, 4, 1)),
-    ((-1, 3, 1), None),
-    ((2, 2, 1), None),
-    ((-1, -1, 1), None),
+    ((-1, 1, 1, 1), (8, 1, 1, 1)),
+    ((-1, 2, 1, 2), (2, 2, 1, 2)),
+    ((2, 1, 4, 1), (2, 1, 4, 1)),
+    ((-1, 3, 1, 1), None),
+    ((2, 2, 1, 1), None),
+    ((-1, -1, 1, 1), None),
   ],
 )
 def test_a_mesh_takes_all_devices_or_is_refused(sizes, fits, monkeypatch):
@@ -85,6 +85,8 @@ def test_a_mesh_takes_all_devices_or_is_refused(sizes, fits, monkeypatch):
   given = dict(zip(sharding.AXES, sizes, strict=True))
   if fits:
     assert sharding.mesh(given) == fits
+    if given.pop('context') == 1:  # which it is where a config has no word of it
+      assert sharding.mesh(given) == fits
   else:
     with pytest.raises(ValueError, match='does not fit 8 devices'):
       sharding.mesh(given)
