@@ -2,6 +2,7 @@
 
 import json
 
+import browser
 import pytest
 import small
 import toys
@@ -175,13 +176,23 @@ def test_too_few_seeds_and_uncommitted_thresholds_are_refused_before_any_run(toy
 
 def test_page_and_markdown_show_every_claim(toy, settled, tmp_path):
   _, scale, _ = toy
-  markdown, page = pages.write(scale, tmp_path)
+  markdown, page, picture = pages.write(scale, tmp_path)
   text, html = markdown.read_text(), page.read_text()
   for shown in (text, html):
     assert 'T01' in shown and 'refuted' in shown and '1 / 2' in shown
     assert all(test.says in shown for test in TESTS)
   assert 'src=' not in html and 'http' not in html.replace('http://www.w3.org', '')
   assert html.count('<svg') == 4 and html.count('0 of 30</td>') == 2  # of untrained models
-  before = html
+  before = [path.read_bytes() for path in (markdown, page, picture)]
   pages.write(scale, tmp_path)
-  assert page.read_text() == before
+  assert [path.read_bytes() for path in (markdown, page, picture)] == before
+
+
+@browser.needed
+@pytest.mark.parametrize('width', [360, 1280])
+def test_the_page_is_whole_in_a_browser(toy, settled, width, tmp_path):
+  _, scale, _ = toy
+  _, page, _ = pages.write(scale, tmp_path)
+  found = browser.probe(page, width)
+  browser.check_layout(found, width, 'light')
+  assert len(found['figures']) == 2
