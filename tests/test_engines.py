@@ -197,3 +197,67 @@ def test_an_array_is_handed_in_with_its_script(tmp_path):
   done = small.run(*command, PATH=f'{tmp_path}:/usr/bin:/bin')
   assert done.returncode == 0, done.stderr
   assert '#SBATCH --array=0-0%8' in (tmp_path / 'got').read_text()
+
+
+def start_vm(folder, status=0, **metadata):
+  """Runs launch/tpu_vm.sh among programs that only note how they were called."""
+  noted = folder / 'noted'
+  say = f'printf "%s " "$(basename "$0")" "$@" >> {noted}; echo >> {noted}\n'
+  answers = ''.join(f'  */{name}) echo -n "{value}";;\n' for name, value in metadata.items())
+  bodies = {
+    'curl': f'case "${{@: -1}}" in\n{answers}  *) exit 22;;\nesac\n',
+    'git': say + 'if [ "$1" = clone ]; then mkdir -p "${@: -1}/.git"; fi\n',
+    'python3': say + 'mkdir -p .venv\n',
+    'gcloud': say,
+    'work': say + f'echo "rank $PE_RANK" >> {noted}; exit {status}\n',
+  }
+  for name, body in bodies.items():
+    (folder / name).write_text(f'#!/bin/bash\n{body}')
+    (folder / name).chmod(0o755)
+  environment = {'PATH': f'{folder}:/usr/bin:/bin', 'PE_CHECKOUT': str(folder / 'checkout')}
+  done = subprocess.run(
+    ['bash', 'launch/tpu_vm.sh'], cwd=small.ROOT, env=environment, capture_output=True, text=True
+  )
+  return done, noted.read_text().splitlines() if noted.exists() else []
+
+
+VM = {
+  'pe-repository': 'https://github.com/me/pe', 'pe-commit': 'c' * 40, 'pe-command': 'work all',
+  'pe-name': 'alibi-0', 'zone': 'projects/1/zones/us-west4-a',
+}  # fmt: skip
+GONE = 'gcloud compute tpus queued-resources delete alibi-0 --zone=us-west4-a --force'
+
+
+@pytest.mark.skipif(shutil.which('shellcheck') is None, reason='no shellcheck on PATH')
+def test_the_start_script_passes_shellcheck():
+  done = subprocess.run(
+    ['shellcheck', 'launch/tpu_vm.sh'], cwd=small.ROOT, capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize('status', [0, 1])
+def test_a_vm_does_its_share_and_goes(status, tmp_path):
+  done, noted = start_vm(tmp_path, status, **VM)
+  assert done.returncode == status, done.stderr
+  checkout = tmp_path / 'checkout'
+  assert noted[0].startswith(f'git clone --quiet https://github.com/me/pe {checkout}')
+  assert f'git -C {checkout} checkout --quiet --detach {"c" * 40}' in noted[2]
+  assert any('launch/requirements-tpu.txt' in line for line in noted)
+  assert noted[-3].startswith('work all') and noted[-2] == 'rank 0' and noted[-1].startswith(GONE)
+  _, noted = start_vm(tmp_path, status, **VM)
+  assert [line.split()[0] for line in noted[-5:]] == ['git', 'git', 'work', 'rank', 'gcloud']
+
+
+def test_a_vm_that_is_told_to_leave_is_kept_and_one_of_several_does_not_delete_all(tmp_path):
+  done, noted = start_vm(tmp_path, engine.STOPPED, **VM)
+  assert done.returncode == 0 and not any(line.startswith('gcloud') for line in noted)
+  (tmp_path / 'other').mkdir()
+  done, noted = start_vm(tmp_path / 'other', **VM, **{'agent-worker-number': '3'})
+  assert noted[-1] == 'rank 3'
+
+
+def test_a_vm_without_a_command_says_so(tmp_path):
+  done, noted = start_vm(tmp_path, **{k: v for k, v in VM.items() if k != 'pe-command'})
+  assert done.returncode != 0 and 'set PE_COMMAND, or metadata pe-command' in done.stderr
+  assert not noted

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from pe_research import cli, configs, costs, records
 
 LENGTH, TOKENS = 2048, 2**19  # of a sequence, and of a batch
+VOCAB = 32_000
 TABLE = pathlib.Path(__file__).parents[2] / 'launch' / 'SCALE.md'
 
 
@@ -67,6 +68,7 @@ COLLECTIVE = re.compile(
 )
 STATE = 12  # bytes a parameter: float32 weights and two moments
 ROOM = 0.4  # of a chip's memory that the state may take, so that activations fit
+FULL = 0.8  # of it that all may take
 
 
 def mesh(size: Size, machine: Machine) -> tuple[dict[str, int], str]:
@@ -85,9 +87,32 @@ def mesh(size: Size, machine: Machine) -> tuple[dict[str, int], str]:
   return {'data': machine.chips // split, 'fsdp': split}, why
 
 
-def parameters(size: Size, vocab: int = 32_000) -> float:
+def parameters(size: Size) -> float:
   """About: attention 4 D^2 and a gated MLP 8 D^2 a layer, and a tied table."""
-  return 12 * size.width**2 * size.layers + vocab * size.width
+  return 12 * size.width**2 * size.layers + VOCAB * size.width
+
+
+def by_formula(size: Size, machine: Machine, rows: int) -> float:
+  """Bytes of a chip that computes `rows` sequences at a time, as a good compiler plans them.
+
+  State and gradients, split as the state is; for each sequence the input of every block, which is
+  what recomputation keeps, the work of one block, and logits with their gradients; and one block's
+  weights, gathered.
+  """
+  split = mesh(size, machine)[0].get('fsdp', 1)
+  held = (STATE + 4) * parameters(size) / split
+  kept = 2 * LENGTH * size.width * size.layers
+  block = 2 * LENGTH * size.width * 40
+  logits = 2 * 4 * LENGTH * VOCAB
+  gathered = 2 * 2 * 12 * size.width**2 if split > 1 else 0
+  return held + rows * (kept + block + logits) + gathered
+
+
+def at_once(size: Size, machine: Machine) -> int:
+  """Sequences of a chip in one pass: as many as fit, since each pass sums gradients over chips."""
+  most = TOKENS // (LENGTH * machine.chips)
+  fit = [n for n in (1, 2, 4, 8, 16, 32) if by_formula(size, machine, n) < FULL * machine.memory]
+  return min(max(fit, default=1), most)
 
 
 def config(size: Size, machine: Machine, rows: int) -> dict[str, Any]:
@@ -97,7 +122,7 @@ def config(size: Size, machine: Machine, rows: int) -> dict[str, Any]:
     'model.width': size.width, 'model.layers': size.layers, 'model.heads': size.heads,
     'model.dtype': 'bfloat16', 'model.remat': 'block', 'attention.implementation': 'tiled',
     'optimizer.batch': rows * machine.chips, 'data.tokenizer': 'sentencepiece',
-    'data.vocab': 32_000, 'matmul_precision': 'default', 'eval.lengths': f'({LENGTH},)',
+    'data.vocab': VOCAB, 'matmul_precision': 'default', 'eval.lengths': f'({LENGTH},)',
     'run.mesh.data': axes['data'], 'run.mesh.fsdp': axes.get('fsdp', 1),
   }  # fmt: skip
   flags = [f'--config.{name}={value}' for name, value in fields.items()]
@@ -133,9 +158,10 @@ def _bytes(bits: str, dims: str) -> float:
   return int(bits) / 8 * math.prod(int(n) for n in dims.split(',') if n)
 
 
-def row(size_name: str, machine_name: str, rows: int = 1) -> dict[str, Any]:
+def row(size_name: str, machine_name: str) -> dict[str, Any]:
   """One row of the table; in a process with as many devices as the machine has chips."""
   size, machine = SIZES[size_name], MACHINES[machine_name]
+  rows = at_once(size, machine)
   wanted = config(size, machine, rows)
   step, blueprint = compiled(wanted)
   own, cost, (axes, why) = blueprint.sizes(), costs.of_step(step), mesh(size, machine)
@@ -147,7 +173,7 @@ def row(size_name: str, machine_name: str, rows: int = 1) -> dict[str, Any]:
     'size': size_name, 'machine': machine_name, 'parameters': own['parameters'], 'mesh': axes,
     'why': why, 'rows': rows, 'parts': parts, 'model_flops': model,
     'state_bytes': cost['argument_bytes'], 'temporary_bytes': cost['temporary_bytes'],
-    'memory': machine.memory, 'compute_seconds': seconds[0], 'link_seconds': seconds[1],
+    'memory': machine.memory, 'by_formula': by_formula(size, machine, rows), 'compute_seconds': seconds[0], 'link_seconds': seconds[1],
     'mfu_at_most': model / costs.PEAKS[machine.kind] / max(seconds),
     'mfu_unhidden': model / costs.PEAKS[machine.kind] / sum(seconds),
   }  # fmt: skip
@@ -175,26 +201,29 @@ def markdown(rows: list[Mapping[str, Any]]) -> str:
     'Nothing of it was run on these machines: memory is that of the compiled step on as many '
     'virtual devices, the rest follows from it. Written by '
     '`python -m experiments.bench.paper`.', '',
-    '| model | machine | sharding | why | at once, a chip | state | temporary | of memory | '
+    '| model | machine | sharding | why | at once, a chip | state | temporary | by formula | '
     'model FLOPs, a chip | compute | traffic | MFU |',
     '|---|---|---|---|---|---|---|---|---|---|---|---|',
   ]  # fmt: skip
   for r in rows:
     axes = ' × '.join(f'{axis} {n}' for axis, n in r['mesh'].items())
-    share = (r['state_bytes'] + r['temporary_bytes']) / r['memory']
+    share = r['by_formula'] / r['memory']
     lines.append(
       f'| {r["parameters"] / 1e6:,.0f}M | {r["machine"]} | {axes} | {r["why"]} | {r["rows"]} of '
       f'{r["rows"] * r["parts"]} | {r["state_bytes"] / 1e9:.2f} GB | '
-      f'{r["temporary_bytes"] / 1e9:.2f} GB | {share:.0%}{" (too much)" if share > 1 else ""} | '
+      f'{r["temporary_bytes"] / 1e9:.2f} GB | {r["by_formula"] / 1e9:.2f} GB, {share:.0%} of the '
+      f'chip | '
       f'{r["model_flops"] / 1e12:.0f} T | {r["compute_seconds"]:.2f} s | '
       f'{r["link_seconds"]:.2f} s | {r["mfu_unhidden"]:.0%} to {r["mfu_at_most"]:.0%} |'
     )
   lines += [
     '',
     '- **at once**: sequences that a chip computes in one pass, of those that it has in a step; '
-    '`optimizer.accumulate` makes the others follow.',
+    '`optimizer.accumulate` makes the others follow, and each pass sums gradients over the chips.',
     '- **state**: parameters and moments, and the batch; **temporary**: all that the compiled step '
-    'holds besides, by the compiler for CPUs, which plans memory less well than that of a TPU.',
+    'holds besides. The compiler for CPUs gathers all layers at once and sums gradients before it '
+    'splits them, so that a model whose parameters are split holds far more here than on a TPU; **by '
+    'formula** is what a compiler that gathers a block at a time needs in all.',
     '- **compute**: model FLOPs, a third more for the blocks that are computed again, at the peak '
     'of the data sheet. **traffic**: bytes that the collectives of the compiled step bring to a '
     'chip, over the rate of its links.',
