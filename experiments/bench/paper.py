@@ -173,7 +173,8 @@ def row(size_name: str, machine_name: str) -> dict[str, Any]:
     'size': size_name, 'machine': machine_name, 'parameters': own['parameters'], 'mesh': axes,
     'why': why, 'rows': rows, 'parts': parts, 'model_flops': model,
     'state_bytes': cost['argument_bytes'], 'temporary_bytes': cost['temporary_bytes'],
-    'memory': machine.memory, 'by_formula': by_formula(size, machine, rows), 'compute_seconds': seconds[0], 'link_seconds': seconds[1],
+    'memory': machine.memory, 'by_formula': by_formula(size, machine, rows),
+    'compute_seconds': seconds[0], 'link_seconds': seconds[1],
     'mfu_at_most': model / costs.PEAKS[machine.kind] / max(seconds),
     'mfu_unhidden': model / costs.PEAKS[machine.kind] / sum(seconds),
   }  # fmt: skip
@@ -222,8 +223,8 @@ def markdown(rows: list[Mapping[str, Any]]) -> str:
     '`optimizer.accumulate` makes the others follow, and each pass sums gradients over the chips.',
     '- **state**: parameters and moments, and the batch; **temporary**: all that the compiled step '
     'holds besides. The compiler for CPUs gathers all layers at once and sums gradients before it '
-    'splits them, so that a model whose parameters are split holds far more here than on a TPU; **by '
-    'formula** is what a compiler that gathers a block at a time needs in all.',
+    'splits them, so that a model whose parameters are split holds far more here than on a TPU; '
+    '**by formula** is what a compiler that gathers a block at a time needs in all.',
     '- **compute**: model FLOPs, a third more for the blocks that are computed again, at the peak '
     'of the data sheet. **traffic**: bytes that the collectives of the compiled step bring to a '
     'chip, over the rate of its links.',
