@@ -18,6 +18,8 @@ PROTOCOLS = {  # the controls of each, the first of them where none is asked for
   'task': ('exact', 'teacher'),
 }
 
+SELECTION = ('every', 'lengths', 'protocols', 'controls', 'measurements')  # what, and not how
+
 
 def accepts(protocol: str, control: str) -> bool:
   """Whether a protocol has this control."""

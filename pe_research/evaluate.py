@@ -37,7 +37,6 @@ from pe_research import (
 from pe_research.blueprint import Blueprint
 
 KEY = ('protocol', 'control', 'eval_length')
-SELECTION = ('every', 'lengths', 'protocols', 'controls', 'measurements')  # which, not how
 
 
 def validator(
@@ -99,7 +98,7 @@ def evaluate(
     context.check(scorer.spec, length)
   subject = scoring.Subject(scorer, params)
   record, results = records.read_json(workdir / 'run.json'), workdir / 'results.jsonl'
-  settings = {k: v for k, v in config['eval'].items() if k not in SELECTION}
+  settings = {k: v for k, v in config['eval'].items() if k not in eval_config.SELECTION}
   identity = {
     'run': workdir.name,
     'commit': record['provenance']['commit'],

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from pe_research import comparable, configs, paths, positions, records
+from pe_research import comparable, configs, eval_config, paths, positions, records
 
 UNLIKE = ('length', 'steps', 'seed', 'position', 'optimizer', 'eval', 'run', 'start')
 
@@ -197,7 +197,12 @@ def derive(
   Raises:
     WorkdirError: `into` belongs to another config, to other weights or to a run of its own.
   """
-  records.check_config(into, config)
+  saved = records.read_json(into / 'config.json')
+  asked = (
+    {f: saved['eval'][f] for f in eval_config.SELECTION if f in saved['eval']} if saved else {}
+  )
+  # More may be measured of the same run later; how it is measured stays.
+  records.check_config(into, config | {'eval': config['eval'] | asked})
   weights, there = source(origin, step, parameters), records.read_json(into / 'run.json')
   if there is not None and there.get('weights_of') != weights:
     whose = there.get('weights_of') or {'run': 'its own', 'step': there['steps']}

@@ -142,6 +142,20 @@ def test_runs_on_another_text_are_refused(toy, settled):
   assert any('data.source' in line and 'another' in line for line in finding.record['refused'])
 
 
+def test_another_claim_measures_more_of_a_stretched_run(toy, settled):
+  _, scale, workdir = toy
+  test = Expect('PI at 2.5 L - at 4 L', nll('pi', 2.5) - nll('pi', 4), above=-5, below=5)
+  other = toys.claim('T04', models=MODELS, tests=(test,), figure=(2.5,))
+  before = started(workdir)
+  assert campaign.run([other], scale, 3, workdir, keep=False) == 0
+  again = [name for name in started(workdir)[len(before) :] if 'as-pi' in name]
+  assert len(again) == 3  # measured once more, and only what was missing
+  _, nodes = campaign.prepare([other], scale, 3, workdir)
+  rows = records.read_rows(nodes['T04']['pi'][0].workdir / 'results.jsonl')
+  measured = [(row['protocol'], row['control'], row['eval_length']) for row in rows]
+  assert len(set(measured)) == len(measured) and ('fixed_targets', 'none', 40) in measured
+
+
 def test_a_quantity_that_is_undefined_decides_nothing(toy, settled):
   _, scale, workdir = toy
   far = Expect('far', Quantity('rope', at=(3,)) - nll('rope'), above=0)
