@@ -71,7 +71,9 @@ def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
     job.write(given.jobs, planner.jobs())
     print(f'wrote {len(planner.jobs())} jobs to {given.jobs}; python -m launch carries them out')
     return 0
-  first = next((n.config for n in planner.nodes.values() if n.trains), None)
+  # The machine's speed is measured where there is something left to do.
+  left = any(not one.done.exists() for one in planner.jobs())
+  first = next((n.config for n in planner.nodes.values() if n.trains and left), None)
   rate = cost.rate(first, workdir) if first else None
   print(campaign.describe(chosen, planner, nodes, rate), flush=True)
   if given.command == 'plan':
