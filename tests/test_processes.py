@@ -222,6 +222,24 @@ def test_a_killed_process_loses_nothing_and_others_go_on_elsewhere(
   assert_same_run(tmp_path, straight_long, tolerance=1e-3)
 
 
+def test_one_that_is_told_to_leave_takes_the_others_along(corpus, straight_long, tmp_path):
+  mesh = {'run__mesh__data': 2, 'run__mesh__fsdp': 2}
+  command = [*small.flags(corpus, 't5', **LONG, **mesh), f'--workdir={tmp_path}']
+  processes = start_all([command] * 2, 2)
+  try:
+    wait_for((tmp_path / 'metrics.jsonl').exists, processes[0])
+    processes[1].terminate()
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+  assert [process.returncode for process in processes] == [0, 0], outputs
+  assert all('the same command goes on' in output for output in outputs)
+  assert not (tmp_path / 'done.json').exists()
+  train(tmp_path, small.flags(corpus, 't5', **LONG))
+  assert_same_run(tmp_path, straight_long, tolerance=1e-3)
+
+
 def test_processes_that_disagree_are_refused_with_the_difference(corpus, tmp_path):
   workdir = f'--workdir={tmp_path}'
   commands = [[*small.flags(corpus, steps=steps), workdir] for steps in (12, 13)]
