@@ -141,7 +141,7 @@ def effects(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure 
       axes = figure.add_axes(
         (left, 1 - (0.15 + 0.5 * (i + 1) - 0.14) / height, 0.97 - left, 0.16 / height)
       )
-      marks = [m for m in (test.above, test.below, 0.0) if m is not None]
+      marks = [m for m in (test.above, test.below) if m is not None] + [0.0] * (not test.amount)
       low, high = min(*found.interval, *marks), max(*found.interval, *marks)
       margin = 0.12 * (high - low or 1.0)
       axes.set_xlim(low - margin, high + margin)
@@ -150,7 +150,8 @@ def effects(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure 
         high + margin if test.below is None else test.below,
       ]
       axes.axvspan(*claimed, color=figures.INK, alpha=0.12, linewidth=0)
-      axes.axvline(0, color=figures.INK, linewidth=0.8, linestyle=':')
+      if not test.amount:
+        axes.axvline(0, color=figures.INK, linewidth=0.8, linestyle=':')
       color = figures.PALETTE[COLORS[outcome.verdict]][0]
       axes.plot(found.interval, [0, 0], color=color, linewidth=2.4, solid_capstyle='butt')
       axes.plot([found.value], [0], marker=SIGNS[outcome.verdict], color=color, markersize=6)

@@ -115,7 +115,7 @@ def _tests(finding: Finding) -> str:
     rows.append(row + [f'<td>{html.escape(cell)}</td>' for cell in cells])
   head = ['Test', 'Effect', 'Claimed', 'By seeds alone', 'Bootstrap', 'Decides']
   seeds = len(finding.seeds)
-  return tables.grid(f'Tests of {finding.claim.id}. {seeds} seeds.', head, rows)
+  return tables.grid(f'Tests of {finding.claim.id}. {seeds} seeds.', head, rows, 'tests')
 
 
 def _published(claim: Claim) -> str:

@@ -111,5 +111,6 @@ def effect_text(outcome: verdicts.Outcome) -> str:
 def wanted_text(test: Expect) -> str:
   """'above 0.5' and the like."""
   if test.above is not None and test.below is not None:
-    return f'{test.above:g} to {test.below:g}'
-  return f'above {test.above:g}' if test.above is not None else f'below {test.below:g}'
+    return f'{test.above:.4g} to {test.below:.4g}'.replace('-', '−')
+  bound = f'above {test.above:g}' if test.above is not None else f'below {test.below:g}'
+  return bound.replace('-', '−')
