@@ -12,7 +12,7 @@ from experiments import verdicts
 from experiments.claims.terms import Claim
 from experiments.ledger import Finding
 from experiments.report import figures
-from pe_research import positions
+from pe_research import measures, positions
 
 SIGNS = {verdicts.REPRODUCED: 'o', verdicts.REFUTED: 'X', verdicts.INCONCLUSIVE: 'D'}
 COLORS = {verdicts.REPRODUCED: 3, verdicts.REFUTED: 4, verdicts.INCONCLUSIVE: 0}  # of the palette
@@ -95,6 +95,40 @@ def lines(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure | 
     figure.legend(handles=handles, loc='lower left', bbox_to_anchor=(0.01, 0), fontsize=9,
                   ncols=1 if narrow else 3, frameon=False, labelspacing=0.3, borderaxespad=0.1,
                   handlelength=2.6)  # fmt: skip
+  return figure
+
+
+def scales(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure | None:
+  """Loss over the factor on queries and keys, above its lowest; None where no grid was measured."""
+  drawn: dict[str, dict[float, list[float]]] = {}
+  for (name, _), own in finding.rows.items():
+    for (_, control, length), row in own.items():
+      scale = measures.option(control, 'scale')
+      if scale:
+        line = drawn.setdefault(f'{label(finding.claim, name)}, at {length}', {})
+        line.setdefault(float(scale) ** 0.5, []).append(row['value'])
+  if not drawn:
+    return None
+  columns = 1 if narrow else 2
+  keys = math.ceil(len(drawn) / columns)
+  width, below = (3.7 if narrow else 9.0), 0.72 + 0.19 * keys
+  height = 2.6 + below
+  with figures.defaults():
+    figure = matplotlib.figure.Figure(figsize=(width, height))
+    axes = figure.add_axes(
+      (0.66 / width, below / height, 1 - 0.8 / width, 1 - (below + 0.15) / height)
+    )
+    for i, (name, values) in enumerate(drawn.items()):
+      x = sorted(values)
+      y = np.array([np.mean(values[at]) for at in x])
+      axes.plot(x, y - y.min(), label=name, **figures.look(i))
+    axes.set_ylim(0, 0.25)
+    axes.set_xlabel('factor on queries and keys')
+    axes.set_ylabel('above the lowest (nats/token)')
+    axes.grid(axis='y', color=figures.INK, alpha=0.13, linewidth=0.6)
+    axes.spines[['top', 'right']].set_visible(False)
+    figure.legend(loc='lower left', bbox_to_anchor=(0.01, 0), ncols=columns, fontsize=9,
+                  frameon=False, labelspacing=0.3, borderaxespad=0.1, handlelength=2.6)  # fmt: skip
   return figure
 
 

@@ -67,6 +67,8 @@ def _section(row: Row) -> str:
     ) + '</p>',
     _figure(finding, 'lines', drawings.lines,
             'Means over seeds; bands reach from the lowest to the highest.'),
+    _figure(finding, 'scales', drawings.scales,
+            'Means over seeds of the loss at that many tokens, each line above its own lowest.'),
     _figure(finding, 'effects', drawings.effects,
             'Effects with 95 % intervals, a scale each; shaded: where the claim has them; dotted: '
             'zero.'),
@@ -105,15 +107,15 @@ def _tests(finding: Finding) -> str:
   for o in finding.outcomes:
     named = f'{o.test.variant}: {o.test.says}' if o.test.variant else o.test.says
     if o.estimate is None:
-      cells = ['–', wanted_text(o.test), '–', '–', o.why]
+      cells = [o.why, '–', wanted_text(o.test), '–', '–']
     else:
       spans = [f'[{a:+.3f}, {b:+.3f}]'.replace('-', '−') for a, b in
                (o.estimate.by_seed, o.estimate.bootstrap or o.estimate.by_seed)]  # fmt: skip
       more = f'; {o.seeds} seeds would decide' if o.seeds else ''
-      cells = [effect_text(o), wanted_text(o.test), *spans, o.verdict + more]
+      cells = [o.verdict + more, effect_text(o), wanted_text(o.test), *spans]
     row = [f'<th scope="row">{html.escape(named)}</th>']
     rows.append(row + [f'<td>{html.escape(cell)}</td>' for cell in cells])
-  head = ['Test', 'Effect', 'Claimed', 'By seeds alone', 'Bootstrap', 'Decides']
+  head = ['Test', 'Decides', 'Effect', 'Claimed', 'By seeds alone', 'Bootstrap']
   seeds = len(finding.seeds)
   return tables.grid(f'Tests of {finding.claim.id}. {seeds} seeds.', head, rows, 'tests')
 
