@@ -30,7 +30,7 @@ CPU = Scale(
   'cpu',
   length=64,
   seeds=3,
-  task_size=12,
+  task_size=6,
   fields={
     'eval.lengths': (64,),
     'eval.reach': 4096,
@@ -40,7 +40,7 @@ CPU = Scale(
     'run.log_every': 50,
     'run.keep': 1,
   },
-  task_fields={'optimizer.batch': 64, 'steps': 2000},
+  task_fields={'optimizer.batch': 64, 'steps': 3000},
 )
 ACCELERATOR = Scale(
   'accelerator',
