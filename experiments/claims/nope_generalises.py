@@ -44,8 +44,8 @@ CLAIM = Claim(
     'Teacher forcing flatters: an answer counts where greedy decoding gives all of it.',
     'Lengths are drawn evenly, and no test string was trained on.',
   ),
-  note='On a CPU tasks are trained up to size 6, for 3,000 steps: chosen in trials of copying with one '
-  'seed, since at size 12 and 2,000 steps NoPE had not learned what it was trained on.',
+  note='On a CPU tasks are trained up to size 6, for 3,000 steps: chosen in trials of copying with '
+  'one seed, since at size 12 and 2,000 steps NoPE had not learned what it was trained on.',
   figure=(0.5, 1, 1.5, 2),
   fewest_seeds=5,
 )
