@@ -65,7 +65,7 @@ def collect(
   found = []
   for model, own in nodes.items():
     for node in own:
-      tested = _texts(tested_by(claim), planner, model, node)
+      whole = _texts(by_document(claim), planner, model, node)
       wanted = _texts(plan.quantities(claim), planner, model, node)
       latest = {
         f'{row["protocol"]}/{row["control"]}/{row["eval_length"]}': row
@@ -73,7 +73,7 @@ def collect(
       }
       for text in sorted(wanted & latest.keys()):
         row = {k: latest[text][k] for k in KEPT if k in latest[text]}
-        if text not in tested:
+        if text not in whole:
           row.pop('documents', None)
         if 'documents' in row:
           row['documents'] = {d: [round(s, 5), n] for d, (s, n) in row['documents'].items()}
@@ -83,9 +83,10 @@ def collect(
   return found
 
 
-def tested_by(claim: Claim) -> list[Quantity]:
-  """What the tests of a claim read."""
-  return [quantity for test in claim.tests for _, quantity in test.effect.terms]
+def by_document(claim: Claim) -> list[Quantity]:
+  """What the tests of a claim read document by document."""
+  terms = [quantity for test in claim.tests for _, quantity in test.effect.terms]
+  return [quantity for quantity in terms if quantity.of in quantities.DOCUMENTS]
 
 
 def _texts(of: Sequence[Quantity], planner: Planner, model: str, node: Node) -> set[str]:

@@ -146,6 +146,7 @@ DERIVED: dict[str, Callable[..., np.ndarray]] = {
   'early_tokens': early_tokens,
   'later_tokens': later_tokens,
 }
+DOCUMENTS = ('', 'tuned', 'per_length')  # of these, what reads more of a row than its mean
 Measured = Callable[[Quantity], tuple[Sequence[Rows], Sequence[tuple[str, float]]]]
 
 
