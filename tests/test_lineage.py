@@ -303,3 +303,12 @@ def test_a_bad_recipe_is_named(trained, arguments, words):
 def test_no_start_is_said_at_once():
   with pytest.raises(ValueError, match='start=DIR'):
     finetune.get_config('recipe=pi')
+
+
+def test_a_saved_run_that_says_nothing_of_patience_is_read(corpus):
+  config = small.config(corpus)
+  del config['run']['patience']
+  assert configs.resolve(configs.anywhere(config))['run']['patience'] == 0
+  del config['model']['width']
+  with pytest.raises(ValueError, match=r'has no model\.width'):
+    configs.resolve(configs.anywhere(config))
