@@ -2,6 +2,7 @@
 
 import browser
 import pytest
+import small
 
 from experiments import claims, scales
 from experiments.report import claims as pages
@@ -34,3 +35,8 @@ def test_it_prints(page):
   target = page.parent / 'page.pdf'
   browser.browse(page, action=f'--print-to-pdf={target}')
   assert target.read_bytes()[:5] == b'%PDF-'
+
+
+def test_the_committed_results_are_those_of_the_kept_rows(page):
+  committed = (small.ROOT / 'experiments' / 'RESULTS.md').read_text()
+  assert (page.parent / 'RESULTS.md').read_text() == committed

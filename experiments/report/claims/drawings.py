@@ -144,15 +144,28 @@ def _looks(finding: Finding, names: Sequence[str]) -> dict[str, dict[str, object
   return {text: figures.look(index) for index, text in taken.items()}
 
 
-def _panel(axes, drawn: dict[str, Curve], looks, narrow: bool) -> None:
+def _apart(ticks: Sequence[int], wide: float) -> list[str]:
+  """Labels of ticks on a logarithmic axis so many inches wide; none for those too near another."""
+  place = [math.log2(n) for n in ticks]
+  inches = wide / max(place[-1] - place[0], 1e-9)
+  labels, last = [], -math.inf
+  for n, at in zip(ticks, place, strict=True):
+    room = 0.1 + 0.085 * len(str(n))
+    fits = (at - last) * inches > room
+    labels.append(str(n) if fits else '')
+    last = at if fits else last
+  return labels
+
+
+def _panel(axes, drawn: dict[str, Curve], looks, wide: float) -> None:
   for name, (lengths, mean, low, high) in drawn.items():
     axes.plot(lengths, mean, **looks[name])
     axes.fill_between(lengths, low, high, color=looks[name]['color'], alpha=0.13, linewidth=0)
   axes.set_xscale('log', base=2)
   ticks = sorted({n for lengths, *_ in drawn.values() for n in lengths})
-  axes.set_xticks(ticks, [str(n) for n in ticks])
+  axes.set_xticks(ticks, _apart(ticks, wide))
   axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-  axes.tick_params(axis='x', rotation=45 if narrow and len(ticks) > 5 else 0, labelsize=9)
+  axes.tick_params(axis='x', labelsize=9)
   axes.grid(axis='y', color=figures.INK, alpha=0.13, linewidth=0.6)
   axes.spines[['top', 'right']].set_visible(False)
 

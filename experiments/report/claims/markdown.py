@@ -15,6 +15,7 @@ def text(scale: Scale, rows: Sequence[Row], notes: Sequence[str]) -> str:
   lines += ['|---|---|---|---|---|']
   for row in rows:
     verdict = '; '.join((f'{v}: ' if v else '') + found for v, found in row.verdicts.items())
+    verdict += f' (alone: {row.alone})' if row.alone else ''
     effect = f'{row.decides.test.says}: {effect_text(row.decides)}' if row.decides else '–'
     lines.append(
       f'| [{row.claim.id}](#{row.claim.id.lower()}) {row.claim.title} | {verdict} | {effect} | '

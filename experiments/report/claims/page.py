@@ -37,6 +37,7 @@ def _table(rows: Sequence[Row]) -> str:
   cells = []
   for row in rows:
     claim, o = row.claim, row.decides
+    alone = [f'<small>alone: {row.alone}</small>'] if row.alone else []
     others = [f'<small>{v} hyper-parameters: {row.verdicts[v]}</small>' for v in claim.variants[1:]]
     effect = (
       f'{html.escape(effect_text(o))}<small>{html.escape(o.test.says)}; claimed '
@@ -46,7 +47,7 @@ def _table(rows: Sequence[Row]) -> str:
     )
     cells.append([
       f'<th scope="row"><a href="#{claim.id}">{claim.id}</a> {html.escape(claim.title)}</th>',
-      f'<td>{_mark(row.verdict)}{"".join(others)}</td>',
+      f'<td>{_mark(row.verdict)}{"".join(alone + others)}</td>',
       f'<td>{effect}</td>',
       f'<td>{html.escape(row.published.value)}<small>{html.escape(row.published.what)}</small></td>',
       f'<td>{row.cost}</td>',

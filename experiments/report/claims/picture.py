@@ -17,7 +17,8 @@ COLUMNS = {'claim': (0.1, 42), 'verdict': (3.2, 14), 'effect that decides, 95 %'
 
 def cells(row: Row) -> list[str]:
   """Texts of a claim, in the order of COLUMNS."""
-  others = [f'{v}: {found}' for v, found in row.verdicts.items() if found != row.verdict]
+  others = [f'alone: {row.alone}'] if row.alone else []
+  others += [f'{v}: {found}' for v, found in row.verdicts.items() if found != row.verdict]
   effect = f'{effect_text(row.decides)}\n{row.decides.test.says}' if row.decides else '–'
   return [
     f'{row.claim.id}  {row.claim.title}',

@@ -41,6 +41,12 @@ class Row:
     return self.verdicts[self.claim.variants[0]]
 
   @property
+  def alone(self) -> str:
+    """What the verdict would be if this were the only claim; '' where it is the same."""
+    own = self.finding.verdict
+    return '' if own == self.verdict else own
+
+  @property
   def published(self) -> Published:
     """The figure of the paper that stands beside ours."""
     return self.claim.published[0]
@@ -53,11 +59,18 @@ class Row:
 
 
 def judge(findings: Sequence[Finding]) -> list[Row]:
-  """A row a claim, in their order."""
-  keys = [(f.claim.id, variant) for f in findings for variant in f.claim.variants]
-  plain = [f.verdicts[variant] for f in findings for variant in f.claim.variants]
-  held = dict(zip(keys, verdicts.corrected(plain), strict=True))
-  own = lambda f: {variant: held[f.claim.id, variant][0] for variant in f.claim.variants}
+  """A row a claim, in their order.
+
+  Verdicts are corrected for the number of claims; the other variants, which are no claims of their
+  own, among themselves.
+  """
+  held: dict[tuple[str, str], str] = {}
+  for part in (slice(0, 1), slice(1, None)):
+    keys = [(f.claim.id, variant) for f in findings for variant in f.claim.variants[part]]
+    plain = [f.verdicts[variant] for f in findings for variant in f.claim.variants[part]]
+    corrected = verdicts.corrected(plain)
+    held |= {key: verdict for key, (verdict, _) in zip(keys, corrected, strict=True)}
+  own = lambda f: {variant: held[f.claim.id, variant] for variant in f.claim.variants}
   return [Row(f, own(f), strongest(f)) for f in findings]
 
 
@@ -68,7 +81,7 @@ def lead(rows: Sequence[Row]) -> str:
   return (
     f'{counts}. A claim holds where the 95 % interval of every effect, over seeds and documents, '
     'lies where the claim has it; thresholds were committed before the runs. Verdicts are those '
-    'that stand after Holm’s correction over all claims.'
+    'that stand after Holm’s correction over all claims; what a claim alone would come to is beside it.'
   )
 
 
