@@ -81,8 +81,7 @@ def lead(rows: Sequence[Row]) -> str:
   return (
     f'{counts}. A claim holds where the 95 % interval of every effect, over seeds and documents, '
     'lies where the claim has it; thresholds were committed before the runs. Verdicts are those '
-    'that stand after Holm’s correction over all claims; what a claim would come to alone is beside '
-    'it.'
+    'that stand after Holm’s correction over all claims; what a claim comes to alone is beside it.'
   )
 
 
