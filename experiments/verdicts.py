@@ -21,7 +21,8 @@ class Outcome:
     p_holds: of the interval's one-sided tests that the effect lies where the claim has it,
       doubled; small where it does.
     p_fails: the same, that it lies on the other side.
-    seeds: how many would decide, where nothing is decided; None: no number, or not needed.
+    seeds: how many would decide if the effect is what it seems, where nothing is decided; None: no
+      number would, or none is needed.
     why: nothing was estimated.
   """
 
@@ -71,12 +72,13 @@ def decide(test: Expect, estimate: statistics.Estimate) -> Outcome:
   fails = min(2 * min(estimate.p_below(low), estimate.p_above(high)), 1.0)
   seeds = None
   if min(holds, fails) >= ALPHA:
+    limits: list[float] = []
     if lower < estimate.value < upper:
       limits = [bound for bound in (lower, upper) if math.isfinite(bound)]
-    else:
-      limits = [min((low, high), key=lambda bound: abs(bound - estimate.value))]
+    elif not low <= estimate.value <= high:
+      limits = [low if estimate.value < low else high]
     numbers = [statistics.seeds_needed(estimate, bound) for bound in limits]
-    seeds = None if None in numbers else max(numbers)
+    seeds = None if not numbers or None in numbers else max(numbers)
   return Outcome(test, estimate, holds, fails, seeds)
 
 

@@ -59,8 +59,10 @@ def test_the_interval_decides(above, below, value, error, verdict):
 def test_seeds_that_would_decide_are_said_of_what_is_undecided():
   found = verdicts.decide(Expect('x', NOTHING, above=0.5), estimate(0.6, 0.1))
   assert found.seeds == statistics.seeds_needed(found.estimate, 0.5) > 3
+  other = verdicts.decide(Expect('x', NOTHING, above=0.5), estimate(-0.02, 0.1))
+  assert other.seeds == statistics.seeds_needed(other.estimate, 0.0)
   between = verdicts.decide(Expect('x', NOTHING, above=0.5), estimate(0.02, 0.1))
-  assert between.seeds == statistics.seeds_needed(between.estimate, 0.0)
+  assert between.seeds is None  # of the right sign and too small, however many there are
 
 
 @pytest.mark.parametrize(
