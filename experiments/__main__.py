@@ -30,7 +30,7 @@ def parser():
     type=paths.place,
     help='of the runs, default results/claims/SCALE; of the pages that report writes, experiments',
   )
-  made.add_argument('--workers', type=int, default=0, help='0: one a core, or one accelerator')
+  made.add_argument('--workers', type=int, default=0, help='0: one a core, or one an accelerator')
   made.add_argument('--dry-run', action='store_true', help='print the commands, run nothing')
   made.add_argument('--jobs', type=paths.place, metavar='FILE', help='write the jobs, run none')
   made.add_argument('--no-keep', action='store_true', help='leave experiments/results as it is')

@@ -34,7 +34,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     '--grid', nargs='+', type=axis, metavar='NAME=a,b', help='in place of these; seed=0:3 is 0,1,2'
   )
   parser.add_argument('--workdir', type=paths.place, default=pathlib.Path(demo.WORKDIR))
-  parser.add_argument('--workers', type=int, default=0, help='0: one a core, or one accelerator')
+  parser.add_argument('--workers', type=int, default=0, help='0: one a core, or one an accelerator')
   parser.add_argument('--jobs', type=paths.place, metavar='FILE', help='write the jobs, run none')
   parser.add_argument('--allow-different', action='append', default=[], metavar='FIELD')
   return parser.parse_known_args(argv)

@@ -1,5 +1,6 @@
 """What all engines share: a sweep goes in, commands and files come out, and nothing is run here."""
 
+import abc
 import dataclasses
 import shlex
 import shutil
@@ -11,8 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from launch.job import engine_name
-
-STOPPED = 75  # exit status of work that was told to leave and goes on by the same command
+from pe_research.cli import STOPPED as STOPPED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Submission:
 
 
 @dataclasses.dataclass(frozen=True)
-class Engine:
+class Engine(abc.ABC):
   """Settings that every engine has; each adds its own.
 
   Attributes:
@@ -77,9 +77,9 @@ class Engine:
     place = f'cd {shlex.quote(self.checkout)} && exec .venv/bin/python -m launch run'
     return f'{place} {shlex.quote(jobs_file)} --share={share}/{count}{how}'
 
+  @abc.abstractmethod
   def submissions(self, jobs_file: str, count: int) -> list[Submission]:
     """What is to be handed in, for a file of jobs cut into `count` shares."""
-    raise NotImplementedError
 
 
 def load(path: Path, engines: Mapping[str, type[Engine]]) -> Engine:

@@ -11,6 +11,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+STOPPED = 75  # exit status of work that left before its end and goes on by the same command
 TUNABLES = 'glibc.malloc.hugetlb=1'  # huge pages: XLA's CPU backend allocates at every call
 
 

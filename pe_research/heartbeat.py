@@ -10,10 +10,9 @@ from collections.abc import Callable
 
 import jax
 
-from pe_research import processes, records
+from pe_research import cli, processes, records
 
 EVERY = 20.0  # seconds between signs of life, at least
-HUNG = 75  # exit status: the same command goes on, as launch.engine.STOPPED
 
 
 def unheard(doing: str) -> None:
@@ -68,4 +67,4 @@ class Heartbeat:
           file=sys.stderr, flush=True,
         )  # fmt: skip
         faulthandler.dump_traceback(all_threads=True)
-        os._exit(HUNG)
+        os._exit(cli.STOPPED)

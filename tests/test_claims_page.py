@@ -6,6 +6,7 @@ import small
 
 from experiments import claims, scales
 from experiments.report import claims as pages
+from experiments.report.claims import drawings
 
 pytestmark = browser.needed
 
@@ -40,3 +41,12 @@ def test_it_prints(page):
 def test_the_committed_results_are_those_of_the_kept_rows(page):
   committed = (small.ROOT / 'experiments' / 'RESULTS.md').read_text()
   assert (page.parent / 'RESULTS.md').read_text() == committed
+
+
+def test_lengths_are_written_where_there_is_room():
+  findings, _ = pages.load(scales.CPU)
+  (finding,) = [f for f in findings if f.claim.id == 'C01']
+  written = lambda axes: [t.get_text() for t in axes.get_xticklabels() if t.get_text()]
+  lengths = ['32', '64', '128', '256', '512', '1024']
+  assert written(drawings.lines(finding).axes[0]) == lengths
+  assert written(drawings.lines(finding, narrow=True).axes[0])[:2] == lengths[:2]

@@ -7,7 +7,7 @@ import time
 import pytest
 import small
 
-from pe_research import heartbeat, records
+from pe_research import cli, heartbeat, records
 
 HANGS = """
 import pathlib, sys, time
@@ -26,7 +26,7 @@ def test_a_step_that_hangs_ends_the_process_and_is_named(tmp_path):
     [sys.executable, '-c', HANGS, str(tmp_path)], capture_output=True, text=True, timeout=60,
     cwd=small.ROOT,
   )  # fmt: skip
-  assert done.returncode == heartbeat.HUNG
+  assert done.returncode == cli.STOPPED
   assert 'process 0 of 1 on ' in done.stderr and 'hangs: step 4 began' in done.stderr
   assert 'the same command goes on from the last checkpoint' in done.stderr
   assert 'File "<string>", line 9' in done.stderr  # where it was

@@ -78,9 +78,8 @@ def lines(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure | 
       },
     )  # fmt: skip
     for axes, (title, models) in zip(grid.flat, drawn.items(), strict=False):
-      _panel(
-        axes, {label(finding.claim, name, False): found[name] for name in models}, looks, narrow
-      )
+      own = {label(finding.claim, name, False): found[name] for name in models}
+      _panel(axes, own, looks, (width - 0.8) / columns)
       axes.set_title(title, fontsize=9.5, loc='left', pad=3)
     for empty in range(len(drawn), rows * columns):
       grid.flat[empty].set_visible(False)
@@ -104,7 +103,7 @@ def scales(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure |
   for (name, _), own in finding.rows.items():
     for (_, control, length), row in own.items():
       scale = measures.option(control, 'scale')
-      if scale:
+      if scale and row['value'] is not None:
         line = drawn.setdefault(f'{label(finding.claim, name)}, at {length}', {})
         line.setdefault(float(scale) ** 0.5, []).append(row['value'])
   if not drawn:
@@ -116,13 +115,13 @@ def scales(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure |
   with figures.defaults():
     figure = matplotlib.figure.Figure(figsize=(width, height))
     axes = figure.add_axes(
-      (0.66 / width, below / height, 1 - 0.8 / width, 1 - (below + 0.15) / height)
+      (0.8 / width, below / height, 1 - 0.94 / width, 1 - (below + 0.15) / height)
     )
     for i, (name, values) in enumerate(drawn.items()):
       x = sorted(values)
       y = np.array([np.mean(values[at]) for at in x])
       axes.plot(x, y - y.min(), label=name, **figures.look(i))
-    axes.set_ylim(0, 0.25)
+    axes.set_ylim(bottom=0)
     axes.set_xlabel('factor on queries and keys')
     axes.set_ylabel('above the lowest (nats/token)')
     axes.grid(axis='y', color=figures.INK, alpha=0.13, linewidth=0.6)
