@@ -73,12 +73,7 @@ def row(run: str, name: str, length: int, seed: int, *, protocol='fixed_targets'
 
 def position(name: str) -> dict:
   """The scheme's defaults; those that stretch serve STRETCH times the training length."""
-  given = positions.defaults(name)
-  if 'factor' in given and given['factor'] is None:
-    given['factor'] = STRETCH
-  if 'long_factor' in given:
-    given['long_factor'] = np.geomspace(1, STRETCH, HEAD_DIM // 2).round(3).tolist()
-  return given
+  return positions.example(name, HEAD_DIM // 2, STRETCH)
 
 
 def run(root: pathlib.Path, name: str, seed: int = 0, *, lengths=LENGTHS, measures=(), **changes):

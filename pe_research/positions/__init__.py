@@ -87,6 +87,22 @@ def defaults(name: str) -> dict[str, Any]:
   return {'name': name} | {k: p.default for k, p in arguments(name).items()}
 
 
+def example(name: str, pairs: int, factor: float = 4.0) -> dict[str, Any]:
+  """The defaults, and where these leave open how far a scheme stretches, by `factor`.
+
+  Args:
+    name: of the scheme.
+    pairs: that rotate in a head; LongRoPE's factors rise over them from 1 to `factor`.
+    factor: target length over training length.
+  """
+  given = defaults(name)
+  if 'factor' in given and given['factor'] is None:
+    given['factor'] = factor
+  if 'long_factor' in given:
+    given['long_factor'] = [round(factor ** (i / max(pairs - 1, 1)), 3) for i in range(pairs)]
+  return given
+
+
 def build(config: Mapping[str, Any], dims: Dims, rngs: nnx.Rngs) -> PositionScheme:
   """The scheme that `config` (a name and arguments) describes, for a model of these sizes."""
   given = dict(config)

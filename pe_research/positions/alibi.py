@@ -34,6 +34,7 @@ class ALiBi(base.PositionScheme):
 
   label = 'ALiBi'
   paper = 'arXiv:2108.12409, sec. 3'
+  formula = 'ℓ − a_h (m − n),  a_h = 2^(−8h/H)'
 
   def __init__(
     self,

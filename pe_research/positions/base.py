@@ -68,6 +68,7 @@ class PositionScheme(nnx.Module):
 
   label: ClassVar[str] = ''  # name in tables and figures
   paper: ClassVar[str] = ''  # 'arXiv:2104.09864, eq. 34'
+  formula: ClassVar[str] = ''  # what becomes of embeddings x, or of logits ℓ of query m and key n
   relative: bool = True  # logits depend on q_pos - k_pos alone
   per_layer: ClassVar[bool] = False  # True: every layer has a scheme of its own; False: all share
   trains_as: ClassVar[str] = ''  # 'rope': needs no training of its own, stretches a run of that
@@ -199,3 +200,4 @@ class NoPE(PositionScheme):
 
   label = 'NoPE'
   paper = 'arXiv:2203.16634; arXiv:2305.19466'
+  formula = 'ℓ = q_m · k_n / √d'

@@ -92,6 +92,7 @@ class NTKByParts(ByParts):
 
   label = 'NTK-by-parts'
   paper = 'arXiv:2309.00071, eqs. 18 and 20'
+  formula = 'γᵢ θᵢ + (1 − γᵢ) θᵢ / s,  γᵢ from 1 at β_fast turns within L to 0 at β_slow'
 
   def __init__(
     self,
@@ -180,6 +181,7 @@ class Llama3(ByParts):
   label = 'Llama 3'
   bounded: ClassVar[bool] = False
   paper = 'arXiv:2407.21783, sec. 3.4.2; transformers, rope_type llama3'
+  formula = 'γᵢ θᵢ + (1 − γᵢ) θᵢ / s,  γᵢ from 1 at 4 turns within L to 0 at 1'
 
   def __init__(
     self,

@@ -47,6 +47,7 @@ class Randomized(rotary.RoPE):
 
   label = 'Randomized RoPE'
   paper = 'arXiv:2305.16843, sec. 3.1'
+  formula = 'RoPE, trained at positions drawn from 0 … span − 1, in order'
   draws_positions = True
 
   def __init__(self, dims: base.Dims, *, span: int = 2048, **rope):
@@ -76,6 +77,7 @@ class RandPos(extend.PI):
 
   label = 'RandPos'
   paper = 'arXiv:2309.10400, sec. 4.1'
+  formula = 'θᵢ / s, trained at positions drawn from 0 … s L − 1, in order'
   draws_positions = True
 
   def draw_positions(self, pos: jax.Array, rows: int, key: jax.Array) -> jax.Array:
@@ -92,6 +94,7 @@ class PoSE(extend.PI):
 
   label = 'PoSE'
   paper = 'arXiv:2309.10400, sec. 3.2'
+  formula = 'θᵢ / s, trained at positions m + u, u a skip for each chunk of the text'
   draws_positions = True
 
   def __init__(self, dims: base.Dims, *, chunks: int = 2, **stretched):

@@ -18,6 +18,7 @@ class DroPE(extend.Stretched):
 
   label = 'DroPE'
   paper = 'arXiv:2512.12167'
+  formula = 'ℓ (1 + c ln s),  θᵢ = 0'
   unsaid = 1.0
 
   def __init__(self, dims: base.Dims, *, coefficient: float = 0.412, **stretched):

@@ -90,6 +90,7 @@ class PI(Stretched):
 
   label = 'PI'
   paper = 'arXiv:2306.15595, eq. 4'
+  formula = 'θᵢ / s'
 
   def frequencies(self, length) -> np.ndarray:
     """Theta / s, float64 [rotated/2] radians per token."""
@@ -110,6 +111,7 @@ class NTK(Stretched):
 
   label = 'NTK-aware'
   paper = 'arXiv:2309.00071, def. 1'
+  formula = 'θᵢ = (base s^(R/(R − 2)))^(−2i/R)'
 
   def __init__(self, dims: base_lib.Dims, **stretched):
     """Checks that there is a slowest pair besides the fastest; arguments as in Stretched."""
@@ -133,6 +135,7 @@ class DynamicNTK(rotary.RoPE):
 
   label = 'Dynamic NTK'
   paper = 'arXiv:2309.00071, sec. 3.3'
+  formula = 'θᵢ = (base s^(R/(R − 2)))^(−2i/R),  s = max(1, f l/L − (f − 1)) at length l'
   trains_as = 'rope'
   depends_on_length = True
 
@@ -185,6 +188,7 @@ class ABF(rotary.RoPE):
 
   label = 'ABF'
   paper = 'arXiv:2309.16039, sec. 2.1'
+  formula = 'θᵢ = new_base^(−2i/R)'
   trains_as = 'rope'
 
   def __init__(self, dims: base_lib.Dims, *, new_base: float | None = 500_000.0, **rope):

@@ -19,6 +19,7 @@ class FIRE(base.PositionScheme):
 
   label = 'FIRE'
   paper = 'arXiv:2310.04418'
+  formula = 'ℓ + f_h(ψ(m − n) / ψ(max(m, L))),  ψ(x) = ln(c x + 1)'
   relative = False
   per_layer = True
 

@@ -14,6 +14,7 @@ class RNoPE(rotary.RoPE):
 
   label = 'RNoPE-SWA'
   paper = 'arXiv:2501.18795, sec. 3'
+  formula = 'RoPE where m − n < window; in every period-th layer neither turn nor window'
   per_layer = True
 
   def __init__(self, dims: base.Dims, *, period: int = 4, window: int | None = None, **rope):

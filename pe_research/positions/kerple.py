@@ -22,6 +22,7 @@ class Kerple(base.PositionScheme):
 
   label = 'KERPLE'
   paper = 'arXiv:2205.09921'
+  formula = 'log: ℓ − r₁ ln(1 + r₂ (m − n));  power: ℓ − r₁ (m − n)^r₂'
 
   def __init__(self, dims: base.Dims, *, kernel: str = 'log', rngs: nnx.Rngs | None = None):
     """Draws the parameters, uniform in [0, 1); r1 of 'log' and r2 of 'power' in [0, 2).

@@ -20,6 +20,7 @@ class Learned(base.PositionScheme):
 
   label = 'Learned'
   paper = 'arXiv:1705.03122, sec. 3.1; GPT-2'
+  formula = 'x_m + √D P[m]'
   relative = False
   remedy = 'Use a shorter length, or train with a larger position.max_length.'
 

@@ -25,6 +25,7 @@ class LogN(rotary.RoPE):
 
   label = 'Log-n RoPE'
   paper = 'arXiv:2309.16609, sec. 2.3'
+  formula = 'RoPE, then ℓ max(1, ln(m + 1) / ln L)'
   relative = False
   trains_as = 'rope'
 
@@ -76,6 +77,7 @@ class SSMax(ByHead, base.PositionScheme):
 
   label = 'SSMax'
   paper = 'arXiv:2501.19399, eq. 2'
+  formula = 'ℓ s_h ln(m + 1)'
   relative = False
   per_layer = True
 
@@ -98,6 +100,7 @@ class SSMaxRoPE(ByHead, rotary.RoPE):
 
   label = 'SSMax RoPE'
   paper = 'arXiv:2501.19399, eq. 2'
+  formula = 'RoPE, then ℓ s_h ln(m + 1)'
   relative = False
   per_layer = True
 

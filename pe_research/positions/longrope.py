@@ -39,6 +39,7 @@ class LongRoPE(extend.Stretched):
 
   label = 'LongRoPE'
   paper = 'arXiv:2402.13753, eq. 3'
+  formula = 'θᵢ / λᵢ from position n̂ on, θᵢ before'
 
   def __init__(
     self,

@@ -50,6 +50,7 @@ class RoPE(base.PositionScheme):
 
   label = 'RoPE'
   paper = 'arXiv:2104.09864, eq. 34'
+  formula = 'pair i of q_m turns by m θᵢ, of k_n by n θᵢ,  θᵢ = base^(−2i/R)'
   max_length = phase.MAX_POSITION
   slice_factor: float = 1.0  # multiplies what rotates, and nothing else of a head
 
@@ -159,6 +160,7 @@ class PRoPE(RoPE):
 
   label = 'p-RoPE'
   paper = 'arXiv:2410.06205, sec. 6'
+  formula = 'θᵢ = base^(−2i/R) for the first p R/2 pairs, 0 for the others'
 
   def __init__(
     self, dims: base.Dims, *, fraction: float = 0.75, partial: str = 'frequencies', **rope

@@ -21,6 +21,7 @@ class Sinusoidal(base.PositionScheme):
 
   label = 'Sinusoidal'
   paper = 'arXiv:1706.03762, sec. 3.5'
+  formula = 'x_m + p_m,  p_m[2i] = sin(m θᵢ),  p_m[2i+1] = cos(m θᵢ),  θᵢ = base^(−2i/D)'
   relative = False
   max_length = phase.MAX_POSITION
 

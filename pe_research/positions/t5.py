@@ -35,6 +35,7 @@ class T5(base.PositionScheme):
 
   label = 'T5 bias'
   paper = 'arXiv:1910.10683, sec. 2.1'
+  formula = 'ℓ + b_h[bucket(m − n)]'
 
   def __init__(
     self,

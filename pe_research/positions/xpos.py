@@ -22,6 +22,7 @@ class XPos(rotary.RoPE):
 
   label = 'xPos'
   paper = 'arXiv:2212.10554, alg. 1'
+  formula = 'RoPE, pair i of ℓ times ζᵢ^((m − n)/B),  ζᵢ = (2i/R + γ) / (1 + γ)'
   remedy = 'Use a shorter length, or a larger position.scale_base.'
 
   def __init__(

@@ -31,6 +31,7 @@ class YaRN(by_parts.NTKByParts):
 
   label = 'YaRN'
   paper = 'arXiv:2309.00071, def. 3'
+  formula = 'ℓ (0.1 ln s + 1)²,  θᵢ by NTK-by-parts'
 
   def __init__(
     self,
@@ -112,6 +113,7 @@ class DynamicYaRN(YaRN):
 
   label = 'Dynamic YaRN'
   paper = 'arXiv:2309.00071, sec. 3.3'
+  formula = 'YaRN with s = max(1, l/L) at length l'
   depends_on_length = True
   unsaid: ClassVar[float | None] = 1.0
 
