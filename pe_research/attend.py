@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,8 @@ class Spec:
     absorbed: whether MLA decodes through its latents; False expands them at every token.
     scale: multiplies the scheme's own `logit_scale`; other than 1 to measure temperatures.
     mesh: of the devices that a kernel's work, or a sequence, is split over; XLA splits the rest.
+    watch: is handed the weights [B, H, Lq, Lk] of every layer in turn, for looking at them; dense
+      only, not under jit.
   """
 
   implementation: str = 'dense'
@@ -37,6 +40,7 @@ class Spec:
   absorbed: bool = True
   scale: float = 1.0
   mesh: Mesh | None = None
+  watch: Callable[[jax.Array], None] | None = None
 
   def __post_init__(self):
     if self.implementation not in IMPLEMENTATIONS:
@@ -48,6 +52,11 @@ class Spec:
       raise ValueError(f'attention window is {self.window}; it must be at least 1 token.')
     if self.tile < 1:
       raise ValueError(f'attention tile is {self.tile}; it must be at least 1 token.')
+    if self.watch is not None and self.implementation != 'dense':
+      raise ValueError(
+        f'attention implementation {self.implementation!r} holds no weights to watch; choose '
+        "'dense', or leave watch out."
+      )
 
 
 def attend(
@@ -80,8 +89,9 @@ def attend(
   Returns:
     [B, Lq, H, V] in the dtype of v.
   """
-  windows = [window for window in (spec.window, scheme.sees) if window is not None]
-  spec = dataclasses.replace(spec, window=min(windows, default=None))
+  spec = _narrowed(spec, scheme)
+  if spec.watch is not None:
+    _watch(q, k, queries, keys, scheme=scheme, spec=spec, offset=offset)
   if spec.mesh is not None and spec.mesh.shape[sharding.CONTEXT] > 1:
     from pe_research import context  # which is made of what is here
 
@@ -95,10 +105,52 @@ def attend(
     settings = {'window': spec.window, 'tile': spec.tile, 'mesh': spec.mesh}
     settings['interpret'] = spec.implementation == 'interpreted'
     run = functools.partial(kernel.attend, scheme.distance_bias(), **settings)
-  heads, groups = q.shape[2], k.shape[2]
-  q = q.reshape(*q.shape[:2], groups, heads // groups, q.shape[-1]).transpose(0, 2, 3, 1, 4)
+  heads, q = q.shape[2], _grouped(q, k.shape[2])
   out = run(q, k.swapaxes(1, 2), v.swapaxes(1, 2), queries, keys, offset)
   return out.transpose(0, 3, 1, 2, 4).reshape(*out.shape[:1], out.shape[3], heads, v.shape[-1])
+
+
+def weights(
+  q: jax.Array,
+  k: jax.Array,
+  queries: Tokens,
+  keys: Tokens,
+  *,
+  scheme: PositionScheme,
+  spec: Spec,
+  offset: jax.Array | int = 0,
+) -> jax.Array:
+  """What `attend` weighs the values by, for looking at it: float32 [B, H, Lq, Lk], dense.
+
+  Arguments as for `attend`; a row sums to 1 over the keys that its query may see, of which there
+  must be one.
+  """
+  spec, rows = _narrowed(spec, scheme), _grouped(q, k.shape[2])
+  logits = _masked(scheme.bias, spec, rows, k.swapaxes(1, 2), queries, keys, offset)
+  return jax.nn.softmax(logits, axis=-1).reshape(*q.shape[:1], q.shape[2], *logits.shape[3:])
+
+
+def _watch(q, k, queries, keys, *, spec: Spec, **settings) -> None:
+  """Hands the weights to `spec.watch`."""
+  found = weights(q, k, queries, keys, spec=spec, **settings)
+  if isinstance(found, jax.core.Tracer):
+    raise ValueError(
+      'attention has no weights to watch while it is compiled; leave out jax.jit, and set '
+      "model.remat='none'."
+    )
+  spec.watch(found)
+
+
+def _narrowed(spec: Spec, scheme: PositionScheme) -> Spec:
+  """With the narrower of its own window and what the scheme sees."""
+  windows = [window for window in (spec.window, scheme.sees) if window is not None]
+  return dataclasses.replace(spec, window=min(windows, default=None))
+
+
+def _grouped(q: jax.Array, groups: int) -> jax.Array:
+  """[B, L, H, D] -> [B, G, H/G, L, D]."""
+  q = q.reshape(*q.shape[:2], groups, q.shape[2] // groups, q.shape[-1])
+  return q.transpose(0, 2, 3, 1, 4)
 
 
 def _visible(spec, queries: Tokens, keys: Tokens, q_index, k_index) -> jax.Array:
@@ -124,6 +176,13 @@ def _logits(bias, q, k, q_pos, k_pos) -> jax.Array:
       f'the bias has shape {added.shape}; [B or 1, {groups * repeats}, {rows}, {columns}] is due.'
     )
   return logits + added.reshape(-1, groups, repeats, rows, columns)
+
+
+def _masked(bias, spec, q, k, queries, keys, offset) -> jax.Array:
+  """`_logits`, where a query sees the key."""
+  logits = _logits(bias, q, k, queries.pos, keys.pos)
+  q_index, k_index = _indices(offset, 0, q.shape[3]), jnp.arange(k.shape[2])
+  return jnp.where(_visible(spec, queries, keys, q_index, k_index), logits, MASKED)
 
 
 def _indices(offset, first, size: int) -> jax.Array:
@@ -154,10 +213,7 @@ def _dense(bias, spec, q, k, v, queries, keys, offset):
 
 
 def _dense_part(bias, spec, q, k, v, queries, keys, offset):
-  logits = _logits(bias, q, k, queries.pos, keys.pos)
-  q_index, k_index = _indices(offset, 0, q.shape[3]), jnp.arange(k.shape[2])
-  seen = _visible(spec, queries, keys, q_index, k_index)
-  logits = jnp.where(seen, logits, MASKED)
+  logits = _masked(bias, spec, q, k, queries, keys, offset)
   # The sum divides the product, not the weights: a training step on two cores is 5 to 15 % faster
   # than through jax.nn.softmax, most at length 512.
   weights = jnp.exp(logits - lax.stop_gradient(logits.max(-1, keepdims=True)))
