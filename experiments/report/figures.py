@@ -14,21 +14,10 @@ import matplotlib.ticker
 import numpy as np
 
 from experiments.report.summary import Scheme, Section
+from pe_research.palette import INK, PALETTE
 
-# Okabe and Ito's hues, each as dark as white paper and as light as a dark page need for 3:1.
-PALETTE = (
-  ('#4d4d4d', '#c9c9c9'),  # grey
-  ('#b37700', '#f0ac22'),  # orange
-  ('#2a86bd', '#62bdf0'),  # sky blue
-  ('#00835f', '#1fc79a'),  # green
-  ('#d04a00', '#ff8146'),  # vermilion
-  ('#00518c', '#5c9ff5'),  # blue
-  ('#b0508a', '#e79ac5'),  # purple
-  ('#7d7400', '#e6da3c'),  # yellow
-)
 MARKERS = 'osD^vXP<>'
 DASHES = ((), (5, 1.6), (1.2, 1.4), (6, 1.6, 1.2, 1.6), (9, 2))
-INK = '#1a1b1c'  # becomes the colour of the text around it in a page
 UNIFORM = 8.0  # bits/byte of a uniform guess
 CEILING = 8.6  # bits/byte; lines leave the figure above it
 SHARE = 0.68  # of the height, for what lies below the knee

@@ -55,6 +55,9 @@ SCHEMES: dict[str, type[PositionScheme]] = {
   'rand_pos': RandPos,
 }
 
+# One of each way to tell a decoder where tokens are: added, learned by distance, turned, fixed.
+FAMILIES = ('sinusoidal', 't5', 'rope', 'alibi')
+
 
 def scheme(name: str) -> type[PositionScheme]:
   """The class of the scheme called `name`; ValueError with the nearest names if there is none."""
@@ -99,7 +102,8 @@ def example(name: str, pairs: int, factor: float = 4.0) -> dict[str, Any]:
   if 'factor' in given and given['factor'] is None:
     given['factor'] = factor
   if 'long_factor' in given:
-    given['long_factor'] = [round(factor ** (i / max(pairs - 1, 1)), 3) for i in range(pairs)]
+    share = [i / max(pairs - 1, 1) for i in range(pairs)]
+    given['long_factor'] = [round(factor ** (x * x), 3) for x in share]  # unlike NTK-aware's
   return given
 
 

@@ -188,7 +188,7 @@ class ABF(rotary.RoPE):
 
   label = 'ABF'
   paper = 'arXiv:2309.16039, sec. 2.1'
-  formula = 'θᵢ = new_base^(−2i/R)'
+  formula = 'θᵢ = B^(−2i/R),  B the new base'
   trains_as = 'rope'
 
   def __init__(self, dims: base_lib.Dims, *, new_base: float | None = 500_000.0, **rope):

@@ -1,0 +1,1 @@
+"""A page, and figures, that show what positional schemes do."""

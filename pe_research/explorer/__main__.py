@@ -1,0 +1,61 @@
+"""An interactive page of positional schemes, with every value from the modules that train.
+
+python -m pe_research.explorer                                      explorer.html
+python -m pe_research.explorer --workdir=RUN --workdir=RUN          and what those runs learned
+python -m pe_research.explorer --workdir=RUN --stretch=yarn:factor=4
+python -m pe_research.explorer --figure=png --out=panels.png        for a paper
+"""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import jax
+
+from pe_research import cli, configs, positions, records
+
+
+def main(argv: Sequence[str]) -> None:
+  """Writes the page, or the figure."""
+  jax.config.update('jax_platforms', 'cpu')  # a few numbers: no accelerator need wake up
+  parser = cli.parser('pe_research.explorer', __doc__)
+  add = parser.add_argument
+  add('--out', help='file to write (default: explorer.html, or panels.svg or .png)')
+  add('--workdir', action='append', default=[], help='a finished run to look into; repeatable')
+  add('--stretch', action='append', default=[], help='extension to look at, of every such run')
+  add('--figure', choices=('svg', 'png'), help='draws the panels alone, a PNG at 1x and 2x')
+  add('--schemes', default=','.join(positions.FAMILIES), help='in the panels (%(default)s)')
+  add('--length', type=int, default=16, help='tokens of the figure (%(default)s)')
+  add('--head', type=int, default=0, help='head of the figure (%(default)s)')
+  given = parser.parse_args(argv)
+  with cli.errors():
+    names = given.schemes.split(',')
+    for name in names:
+      positions.scheme(name)
+    configs.at_least('--length', given.length, 2, 'tokens')
+    configs.at_least('--head', given.head, 0)
+    target = pathlib.Path(
+      given.out or (f'panels.{given.figure}' if given.figure else 'explorer.html')
+    )
+    wanted = f'.{given.figure or "html"}'
+    if target.suffix != wanted:
+      raise ValueError(f'--out={target} does not end in {wanted}; name a file that does.')
+    from pe_research.explorer import figure, page, runs  # Altair and its compiler take a second
+
+    workdirs = [pathlib.Path(workdir) for workdir in given.workdir]
+    learned = runs.schemes(workdirs)
+    schemes = {name: learned.get(name) or page.shown(name) for name in positions.SCHEMES}
+    if given.figure:
+      spec = figure.drawn([schemes[name] for name in names], given.length, given.head)
+      files = figure.written(spec, given.figure)
+    else:
+      looks = runs.looks(workdirs, given.stretch)
+      files = {'.html': page.page(list(schemes.values()), names, looks).encode()}
+    for end, contents in files.items():
+      path = target.with_name(f'{target.stem}{end}')
+      records.write_bytes(path, contents)
+      print(f'wrote {path}')
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])

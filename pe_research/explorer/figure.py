@@ -1,0 +1,104 @@
+"""The panels for a paper: schemes side by side, as they are and as what they do to logits."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import vl_convert
+
+from pe_research import positions
+from pe_research.explorer import effects, page, panels
+
+FORMATS = ('svg', 'png')
+SCALES = {'': 1, '@2x': 2}  # of a PNG, by what its name ends in
+SIZE, LEGEND = 240, 26  # pixels, of a panel and of the legend above it
+
+
+def drawn(schemes: Sequence[page.Shown], length: int, head: int = 0) -> dict[str, Any]:
+  """The figure, a Vega-Lite spec: a column a scheme, and its logit modifier below it.
+
+  Args:
+    schemes: columns, from the left.
+    length: tokens.
+    head: which; a scheme with fewer shows its last.
+
+  Raises:
+    ValueError: a scheme is not defined at that length.
+  """
+  found = [effects.of(one.layers[0], one.dims, length) for one in schemes]
+  labels = [positions.scheme(one.name).label for one in schemes]
+  above = [panel(effect, effect.kind(), head) for effect in found]
+  top = max(largest(effect.modifier[_head(effect, head)]) for effect in found)
+  below = [panel(effect, 'modifier', head, top) for effect in found]
+  for spec, label in zip(above, labels, strict=True):
+    legend = any('color' in layer['encoding'] for layer in spec['layer'])
+    offset = 6 if legend else 6 + LEGEND
+    spec['title'] = {'text': label, 'anchor': 'start', 'fontSize': 15, 'offset': offset}
+  for spec in below:
+    spec['title'] = {'text': 'as logit modifier', 'anchor': 'start', 'fontSize': 12}
+  row = lambda specs: {'hconcat': specs, 'spacing': 28, 'resolve': _apart()}
+  config = above[0]['config']
+  for spec in (*above, *below):
+    del spec['config'], spec['$schema']
+  whole = {'vconcat': [row(above), row(below)], 'spacing': 22, 'resolve': _apart()}
+  return {'config': config, 'padding': 8} | whole
+
+
+def panel(effect: effects.Effect, kind: str, head: int, top: float | None = None) -> dict[str, Any]:
+  """One panel with its data, a Vega-Lite spec; `top` is that of the values unless it is given."""
+  if kind == 'penalty':
+    return penalty(effect)
+  values = getattr(effect, kind)
+  values = values[_head(effect, head)] if values.ndim == 3 else values
+  length = len(values)
+  if kind == 'angles':
+    kind, top = 'hands' if length <= panels.HANDS else kind, math.pi
+  cells = [
+    {'x': x, 'y': y, 'v': float(values[y, x])}
+    for y, x in np.ndindex(values.shape)
+    if np.isfinite(values[y, x])
+  ]
+  fixed = panels.Fixed(top or largest(values), SIZE, SIZE / max(values.shape))
+  chart = panels.matrix(kind, panels.THEMES['light'], fixed)
+  return _filled(chart, cells)
+
+
+def penalty(effect: effects.Effect) -> dict[str, Any]:
+  """The bias of every head by distance, from the last query: a Vega-Lite spec with its data."""
+  last = effect.bias[:, -1, ::-1]
+  cells = [{'x': d, 'y': float(last[h, d]), 'by': str(h)} for h, d in np.ndindex(last.shape)]
+  fixed = panels.Fixed(1.0, SIZE, SIZE)
+  return _filled(panels.lines('penalty', panels.THEMES['light'], fixed), cells)
+
+
+def _filled(chart, cells: list[dict[str, Any]]) -> dict[str, Any]:
+  spec = panels.spec(chart.properties(width=SIZE, height=SIZE))
+  spec.pop('padding')
+  for layer in spec['layer']:
+    layer['data'] = {'values': cells if layer['data']['name'] == panels.CELLS else []}
+  return spec
+
+
+def written(spec: dict[str, Any], suffix: str) -> dict[str, bytes]:
+  """The files of a figure, by what their names end in: one SVG, or a PNG at each of SCALES."""
+  version = {'vl_version': page.VEGA_LITE}
+  if suffix == 'svg':
+    return {'.svg': vl_convert.vegalite_to_svg(spec, **version).encode()}
+  return {
+    f'{end}.png': vl_convert.vegalite_to_png(spec, scale=scale, **version)
+    for end, scale in SCALES.items()
+  }
+
+
+def largest(values: np.ndarray) -> float:
+  """The largest magnitude among values that are numbers; 1 where all are 0."""
+  return float(np.nanmax(np.abs(values))) or 1.0
+
+
+def _head(effect: effects.Effect, head: int) -> int:
+  return min(head, len(effect.modifier) - 1)
+
+
+def _apart() -> dict[str, Any]:
+  return {'scale': {'color': 'independent', 'x': 'independent', 'y': 'independent'}}

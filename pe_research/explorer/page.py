@@ -1,0 +1,156 @@
+"""The page: every scheme's values from its own module, specs of the panels, and a script."""
+
+import base64
+import dataclasses
+import html
+import inspect
+import json
+import pathlib
+import re
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import vl_convert
+from flax import nnx
+
+from pe_research import positions
+from pe_research.explorer import effects, panels
+from pe_research.positions.base import Dims, PositionScheme
+
+HERE = pathlib.Path(__file__).parent
+SCRIPTS = 'values.js', 'charts.js', 'panel.js', 'looks.js', 'page.js'
+TWINS = HERE.parent / 'positions' / 'twins.js'
+VEGA_LITE = '6.4'
+DIMS = Dims(width=64, heads=4, rotary=16, length=64)  # of configs/lm.py
+LAYERS = 4
+TOKENS = 16  # of the page as it opens
+LENGTHS = (8, 16, 32, 64)  # embedded for a scheme without a twin
+PANELS = 4
+DIGITS = 8  # of parameters, after the point: more than float32 has
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+  """A scheme as the page shows it.
+
+  Attributes:
+    name: in the registry.
+    arguments: of its constructor.
+    dims: of the model that it is built for.
+    layers: an instance a layer where each has its own, else one.
+    source: of its parameters, for people; '' where it has none.
+  """
+
+  name: str
+  arguments: Mapping[str, Any]
+  dims: Dims
+  layers: Sequence[PositionScheme]
+  source: str
+
+
+def shown(name: str) -> Shown:
+  """The scheme at its defaults, its parameters as they begin."""
+  arguments = positions.example(name, DIMS.rotary // 2)
+  kind = positions.scheme(name)
+  layers = [
+    positions.build(arguments, dataclasses.replace(DIMS, layer=i), nnx.Rngs(i))
+    for i in range(LAYERS if kind.per_layer else 1)
+  ]
+  source = 'as drawn before training' if parameters(layers[0]) else ''
+  return Shown(name, arguments, DIMS, layers, source)
+
+
+def parameters(scheme: PositionScheme) -> dict[str, Any]:
+  """What a scheme has learned, by name, as nested lists."""
+  found = nnx.to_flat_state(nnx.state(scheme, nnx.Param))
+  rounded = lambda x: np.asarray(x, np.float64).round(DIGITS).tolist()
+  return {'.'.join(map(str, path)): rounded(leaf[...]) for path, leaf in found}
+
+
+def packed(values: np.ndarray | None) -> str | None:
+  """Float32 in base64, as the script reads it."""
+  return None if values is None else base64.b64encode(np.float32(values).tobytes()).decode()
+
+
+def formula(text: str) -> str:
+  """As HTML: '_x' lowers a word, '^x' and '^(x)' raise a word or what is in brackets."""
+  text = re.sub(r'_(\w+)', r'<sub>\1</sub>', html.escape(text))
+  inside = r'\(((?:[^()]|\([^()]*\))*)\)'
+  return re.sub(rf'\^(?:{inside}|(\w+))', lambda m: f'<sup>{m[1] or m[2]}</sup>', text)
+
+
+def embedded(one: Shown, twins: str) -> dict[str, Any]:
+  """All that the page knows of a scheme."""
+  cls, scheme = positions.scheme(one.name), one.layers[0]
+  twin = f'{one.name}:' in twins
+  lengths = [n for n in ((TOKENS,) if twin else LENGTHS) if n <= (scheme.max_length or n)]
+  found = {n: effects.of(scheme, one.dims, n) for n in lengths}
+  values = {
+    n: {k: packed(getattr(e, k)) for k in ('added', 'angles', 'bias', 'modifier')}
+    for n, e in found.items()
+  }
+  about = inspect.cleandoc(cls.__doc__ or '').split('\n\n')[0].replace('\n', ' ')
+  return {
+    'label': cls.label, 'formula': formula(cls.formula), 'paper': cls.paper, 'about': about,
+    'source': one.source, 'kind': found[lengths[-1]].kind(), 'twin': twin, 'values': values,
+    'arguments': {k: v for k, v in one.arguments.items() if k != 'name'},
+    'dims': dataclasses.asdict(one.dims), 'parameters': [parameters(x) for x in one.layers],
+    'drawn': cls.draws_positions, 'by_length': scheme.depends_on_length, 'trains_as': cls.trains_as,
+    'longest': scheme.max_length if (scheme.max_length or 0) < 2**20 else None,
+  }  # fmt: skip
+
+
+def vega_spec(chart) -> dict[str, Any]:
+  """A chart as Vega, which is all that the page needs to draw it."""
+  return vl_convert.vegalite_to_vega(panels.spec(chart), vl_version=VEGA_LITE)
+
+
+def specs(theme: panels.Theme) -> dict[str, Any]:
+  """The chart of every kind of panel."""
+  charts = {kind: panels.matrix(kind, theme) for kind in panels.MATRICES}
+  charts |= {kind: panels.lines(kind, theme) for kind in panels.LINES}
+  return {name: vega_spec(chart) for name, chart in charts.items()}
+
+
+def page(schemes: Sequence[Shown], first: Sequence[str], looks: Sequence[Mapping[str, Any]]) -> str:
+  """The whole page, HTML; needs no network and no other file.
+
+  Args:
+    schemes: every one that can be chosen.
+    first: names of those in the panels as it opens.
+    looks: into trained runs, see `trained`.
+  """
+  twins = TWINS.read_text()
+  data = {
+    'schemes': {one.name: embedded(one, twins) for one in schemes},
+    'first': list(first),
+    'tokens': TOKENS,
+    'hands': panels.HANDS,
+    'specs': {name: specs(theme) for name, theme in panels.THEMES.items()},
+    'looks': list(looks),
+  }
+  text = json.dumps(data, separators=(',', ':'), allow_nan=False).replace('</', '<\\/')
+  vega = vl_convert.javascript_bundle('globalThis.vegaEmbed = vegaEmbed;', vl_version=VEGA_LITE)
+  variables = {
+    f'{name}_{field}': value
+    for name, theme in panels.THEMES.items()
+    for field, value in dataclasses.asdict(theme).items()
+    if isinstance(value, str)
+  }
+  return string.Template((HERE / 'page.html').read_text()).substitute(
+    variables,
+    width=DIMS.width,
+    head=DIMS.rotary,
+    data=text,
+    vega=vega.replace('</script', '<\\/script'),
+    twins=twins,
+    script='\n'.join((HERE / name).read_text() for name in SCRIPTS),
+    labels=html.escape(', '.join(one_label(name) for name in first)),
+  )
+
+
+def one_label(name: str) -> str:
+  """What people call the scheme."""
+  return positions.scheme(name).label

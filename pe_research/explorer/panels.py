@@ -1,0 +1,202 @@
+"""The panels as Vega-Lite charts, for the page and for papers; data come later, by name."""
+
+import dataclasses
+from typing import Any
+
+import altair as alt
+
+from pe_research.palette import PALETTE
+
+CELLS, CURSOR, MARKS = 'cells', 'cursor', 'marks'  # names of the data
+SIZE = 300  # pixels of a panel, across
+HANDS = 20  # positions up to which angles are drawn as hands, not as colours
+MATRICES = {
+  'added': ('channel', 'position (tokens)', 'added'),
+  'hands': ('pair of channels', 'position (tokens)', 'radians'),
+  'angles': ('pair of channels', 'position (tokens)', 'radians'),
+  'bias': ('key position n (tokens)', 'query position m (tokens)', 'logits'),
+  'modifier': ('key position n (tokens)', 'query position m (tokens)', 'logits'),
+  'weights': ('key (tokens)', 'query (tokens)', 'weight'),
+}  # across, down, unit of the values
+
+
+@dataclasses.dataclass(frozen=True)
+class Theme:
+  """Colours on light or on dark paper.
+
+  Attributes:
+    ink: of text.
+    soft: of axes.
+    line: of grids.
+    paper: behind all.
+    diverging: five, from negative to positive, the middle near the paper.
+    cyclic: nine, the first and last the same, for -pi to pi.
+    sequential: three, from nothing to most.
+    series: of lines.
+  """
+
+  ink: str
+  soft: str
+  line: str
+  paper: str
+  diverging: tuple[str, ...]
+  cyclic: tuple[str, ...]
+  sequential: tuple[str, ...]
+  series: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+  """What a chart of known data takes as numbers; in a page these follow from data and window.
+
+  Attributes:
+    top: where the scale of colours ends, in the unit of the values.
+    size: pixels of the panel.
+    cell: pixels of a cell, its shorter side.
+  """
+
+  top: float
+  size: float
+  cell: float
+
+
+# Blue and orange differ for every kind of colour blindness, and by lightness from the paper.
+THEMES = {
+  'light': Theme(
+    '#1a1b1c', '#565b61', '#dcdfe3', '#ffffff',
+    ('#00407a', '#5d9fd0', '#eef0f2', '#e8934a', '#8a3200'),
+    ('#221330', '#5a2f86', '#5f7cbb', '#a5c3cd', '#ece6ec', '#d6ad95', '#b5584f', '#6b2148',
+     '#221330'),
+    ('#f1f3f5', '#5d9fd0', '#00305c'),
+    tuple(pair[0] for pair in PALETTE),
+  ),
+  'dark': Theme(
+    '#e9ecef', '#aab1b8', '#363b42', '#15171a',
+    ('#9fd4ff', '#2f76a8', '#262a2f', '#b05c1c', '#ffb27d'),
+    ('#15121c', '#5a3a8e', '#6b88c8', '#a9c8d2', '#f1ebf1', '#dab39b', '#c0645b', '#7a2c55',
+     '#15121c'),
+    ('#22262b', '#2f76a8', '#cfeaff'),
+    tuple(pair[1] for pair in PALETTE),
+  ),
+}  # fmt: skip
+
+
+def spec(chart: alt.Chart | alt.LayerChart) -> dict[str, Any]:
+  """The chart as plain data."""
+  return chart.to_dict(context={'pre_transform': False})
+
+
+def matrix(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChart:
+  """Cells {x, y, v} in colour and a frame {x, y} around one.
+
+  Unless it is fixed, the parameter `top` ends the scale of colours.
+
+  'hands' draws angles as the hands of small clocks, 'angles' as colours, for many positions.
+  """
+  across, down, unit = MATRICES[kind]
+  axis = alt.Axis(
+    labelAngle=0, labelOverlap='greedy', labelSeparation=6, ticks=False, domain=False, grid=False
+  )
+  x = alt.X('x:O', title=across, axis=axis)
+  y = alt.Y('y:O', title=down, axis=axis)
+  cells = alt.Chart(alt.NamedData(CELLS)).encode(x=x, y=y)
+  if kind == 'hands':
+    cell = str(fixed.cell) if fixed else 'min(bandwidth("x"), bandwidth("y"))'
+    size = alt.ExprRef(f'pow({cell}, 2) * 0.9')
+    hand = {'filled': False, 'opacity': 1, 'stroke': theme.ink, 'size': size}
+    layers = [
+      cells.mark_point(**hand | {'stroke': theme.line}, shape='circle', strokeWidth=1),
+      cells.transform_calculate(turn='-datum.v * 180 / PI')
+      .mark_point(**hand, shape='M0,0L1,0', strokeWidth=1.8)
+      .encode(angle=alt.Angle('turn:Q', scale=None)),
+    ]
+  else:
+    color = alt.Color('v:Q', title=unit, scale=_colors(kind, theme, fixed), legend=_legend(fixed))
+    layers = [cells.mark_rect().encode(color=color)]
+  frame = alt.Chart(alt.NamedData(CURSOR)).mark_rect(
+    filled=False, stroke=theme.ink, strokeWidth=2, strokeJoin='round'
+  )
+  layers.append(frame.encode(x=x, y=y))
+  whole = alt.layer(*layers)
+  if fixed is None:
+    whole = whole.add_params(alt.param('top', value=1.0))
+  return _finished(whole, theme)
+
+
+def _legend(fixed: Fixed | None) -> alt.Legend:
+  length = fixed.size - 60 if fixed else alt.ExprRef('width - 60')  # beside the unit
+  return alt.Legend(
+    type='gradient', orient='top', direction='horizontal', gradientThickness=9,
+    gradientLength=length,
+    titleOrient='left', titleFontWeight='normal', titleLimit=80, offset=4, format='.2~g',
+    tickCount=5,
+  )  # fmt: skip
+
+
+def _colors(kind: str, theme: Theme, fixed: Fixed | None) -> alt.Scale:
+  """`top` is the largest of the values, 1 for weights, and pi for angles."""
+  if kind == 'angles':
+    colors, ends = theme.cyclic, (-1, 1)
+  elif kind == 'weights':
+    colors, ends = theme.sequential, (0, 1)
+  else:
+    colors, ends = theme.diverging, (-1, 1)
+  step = (ends[1] - ends[0]) / (len(colors) - 1)
+  shares = [ends[0] + i * step for i in range(len(colors))]
+  domain = [share * fixed.top if fixed else alt.ExprRef(f'{share} * top') for share in shares]
+  return alt.Scale(domain=domain, range=list(colors), clamp=True, type='linear', interpolate='rgb')
+
+
+LINES = {
+  'penalty': ('distance (tokens)', 'bias (logits)', 'head'),
+  'decay': ('distance (tokens)', 'added to the logit', 'head'),
+  'waves': ('pair of channels', 'wavelength (tokens)', 'scheme'),
+  'loss': ('position (tokens)', 'loss (nats/token)', 'run'),
+}  # across, up, what tells lines apart
+POINTS, LOG_X, LOG_Y = ('penalty', 'waves'), ('loss',), ('waves',)
+LEVELS = ('waves',)  # where marks are lengths up, not across
+
+
+def lines(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChart:
+  """Lines of {x, y, by}, and rules at {at, name}, such as the training length."""
+  across, up, by = LINES[kind]
+  scale = lambda log: alt.Scale(type='log' if log else 'linear', nice=not log)
+  axis = alt.Axis(labelOverlap='greedy', grid=True, tickCount=6, labelFlush=True)
+  columns = 4 if fixed else alt.ExprRef('max(1, floor(width / 110))')
+  told = {'title': by, 'sort': None, 'legend': alt.Legend(orient='top', columns=columns)}
+  base = alt.Chart(alt.NamedData(CELLS)).encode(
+    x=alt.X('x:Q', title=across, axis=axis, scale=scale(kind in LOG_X)),
+    y=alt.Y('y:Q', title=up, axis=axis, scale=scale(kind in LOG_Y)),
+    color=alt.Color('by:N', scale=alt.Scale(range=list(theme.series)), **told),
+    strokeDash=alt.StrokeDash('by:N', **told),
+  )
+  layers = [base.mark_line(strokeWidth=1.8, clip=True)]
+  if kind in POINTS:
+    shape = alt.Shape('by:N', sort=None, legend=None)
+    layers.append(base.mark_point(filled=True, size=32, opacity=1).encode(shape=shape))
+  rules = alt.Chart(alt.NamedData(MARKS))
+  text = {'align': 'left', 'dx': 3, 'dy': -5, 'baseline': 'bottom', 'fill': theme.soft}
+  at = {'y': alt.Y('at:Q')} if kind in LEVELS else {'x': alt.X('at:Q')}
+  edge = {'x': alt.value(0)} if kind in LEVELS else {'y': alt.value(SIZE)}
+  layers += [
+    rules.mark_rule(strokeDash=[4, 3], stroke=theme.soft).encode(**at),
+    rules.mark_text(**text).encode(text='name:N', **at, **edge),
+  ]
+  return _finished(alt.layer(*layers), theme)
+
+
+def _finished(chart: alt.LayerChart, theme: Theme) -> alt.LayerChart:
+  """Sizes, and the colours of everything that is no mark."""
+  return chart.properties(width=SIZE, height=SIZE, padding=2).configure(
+    background=theme.paper,
+    font='system-ui, sans-serif',
+    view=alt.ViewConfig(stroke=None),
+    axis=alt.AxisConfig(
+      labelColor=theme.soft, titleColor=theme.ink, titleFontWeight='normal', gridColor=theme.line,
+      domainColor=theme.line, tickColor=theme.line, labelFontSize=11, titleFontSize=12,
+    ),
+    legend=alt.LegendConfig(
+      labelColor=theme.soft, titleColor=theme.ink, labelFontSize=11, titleFontSize=12,
+      titleFontWeight='normal', symbolStrokeWidth=2,
+    ),
+  )  # fmt: skip
