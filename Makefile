@@ -1,5 +1,6 @@
 # make demo   environment, then the main experiment: six schemes, trained short, tested long
 # make test   environment, then every check and test
+# make docs   environment, then the pages of all schemes, claims and modules: site/index.html
 # make lock   requirements.txt anew from the ranges in pyproject.toml (needs uv)
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -8,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 UV := $(shell command -v uv)
 RUN := .venv/bin/python
 
-.PHONY: demo test lock clean
+.PHONY: demo test docs lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -18,6 +19,9 @@ test: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	$(RUN) -m pytest -n auto --dist loadfile
+
+docs: .venv/ready
+	$(RUN) -m experiments.site --out=site
 
 .PHONY: .venv
 .venv: .venv/ready
@@ -38,4 +42,4 @@ lock:
 	  --custom-compile-command 'make lock' pyproject.toml -o requirements.txt
 
 clean:
-	rm -rf .venv results
+	rm -rf .venv results site

@@ -98,15 +98,14 @@ def _table(card: facts.Card) -> list[str]:
   return ['', *('  '.join(row).rstrip() for row in cells)]
 
 
-def _about(name: str, field: str) -> str:
-  """What the docstrings of the scheme say of its argument, and its default."""
-  default = positions.arguments(name)[field].default
+def about(name: str, field: str) -> str:
+  """What the docstrings of the scheme called `name` say of its argument; '' if nothing."""
   for cls in positions.scheme(name).__mro__:
     document = inspect.getdoc(vars(cls).get('__init__')) or ''
     found = re.search(rf'^ +{field}: (.*?)(?=\n +[*\w]+: |\n\n|\Z)', document, re.DOTALL | re.M)
     if found:
-      return f'{" ".join(found[1].split())} (default: {default})'
-  return f'(default: {default})'
+      return ' '.join(found[1].split())
+  return ''
 
 
 def _parsers(name: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
@@ -122,8 +121,9 @@ def _parsers(name: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentParse
     default = f' (default: {defaults()[field]})' if defaults()[field] else ''
     whole.add_argument(f'--{field}', metavar='', help=about + default)
   own = whole.add_argument_group(f'arguments of {name!r}')
-  for field in positions.arguments(name):
-    own.add_argument(f'--{field}', metavar='', help=_about(name, field).replace('%', '%%'))
+  for field, parameter in positions.arguments(name).items():
+    said = f'{about(name, field)} (default: {parameter.default})'.strip()
+    own.add_argument(f'--{field}', metavar='', help=said.replace('%', '%%'))
   first.error = whole.error = error
   return first, whole
 

@@ -44,7 +44,7 @@ def _card(scheme: Scheme, longest: int, index: int) -> str:
     f'<p class="note">{html.escape(arguments)}.</p>',
     *(f'<p><strong>Warning:</strong> {html.escape(note)}</p>' for note in card.notes),
     _facts(card),
-    _panels(card, scheme.label, index),
+    panels(card, scheme.label, index),
     _table(card, scheme.label),
   ]
   return '\n'.join(part for part in [*parts, '</details>'] if part)
@@ -59,8 +59,11 @@ def _facts(card: facts.Card) -> str:
   return '<dl>' + '\n'.join(items) + '</dl>'
 
 
-def _panels(card: facts.Card, label: str, index: int) -> str:
-  """A drawing for each quantity, one size for all windows: side by side or below each other."""
+def panels(card: facts.Card, label: str, index: int) -> str:
+  """A drawing for each quantity, one size for all windows: side by side or below each other.
+
+  HTML, '' where the card has no parts; `index` makes its ids unique in the page.
+  """
   drawings, quantities = [], []
   for i, columns in enumerate(card_figure.panels(card)):
     figure = card_figure.panel(card, columns)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from experiments.report.claims import contradictions
-from experiments.report.claims.rows import Row, effect_text, lead, wanted_text
+from experiments.report.claims.rows import Row, effect_text, lead, verdict_text, wanted_text
 from experiments.scales import Scale
 
 
@@ -14,12 +14,10 @@ def text(scale: Scale, rows: Sequence[Row], notes: Sequence[str]) -> str:
   lines += ['| claim | verdict | effect that decides, 95 % interval | published | core minutes |']
   lines += ['|---|---|---|---|---|']
   for row in rows:
-    verdict = '; '.join((f'{v}: ' if v else '') + found for v, found in row.verdicts.items())
-    verdict += f' (alone: {row.alone})' if row.alone else ''
     effect = f'{row.decides.test.says}: {effect_text(row.decides)}' if row.decides else '–'
     lines.append(
-      f'| [{row.claim.id}](#{row.claim.id.lower()}) {row.claim.title} | {verdict} | {effect} | '
-      f'{row.published.what}: {row.published.value} | {row.cost} |'
+      f'| [{row.claim.id}](#{row.claim.id.lower()}) {row.claim.title} | {verdict_text(row)} '
+      f'| {effect} | {row.published.what}: {row.published.value} | {row.cost} |'
     )
   for row in rows:
     lines += _section(row, scale)

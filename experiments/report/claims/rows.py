@@ -121,6 +121,12 @@ def effect_text(outcome: verdicts.Outcome) -> str:
   return text.replace('-', '−')
 
 
+def verdict_text(row: Row) -> str:
+  """'published: refuted; matched: inconclusive', and what it would be alone."""
+  text = '; '.join((f'{v}: ' if v else '') + found for v, found in row.verdicts.items())
+  return text + (f' (alone: {row.alone})' if row.alone else '')
+
+
 def wanted_text(test: Expect) -> str:
   """'above 0.5' and the like."""
   if test.above is not None and test.below is not None:

@@ -1,0 +1,29 @@
+"""Writes the documentation as a site that opens from a folder and needs no network.
+
+python -m experiments.site --out=site
+
+It has the repository's Markdown, a page for every registered scheme and the docstrings of all
+modules. A folder that holds anything but such a site is left alone.
+"""
+
+import pathlib
+import sys
+
+import jax
+
+from experiments import site
+from pe_research import cli
+
+
+def main(argv: list[str]) -> None:
+  """Builds it."""
+  parser = cli.parser('experiments.site', __doc__)
+  parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('site'), help='a folder')
+  given = parser.parse_args(argv)
+  jax.config.update('jax_platforms', 'cpu')  # a few numbers: no accelerator need wake up
+  with cli.errors():
+    print(f'wrote {site.write(given.out)}')
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])

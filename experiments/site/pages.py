@@ -1,0 +1,203 @@
+"""The pages of the schemes, from the registry, and of the claims, from their kept rows."""
+
+import functools
+import html
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from experiments import scales
+from experiments.claims.terms import Claim
+from experiments.report import cards
+from experiments.report.claims import rows as rows_lib
+from experiments.site import docstrings, markdown
+from pe_research import card as card_lib
+from pe_research import configs, positions
+from pe_research.positions import facts
+
+FOLDER = 'schemes'
+SCALE = scales.CPU  # that of the pages of the claims that lie in the repository
+CLAIMS = 'experiments/claims.html'  # these pages, as they are; from a page of a scheme: ../
+EXPLORER = 'experiments/explorer.html'
+
+
+def page_of(name: str) -> str:
+  """The document of the scheme called `name`."""
+  return f'{FOLDER}/{name}'
+
+
+def panel(name: str) -> str | None:
+  """A drawing of what the scheme called `name` does, SVG; None where there is none."""
+  del name
+  return None
+
+
+@functools.cache
+def findings() -> tuple[rows_lib.Row, ...]:
+  """Every claim with its verdict, in the order of the report."""
+  return tuple(rows_lib.judge(rows_lib.load(SCALE)[0]))
+
+
+def uses(claim: Claim) -> list[str]:
+  """Names of the schemes of a claim's models, in the order of the registry.
+
+  Raises:
+    ValueError: one is not registered.
+  """
+  used = {model.position.partition(':')[0] for model in claim.models.values()}
+  for name in used:
+    positions.scheme(name)
+  return [name for name in positions.SCHEMES if name in used]
+
+
+def example(name: str) -> dict[str, Any]:
+  """A config of the scheme called `name` for a model of the card's usual sizes."""
+  flags = card_lib.defaults()
+  width = flags.width // flags.heads
+  model = {'width': flags.width, 'heads': flags.heads, 'head_dim': width}
+  position = positions.example(name, width // 2)
+  return {'position': position, 'length': flags.length, 'model': model}
+
+
+def pages(explorer: bool) -> Iterator[tuple[str, str]]:
+  """Documents with their Markdown: each scheme, all of them, and the claims.
+
+  Args:
+    explorer: whether the site has a page to try schemes on.
+  """
+  for name in positions.SCHEMES:
+    yield page_of(name), '\n'.join(_scheme(name))
+  yield f'{FOLDER}/index', '\n'.join(_schemes(explorer))
+  yield 'claims', '\n'.join(_claims())
+
+
+def _schemes(explorer: bool) -> list[str]:
+  lines = ['# Schemes', '']
+  if explorer:
+    lines += [f'<a href="../{EXPLORER}">The explorer</a> shows what each does to a few tokens.', '']
+  head = ['scheme', 'what becomes of embeddings x, or of logits ℓ of query m and key n', 'source']
+  rows = [
+    [_link(name), markdown.plain(cls.formula), markdown.with_papers(cls.paper)]
+    for name, cls in positions.SCHEMES.items()
+  ]
+  entries = [(cls.label, page_of(name)) for name, cls in positions.SCHEMES.items()]
+  return [*lines, *markdown.table(head, rows), *markdown.toctree(entries)]
+
+
+def _link(name: str) -> str:
+  return f'[{markdown.plain(positions.scheme(name).label)}](/{page_of(name)}.md)'
+
+
+def _claim_link(claim: Claim, up: str) -> str:
+  return f'<a href="{up}{CLAIMS}#{claim.id}">{claim.id}</a> {markdown.plain(claim.title)}'
+
+
+def _claims() -> list[str]:
+  head = ['claim', 'verdict', 'schemes']
+  rows = [
+    [
+      _claim_link(row.claim, ''),
+      markdown.plain(rows_lib.verdict_text(row)),
+      ', '.join(map(_link, uses(row.claim))),
+    ]
+    for row in findings()
+  ]
+  lines = ['# Claims', '', markdown.plain(rows_lib.lead([*findings()])), '']
+  figures = f'<a href="{CLAIMS}">The page of the claims</a> has all tests, with figures.'
+  return [*lines, figures, '', *markdown.table(head, rows)]
+
+
+def _scheme(name: str) -> list[str]:
+  cls, config = positions.scheme(name), example(name)
+  card = card_lib.card(config)
+  return [
+    f'# {markdown.plain(cls.label)}',
+    '',
+    '{.formula}',
+    markdown.plain(cls.formula),
+    '',
+    '```{eval-rst}',
+    *docstrings.rst(inspect.cleandoc(cls.__doc__).splitlines()),
+    '```',
+    '',
+    *_properties(name, configs.scheme(config)),
+    *_figure(panel(name), cls.label),
+    *_arguments(name),
+    *_card(config, card),
+    *_concerned(name),
+  ]
+
+
+def _properties(name: str, made: positions.PositionScheme) -> list[str]:
+  cls = type(made)
+  yes = lambda value: 'yes' if value else 'no'
+  rows = [
+    ['name in a config', f'`{name}`'],
+    ['paper', markdown.with_papers(cls.paper)],
+    ['relative: logits depend on distance alone', yes(made.relative)],
+    ['trains as', _link(cls.trains_as) if cls.trains_as else 'itself'],
+    ['draws positions in training', yes(cls.draws_positions)],
+    ['encoding changes as a text grows', yes(made.depends_on_length)],
+    ['parameters of its own in every layer', yes(cls.per_layer)],
+    ['class', f'{{py:class}}`~{cls.__module__}.{cls.__qualname__}`'],
+  ]
+  return markdown.table(['', ''], rows)
+
+
+def _figure(drawing: str | None, label: str) -> list[str]:
+  if drawing is None:
+    return []
+  name = html.escape(f'What {label} does')
+  return markdown.embedded(f'<figure role="img" aria-label="{name}">{drawing}</figure>')
+
+
+def _arguments(name: str) -> list[str]:
+  lines = ['## Arguments', '']
+  rows = [
+    [f'`{field}`', f'`{parameter.default!r}`', markdown.plain(card_lib.about(name, field))]
+    for field, parameter in positions.arguments(name).items()
+  ]
+  if not rows:
+    return [*lines, 'It takes none.', '']
+  return [*lines, *markdown.table(['name', 'default', 'meaning'], rows)]
+
+
+def _card(config: dict[str, Any], card: facts.Card) -> list[str]:
+  model, given = config['model'], card_lib.described(config['position'])
+  sizes = (
+    f'For a model of width {model["width"]} with {model["heads"]} heads of {model["head_dim"]}, '
+    f'trained at {config["length"]} tokens'
+  )
+  lines = ['## Card', '', f'{sizes}, with {markdown.plain(given)}.' if given else f'{sizes}.', '']
+  for note in card.notes:
+    lines += ['```{warning}', markdown.plain(note), '```', '']
+  rows = [
+    [markdown.plain(fact.name), markdown.plain(f'{facts.text(fact.value)} {fact.unit}'.strip())]
+    for fact in (*card.lengths(), *card.facts)
+  ]
+  lines += markdown.table(['fact', 'value'], rows)
+  if not card.part:
+    return lines
+  drawn = cards.panels(card, card.label, 0)
+  lines += markdown.embedded(drawn) if drawn else []
+  under = lambda c: ', '.join(filter(None, [c.unit, c.at]))
+  head = [
+    card.part,
+    *(f'{c.quantity} ({under(c)})' if under(c) else c.quantity for c in card.columns),
+  ]
+  parts = zip(*(column.values for column in card.columns), strict=True)
+  rows = [[f'{i}', *map(facts.text, values)] for i, values in enumerate(parts)]
+  return [*lines, *markdown.table(list(map(markdown.plain, head)), rows)]
+
+
+def _concerned(name: str) -> list[str]:
+  lines = ['## Claims', '']
+  rows = [
+    [_claim_link(row.claim, '../'), markdown.plain(rows_lib.verdict_text(row))]
+    for row in findings()
+    if name in uses(row.claim)
+  ]
+  if not rows:
+    return [*lines, 'No claim uses it.', '']
+  said = f'Those that have a model with it, and their verdicts at scale {SCALE.name}.'
+  return [*lines, said, '', *markdown.table(['claim', 'verdict'], rows)]
