@@ -44,7 +44,8 @@ def main(argv: Sequence[str]) -> None:
 
     workdirs = [pathlib.Path(workdir) for workdir in given.workdir]
     learned = runs.schemes(workdirs)
-    schemes = {name: learned.get(name) or page.shown(name) for name in positions.SCHEMES}
+    dims = next((one.dims for one in learned.values()), page.DIMS)  # all as in the first run
+    schemes = {name: learned.get(name) or page.shown(name, dims) for name in positions.SCHEMES}
     if given.figure:
       spec = figure.drawn([schemes[name] for name in names], given.length, given.head)
       files = figure.written(spec, given.figure)

@@ -36,17 +36,20 @@ function drawWaves() {
     ...found.map(([label, all]) => row('row', label, all.map(plain))));
 }
 
+// Parts of 65,535, at and below the diagonals of all maps, one after the other.
+const shares = (text) => Float32Array.from(new Uint16Array(bytesOf(text).buffer), (x) => x / 65535);
+
 const look = {run: 0, layer: 0, head: 0, charts: []};
 
 function drawLooks() {
   const run = DATA.looks[look.run], count = 64;
   run.views.forEach((view, i) => {
-    const maps = unpacked(view.maps), side = Math.min(view.length, count);
-    const [layers, heads] = [run.layers, run.heads], size = side * side;
+    const maps = shares(view.maps), side = Math.min(view.length, count);
+    const [layers, heads] = [run.layers, run.heads], size = side * (side + 1) / 2;
     const from = (Math.min(look.layer, layers - 1) * heads + Math.min(look.head, heads - 1)) * size;
     const cells = [];
     for (let m = 0; m < side; m++) {
-      for (let n = 0; n <= m; n++) cells.push({x: n, y: m, v: maps[from + m * side + n]});
+      for (let n = 0; n <= m; n++) cells.push({x: n, y: m, v: maps[from + m * (m + 1) / 2 + n]});
     }
     const each = view.length / side;
     const scaled = cells.map(({x, y, v}) => ({x: x * each, y: y * each, v}));

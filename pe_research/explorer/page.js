@@ -1,14 +1,4 @@
-// The page's state, and the order in which it is set up.
-
-const state = {
-  modifier: false, length: DATA.tokens, head: 0, m: 9, n: 4, c: 2,
-  shared: {heads: 4, layer: 0, length: 64},
-  wave: {factor: 4, base: 10000, target: 4},
-};
-{
-  const {heads, layer, length} = DATA.schemes[DATA.first[0]].dims;
-  Object.assign(state.shared, {heads, layer, length});
-}
+// The order in which the page is set up, and drawn again.
 
 const panels = [];
 let waiting = false;

@@ -20,7 +20,7 @@ from pe_research.explorer import effects, panels
 from pe_research.positions.base import Dims, PositionScheme
 
 HERE = pathlib.Path(__file__).parent
-SCRIPTS = 'values.js', 'charts.js', 'panel.js', 'looks.js', 'page.js'
+SCRIPTS = 'values.js', 'state.js', 'charts.js', 'panel.js', 'looks.js', 'page.js'
 TWINS = HERE.parent / 'positions' / 'twins.js'
 VEGA_LITE = '6.4'
 DIMS = Dims(width=64, heads=4, rotary=16, length=64)  # of configs/lm.py
@@ -50,16 +50,16 @@ class Shown:
   source: str
 
 
-def shown(name: str) -> Shown:
+def shown(name: str, dims: Dims = DIMS) -> Shown:
   """The scheme at its defaults, its parameters as they begin."""
-  arguments = positions.example(name, DIMS.rotary // 2)
+  arguments = positions.example(name, dims.rotary // 2)
   kind = positions.scheme(name)
   layers = [
-    positions.build(arguments, dataclasses.replace(DIMS, layer=i), nnx.Rngs(i))
+    positions.build(arguments, dataclasses.replace(dims, layer=i), nnx.Rngs(i))
     for i in range(LAYERS if kind.per_layer else 1)
   ]
   source = 'as drawn before training' if parameters(layers[0]) else ''
-  return Shown(name, arguments, DIMS, layers, source)
+  return Shown(name, arguments, dims, layers, source)
 
 
 def parameters(scheme: PositionScheme) -> dict[str, Any]:
@@ -123,6 +123,7 @@ def page(schemes: Sequence[Shown], first: Sequence[str], looks: Sequence[Mapping
     looks: into trained runs, see `trained`.
   """
   twins = TWINS.read_text()
+  dims = next(one.dims for one in schemes if one.name == first[0])
   data = {
     'schemes': {one.name: embedded(one, twins) for one in schemes},
     'first': list(first),
@@ -141,16 +142,10 @@ def page(schemes: Sequence[Shown], first: Sequence[str], looks: Sequence[Mapping
   }
   return string.Template((HERE / 'page.html').read_text()).substitute(
     variables,
-    width=DIMS.width,
-    head=DIMS.rotary,
+    width=dims.width,
+    head=dims.rotary,
     data=text,
     vega=vega.replace('</script', '<\\/script'),
     twins=twins,
     script='\n'.join((HERE / name).read_text() for name in SCRIPTS),
-    labels=html.escape(', '.join(one_label(name) for name in first)),
   )
-
-
-def one_label(name: str) -> str:
-  """What people call the scheme."""
-  return positions.scheme(name).label

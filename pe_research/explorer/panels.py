@@ -161,11 +161,12 @@ def lines(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChart
   """Lines of {x, y, by}, and rules at {at, name}, such as the training length."""
   across, up, by = LINES[kind]
   scale = lambda log: alt.Scale(type='log' if log else 'linear', nice=not log)
-  axis = alt.Axis(labelOverlap='greedy', grid=True, tickCount=6, labelFlush=True)
+  common = {'labelOverlap': 'greedy', 'grid': True, 'tickCount': 6, 'labelFlush': True}
+  axis, whole = alt.Axis(**common), alt.Axis(**common, tickMinStep=1)
   columns = 4 if fixed else alt.ExprRef('max(1, floor(width / 110))')
   told = {'title': by, 'sort': None, 'legend': alt.Legend(orient='top', columns=columns)}
   base = alt.Chart(alt.NamedData(CELLS)).encode(
-    x=alt.X('x:Q', title=across, axis=axis, scale=scale(kind in LOG_X)),
+    x=alt.X('x:Q', title=across, axis=whole, scale=scale(kind in LOG_X)),
     y=alt.Y('y:Q', title=up, axis=axis, scale=scale(kind in LOG_Y)),
     color=alt.Color('by:N', scale=alt.Scale(range=list(theme.series)), **told),
     strokeDash=alt.StrokeDash('by:N', **told),

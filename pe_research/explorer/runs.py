@@ -1,5 +1,6 @@
 """Finished runs for the page: their schemes with what these learned, and views into the models."""
 
+import base64
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -21,9 +22,8 @@ def schemes(workdirs: Sequence[pathlib.Path]) -> dict[str, page.Shown]:
     made = trained.scheme(workdir)
     source = f'of the run {workdir.name}' if page.parameters(made[0][0]) else ''
     layers = [scheme for scheme, _ in made]
-    found.setdefault(
-      position['name'], page.Shown(position['name'], position, made[0][1], layers, source)
-    )
+    one = page.Shown(position['name'], position, made[0][1], layers, source)
+    found.setdefault(position['name'], one)
   return found
 
 
@@ -69,9 +69,15 @@ def _view(workdir: pathlib.Path, length: int, stretch: str | None) -> dict[str, 
   curve = trained.loss_by_position(workdir, length, stretch)
   at, loss = thinned(curve.mean)
   return {
-    'label': f'{seen.label}, {length:,} tokens', 'length': length, 'maps': page.packed(seen.maps),
+    'label': f'{seen.label}, {length:,} tokens', 'length': length, 'maps': packed(seen.maps),
     'shape': seen.maps.shape[:2], 'at': at, 'loss': loss,
   }  # fmt: skip
+
+
+def packed(maps: np.ndarray) -> str:
+  """Shares [..., N, N] at and below the diagonal, in 65,535ths, as uint16 in base64."""
+  below = maps[..., *np.tril_indices(maps.shape[-1])]
+  return base64.b64encode(np.round(below * 65_535).astype('<u2').tobytes()).decode()
 
 
 def thinned(values: np.ndarray) -> tuple[list[float], list[float]]:

@@ -123,15 +123,6 @@ def loss_by_position(workdir: pathlib.Path, length: int, position: str | None = 
   return Curve(_label(config, position), length, count, mean, error)
 
 
-def learned(workdir: pathlib.Path) -> dict[str, np.ndarray]:
-  """The trained parameters of a finished run's scheme, 'position/LAYER/NAME' as in checkpoints.
-
-  LAYER is 0 alone where all layers share one scheme. Latent attention's slice is not the scheme's.
-  """
-  params = _params(workdir, _config(workdir))
-  return {path: np.asarray(x) for path, x in params.items() if path.startswith('position/')}
-
-
 def scheme(workdir: pathlib.Path, position: str | None = None) -> list[tuple[PositionScheme, Dims]]:
   """The scheme of a finished run with its trained values, and the sizes that it was built for.
 

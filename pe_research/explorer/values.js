@@ -13,10 +13,8 @@ const signed = (x) => Number.isFinite(x)
 const plain = (x) => Number.isFinite(x)
   ? Number(x.toPrecision(4)).toLocaleString('en').replace('-', '−') : '∞';
 
-function unpacked(text) {
-  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  return new Float32Array(bytes.buffer);
-}
+const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+const unpacked = (text) => new Float32Array(bytesOf(text).buffer);
 
 // What the Python module gave for one length, as if it were a twin.
 class Embedded {

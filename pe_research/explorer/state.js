@@ -1,0 +1,7 @@
+// What the reader has chosen: cell (m, n) or channel c at m, and what all panels share.
+
+const state = {
+  modifier: false, length: DATA.tokens, head: 0, m: 9, n: 4, c: 2,
+  shared: (({heads, layer, length}) => ({heads, layer, length}))(DATA.schemes[DATA.first[0]].dims),
+  wave: {factor: 4, base: 10000},
+};
