@@ -117,9 +117,9 @@ def _parsers(name: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentParse
   first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
   first.add_argument('--position', default=name)
   whole = cli.parser('pe_research.card', __doc__)
-  for field, about in HELP.items():
+  for field, meaning in HELP.items():
     default = f' (default: {defaults()[field]})' if defaults()[field] else ''
-    whole.add_argument(f'--{field}', metavar='', help=about + default)
+    whole.add_argument(f'--{field}', metavar='', help=meaning + default)
   own = whole.add_argument_group(f'arguments of {name!r}')
   for field, parameter in positions.arguments(name).items():
     said = f'{about(name, field)} (default: {parameter.default})'.strip()
