@@ -10,10 +10,12 @@ import pytest
 import small
 from playwright.sync_api import sync_playwright
 
-from pe_research import records, train
+from experiments import report
+from pe_research import records
 from pe_research.blueprint import Blueprint
 from pe_research.explorer import runs, trained
 from pe_research.explorer.__main__ import main
+from pe_research.main import run
 
 TRAINED = 16
 
@@ -21,11 +23,12 @@ TRAINED = 16
 @pytest.fixture(scope='module')
 def workdirs(tmp_path_factory):
   """A RoPE run and a T5 run on one corpus, the learning rate high enough to move the table."""
-  root = tmp_path_factory.mktemp('runs')
+  root = tmp_path_factory.mktemp('sweep')
   corpus = small.write_corpus(root / 'text')
-  for name in ('rope', 't5'):
-    train.train(small.config(corpus, name, optimizer__learning_rate=0.01), root / name)
-  return [root / name for name in ('rope', 't5')]
+  found = [root / 'runs' / name for name in ('rope', 't5')]
+  for workdir in found:
+    run(small.config(corpus, workdir.name, optimizer__learning_rate=0.01), workdir)
+  return found
 
 
 @pytest.fixture(scope='module')
@@ -39,7 +42,7 @@ def file(workdirs, tmp_path_factory):
 @pytest.fixture(scope='module')
 def data(file):
   return json.loads(
-    re.search(r'id="data">(.*?)</script>', file.read_text())[1].replace('<\\/', '</')
+    re.search(r'id="data">(.*?)</script>', file.read_text())[1].replace(r'<\/', '</')
   )
 
 
@@ -90,6 +93,17 @@ def test_a_stretch_of_no_use_is_refused(workdirs, capsys):
   with pytest.raises(SystemExit):
     main([f'--workdir={workdirs[1]}', '--stretch=pi:factor=4', '--out=x.html'])
   assert "stretches a run of 'rope', and no --workdir is one" in capsys.readouterr().err
+
+
+def test_a_report_comes_with_a_page_to_explore_its_runs(workdirs):
+  sweep = workdirs[0].parents[1]
+  report.main([f'--workdir={sweep}'])
+  assert 'explorer.html' not in (sweep / 'report.html').read_text()
+  report.main([f'--workdir={sweep}', '--explorer'])
+  assert 'href="explorer.html"' in (sweep / 'report.html').read_text()
+  text = (sweep / 'explorer.html').read_text()
+  data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1].replace(r'<\/', '</'))
+  assert [look['label'] for look in data['looks']] == ['RoPE (rope)', 'T5 bias (t5)']
 
 
 @browser.needed

@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from experiments import cache, compare
 from experiments.report import figures, page, summary
 from experiments.report.findings import joined, number
-from pe_research import cli, records
+from pe_research import cli, explorer, records
 
 
 def write(
-  runs: Sequence[compare.Run], workdir: pathlib.Path, marks: Sequence[str] = ()
+  runs: Sequence[compare.Run],
+  workdir: pathlib.Path,
+  marks: Sequence[str] = (),
+  explored: bool = False,
 ) -> list[pathlib.Path]:
   """Writes results.jsonl, loss_by_length.svg and .png, report.html; the same runs, the same bytes.
 
@@ -24,6 +27,7 @@ def write(
     runs: finished, and comparable but for `marks`.
     workdir: where the files go.
     marks: differences that were allowed; the page says them first.
+    explored: whether explorer.html is written too, a view into one run of every scheme.
 
   Returns:
     The files.
@@ -33,8 +37,11 @@ def write(
   contents = {
     'loss_by_length.svg': figures.svg(figure, 'loss').encode(),
     'loss_by_length.png': figures.png(figure),
-    'report.html': page.page(runs, sections, marks, measured).encode(),
+    'report.html': page.page(runs, sections, marks, measured, explored).encode(),
   }
+  if explored:
+    seen = {run.config['position']['name']: run.workdir for run in reversed(runs)}
+    contents['explorer.html'] = explorer.html(list(reversed(seen.values()))).encode()
   workdir.mkdir(parents=True, exist_ok=True)
   records.write_rows(workdir / 'results.jsonl', (row for run in runs for row in run.rows))
   for name, content in contents.items():
@@ -42,10 +49,15 @@ def write(
   return [workdir / name for name in ('results.jsonl', *contents)]
 
 
-def publish(runs: Sequence[compare.Run], workdir: pathlib.Path, marks: Sequence[str] = ()) -> None:
+def publish(
+  runs: Sequence[compare.Run],
+  workdir: pathlib.Path,
+  marks: Sequence[str] = (),
+  explored: bool = False,
+) -> None:
   """Prints the table, writes the files and says which; arguments as in `write`."""
   print(table(runs))
-  for path in write(runs, workdir, marks):
+  for path in write(runs, workdir, marks, explored):
     print(f'wrote {path}')
 
 
@@ -84,6 +96,7 @@ def main(argv: list[str]) -> None:
   parser = cli.parser('experiments.report', __doc__)
   parser.add_argument('--workdir', type=pathlib.Path, required=True, metavar='DIR')
   parser.add_argument('--allow-different', action='append', default=[], metavar='FIELD')
+  parser.add_argument('--explorer', action='store_true', help='also a page to explore the runs')
   arguments = parser.parse_args(argv)
   with cli.errors():
     workdirs = sorted(p for p in (arguments.workdir / 'runs').glob('*') if p.is_dir())
@@ -92,4 +105,5 @@ def main(argv: list[str]) -> None:
         f'{arguments.workdir / "runs"} holds no runs; --workdir names the directory of a sweep.'
       )
     runs = compare.load(workdirs)
-    publish(runs, arguments.workdir, compare.check(runs, arguments.allow_different))
+    marks = compare.check(runs, arguments.allow_different)
+    publish(runs, arguments.workdir, marks, arguments.explorer)

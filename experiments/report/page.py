@@ -31,6 +31,7 @@ def page(
   sections: Sequence[Section],
   marks: Sequence[str],
   cache: Mapping[str, Any] | None = None,
+  explored: bool = False,
 ) -> str:
   """The whole page; needs no network, no script and no other file.
 
@@ -39,6 +40,7 @@ def page(
     sections: of the runs, the main one first.
     marks: differences that were allowed.
     cache: what experiments.cache measured, if it did.
+    explored: whether explorer.html is beside it.
   """
   main = sections[0]
   lengths = joined(map(str, main.train_lengths))
@@ -56,6 +58,7 @@ def page(
     '<header>',
     f'<h1>{html.escape(title)}</h1>',
     f'<p class="lead">{what}</p>',
+    '<p><a href="explorer.html">See what these schemes do to attention</a></p>' if explored else '',
     '</header>',
     _warning(marks),
     _compared(runs, main),

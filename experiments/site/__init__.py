@@ -6,6 +6,7 @@ import shutil
 import tempfile
 
 from experiments.site import documents, markdown, modules, pages
+from pe_research import positions
 from pe_research.palette import INK, PALETTE
 
 HERE = pathlib.Path(__file__).parent
@@ -56,6 +57,11 @@ def _stage(stage: pathlib.Path) -> None:
   made['index'] += '\n'.join(['', '', *_navigation()])
   for name, text in made.items():
     _write(stage / f'{name}.md', text)
+  for name in positions.SCHEMES:
+    for theme, drawing in pages.panels(name).items():
+      path = stage / pages.FOLDER / pages.panel_of(name, theme)
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_bytes(drawing)
   for path in tree.images:
     _copy(path, stage)
   for path in [pages.CLAIMS, *([pages.EXPLORER] if explorer else [])]:

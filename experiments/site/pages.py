@@ -1,7 +1,6 @@
 """The pages of the schemes, from the registry, and of the claims, from their kept rows."""
 
 import functools
-import html
 import inspect
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +12,8 @@ from experiments.report.claims import rows as rows_lib
 from experiments.site import docstrings, markdown
 from pe_research import card as card_lib
 from pe_research import configs, positions
+from pe_research.explorer import figure, page
+from pe_research.explorer import panels as themes
 from pe_research.positions import facts
 
 FOLDER = 'schemes'
@@ -26,10 +27,16 @@ def page_of(name: str) -> str:
   return f'{FOLDER}/{name}'
 
 
-def panel(name: str) -> str | None:
-  """A drawing of what the scheme called `name` does, SVG; None where there is none."""
-  del name
-  return None
+def panels(name: str) -> dict[str, bytes]:
+  """Drawings of what the scheme called `name` does, SVG, by the theme that they are for."""
+  shown = page.shown(name)
+  draw = lambda theme: figure.drawn([shown], page.TOKENS, theme=theme)
+  return {theme: figure.written(draw(theme), 'svg')['.svg'] for theme in themes.THEMES}
+
+
+def panel_of(name: str, theme: str) -> str:
+  """The file of such a drawing, beside the page of the scheme."""
+  return f'panels/{name}-{theme}.svg'
 
 
 @functools.cache
@@ -121,7 +128,7 @@ def _scheme(name: str) -> list[str]:
     '```',
     '',
     *_properties(name, configs.scheme(config)),
-    *_figure(panel(name), cls.label),
+    *_figure(name, cls.label),
     *_arguments(name),
     *_card(config, card),
     *_concerned(name),
@@ -144,11 +151,13 @@ def _properties(name: str, made: positions.PositionScheme) -> list[str]:
   return markdown.table(['', ''], rows)
 
 
-def _figure(drawing: str | None, label: str) -> list[str]:
-  if drawing is None:
-    return []
-  name = html.escape(f'What {label} does')
-  return markdown.embedded(f'<figure role="img" aria-label="{name}">{drawing}</figure>')
+def _figure(name: str, label: str) -> list[str]:
+  said = f'What {label} does at {page.TOKENS} tokens, as it is and as what it adds to logits.'
+  lines = []
+  for theme in themes.THEMES:
+    lines += [f'```{{image}} {panel_of(name, theme)}', f':alt: {said}', f':class: only-{theme}']
+    lines += ['```', '']
+  return lines
 
 
 def _arguments(name: str) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import jax
 
-from pe_research import cli, configs, positions, records
+from pe_research import cli, configs, explorer, positions, records
 
 
 def main(argv: Sequence[str]) -> None:
@@ -40,18 +40,15 @@ def main(argv: Sequence[str]) -> None:
     wanted = f'.{given.figure or "html"}'
     if target.suffix != wanted:
       raise ValueError(f'--out={target} does not end in {wanted}; name a file that does.')
-    from pe_research.explorer import figure, page, runs  # Altair and its compiler take a second
-
     workdirs = [pathlib.Path(workdir) for workdir in given.workdir]
-    learned = runs.schemes(workdirs)
-    dims = next((one.dims for one in learned.values()), page.DIMS)  # all as in the first run
-    schemes = {name: learned.get(name) or page.shown(name, dims) for name in positions.SCHEMES}
     if given.figure:
-      spec = figure.drawn([schemes[name] for name in names], given.length, given.head)
+      from pe_research.explorer import figure  # Altair and its compiler take a second
+
+      shown = explorer.schemes(workdirs)
+      spec = figure.drawn([shown[name] for name in names], given.length, given.head)
       files = figure.written(spec, given.figure)
     else:
-      looks = runs.looks(workdirs, given.stretch)
-      files = {'.html': page.page(list(schemes.values()), names, looks).encode()}
+      files = {'.html': explorer.html(workdirs, given.stretch, names).encode()}
     for end, contents in files.items():
       path = target.with_name(f'{target.stem}{end}')
       records.write_bytes(path, contents)

@@ -15,40 +15,51 @@ SCALES = {'': 1, '@2x': 2}  # of a PNG, by what its name ends in
 SIZE, LEGEND = 240, 26  # pixels, of a panel and of the legend above it
 
 
-def drawn(schemes: Sequence[page.Shown], length: int, head: int = 0) -> dict[str, Any]:
+def drawn(
+  schemes: Sequence[page.Shown], length: int, head: int = 0, theme: str = 'light'
+) -> dict[str, Any]:
   """The figure, a Vega-Lite spec: a column a scheme, and its logit modifier below it.
+
+  Of a single scheme the two are side by side.
 
   Args:
     schemes: columns, from the left.
     length: tokens.
     head: which; a scheme with fewer shows its last.
+    theme: of panels.THEMES.
 
   Raises:
     ValueError: a scheme is not defined at that length.
   """
+  look = panels.THEMES[theme]
   found = [effects.of(one.layers[0], one.dims, length) for one in schemes]
-  labels = [positions.scheme(one.name).label for one in schemes]
-  above = [panel(effect, effect.kind(), head) for effect in found]
+  above = [panel(effect, effect.kind(), head, look) for effect in found]
   top = max(largest(effect.modifier[_head(effect, head)]) for effect in found)
-  below = [panel(effect, 'modifier', head, top) for effect in found]
-  for spec, label in zip(above, labels, strict=True):
+  below = [panel(effect, 'modifier', head, look, top) for effect in found]
+  for spec, one in zip(above, schemes, strict=True):
     legend = any('color' in layer['encoding'] for layer in spec['layer'])
-    offset = 6 if legend else 6 + LEGEND
-    spec['title'] = {'text': label, 'anchor': 'start', 'fontSize': 15, 'offset': offset}
+    spec['title'] = _title(positions.scheme(one.name).label, 15, look, 6 if legend else 6 + LEGEND)
   for spec in below:
-    spec['title'] = {'text': 'as logit modifier', 'anchor': 'start', 'fontSize': 12}
-  row = lambda specs: {'hconcat': specs, 'spacing': 28, 'resolve': _apart()}
+    spec['title'] = _title('as logit modifier', 15 if len(schemes) == 1 else 12, look, 6)
   config = above[0]['config']
   for spec in (*above, *below):
     del spec['config'], spec['$schema']
-  whole = {'vconcat': [row(above), row(below)], 'spacing': 22, 'resolve': _apart()}
+  row = lambda specs: {'hconcat': specs, 'spacing': 28, 'resolve': _apart()}
+  rows = [above, below] if len(schemes) > 1 else [above + below]
+  whole = {'vconcat': list(map(row, rows)), 'spacing': 22, 'resolve': _apart()}
   return {'config': config, 'padding': 8} | whole
 
 
-def panel(effect: effects.Effect, kind: str, head: int, top: float | None = None) -> dict[str, Any]:
+def _title(text: str, size: int, theme: panels.Theme, offset: int) -> dict[str, Any]:
+  return {'text': text, 'anchor': 'start', 'fontSize': size, 'color': theme.ink, 'offset': offset}
+
+
+def panel(
+  effect: effects.Effect, kind: str, head: int, theme: panels.Theme, top: float | None = None
+) -> dict[str, Any]:
   """One panel with its data, a Vega-Lite spec; `top` is that of the values unless it is given."""
   if kind == 'penalty':
-    return penalty(effect)
+    return penalty(effect, theme)
   values = getattr(effect, kind)
   values = values[_head(effect, head)] if values.ndim == 3 else values
   length = len(values)
@@ -60,16 +71,16 @@ def panel(effect: effects.Effect, kind: str, head: int, top: float | None = None
     if np.isfinite(values[y, x])
   ]
   fixed = panels.Fixed(top or largest(values), SIZE, SIZE / max(values.shape))
-  chart = panels.matrix(kind, panels.THEMES['light'], fixed)
+  chart = panels.matrix(kind, theme, fixed)
   return _filled(chart, cells)
 
 
-def penalty(effect: effects.Effect) -> dict[str, Any]:
+def penalty(effect: effects.Effect, theme: panels.Theme) -> dict[str, Any]:
   """The bias of every head by distance, from the last query: a Vega-Lite spec with its data."""
   last = effect.bias[:, -1, ::-1]
   cells = [{'x': d, 'y': float(last[h, d]), 'by': str(h)} for h, d in np.ndindex(last.shape)]
   fixed = panels.Fixed(1.0, SIZE, SIZE)
-  return _filled(panels.lines('penalty', panels.THEMES['light'], fixed), cells)
+  return _filled(panels.lines('penalty', theme, fixed), cells)
 
 
 def _filled(chart, cells: list[dict[str, Any]]) -> dict[str, Any]:
