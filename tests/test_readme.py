@@ -37,6 +37,7 @@ SHRINK = {
   'experiments.report': [],
   'pe_research.huggingface': [],
   'pe_research.card': [],
+  'pe_research.explorer': [],
   'pe_research.search': [
     '--population=4', '--iterations=1', '--mutations=2', '--crossovers=2', '--documents=1',
     '--held-out=1',
@@ -78,7 +79,7 @@ def checkout(tmp_path_factory):
 
 def test_make_targets_exist():
   targets = [c.split()[1] for c in commands() if c.startswith('make')]
-  assert targets == ['demo', 'test']
+  assert targets == ['demo', 'test', 'docs']
   for target in [*targets, '.venv', 'lock']:
     shown = subprocess.run(['make', '-n', target], cwd=small.ROOT, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
