@@ -8,7 +8,9 @@ class Chart {
     Object.assign(this, {element, onPoint, kind: null, theme: null});
   }
 
-  async draw(kind, data, signals = {}, height = 1) {
+  // `shape` is the height in pixels of a wide chart; or [columns, rows] of a square one, whose cells
+  // are whole pixels if they can be.
+  async draw(kind, data, signals = {}, shape = [1, 1]) {
     const theme = dark.matches ? 'dark' : 'light', across = this.element.clientWidth;
     if (this.kind !== kind || this.theme !== theme) {
       Object.assign(this, {kind, theme});
@@ -25,9 +27,10 @@ class Chart {
     this.view = view;
     for (const [name, value] of Object.entries(signals)) view.signal(name, value);
     for (const [name, rows] of Object.entries(data)) view.data(name, rows);
-    const size = clip(across - 62, 160, 420);
-    view.width(height === 1 ? size : Math.max(across - 75, 160));
-    view.height(height === 1 ? size : height);
+    const most = clip(across - 76, 160, 420), fit = (n) => n * Math.floor(most / n) || most;
+    const [width, height] = Array.isArray(shape)
+      ? shape.map(fit) : [Math.max(across - 76, 160), shape];
+    view.width(width).height(height);
     await view.runAsync();
   }
 }

@@ -53,7 +53,8 @@ function drawLooks() {
     }
     const each = view.length / side;
     const scaled = cells.map(({x, y, v}) => ({x: x * each, y: y * each, v}));
-    look.charts[i].draw('weights', {cells: scaled, cursor: []}, {top: Math.max(...cells.map((c) => c.v))});
+    look.charts[i].draw('weights', {cells: scaled, cursor: []}, {top: Math.max(...cells.map((c) => c.v))},
+      [side, side]);
   });
   const cells = run.views.flatMap((view) =>
     view.loss.map((y, i) => ({x: view.at[i], y, by: view.label})));

@@ -87,7 +87,9 @@ class Panel {
     const angles = state.length <= DATA.hands ? 'hands' : 'angles';
     const kind = this.kind === 'angles' ? angles : this.kind;
     const scale = {top: this.kind === 'angles' ? Math.PI : top || 1};
-    this.chart.draw(kind, {cells: this.cells, ...this.pointed()}, kind === 'penalty' ? {} : scale);
+    const lines = kind === 'penalty';
+    const shape = lines ? [1, 1] : [this.onPairs ? this.across : state.length, state.length];
+    this.chart.draw(kind, {cells: this.cells, ...this.pointed()}, lines ? {} : scale, shape);
     this.say();
     this.drawDecay();
   }
