@@ -2,15 +2,12 @@
 
 import math
 import pathlib
-import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.experimental import multihost_utils
 
 from pe_research import (
   attend,
@@ -34,6 +31,7 @@ from pe_research import (
   states,
 )
 from pe_research.blueprint import Blueprint, of_position
+from pe_research.stop import Stop
 
 
 class Diverged(RuntimeError):
@@ -73,10 +71,7 @@ def train(
       state, start = states.begin(config, blueprint, optimizer, layout)
       record = describe(config, blueprint, corpus, state['params'], start)
     else:
-      records.check_data(workdir, corpus.facts)
-      state, extra = restored
-      stream.restore(extra['batches'])
-      record = describe_resumed(config, blueprint, corpus, workdir)
+      state, record = resume(config, blueprint, corpus, workdir, stream, restored)
     start = int(state['step'])
     if start == config['steps'] and finished(workdir):
       return state
@@ -160,15 +155,28 @@ def token_loss(
 def compile_step(config, blueprint: Blueprint, optimizer, layout: states.State, rows):
   """The jitted training step: (state, batch) -> (state, metrics); the old state is given up."""
   spec = attend.Spec(**config['attention'], mesh=rows.mesh)
+  step, drawn = step_of(config, blueprint, optimizer, spec), drawing_key(config)
+  run = lambda state, batch: step(state, batch, drawn)
+  return jax.jit(run, in_shardings=(layout, rows), out_shardings=(layout, None), donate_argnums=0)
+
+
+def drawing_key(config: Mapping[str, Any]) -> jax.Array:
+  """The key of a seed for positions that are drawn in training."""
+  return keys.key(jax.random.key(config['seed']), 'positions')
+
+
+def step_of(config, blueprint: Blueprint, optimizer, spec: attend.Spec):
+  """The training step, a pure function: (state, batch, key) -> (state, metrics).
+
+  The key is that of `drawing_key`; nothing else in it depends on the seed.
+  """
   parts = config['optimizer']['accumulate']
   learning_rate = optimizers.schedule(config['optimizer'], config['steps'])
-
-  drawn = keys.key(jax.random.key(config['seed']), 'positions')
 
   def loss(params, batch, key):
     return token_loss(blueprint.bind(params), batch, spec, key)
 
-  def step(state, batch):
+  def step(state, batch, drawn):
     params, key = state['params'], jax.random.fold_in(drawn, state['step'])
     grad = jax.value_and_grad(loss, has_aux=True)
     if parts == 1:
@@ -195,7 +203,7 @@ def compile_step(config, blueprint: Blueprint, optimizer, layout: states.State, 
     }
     return state, measured
 
-  return jax.jit(step, in_shardings=(layout, rows), out_shardings=(layout, None), donate_argnums=0)
+  return step
 
 
 def report(log: metrics.Writer, pending, config) -> None:
@@ -203,7 +211,12 @@ def report(log: metrics.Writer, pending, config) -> None:
   if pending is None:
     return
   step, measured = pending
-  row = {name: float(value) for name, value in jax.device_get(measured).items()}
+  write_metrics(log, step, jax.device_get(measured), config)
+
+
+def write_metrics(log: metrics.Writer, step: int, measured: Mapping[str, Any], config) -> None:
+  """Stops on NaN, and writes the metrics of a step when they are due."""
+  row = {name: float(value) for name, value in measured.items()}
   if not all(map(math.isfinite, row.values())):
     shown = ', '.join(f'{name} {value}' for name, value in row.items())
     raise Diverged(
@@ -243,6 +256,16 @@ def describe(
   } | blueprint.sizes()
 
 
+def resume(
+  config, blueprint: Blueprint, corpus: data.Corpus, workdir: pathlib.Path, stream, restored
+) -> tuple[states.State, dict[str, Any]]:
+  """State and record of a run that goes on from what `Checkpoints.restore` gave."""
+  records.check_data(workdir, corpus.facts)
+  state, extra = restored
+  stream.restore(extra['batches'])
+  return state, describe_resumed(config, blueprint, corpus, workdir)
+
+
 def describe_resumed(
   config, blueprint: Blueprint, corpus: data.Corpus, workdir: pathlib.Path
 ) -> dict[str, Any]:
@@ -265,32 +288,3 @@ def write(workdir: pathlib.Path, name: str, value: Mapping[str, Any]) -> None:
   """Writes a JSON file of the run, from process 0."""
   if jax.process_index() == 0:
     records.write_json(workdir / name, value)
-
-
-class Stop:
-  """Notes SIGTERM and SIGINT, so that the loop can save before it leaves."""
-
-  def __init__(self, config: Mapping[str, Any]):
-    """Several processes agree every `run.log_every` steps; one asks itself after each."""
-    self.every = config['run']['log_every']
-
-  def __enter__(self) -> 'Stop':
-    self.noted = False
-    self.before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
-    return self
-
-  def _note(self, number, _) -> None:
-    self.noted = True
-    signal.signal(number, self.before[number])  # a second one acts at once
-
-  def agreed(self, step: int) -> bool:
-    """Whether any process was asked to stop; all must know, since saving is collective."""
-    if jax.process_count() == 1:
-      return self.noted
-    if step % self.every:
-      return False
-    return bool(np.any(multihost_utils.process_allgather(np.array(self.noted))))
-
-  def __exit__(self, *_) -> None:
-    for number, handler in self.before.items():
-      signal.signal(number, handler)

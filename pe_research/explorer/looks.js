@@ -1,40 +1,4 @@
-// Wavelengths of the schemes that turn, and views into trained models.
-
-const waves = new Chart(document.getElementById('waves'));
-
-function wavelengths(name) {
-  const given = DATA.schemes[name], {factor, base} = state.wave;
-  const args = TWINS[name].stretched({...given.arguments, base}, factor);
-  const dims = {...given.dims, length: state.shared.length};
-  const twin = new TWINS[name](args, dims, given.parameters[0], given.arguments);
-  const target = factor * state.shared.length;
-  return twin.pairs ? twin.frequencies(target).map((f) => 2 * Math.PI / f) : [];
-}
-
-// Schemes of which pairs turn, and those shown at first: one that others stretch, and what moves it.
-const turning = Object.keys(DATA.schemes).filter((name) =>
-  DATA.schemes[name].twin && 'frequencies' in TWINS[name].prototype && wavelengths(name).length);
-const atFirst = turning.filter((name) => {
-  const {trains_as: own, drawn, by_length: follows} = DATA.schemes[name];
-  if (!own) return turning.some((other) => DATA.schemes[other].trains_as === name);
-  return !drawn && !follows && !same(wavelengths(name), wavelengths(own));
-});
-
-function drawWaves() {
-  const chosen = [...document.querySelectorAll('#wave-schemes input:checked')].map((e) => e.value);
-  const found = chosen.map((name) => [DATA.schemes[name].label, wavelengths(name)]);
-  const cells = found.flatMap(([by, all]) => all.map((y, x) => ({x, y, by})));
-  const trained = state.shared.length, target = trained * state.wave.factor;
-  const marks = [{at: trained, name: `training length, ${trained}`}];
-  if (target > trained) marks.push({at: target, name: `target length, ${target}`});
-  waves.draw('waves', {cells, marks}, {}, 340);
-  const most = Math.max(0, ...found.map(([, all]) => all.length));
-  const row = (tag, first, rest) => make('tr', {}, make('th', {scope: tag}, first),
-    ...rest.map((text) => make(tag === 'col' ? 'th' : 'td', tag === 'col' ? {scope: 'col'} : {}, text)));
-  document.getElementById('wave-table').replaceChildren(
-    row('col', 'wavelength of pair (tokens)', range(most).map(String)),
-    ...found.map(([label, all]) => row('row', label, all.map(plain))));
-}
+// Views into trained models.
 
 // Parts of 65,535, at and below the diagonals of all maps, one after the other.
 const shares = (text) => Float32Array.from(new Uint16Array(bytesOf(text).buffer), (x) => x / 65535);
@@ -47,18 +11,19 @@ function drawLooks() {
     const maps = shares(view.maps), side = Math.min(view.length, count);
     const [layers, heads] = [run.layers, run.heads], size = side * (side + 1) / 2;
     const from = (Math.min(look.layer, layers - 1) * heads + Math.min(look.head, heads - 1)) * size;
-    const cells = [];
+    const cells = [], first = (cell) => Math.floor(cell * view.length / side); // token of a cell
     for (let m = 0; m < side; m++) {
-      for (let n = 0; n <= m; n++) cells.push({x: n, y: m, v: maps[from + m * (m + 1) / 2 + n]});
+      for (let n = 0; n <= m; n++) {
+        cells.push({x: first(n), y: first(m), v: maps[from + m * (m + 1) / 2 + n]});
+      }
     }
-    const each = view.length / side;
-    const scaled = cells.map(({x, y, v}) => ({x: x * each, y: y * each, v}));
-    look.charts[i].draw('weights', {cells: scaled, cursor: []}, {top: Math.max(...cells.map((c) => c.v))},
-      [side, side]);
+    const top = Math.max(...cells.map(({v}) => v));
+    look.charts[i].draw('weights', {cells, cursor: []}, {top}, [side, side]);
   });
   const cells = run.views.flatMap((view) =>
     view.loss.map((y, i) => ({x: view.at[i], y, by: view.label})));
-  look.losses.draw('loss', {cells, marks: [{at: run.trained, name: `trained at ${run.trained}`}]}, {}, 300);
+  const marks = [{at: run.trained, name: `trained at ${run.trained}`}];
+  look.losses.draw('loss', {cells, marks}, {}, 300);
 }
 
 function setUpLooks() {
@@ -85,7 +50,6 @@ function setUpLooks() {
   for (const [field, limit] of [['layer', most('layers')], ['head', most('heads')]]) {
     bar.append(control(field, [0, limit, 1], 0, (value) => { look[field] = value; drawLooks(); }));
   }
-  look.show = show;
   show();
 }
 

@@ -20,7 +20,9 @@ from pe_research.explorer import effects, panels
 from pe_research.positions.base import Dims, PositionScheme
 
 HERE = pathlib.Path(__file__).parent
-SCRIPTS = 'values.js', 'state.js', 'charts.js', 'panel.js', 'looks.js', 'page.js'
+SCRIPTS = tuple(
+  f'{name}.js' for name in ('values', 'state', 'charts', 'panel', 'waves', 'looks', 'page')
+)
 TWINS = HERE.parent / 'positions' / 'twins.js'
 VEGA_LITE = '6.4'
 DIMS = Dims(width=64, heads=4, rotary=16, length=64)  # of configs/lm.py

@@ -79,9 +79,9 @@ class Panel {
     this.decayTitle.textContent = given.label;
     this.figure.hidden = this.decayFigure.hidden = !this.values || !this.cells.length;
     if (!this.values || !this.cells.length) {
-      const why = this.values ? `nothing at ${state.length} tokens` :
-        `these values are not in the page: lengths ${Object.keys(given.values).join(', ')} at the defaults are`;
-      this.readout.textContent = `${given.label}: ${why}.`;
+      const known = Object.keys(given.values).join(', ');
+      this.readout.textContent = this.values ? `${given.label}: nothing at ${state.length} tokens.`
+        : `${given.label}: of its values, the page has those at lengths ${known}, and its defaults.`;
       return;
     }
     const angles = state.length <= DATA.hands ? 'hands' : 'angles';
@@ -123,7 +123,7 @@ class Panel {
     return {x: this.onPairs ? Math.min(state.c, this.across - 1) : Math.min(state.n, y), y};
   }
 
-  get across() { return this.kind === 'added' ? this.values.width ?? this.values.row(0).length : this.values.pairs; }
+  get across() { return this.kind === 'added' ? this.values.row(0).length : this.values.pairs; }
 
   point(datum) {
     if (datum?.x === undefined) return;
