@@ -25,6 +25,10 @@ SHRINK = {
     '--config.steps=3', '--config.optimizer.warmup=1', '--config.model.width=16',
     '--config.eval.lengths=(64, 128)', '--config.eval.windows=2',
   ],
+  'pe_research.together': [
+    '--config.steps=3', '--config.optimizer.warmup=1', '--config.model.width=16',
+    '--config.eval.lengths=(64, 128)', '--config.eval.windows=2',
+  ],
   'pe_research.evaluate': ['--windows=2', '--tokens=2048', '--stride=128'],
   'pe_research.generate': ['--tokens=4'],
   'experiments.sweep': [

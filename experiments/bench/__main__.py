@@ -4,6 +4,7 @@ python -m experiments.bench train --width=128 --layers=4 --heads=4 --batch=32 --
 python -m experiments.bench forward --position=alibi --length=16384
 python -m experiments.bench decode --batch=16 --length=256
 python -m experiments.bench search --length=256 --batch=5
+python -m experiments.bench together --seeds=4 --width=64 --layers=3 --length=64
 python -m experiments.bench scaling --workdir=results/bench
 python -m experiments.bench peers --peers-python=PYTHON --workdir=results/bench
 
@@ -16,7 +17,7 @@ import json
 import pathlib
 import sys
 
-from experiments.bench import measure, peers, scaling
+from experiments.bench import measure, peers, scaling, seeds
 from pe_research import cli, records
 
 MEASURES = {
@@ -24,6 +25,7 @@ MEASURES = {
   'forward': measure.forward,
   'decode': measure.decode,
   'search': measure.search,
+  'together': seeds.together,
 }
 SIZES = {
   'width': 128,
@@ -34,6 +36,7 @@ SIZES = {
   'steps': 20,
   'tokens': 64,
   'candidates': 64,
+  'seeds': 4,
 }
 
 
