@@ -29,6 +29,8 @@ class Checkpoints:
     folder = workdir / 'checkpoints'
     self.folder = folder if paths.in_bucket(folder) else folder.absolute()
     self.read_only = read_only
+    if read_only:
+      logging.get_absl_logger().addFilter(_is_news)
     self.manager = ocp.CheckpointManager(
       self.folder,
       item_names=('state', 'extra'),
@@ -121,6 +123,12 @@ class Checkpoints:
     if found != extra.pop('digest'):
       raise ValueError('its contents do not match the digest saved with them')
     return state, extra
+
+
+def _is_news(record) -> bool:
+  """Not what orbax warns of each time that something is only read."""
+  message = record.getMessage()
+  return 'read_only=True' not in message and 'is read only' not in message
 
 
 def _any_process(problem: str) -> bool:

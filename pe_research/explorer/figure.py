@@ -112,4 +112,5 @@ def _head(effect: effects.Effect, head: int) -> int:
 
 
 def _apart() -> dict[str, Any]:
-  return {'scale': {'color': 'independent', 'x': 'independent', 'y': 'independent'}}
+  channels = ('color', 'shape', 'strokeDash', 'x', 'y')
+  return {'scale': dict.fromkeys(channels, 'independent')}

@@ -164,7 +164,11 @@ def lines(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChart
   common = {'labelOverlap': 'greedy', 'grid': True, 'tickCount': 6, 'labelFlush': True}
   axis, whole = alt.Axis(**common), alt.Axis(**common, tickMinStep=1)
   columns = 4 if fixed else alt.ExprRef('max(1, floor(width / 110))')
-  told = {'title': by, 'sort': None, 'legend': alt.Legend(orient='top', columns=columns)}
+  told = {
+    'title': by,
+    'sort': None,
+    'legend': alt.Legend(orient='top', columns=columns, titleOrient='left'),
+  }
   base = alt.Chart(alt.NamedData(CELLS)).encode(
     x=alt.X('x:Q', title=across, axis=whole, scale=scale(kind in LOG_X)),
     y=alt.Y('y:Q', title=up, axis=axis, scale=scale(kind in LOG_Y)),
