@@ -62,7 +62,7 @@ def _stage(stage: pathlib.Path) -> None:
       path = stage / pages.FOLDER / pages.panel_of(name, theme)
       path.parent.mkdir(parents=True, exist_ok=True)
       path.write_bytes(drawing)
-  for path in tree.images:
+  for path in sorted(tree.whole):
     _copy(path, stage)
   for path in [pages.CLAIMS, *([pages.EXPLORER] if explorer else [])]:
     if not (documents.ROOT / path).exists():

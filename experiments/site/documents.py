@@ -12,7 +12,7 @@ from experiments.site import markdown, modules
 ROOT = pathlib.Path(__file__).parents[2]
 FIRST = 'README.md'
 PATTERNS = ('launch/*.md', 'experiments/*.md', 'experiments/bench/*.md', 'pe_research/**/*.md')
-IMAGES = ('.png', '.svg')
+WHOLE = ('.png', '.svg', '.html', '.ipynb')  # what goes along as it is
 FOLDER = 'source'
 FENCED = re.compile(r'(^```.*?^```$)', re.DOTALL | re.MULTILINE)
 LINK = re.compile(r'(?<=\]\()([^)\s#:]+)(#[^)\s]*)?(?=\))')  # a ':' is in links to other sites
@@ -34,13 +34,13 @@ class Tree:
 
   Attributes:
     pages: Markdown by name of the page, sources that are linked to included.
-    images: paths, relative to the repository.
+    whole: paths of images and other files that go along, relative to the repository.
   """
 
   def __init__(self):
     """Reads all documents."""
     self.pages: dict[str, str] = {}
-    self.images: set[str] = set()
+    self.whole: set[str] = set()
     self._documents = paths()
     self._modules = {f'{name.replace(".", "/")}.py': name for name in modules.names()}
     for path in self._documents:
@@ -57,8 +57,8 @@ class Tree:
       path = posixpath.normpath(posixpath.join(posixpath.dirname(document), found[1]))
       if path.startswith('..') or not (ROOT / path).exists():
         raise ValueError(f'{document} links to {found[1]}, and there is no {path}; correct it.')
-      if path.endswith(IMAGES):
-        self.images.add(path)
+      if path.endswith(WHOLE):
+        self.whole.add(path)
         return f'/{path}'
       return f'/{self._page(path)}.md{found[2] or ""}'
 
