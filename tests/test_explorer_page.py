@@ -241,10 +241,13 @@ def hover(tab, panel: int, across: int, down: int):
   tab.locator('#panels .chart').nth(panel).scroll_into_view_if_needed()
   x, y = tab.evaluate(
     """([i, across, down]) => {
-      const {view} = panels[i].chart, [left, top] = view.origin();
+      const {view} = panels[i].chart, [left, top] = view.origin(), padding = view.padding();
       const box = panels[i].figure.querySelector('canvas').getBoundingClientRect();
       const at = (name, value) => view.scale(name)(value) + view.scale(name).bandwidth() / 2;
-      return [box.left + left + at('x', across), box.top + top + at('y', down)];
+      return [
+        box.left + padding.left + left + at('x', across),
+        box.top + padding.top + top + at('y', down),
+      ];
     }""",
     [panel, across, down],
   )
