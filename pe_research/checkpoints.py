@@ -1,5 +1,6 @@
 """Checkpoints: asynchronous, atomic, verified when they are read."""
 
+import logging as stdlib_logging
 import pathlib
 import time
 from typing import Any
@@ -125,10 +126,11 @@ class Checkpoints:
     return state, extra
 
 
-def _is_news(record) -> bool:
+def _is_news(record: stdlib_logging.LogRecord) -> bool:
   """Not what orbax warns of each time that something is only read."""
   message = record.getMessage()
-  return 'read_only=True' not in message and 'is read only' not in message
+  told = 'CheckpointManagerOptions.read_only=True', 'Given directory is read only='
+  return not message.startswith(told)
 
 
 def _any_process(problem: str) -> bool:

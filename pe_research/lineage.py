@@ -110,6 +110,13 @@ def check_inherited(position: Mapping[str, Any], inherited: Mapping[str, Any]) -
       )
 
 
+def check_new(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
+  """`check_start`, where the run in `workdir` is to start from another and has not begun."""
+  start = config['start']
+  if (start['workdir'] or start['pretrained']) and not (workdir / 'run.json').exists():
+    check_start(config)
+
+
 def check_start(config: Mapping[str, Any]) -> None:
   """Whether a resolved config can go on from the run that it names.
 

@@ -34,9 +34,7 @@ def main(argv: list[str]) -> None:
   arguments, rest = parser.parse_known_args(argv)
   with cli.errors():
     config = configs.resolve(cli.read_config(rest))
-    starts = config['start']['workdir'] or config['start']['pretrained']
-    if starts and not (arguments.workdir / 'run.json').exists():
-      lineage.check_start(config)
+    lineage.check_new(config, arguments.workdir)
     cli.restart_tuned()
     if arguments.distributed:
       processes.join(arguments.distributed, arguments.wait)

@@ -30,9 +30,11 @@ from pe_research import (
   digest,
   evaluate,
   heartbeat,
+  lineage,
   measures,
   metrics,
   optimizers,
+  paths,
   records,
   runtime,
   sharding,
@@ -177,8 +179,12 @@ def _report(members: Sequence[Member], pending) -> None:
 def check(given: Sequence[Mapping[str, Any]]) -> None:
   """Raises ValueError where runs cannot train together.
 
-  They differ in more than their seed, or this process sees several devices.
+  They differ in more than their seed, train nothing, or this process sees several devices.
   """
+  if not given[0]['steps']:
+    raise ValueError(
+      'steps is 0, so there is nothing to train together; evaluate the model by main.'
+    )
   for other in given[1:]:
     changed = [
       line
@@ -210,26 +216,27 @@ def main(argv: Sequence[str]) -> None:
     if len(set(arguments.seeds)) < len(arguments.seeds):
       raise ValueError(f'--seeds={",".join(map(str, arguments.seeds))} names one twice.')
     given = {
-      pathlib.Path(arguments.workdir.replace(SEED, str(seed))): configs.resolve(
+      paths.place(arguments.workdir.replace(SEED, str(seed))): configs.resolve(
         cli.read_config([*rest, f'--config.seed={seed}'])
       )
       for seed in arguments.seeds
     }
     check([*given.values()])
+    for workdir, config in given.items():
+      lineage.check_new(config, workdir)
     cli.restart_tuned()
     with contextlib.ExitStack() as stack:
-      for workdir, config in given.items():
-        stack.enter_context(records.claim(workdir))
-        records.check_config(workdir, config)
       run(given, stack)
 
 
 def run(given: Mapping[pathlib.Path, Mapping[str, Any]], stack: contextlib.ExitStack) -> None:
-  """Trains and evaluates; done.json of each is written last."""
-  hearts = [
-    stack.enter_context(heartbeat.Heartbeat(workdir, config['run']['patience']))
-    for workdir, config in given.items()
-  ]
+  """Trains and evaluates, holding the workdirs; done.json of each is written last."""
+  hearts = []
+  for workdir, config in given.items():
+    mine = stack.enter_context(records.claim(workdir))
+    records.check_config(workdir, config)
+    heart = heartbeat.Heartbeat(workdir, config['run']['patience'], mine)
+    hearts.append(stack.enter_context(heart))
 
   def beat(doing: str) -> None:
     for heart in hearts:

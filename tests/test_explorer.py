@@ -185,5 +185,12 @@ def test_bad_flags_are_refused(flags, says, capsys):
 def test_dims_of_the_page_are_those_of_the_config():
   from configs import lm
 
-  config = lm.get_config('position=rope').model
-  assert dataclasses.replace(page.DIMS, length=0) == Dims(config.width, config.heads, 16, 0)
+  config = lm.get_config('position=rope')
+  model = config.model
+  assert Dims(model.width, model.heads, model.width // model.heads, config.length) == page.DIMS
+
+
+def test_a_scheme_that_holds_few_positions_is_shown_at_those():
+  dims = dataclasses.replace(page.DIMS, length=9)
+  found = page.embedded(page.shown('learned', dims), ['learned'])
+  assert list(found['values']) == [9] and found['kind'] == 'added'

@@ -21,6 +21,7 @@ from pe_research.positions.base import PositionScheme
 
 pytestmark = browser.needed
 KINDS = ('added', 'angles', 'bias', 'modifier')
+BARE = 'base'  # a word that twins.js has for something else
 # Everything that a scheme does under given arguments, asked of its twin.
 ASK = """([name, args, shared, length]) => {
   const given = DATA.schemes[name], dims = {...given.dims, ...shared};
@@ -50,7 +51,7 @@ class Bare(PositionScheme):
 @pytest.fixture(scope='module')
 def shown():
   with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(positions.SCHEMES, 'bare', Bare)
+    patch.setitem(positions.SCHEMES, BARE, Bare)
     yield {name: page.shown(name) for name in positions.SCHEMES}
 
 
@@ -202,6 +203,17 @@ def test_twins_compute_what_modules_compute(name, shown, opened):
     compare(found, wanted)
 
 
+def test_twins_leave_alone_what_they_do_not_follow(opened):
+  tab = opened()
+  ask = """([name, change]) => {
+    const args = {...DATA.schemes[name].arguments, ...change};
+    return valuesOf(name, args, {}, 20)?.constructor.name ?? null;
+  }"""
+  assert tab.evaluate(ask, ['yarn', {'factor': 2}]) == 'Computed'
+  assert tab.evaluate(ask, ['yarn', {'slice_factor': 1.2}]) is None
+  assert tab.evaluate(ask, ['t5', {'bidirectional': True}]) is None
+
+
 def test_embedded_values_are_the_modules(shown, opened):
   tab = opened()
   for name, one in shown.items():
@@ -301,7 +313,7 @@ def test_arrow_keys_move_the_cell(shown, opened):
   assert {'SELECT', 'INPUT'} <= reached and any('chart' in one for one in reached)
 
 
-@pytest.mark.parametrize('name', [*positions.SCHEMES, 'bare'])
+@pytest.mark.parametrize('name', [*positions.SCHEMES, BARE])
 def test_every_scheme_renders(name, opened):
   tab = opened()
   blank = pixels(tab, 0)[0, 0]
@@ -329,7 +341,7 @@ def test_controls_change_the_numbers(shown, opened):
 
 def test_what_the_page_does_not_know_is_said(opened):
   tab = opened()
-  tab.locator('#panels select').first.select_option('bare')
+  tab.locator('#panels select').first.select_option(BARE)
   tab.get_by_label(re.compile('^length')).fill('20')
   settle(tab)
   assert 'has those at lengths 8, 16, 32, 64' in readouts(tab)[0]

@@ -91,7 +91,7 @@ def test_a_signal_stops_all_after_saving(corpus, tmp_path):
       signal.raise_signal(signal.SIGTERM)
 
   assert not together.train_all(runs, beat)
-  begun = [beat_ for beat_ in (1, 2)]
+  begun = []
   assert together.train_all(runs, lambda doing: begun.append(doing))
   assert 'step 6' in begun and 'step 5' not in begun
   assert together.train_all(runs, lambda doing: pytest.fail('all are finished'))
@@ -125,6 +125,21 @@ def test_bad_flags_are_refused(flags, says, capsys, monkeypatch, tmp_path):
   with pytest.raises(SystemExit):
     together.main(['--config=configs/smoke.py', *flags])
   assert says in capsys.readouterr().err
+
+
+def test_what_trains_nothing_is_refused(corpus):
+  with pytest.raises(ValueError, match='steps is 0'):
+    together.check([small.config(corpus) | {'steps': 0}])
+
+
+def test_a_workdir_in_use_is_refused(corpus, tmp_path):
+  command = [
+    '-m', 'pe_research.together', '--config=configs/smoke.py', '--seeds=0,1',
+    f'--workdir={tmp_path}/{{seed}}', f'--config.data.source={corpus}',
+  ]  # fmt: skip
+  with records.claim(tmp_path / '1'):
+    done = small.run(*command)
+  assert done.returncode == 2 and f'{tmp_path}/1 is in use by process' in done.stderr
 
 
 def test_runs_that_differ_in_more_are_refused(corpus):

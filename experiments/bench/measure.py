@@ -4,7 +4,7 @@ import resource
 import statistics
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pe_research import cli, configs
 
@@ -32,13 +32,42 @@ def matmul_peak(size: int = 2048, dtype: str = 'float32') -> float:
   x = jnp.ones((size, size), dtype)
   product = jax.jit(lambda x: x @ x)
   product(x).block_until_ready()
-  return 2 * size**3 / min(_seconds(lambda: product(x).block_until_ready()) for _ in range(10))
+  return 2 * size**3 / min(seconds_of(lambda: product(x).block_until_ready()) for _ in range(10))
 
 
-def _seconds(call) -> float:
+def seconds_of(call) -> float:
+  """How long a call takes."""
   start = time.perf_counter()
   call()
   return time.perf_counter() - start
+
+
+class Begun(NamedTuple):
+  """A run before its first step, on random tokens [batch, length + 1]."""
+
+  blueprint: Any
+  optimizer: Any
+  rows: Any  # how a batch is laid out
+  layout: Any
+  state: Any
+  tokens: Any
+
+
+def begin(config: Mapping[str, Any]) -> Begun:
+  """What a training step of a resolved config takes."""
+  import numpy as np
+
+  from pe_research import optimizers, runtime, sharding, states
+  from pe_research.blueprint import Blueprint
+
+  runtime.prepare(config)
+  mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
+  shape = config['optimizer']['batch'], config['length'] + 1
+  optimizer = optimizers.build(config['optimizer'], config['steps'])
+  layout = states.layout(blueprint, optimizer, mesh)
+  state, _ = states.begin(config, blueprint, optimizer, layout)
+  tokens = np.random.default_rng(0).integers(0, config['data']['vocab'], shape, np.int32)
+  return Begun(blueprint, optimizer, sharding.split_batch(mesh, shape[0]), layout, state, tokens)
 
 
 def step_seconds(config: Mapping[str, Any], steps: int) -> tuple[float, float]:
@@ -48,19 +77,10 @@ def step_seconds(config: Mapping[str, Any], steps: int) -> tuple[float, float]:
     Seconds of a step, and of compiling it.
   """
   import jax
-  import numpy as np
 
-  from pe_research import optimizers, runtime, sharding, states, train
-  from pe_research.blueprint import Blueprint
+  from pe_research import sharding, train
 
-  runtime.prepare(config)
-  mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
-  shape = config['optimizer']['batch'], config['length'] + 1
-  rows = sharding.split_batch(mesh, shape[0])
-  optimizer = optimizers.build(config['optimizer'], config['steps'])
-  layout = states.layout(blueprint, optimizer, mesh)
-  state, _ = states.begin(config, blueprint, optimizer, layout)
-  tokens = np.random.default_rng(0).integers(0, config['data']['vocab'], shape, np.int32)
+  blueprint, optimizer, rows, layout, state, tokens = begin(config)
   batch = sharding.place({'tokens': tokens}, rows)
   step = train.compile_step(config, blueprint, optimizer, layout, rows)
   start = time.perf_counter()
@@ -73,7 +93,7 @@ def step_seconds(config: Mapping[str, Any], steps: int) -> tuple[float, float]:
     jax.block_until_ready(measured)
 
   once(), once()
-  return statistics.median(_seconds(once) for _ in range(steps)), compile_seconds
+  return statistics.median(seconds_of(once) for _ in range(steps)), compile_seconds
 
 
 def train(given) -> dict[str, Any]:
@@ -113,7 +133,7 @@ def forward(given) -> dict[str, Any]:
   run = run.lower(params, tokens).compile()
   compile_seconds = time.perf_counter() - start
   once = lambda: run(params, tokens).block_until_ready()
-  seconds = statistics.median(_seconds(once) for _ in range(3))
+  seconds = statistics.median(seconds_of(once) for _ in range(3))
   return {
     'seconds': round(seconds, 2),
     'peak_gb': round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
@@ -162,9 +182,9 @@ def search(given) -> dict[str, Any]:
   measure(candidates, windows), passes()
   together, passed = [], []
   for _ in range(5):
-    together.append(_seconds(lambda: measure(candidates, windows)))
-    passed.append(_seconds(passes))
-  single = [_seconds(lambda c=c: alone(c)) for c in candidates[:8]]
+    together.append(seconds_of(lambda: measure(candidates, windows)))
+    passed.append(seconds_of(passes))
+  single = [seconds_of(lambda c=c: alone(c)) for c in candidates[:8]]
   rate = lambda seconds: round(given.candidates / statistics.median(seconds), 1)
   return {
     'candidates_per_second': rate(together),
@@ -200,7 +220,7 @@ def decode(given) -> dict[str, Any]:
     run = jax.jit(call).lower(params, prompt).compile()
     once = lambda: run(params, prompt).block_until_ready()
     once()
-    return min(_seconds(once) for _ in range(3))
+    return min(seconds_of(once) for _ in range(3))
 
   taken = seconds(given.tokens + 1) - seconds(1)
   return {'tokens_per_second': round(given.batch * given.tokens / taken)}

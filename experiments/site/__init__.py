@@ -52,8 +52,7 @@ def check(out: pathlib.Path) -> None:
 def _stage(stage: pathlib.Path) -> None:
   """Writes everything that Sphinx reads."""
   tree = documents.Tree()
-  explorer = (documents.ROOT / pages.EXPLORER).exists()
-  made = tree.pages | dict(pages.pages(explorer)) | dict(modules.pages())
+  made = tree.pages | dict(pages.pages()) | dict(modules.pages())
   made['index'] += '\n'.join(['', '', *_navigation()])
   for name, text in made.items():
     _write(stage / f'{name}.md', text)
@@ -64,9 +63,9 @@ def _stage(stage: pathlib.Path) -> None:
       path.write_bytes(drawing)
   for path in sorted(tree.whole):
     _copy(path, stage)
-  for path in [pages.CLAIMS, *([pages.EXPLORER] if explorer else [])]:
+  for path, writer in pages.ALONE.items():
     if not (documents.ROOT / path).exists():
-      raise ValueError(f'there is no {path}; python -m experiments report writes it.')
+      raise ValueError(f'there is no {path}; python -m {writer} writes it.')
     _copy(path, stage / '_extra')
   shutil.copyfile(HERE / 'conf.py', stage / 'conf.py')
   (stage / '_static').mkdir()

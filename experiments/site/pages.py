@@ -20,6 +20,7 @@ FOLDER = 'schemes'
 SCALE = scales.CPU  # that of the pages of the claims that lie in the repository
 CLAIMS = 'experiments/claims.html'  # these pages, as they are; from a page of a scheme: ../
 EXPLORER = 'experiments/explorer.html'
+ALONE = {CLAIMS: 'experiments report', EXPLORER: 'pe_research.explorer'}  # and what writes them
 
 
 def page_of(name: str) -> str:
@@ -66,22 +67,17 @@ def example(name: str) -> dict[str, Any]:
   return {'position': position, 'length': flags.length, 'model': model}
 
 
-def pages(explorer: bool) -> Iterator[tuple[str, str]]:
-  """Documents with their Markdown: each scheme, all of them, and the claims.
-
-  Args:
-    explorer: whether the site has a page to try schemes on.
-  """
+def pages() -> Iterator[tuple[str, str]]:
+  """Documents with their Markdown: each scheme, all of them, and the claims."""
   for name in positions.SCHEMES:
     yield page_of(name), '\n'.join(_scheme(name))
-  yield f'{FOLDER}/index', '\n'.join(_schemes(explorer))
+  yield f'{FOLDER}/index', '\n'.join(_schemes())
   yield 'claims', '\n'.join(_claims())
 
 
-def _schemes(explorer: bool) -> list[str]:
-  lines = ['# Schemes', '']
-  if explorer:
-    lines += [f'<a href="../{EXPLORER}">The explorer</a> shows what each does to a few tokens.', '']
+def _schemes() -> list[str]:
+  tried = f'<a href="../{EXPLORER}">The explorer</a> shows what each does to a few tokens.'
+  lines = ['# Schemes', '', tried, '']
   head = ['scheme', 'what becomes of embeddings x, or of logits ℓ of query m and key n', 'source']
   rows = [
     [_link(name), markdown.plain(cls.formula), markdown.with_papers(cls.paper)]

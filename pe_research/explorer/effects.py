@@ -18,7 +18,6 @@ class Effect:
     fades: float64 [L, P] nats, the logarithm of what multiplies them, or None; keys have the
       inverse.
     bias: float64 [H, L, L] logits, NaN where a query sees no key, or None.
-    scale: float64 [H, L], what multiplies q.k at each query.
     seen: bool [L, L], the keys that a query sees.
     modifier: float64 [H, L, L] logits, NaN where a query sees no key; see `modifier`.
   """
@@ -27,7 +26,6 @@ class Effect:
   angles: np.ndarray | None
   fades: np.ndarray | None
   bias: np.ndarray | None
-  scale: np.ndarray
   seen: np.ndarray
   modifier: np.ndarray
 
@@ -37,14 +35,15 @@ class Effect:
     What is 'added', 'angles', a 'penalty' (a bias that is a number a head times the distance), any
     other 'bias', or else the 'modifier'.
     """
+    for name in ('added', 'angles'):
+      if getattr(self, name) is not None:
+        return name
     if self.bias is not None:
       distance = np.subtract.outer(np.arange(len(self.seen)), np.arange(len(self.seen)))
       slopes = self.bias[:, 1, 0][:, None, None]
       away = np.abs(self.bias - slopes * distance)[:, self.seen]
       return 'penalty' if (away <= 1e-5).all() else 'bias'
-    return (
-      'added' if self.added is not None else 'angles' if self.angles is not None else 'modifier'
-    )
+    return 'modifier'
 
 
 def of(scheme: PositionScheme, dims: Dims, length: int) -> Effect:
@@ -76,7 +75,6 @@ def of(scheme: PositionScheme, dims: Dims, length: int) -> Effect:
     angles,
     fades,
     None if bias is None else np.where(seen, full, np.nan),
-    scale,
     seen,
     np.where(seen, modifier(queries, keys, added, scale, dims) + full, np.nan),
   )

@@ -10,7 +10,6 @@ import vl_convert
 from pe_research import positions
 from pe_research.explorer import effects, page, panels
 
-FORMATS = ('svg', 'png')
 SCALES = {'': 1, '@2x': 2}  # of a PNG, by what its name ends in
 SIZE, LEGEND = 240, 26  # pixels, of a panel and of the legend above it
 

@@ -46,7 +46,7 @@ function setUp() {
   redraw();
   drawWaves();
   setUpLooks();
-  const again = () => { redraw(); drawWaves(); if (DATA.looks.length) drawLooks(); };
+  const again = () => { update(); drawWaves(); if (DATA.looks.length) drawLooks(); };
   dark.addEventListener('change', again);
   addEventListener('resize', again);
 }

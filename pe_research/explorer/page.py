@@ -3,12 +3,11 @@
 import base64
 import dataclasses
 import html
-import inspect
 import json
 import pathlib
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,6 @@ DIMS = Dims(width=64, heads=4, rotary=16, length=64)  # of configs/lm.py
 LAYERS = 4
 TOKENS = 16  # of the page as it opens
 LENGTHS = (8, 16, 32, 64)  # embedded for a scheme without a twin
-PANELS = 4
 DIGITS = 8  # of parameters, after the point: more than float32 has
 
 
@@ -83,24 +81,23 @@ def formula(text: str) -> str:
   return re.sub(rf'\^(?:{inside}|(\w+))', lambda m: f'<sup>{m[1] or m[2]}</sup>', text)
 
 
-def embedded(one: Shown, twins: str) -> dict[str, Any]:
-  """All that the page knows of a scheme."""
+def embedded(one: Shown, twins: Collection[str]) -> dict[str, Any]:
+  """All that the page knows of a scheme; `twins` are the names of those that have one."""
   cls, scheme = positions.scheme(one.name), one.layers[0]
-  twin = f'{one.name}:' in twins
-  lengths = [n for n in ((TOKENS,) if twin else LENGTHS) if n <= (scheme.max_length or n)]
+  twin = one.name in twins
+  wanted = (TOKENS,) if twin else LENGTHS
+  lengths = sorted({min(n, scheme.max_length or n) for n in wanted})
   found = {n: effects.of(scheme, one.dims, n) for n in lengths}
   values = {
     n: {k: packed(getattr(e, k)) for k in ('added', 'angles', 'bias', 'modifier')}
     for n, e in found.items()
   }
-  about = inspect.cleandoc(cls.__doc__ or '').split('\n\n')[0].replace('\n', ' ')
   return {
-    'label': cls.label, 'formula': formula(cls.formula), 'paper': cls.paper, 'about': about,
+    'label': cls.label, 'formula': formula(cls.formula), 'paper': cls.paper,
     'source': one.source, 'kind': found[lengths[-1]].kind(), 'twin': twin, 'values': values,
     'arguments': {k: v for k, v in one.arguments.items() if k != 'name'},
     'dims': dataclasses.asdict(one.dims), 'parameters': [parameters(x) for x in one.layers],
     'drawn': cls.draws_positions, 'by_length': scheme.depends_on_length, 'trains_as': cls.trains_as,
-    'longest': scheme.max_length if (scheme.max_length or 0) < 2**20 else None,
   }  # fmt: skip
 
 
@@ -125,9 +122,11 @@ def page(schemes: Sequence[Shown], first: Sequence[str], looks: Sequence[Mapping
     looks: into trained runs, see `trained`.
   """
   twins = TWINS.read_text()
+  table = twins[twins.index('const TWINS = {') :]
+  names = re.findall(r'(\w+): \w+', table)
   dims = next(one.dims for one in schemes if one.name == first[0])
   data = {
-    'schemes': {one.name: embedded(one, twins) for one in schemes},
+    'schemes': {one.name: embedded(one, names) for one in schemes},
     'first': list(first),
     'tokens': TOKENS,
     'hands': panels.HANDS,

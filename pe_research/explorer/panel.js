@@ -33,7 +33,8 @@ class Panel {
 
   controls() {
     this.inputs.replaceChildren();
-    const given = DATA.schemes[this.name], known = given.twin ? TWINS[this.name].controls : {};
+    const given = DATA.schemes[this.name], covered = given.twin && TWINS[this.name].covers(this.args);
+    const known = covered ? TWINS[this.name].controls : {};
     for (const [field, kind] of Object.entries(known)) {
       if (!(field in this.args)) continue;
       const set = (value) => { this.args[field] = value; update(); };

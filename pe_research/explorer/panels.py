@@ -83,7 +83,7 @@ THEMES = {
 
 def spec(chart: alt.Chart | alt.LayerChart) -> dict[str, Any]:
   """The chart as plain data."""
-  return chart.to_dict(context={'pre_transform': False})
+  return chart.to_dict()
 
 
 def matrix(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChart:

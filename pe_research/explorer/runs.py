@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pe_research import lineage, positions, records
+from pe_research import configs, lineage, positions, records
 from pe_research.explorer import page, trained
 
 FAR = 4  # times the training length, where a model is looked at beyond it
@@ -20,6 +20,11 @@ def schemes(workdirs: Sequence[pathlib.Path]) -> dict[str, page.Shown]:
   for workdir in workdirs:
     position = records.load_config(workdir)['position']
     made = trained.scheme(workdir)
+    if made[0][1].sliced:
+      raise ValueError(
+        f'{workdir} has latent attention, of whose heads a slice carries position; the panels show '
+        'whole heads. Name a run of another projection.'
+      )
     source = f'of the run {workdir.name}' if page.parameters(made[0][0]) else ''
     layers = [scheme for scheme, _ in made]
     one = page.Shown(position['name'], position, made[0][1], layers, source)
@@ -37,24 +42,26 @@ def looks(workdirs: Sequence[pathlib.Path], stretches: Sequence[str]) -> list[di
   Raises:
     ValueError: a run that cannot be looked at, or a stretch that is of no use to any run.
   """
-  configs = [records.load_config(workdir) for workdir in workdirs]
+  saved = [records.load_config(workdir) for workdir in workdirs]
   for stretch in stretches:
     own = positions.scheme(stretch.partition(':')[0]).trains_as
-    if own not in [config['position']['name'] for config in configs]:
+    if own not in [config['position']['name'] for config in saved]:
       raise ValueError(
         f'--stretch={stretch} stretches a run of {own or "no other scheme"!r}, and no --workdir is '
         'one; name such a run, or leave the stretch out.'
       )
-  return [_look(*one, stretches) for one in zip(workdirs, configs, strict=True)]
+    for config in saved:
+      if config['position']['name'] == own:
+        lineage.given(stretch, config)  # says what is wrong before any is looked at
+  return [_look(*one, stretches) for one in zip(workdirs, saved, strict=True)]
 
 
 def _look(workdir: pathlib.Path, config: dict[str, Any], stretches: Sequence[str]):
   length, name = config['length'], config['position']['name']
-  limit = trained.scheme(workdir)[0][0].max_length or FAR * length
+  limit = configs.scheme(config).max_length or FAR * length
   asked = [(length, None)] + [(FAR * length, None)] * (limit >= FAR * length)
   for stretch in stretches:
     if positions.scheme(stretch.partition(':')[0]).trains_as == name:
-      lineage.given(stretch, config)
       asked.append((FAR * length, stretch))
   views = [_view(workdir, *one) for one in asked]
   layers, heads = views[0].pop('shape')

@@ -80,7 +80,8 @@ function valuesOf(name, args, shared, length) {
   const dims = {...given.dims, ...shared};
   const asBuilt = same(args, given.arguments) && same(dims, given.dims);
   if (asBuilt && given.values[length]) return new Embedded(given, length);
-  return given.twin ? new Computed(given, name, args, dims, length) : null;
+  const covered = given.twin && TWINS[name].covers(args);
+  return covered ? new Computed(given, name, args, dims, length) : null;
 }
 
 function kindOf(name, values) {

@@ -19,6 +19,9 @@ class NoPE {
     Object.assign(this, {args, dims, learned, heads: dims.heads, pairs: 0, sees: Infinity});
   }
 
+  // Whether these arguments are none of the few that no twin follows.
+  static covers(args) { return (args.slice_factor ?? 1) === 1 && !args.bidirectional; }
+
   // The arguments for a stretch by `factor`, where there is one.
   static stretched(args, factor) { return 'factor' in args ? {...args, factor} : args; }
 
