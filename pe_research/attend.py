@@ -1,4 +1,4 @@
-"""Exact causal attention with a bias that is a function of positions: dense, and in tiles."""
+"""Exact causal attention with a bias that is a function of positions: dense, or by another file."""
 
 import dataclasses
 import functools
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
-from pe_research import sharding
+from pe_research import sharding, tiles
+from pe_research.logits import masked
 from pe_research.positions.base import PositionScheme
 from pe_research.tokens import Tokens
 
-MASKED = -1e30  # finite, so that a row whose first tile is all masked stays free of NaN
 PARTS, LEAST_PART = 4, 64  # of the queries in dense attention; tokens
 IMPLEMENTATIONS = ('dense', 'tiled', 'pallas', 'interpreted')
 
@@ -97,7 +97,7 @@ def attend(
 
     run = functools.partial(context.run, scheme.bias, spec)
   elif spec.implementation in ('dense', 'tiled'):
-    run = _dense if spec.implementation == 'dense' else _tiled_attention
+    run = _dense if spec.implementation == 'dense' else tiles.attention
     run = functools.partial(run, scheme.bias, spec)
   else:
     from pe_research import kernel  # a tenth of a second to import, which few runs need
@@ -126,7 +126,7 @@ def weights(
   must be one.
   """
   spec, rows = _narrowed(spec, scheme), _grouped(q, k.shape[2])
-  logits = _masked(scheme.bias, spec, rows, k.swapaxes(1, 2), queries, keys, offset)
+  logits = masked(scheme.bias, spec, rows, k.swapaxes(1, 2), queries, keys, offset)
   return jax.nn.softmax(logits, axis=-1).reshape(*q.shape[:1], q.shape[2], *logits.shape[3:])
 
 
@@ -153,43 +153,6 @@ def _grouped(q: jax.Array, groups: int) -> jax.Array:
   return q.transpose(0, 2, 3, 1, 4)
 
 
-def _visible(spec, queries: Tokens, keys: Tokens, q_index, k_index) -> jax.Array:
-  """bool [B or 1, 1, 1, Lq, Lk]: keys that each query may see; indices [B or 1, Lq] and [Lk]."""
-  ahead = q_index[:, :, None] - k_index[None, None]
-  seen = ahead >= 0
-  if spec.window is not None:
-    seen &= ahead < spec.window
-  if queries.segments is not None:
-    seen = seen & (queries.segments[:, :, None] == keys.segments[:, None, :])
-  return seen[:, None, None]
-
-
-def _logits(bias, q, k, q_pos, k_pos) -> jax.Array:
-  """float32 [B, G, H/G, Lq, Lk] of q [B, G, H/G, Lq, D] and k [B, G, Lk, D]."""
-  logits = jnp.einsum('bgrqd,bgkd->bgrqk', q, k, preferred_element_type=jnp.float32)
-  added = bias(q_pos, k_pos)
-  if added is None:
-    return logits
-  groups, repeats, rows, columns = logits.shape[1:]
-  if added.shape[1:] != (groups * repeats, rows, columns):
-    raise ValueError(
-      f'the bias has shape {added.shape}; [B or 1, {groups * repeats}, {rows}, {columns}] is due.'
-    )
-  return logits + added.reshape(-1, groups, repeats, rows, columns)
-
-
-def _masked(bias, spec, q, k, queries, keys, offset) -> jax.Array:
-  """`_logits`, where a query sees the key."""
-  logits = _logits(bias, q, k, queries.pos, keys.pos)
-  q_index, k_index = _indices(offset, 0, q.shape[3]), jnp.arange(k.shape[2])
-  return jnp.where(_visible(spec, queries, keys, q_index, k_index), logits, MASKED)
-
-
-def _indices(offset, first, size: int) -> jax.Array:
-  """Indices of queries first .. first + size - 1 among the keys, [B or 1, size]."""
-  return jnp.atleast_1d(offset)[:, None] + first + jnp.arange(size)[None]
-
-
 def _dense(bias, spec, q, k, v, queries, keys, offset):
   """In parts of the queries, each without the keys after its last, where `offset` is a constant.
 
@@ -213,7 +176,7 @@ def _dense(bias, spec, q, k, v, queries, keys, offset):
 
 
 def _dense_part(bias, spec, q, k, v, queries, keys, offset):
-  logits = _masked(bias, spec, q, k, queries, keys, offset)
+  logits = masked(bias, spec, q, k, queries, keys, offset)
   # The sum divides the product, not the weights: a training step on two cores is 5 to 15 % faster
   # than through jax.nn.softmax, most at length 512.
   weights = jnp.exp(logits - lax.stop_gradient(logits.max(-1, keepdims=True)))
@@ -221,153 +184,3 @@ def _dense_part(bias, spec, q, k, v, queries, keys, offset):
     'bgrqk,bgkd->bgrqd', weights.astype(v.dtype), v, preferred_element_type=jnp.float32
   )
   return (out / weights.sum(-1, keepdims=True)).astype(v.dtype)
-
-
-def _tiled_attention(bias, spec, q, k, v, queries, keys, offset):
-  """Online softmax over tiles (arXiv:2205.14135), with the bias of one tile at a time."""
-  rows, columns = q.shape[3], k.shape[2]
-  tile_q, tile_k = min(spec.tile, rows), min(spec.tile, columns)
-  padded_q, padded_k = (-(-n // t) * t for n, t in ((rows, tile_q), (columns, tile_k)))
-  pad = lambda x, size: jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, size - x.shape[-2]), (0, 0)])
-  # A key past the end lies in the future of every true query, so causality masks the padding.
-  q, k, v = pad(q, padded_q), pad(k, padded_k), pad(v, padded_k)
-  queries, keys = queries.pad(padded_q), keys.pad(padded_k)
-  # Parameters of the bias become explicit arguments, so that they get gradients.
-  pure, parameters = jax.closure_convert(bias, queries.pos[:, :tile_q], keys.pos[:, :tile_k])
-  out = _tiled(
-    pure, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, jnp.asarray(offset, jnp.int32)
-  )
-  return out[..., :rows, :]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
-def _tiled(bias, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, offset):
-  return _forward(bias, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, offset)[0]
-
-
-def _range(spec, tile_q, tile_k, tiles_k, row, offset, segments):
-  """Tiles of keys that the row of query tiles sees: first, first unmasked, first masked, end."""
-  first_query = jnp.min(offset) + row * tile_q
-  last_query = jnp.max(offset) + (row + 1) * tile_q - 1
-  end = jnp.minimum(last_query // tile_k + 1, tiles_k)
-  begin = jnp.int32(0)
-  if spec.window is not None:
-    begin = jnp.maximum(first_query - spec.window + 1, 0) // tile_k
-  if spec.window is not None or segments is not None:
-    return begin, begin, end  # any tile may need the mask
-  return begin, jnp.clip((first_query + 1) // tile_k, begin, end), end
-
-
-def _tile(bias, spec, tile_q, tile_k, parameters, q, k, queries, keys, offset, row, column, masked):
-  """Masked logits of one tile, float32 [B, G, H/G, tile_q, tile_k]."""
-  keys = keys.slice(column * tile_k, tile_k)
-  logits = _logits(lambda a, b: bias(a, b, *parameters), q, k, queries.pos, keys.pos)
-  if not masked:
-    return logits
-  q_index = _indices(offset, row * tile_q, tile_q)
-  seen = _visible(spec, queries, keys, q_index, column * tile_k + jnp.arange(tile_k))
-  return jnp.where(seen, logits, MASKED)
-
-
-def _forward(bias, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, offset):
-  out, logsumexp = partial(bias, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, offset)
-  out = out.astype(v.dtype)
-  return out, (parameters, q, k, v, queries, keys, offset, out, logsumexp)
-
-
-def partial(bias, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, offset):
-  """Attention to these keys alone, float32, and the log of the sum of its weights.
-
-  Queries and keys fill whole tiles. Where a query sees no tile, the log is minus infinity and the
-  result undefined.
-  """
-  tiles_q, tiles_k = q.shape[3] // tile_q, k.shape[2] // tile_k
-
-  def row_of_tiles(row):
-    q_row = lax.dynamic_slice_in_dim(q, row * tile_q, tile_q, axis=3)
-    at = queries.slice(row * tile_q, tile_q)
-    begin, full, end = _range(spec, tile_q, tile_k, tiles_k, row, offset, at.segments)
-
-    def add_tile(masked, column, carry):
-      out, total, peak = carry
-      k_tile = lax.dynamic_slice_in_dim(k, column * tile_k, tile_k, axis=2)
-      v_tile = lax.dynamic_slice_in_dim(v, column * tile_k, tile_k, axis=2)
-      logits = _tile(
-        bias, spec, tile_q, tile_k, parameters, q_row, k_tile, at, keys, offset, row, column, masked
-      )
-      higher = jnp.maximum(peak, logits.max(-1))
-      weights = jnp.exp(logits - higher[..., None])
-      shrink = jnp.exp(peak - higher)
-      added = jnp.einsum(
-        'bgrqk,bgkd->bgrqd', weights.astype(v.dtype), v_tile, preferred_element_type=jnp.float32
-      )
-      return out * shrink[..., None] + added, total * shrink + weights.sum(-1), higher
-
-    shape = q_row.shape[:4]
-    carry = (
-      jnp.zeros((*shape, v.shape[-1]), jnp.float32),
-      jnp.zeros(shape, jnp.float32),
-      jnp.full(shape, MASKED, jnp.float32),
-    )
-    carry = lax.fori_loop(begin, full, functools.partial(add_tile, False), carry)
-    out, total, peak = lax.fori_loop(full, end, functools.partial(add_tile, True), carry)
-    return out / total[..., None], peak + jnp.log(total)
-
-  out, logsumexp = lax.map(row_of_tiles, jnp.arange(tiles_q))
-  join = lambda x: jnp.moveaxis(x, 0, 3).reshape(*x.shape[1:4], q.shape[3], *x.shape[5:])
-  return join(out), join(logsumexp)
-
-
-def _backward(bias, spec, tile_q, tile_k, saved, grad):
-  """Recomputes each tile's weights from the saved logsumexp (arXiv:2307.08691, alg. 2)."""
-  parameters, q, k, v, queries, keys, offset, out, logsumexp = saved
-  tiles_q, tiles_k = q.shape[3] // tile_q, k.shape[2] // tile_k
-  delta = (grad.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1)
-  zeros = lambda x: jnp.zeros(x.shape, jnp.float32)
-  einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-
-  def row_of_tiles(carry, row):
-    cut = lambda x: lax.dynamic_slice_in_dim(x, row * tile_q, tile_q, axis=3)
-    q_row, grad_row, delta_row, logsumexp_row = map(cut, (q, grad, delta, logsumexp))
-    at = queries.slice(row * tile_q, tile_q)
-    begin, full, end = _range(spec, tile_q, tile_k, tiles_k, row, offset, at.segments)
-
-    def add_tile(masked, column, carry):
-      q_grad, k_grad, v_grad, parameter_grads = carry
-      k_tile = lax.dynamic_slice_in_dim(k, column * tile_k, tile_k, axis=2)
-      v_tile = lax.dynamic_slice_in_dim(v, column * tile_k, tile_k, axis=2)
-      logits, pull = jax.vjp(
-        lambda *p: _tile(
-          bias, spec, tile_q, tile_k, p, q_row, k_tile, at, keys, offset, row, column, masked
-        ),
-        *parameters,
-      )
-      weights = jnp.exp(logits - logsumexp_row[..., None])
-      weights_grad = einsum('bgrqd,bgkd->bgrqk', grad_row, v_tile)
-      logits_grad = weights * (weights_grad - delta_row[..., None])
-      parameter_grads = [a + b for a, b in zip(parameter_grads, pull(logits_grad), strict=True)]
-      narrow = logits_grad.astype(q.dtype)
-      q_grad += einsum('bgrqk,bgkd->bgrqd', narrow, k_tile)
-      put = lambda whole, part: lax.dynamic_update_slice_in_dim(
-        whole,
-        lax.dynamic_slice_in_dim(whole, column * tile_k, tile_k, axis=2) + part,
-        column * tile_k,
-        axis=2,
-      )
-      k_grad = put(k_grad, einsum('bgrqk,bgrqd->bgkd', narrow, q_row))
-      v_grad = put(v_grad, einsum('bgrqk,bgrqd->bgkd', weights.astype(v.dtype), grad_row))
-      return q_grad, k_grad, v_grad, parameter_grads
-
-    inner = (zeros(q_row), *carry)
-    inner = lax.fori_loop(begin, full, functools.partial(add_tile, False), inner)
-    q_grad, *carry = lax.fori_loop(full, end, functools.partial(add_tile, True), inner)
-    return tuple(carry), q_grad
-
-  carry = (zeros(k), zeros(v), [jnp.zeros_like(p) for p in parameters])
-  (k_grad, v_grad, parameter_grads), q_grad = lax.scan(row_of_tiles, carry, jnp.arange(tiles_q))
-  q_grad = jnp.moveaxis(q_grad, 0, 3).reshape(q.shape)
-  grads = q_grad.astype(q.dtype), k_grad.astype(k.dtype), v_grad.astype(v.dtype)
-  return parameter_grads, *grads, None, None, None
-
-
-_tiled.defvjp(_forward, _backward)

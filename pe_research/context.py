@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from pe_research import attend, sharding
+from pe_research import attend, sharding, tiles
+from pe_research.logits import MASKED
 
 AXIS = sharding.CONTEXT
 
@@ -49,7 +50,7 @@ def run(bias, spec: attend.Spec, q, k, v, queries, keys, offset):
   tile_q, tile_k = _divisor(size if shared else rows, spec.tile), _divisor(size, spec.tile)
   # Parameters of the bias become explicit arguments, as each device is given its own copy.
   pure, parameters = jax.closure_convert(bias, queries.pos[:, :tile_q], keys.pos[:, :tile_k])
-  part = functools.partial(attend.partial, pure, spec, tile_q, tile_k)
+  part = functools.partial(tiles.partial, pure, spec, tile_q, tile_k)
   tokens, asking = P(None, AXIS), P(None, AXIS) if shared else P()
   of_q = P(None, None, None, AXIS) if shared else P()
   body = _ring if shared else _gather
@@ -71,7 +72,7 @@ def _seen(part, *arguments):
   """A part's result and its log of the sum of weights; nothing of it where no key is visible."""
   out, logsumexp = part(*arguments)
   none = jnp.isneginf(logsumexp)
-  return jnp.where(none[..., None], 0.0, out), jnp.where(none, attend.MASKED, logsumexp)
+  return jnp.where(none[..., None], 0.0, out), jnp.where(none, MASKED, logsumexp)
 
 
 def _ring(part, size, parameters, q, k, v, queries, keys, offset):
@@ -89,7 +90,7 @@ def _ring(part, size, parameters, q, k, v, queries, keys, offset):
     return moved, out, total
 
   zero = jnp.zeros((*q.shape[:4], v.shape[-1]), jnp.float32)
-  start = (k, v, keys), zero, jnp.full(q.shape[:4], attend.MASKED, jnp.float32)
+  start = (k, v, keys), zero, jnp.full(q.shape[:4], MASKED, jnp.float32)
   return lax.fori_loop(0, devices, step, start)[1]
 
 

@@ -8,7 +8,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from pe_research.attend import MASKED
+from pe_research.logits import MASKED
 
 
 @dataclasses.dataclass(frozen=True)

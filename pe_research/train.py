@@ -155,9 +155,12 @@ def token_loss(
 def compile_step(config, blueprint: Blueprint, optimizer, layout: states.State, rows):
   """The jitted training step: (state, batch) -> (state, metrics); the old state is given up."""
   spec = attend.Spec(**config['attention'], mesh=rows.mesh)
-  step, drawn = step_of(config, blueprint, optimizer, spec), drawing_key(config)
-  run = lambda state, batch: step(state, batch, drawn)
-  return jax.jit(run, in_shardings=(layout, rows), out_shardings=(layout, None), donate_argnums=0)
+  any_seed, drawn = step_of(config, blueprint, optimizer, spec), drawing_key(config)
+
+  def step(state, batch):  # its name is that of the compiled program
+    return any_seed(state, batch, drawn)
+
+  return jax.jit(step, in_shardings=(layout, rows), out_shardings=(layout, None), donate_argnums=0)
 
 
 def drawing_key(config: Mapping[str, Any]) -> jax.Array:
