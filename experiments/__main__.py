@@ -13,7 +13,7 @@ import pathlib
 import signal
 import sys
 
-from experiments import campaign, claims, cost, ledger, plan, scales
+from experiments import campaign, claims, cost, ledger, plan, scales, verdicts
 from launch import job
 from pe_research import cli, configs, paths, records
 
@@ -87,11 +87,14 @@ def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
 
 
 def listed(scale: str) -> list[list[str]]:
-  """A line a claim: id, name, verdict at a scale, title."""
+  """A line a claim: id, name, verdict at a scale as a report has it, title."""
+  kept = {
+    c.id: records.read_json(ledger.path(scale, c, 'verdict.json')) for c in claims.CLAIMS.values()
+  }
+  held = verdicts.hold({name: own['verdicts'] for name, own in kept.items() if own})
   rows = [['id and name', 'verdict', 'claim']]
   for claim in claims.CLAIMS.values():
-    kept = records.read_json(ledger.path(scale, claim, 'verdict.json'))
-    verdict = kept['verdict'] if kept else 'not run'
+    verdict = held[claim.id][claim.variants[0]] if kept[claim.id] else verdicts.MISSING
     rows.append([f'{claim.id} {claim.name}', verdict, claim.title])
   return rows
 

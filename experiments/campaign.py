@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from experiments import cost, ledger, verdicts
+from experiments import cost, ledger, registered, verdicts
 from experiments.claims.terms import Claim
 from experiments.plan import Node, Planner
 from experiments.scales import Scale
@@ -22,10 +22,12 @@ def prepare(
 ) -> tuple[Planner, Nodes]:
   """The plan of the claims, checked: the planner, and claim id -> model -> nodes.
 
-  `seeds` is a number; 0 is what the scale has, or as many as a claim needs.
+  `seeds` is a number; 0 is what the scale has, or as many as a claim needs or is kept with.
   """
   planner = Planner(scale, workdir)
-  count = lambda claim: seeds or max(scale.seeds, claim.fewest_seeds)
+  count = lambda claim: (
+    seeds or max(scale.seeds, claim.fewest_seeds, ledger.kept_seeds(scale.name, claim))
+  )
   return planner, {claim.id: planner.add(claim, range(count(claim))) for claim in claims}
 
 
@@ -38,9 +40,7 @@ def describe(claims: Sequence[Claim], planner: Planner, nodes: Nodes, rate: floa
       users[key] = users.get(key, 0) + 1
   for claim in claims:
     own = {node.key: node for group in nodes[claim.id].values() for node in group}
-    seconds = (
-      [cost.training(n, rate) + cost.measuring(n, rate) for n in own.values()] if rate else []
-    )
+    seconds = [cost.of(node, planner, rate) for node in own.values()] if rate else []
     lines.append([
       f'{claim.id} {claim.name}',
       str(sum(node.trains for node in own.values())),
@@ -72,12 +72,7 @@ def run(
     0, or 1 where a job failed.
   """
   for claim in claims:
-    verdicts.fewest(claim, seeds or claim.fewest_seeds)
-    if keep and not ledger.registered(claim)['clean']:
-      raise ValueError(
-        f'the file of {claim.id} has changes that are not committed; thresholds are committed '
-        'before the runs. Commit it, or try it out with --no-keep.'
-      )
+    check(claim, scale, seeds, keep)
   planner, nodes = prepare(claims, scale, seeds, workdir)
   jobs, costs, said = planner.jobs(), workdir / 'costs.jsonl', set()
   workdir.mkdir(parents=True, exist_ok=True)
@@ -108,6 +103,24 @@ def run(
   return 1 if failed else 0
 
 
+def check(claim: Claim, scale: Scale, seeds: int, keep: bool) -> None:
+  """Raises ValueError where so few seeds decide nothing, or would replace what may be kept."""
+  verdicts.fewest(claim, seeds or claim.fewest_seeds)
+  if not keep:
+    return
+  kept = ledger.kept_seeds(scale.name, claim)
+  if seeds and seeds < kept:
+    raise ValueError(
+      f'the kept rows of {claim.id} have {kept} seeds and --seeds={seeds} would replace them; give '
+      f'--seeds={kept}, or try it out with --no-keep.'
+    )
+  if not registered.since(claim)['clean']:
+    raise ValueError(
+      f'what {claim.id} asks is not committed as it is; thresholds are committed before the runs. '
+      'Commit its file (in a clone with git), or try it out with --no-keep.'
+    )
+
+
 def decide(
   claim: Claim, planner: Planner, own: Mapping[str, Sequence[Node]], costs: pathlib.Path
 ) -> ledger.Finding:
@@ -116,7 +129,7 @@ def decide(
   rows = [] if differ else ledger.collect(claim, planner, own)
   seconds = {row['job']: row['seconds'] for row in records.read_rows(costs)}
   mine = {node.key: node for group in own.values() for node in group}.values()
-  spent = sum(seconds.get(name, 0.0) for node in mine for name in node.job_names())
+  took = {n.key: sum(seconds.get(name, 0.0) for name in n.job_names()) for n in mine}
   runs = []
   for model, group in own.items():
     for node in group:
@@ -125,20 +138,27 @@ def decide(
       runs.append({
         'model': model, 'seed': node.config['seed'], 'key': node.key,
         'commit': made.get('commit'), 'fingerprint': kept.get('fingerprint'),
+        'core_seconds': round(took[node.key], 1),
       })  # fmt: skip
   record = {
     'scale': planner.scale.name,
-    'registered': ledger.registered(claim)['commit'],
+    'registered': registered.since(claim, {run['commit'] for run in runs}),
     'runs': runs,
-    'core_minutes': round(spent / 60, 1),
+    'core_minutes': round(sum(took.values()) / 60, 1),
     'refused': differ,
   }
   return ledger.settle(claim, planner, rows, record)
 
 
 def save(finding: ledger.Finding, scale: str) -> None:
-  """Keeps rows and verdict, where they are committed from."""
+  """Keeps rows and verdict, where they are committed from.
+
+  What is kept already is left alone where this finding lacks a test: a run failed, or was refused.
+  """
   rows = ledger.path(scale, finding.claim, 'rows.jsonl')
+  if rows.exists() and any(outcome.estimate is None for outcome in finding.outcomes):
+    print(f'{finding.claim.id}: not all was measured; what {rows} has is left as it is.')
+    return
   rows.parent.mkdir(parents=True, exist_ok=True)
   kept = [
     row | {'model': model, 'seed': seed}
@@ -159,6 +179,6 @@ def sentence(finding: ledger.Finding) -> str:
       continue
     low, high = outcome.estimate.interval
     found = f'{outcome.estimate.value:+.4f} [{low:+.4f}, {high:+.4f}] {outcome.test.unit}'
-    more = f'; {outcome.seeds} seeds would decide' if outcome.seeds else ''
+    more = ''.join(f'; {text}' for text in (outcome.power, outcome.why) if text)
     lines.append(f'    {outcome.test.says}: {found}, {outcome.verdict}{more}')
   return '\n'.join(lines)

@@ -13,6 +13,8 @@ from experiments.plan import Node, Planner
 from launch import devices, local, state
 from launch.job import Job
 from pe_research import eval_config, records
+from pe_research.search import methods
+from pe_research.search import plan as search
 
 START = 8.0  # seconds until a process has imported, read its data and compiled
 STEPS = 20
@@ -86,10 +88,24 @@ def measuring(node: Node, rate: float) -> float:
   return total
 
 
+def searching(node: Node, length: int, rate: float) -> float:
+  """Seconds of a search on the weights of a node: a forward pass a candidate and document."""
+  passes = methods.Settings().evaluations * search.DOCUMENTS
+  flops = flops_per_token(node.config | {'length': length}) / 3
+  return START + passes * length * flops / rate
+
+
+def of(node: Node, planner: Planner, rate: float) -> float:
+  """Seconds of all that a node takes, if nothing of it is done or shared."""
+  search = planner.searched.get(node.search.name) if node.search else None
+  found = searching(*search, rate) if search else 0.0
+  return found + training(node, rate) + measuring(node, rate)
+
+
 def left(planner: Planner, rate: float) -> float:
-  """Seconds of all trainings and measurements that are not done; searches are not counted."""
+  """Seconds of all trainings, searches and measurements that are not done."""
   done = {job.name for job in planner.jobs() if job.done.exists()}
-  total = 0.0
+  total = sum(searching(*of, rate) for name, of in planner.searched.items() if name not in done)
   for node in planner.nodes.values():
     trained, measured = (name in done for name in node.job_names()[:2])
     total += training(node, rate) * (not trained) + measuring(node, rate) * (not measured)

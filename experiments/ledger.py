@@ -3,19 +3,17 @@
 import dataclasses
 import json
 import pathlib
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import plan, quantities, statistics, verdicts
-from experiments.claims.terms import Claim, Quantity
+from experiments.claims.terms import Claim, Expect, Quantity
 from experiments.plan import Node, Planner
 from pe_research import records
 
-ROOT = pathlib.Path(__file__).parent
-RESULTS = ROOT / 'results'
+RESULTS = pathlib.Path(__file__).parent / 'results'
 KEPT = ('protocol', 'control', 'eval_length', 'value', 'unit', 'tokens', 'windows', 'documents',
-        'by_position', 'undefined', 'hits', 'chance', 'bits_per_byte')  # fmt: skip
+        'targets', 'by_position', 'undefined', 'hits', 'chance', 'bits_per_byte')  # fmt: skip
 # Conditions that all runs of a claim have alike, whatever they are trained on.
 SHARED = ('data.source', 'data.validation', 'data.tokenizer', 'version.', 'code', 'device')
 
@@ -48,6 +46,12 @@ class Finding:
   def seeds(self) -> list[int]:
     """In order."""
     return sorted({seed for _, seed in self.rows})
+
+
+def kept_seeds(scale: str, claim: Claim) -> int:
+  """How many seeds the kept verdict of a claim is of; 0 where there is none."""
+  kept = records.read_json(path(scale, claim, 'verdict.json')) or {'runs': []}
+  return len({run['seed'] for run in kept['runs']})
 
 
 def path(scale: str, claim: Claim, kind: str) -> pathlib.Path:
@@ -111,6 +115,23 @@ def differences(nodes: Mapping[str, Sequence[Node]]) -> list[str]:
   return found
 
 
+def current(
+  claim: Claim, planner: Planner, rows: Sequence[Mapping[str, Any]]
+) -> tuple[list[Mapping[str, Any]], list[str]]:
+  """Those rows that are of the models as the claim has them, and what is said of the others."""
+  keys: dict[tuple[str, int], str | None] = {}
+  for model, seed in {(row['model'], row['seed']) for row in rows}:
+    known = model in claim.models
+    keys[model, seed] = planner.node(claim, model, seed).key if known else None
+  mine = lambda row: row['key'] == keys[row['model'], row['seed']]
+  other = sorted({(row['model'], row['seed']) for row in rows if not mine(row)})
+  notes = [
+    f'{claim.id}: rows of {model!r}, seed {seed}, are of another config and left out; run it again.'
+    for model, seed in other
+  ]
+  return [row for row in rows if mine(row)], notes
+
+
 def settle(
   claim: Claim, planner: Planner, rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]
 ) -> Finding:
@@ -120,22 +141,7 @@ def settle(
     key = row['protocol'], row['control'], row['eval_length']
     table.setdefault((row['model'], row['seed']), {})[key] = row
   seeds = sorted({row['seed'] for row in rows})
-
-  def measured(quantity: Quantity):
-    own = [table.get((quantity.model, seed), {}) for seed in seeds]
-    node = planner.node(claim, quantity.model, seeds[0])
-    return own, planner.measurements(quantity, node)
-
-  outcomes = []
-  for test in claim.tests:
-    try:
-      if not seeds:
-        raise quantities.Missing('there are no rows of it.')
-      verdicts.fewest(claim, len(seeds))
-      z = quantities.effect(test.effect, measured)
-      outcomes.append(verdicts.decide(test, statistics.estimate(z)))
-    except quantities.Missing as error:
-      outcomes.append(verdicts.Outcome(test, None, why=str(error)))
+  outcomes = [outcome(claim, test, planner, table, seeds) for test in claim.tests]
   found = {
     variant: verdicts.of_claim([o for o in outcomes if o.test.variant in ('', variant)])
     for variant in claim.variants
@@ -143,16 +149,30 @@ def settle(
   return Finding(claim, table, tuple(outcomes), found, record)
 
 
-def registered(claim: Claim) -> dict[str, Any]:
-  """The commit that a claim's file was last changed in, and whether it has been changed since."""
-  file = ROOT / 'claims' / f'{claim.name}.py'
-  git = lambda *words: subprocess.run(
-    ['git', '-C', str(ROOT), *words], capture_output=True, text=True, check=False
-  ).stdout.strip()
-  return {
-    'commit': git('log', '-1', '--format=%H', '--', str(file)) or None,
-    'clean': not git('status', '--porcelain', '--', str(file)),
-  }
+def outcome(
+  claim: Claim, test: Expect, planner: Planner, table, seeds: Sequence[int]
+) -> verdicts.Outcome:
+  """Of one test, over the seeds that have all of it; the others are named."""
+  scores, left_out = [], []
+  for seed in seeds:
+
+    def measured(quantity: Quantity, seed: int = seed):
+      node = planner.node(claim, quantity.model, seeds[0])
+      return table.get((quantity.model, seed), {}), planner.measurements(quantity, node)
+
+    try:
+      scores.append(quantities.effect(test.effect, measured))
+    except quantities.Missing as error:
+      left_out.append(f'seed {seed}: {error}')
+  why = '; '.join(left_out)
+  if len(scores) < claim.fewest_seeds:
+    few = f'{len(scores)} of at least {claim.fewest_seeds} seeds have it'
+    return verdicts.Outcome(test, None, why=f'{few}. {why}' if why else f'{few}.')
+  try:
+    z, step = quantities.together(scores)
+  except quantities.Missing as error:
+    return verdicts.Outcome(test, None, why=str(error))
+  return verdicts.decide(test, statistics.estimate(z, step), f'without {why}' if why else '')
 
 
 def as_json(finding: Finding) -> dict[str, Any]:
@@ -165,7 +185,8 @@ def as_json(finding: Finding) -> dict[str, Any]:
       {'says': outcome.test.says, 'variant': outcome.test.variant, 'verdict': outcome.verdict}
       | {'why': outcome.why}
       | found
-      | {'p_holds': outcome.p_holds, 'p_fails': outcome.p_fails, 'seeds_needed': outcome.seeds}
+      | {'p_holds': outcome.p_holds, 'p_fails': outcome.p_fails}
+      | {'seeds_needed': outcome.seeds, 'power': outcome.power}
     )
   return {
     'claim': finding.claim.id,

@@ -60,6 +60,7 @@ class Planner:
     self.scale, self.workdir = scale, workdir
     self.nodes: dict[str, Node] = {}
     self.searches: dict[str, Job] = {}
+    self.searched: dict[str, tuple[Node, int]] = {}  # job -> whose weights, on texts of what length
 
   def add(self, claim: Claim, seeds: Sequence[int]) -> dict[str, list[Node]]:
     """The nodes of a claim by model, one a seed, with what the claim measures noted in them.
@@ -139,7 +140,9 @@ class Planner:
     return self._node(flags, resolved, None, None, f'{name}-seed{seed}')
 
   def _tuned(self, model: Model, start: Node, search, seed: int) -> Node:
-    position = lineage.given(self._text(model, search), start.config)
+    text = self._text(model, search)
+    position = lineage.given(text, start.config)
+    preset = ',preset=matched' if 'preset=matched' in text else ''
     length = round(model.length * self.scale.length)
     root = start
     while root.start is not None:
@@ -150,7 +153,7 @@ class Planner:
     fields |= {'optimizer': budget['optimizer'], 'steps': budget['steps']}
     fields['matmul_precision'] = start.config['matmul_precision']
     fields['start.workdir'] = str(start.workdir)
-    base = f'--config=configs/lm.py:position={position["name"]},length={length},seed={seed}'
+    base = f'--config=configs/lm.py:position={position["name"]}{preset},length={length},seed={seed}'
     fields = comparable.flat(fields) | {'data.seed': data_seed} | self._fields(model)
     fields |= {k: v for k, v in self.scale.fields.items() if k.startswith('run.')}
     fields |= {f'position.{k}': v for k, v in position.items() if k != 'name'}
@@ -208,6 +211,7 @@ class Planner:
         after += (start.search.done,)
       name, done = f'search-{key[:DIGITS]}', folder / 'factors.json'
       self.searches[key] = Job(name, command, folder / 'log.txt', done, after)
+      self.searched[name] = start, short or round(factor * start.config['length'])
     return self.searches[key]
 
   def jobs(self) -> list[Job]:
@@ -254,7 +258,7 @@ def check_quantity(claim: Claim, quantity: Quantity) -> None:
 
 
 def quantities(claim: Claim) -> list[Quantity]:
-  """All that a claim measures: of its tests, and the curves of its figure."""
+  """All that a claim measures: of its tests, the curves of its figure, and what is shown."""
   tested = [quantity for test in claim.tests for _, quantity in test.effect.terms]
   plain = lambda model: ('task', 'exact') if model.task else ('fixed_targets', 'none')
   drawn = [
@@ -262,7 +266,7 @@ def quantities(claim: Claim) -> list[Quantity]:
     for name, model in claim.models.items()
     for at in claim.figure
   ]
-  return tested + drawn
+  return tested + drawn + list(claim.shown)
 
 
 def _flags(fields: Mapping[str, Any]) -> list[str]:

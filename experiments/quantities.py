@@ -1,5 +1,6 @@
-"""From rows of measurements to the tables that statistics are made of."""
+"""From one seed's rows of measurements to the numbers that statistics are made of."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,23 @@ REACH = 0.01  # nats/token above the lowest loss that still counts as reached
 
 
 class Missing(ValueError):
-  """What a quantity is made of has not been measured, or has no value."""
+  """What a quantity is made of has not been measured, has no value, or cannot be paired."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+  """What a seed came to.
+
+  Attributes:
+    value: z [D], a number a document, see statistics.contributions; or one number.
+    targets: what each document was asked; only scores that have it alike are paired. () where the
+      value is one number.
+    step: the least change that it can show: one answer in all, where answers are counted.
+  """
+
+  value: np.ndarray | float
+  targets: tuple = ()
+  step: float = 0.0
 
 
 def read(rows: Rows, text: str) -> Mapping[str, Any]:
@@ -28,30 +45,30 @@ def read(rows: Rows, text: str) -> Mapping[str, Any]:
   return rows[key]
 
 
-def by_document(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> np.ndarray:
-  """Z [S, D], see statistics.contributions, of rows that share their documents."""
-  counts = [[row['documents'][name][1] for name in names] for row in rows]
-  if any(count != counts[0] for count in counts):
-    raise ValueError('seeds were measured on different targets; measure them alike.')
-  sums = np.array([[row['documents'][name][0] for name in names] for row in rows])
-  return statistics.contributions(sums, np.array(counts[0], float))
+def by_document(row: Mapping[str, Any], names: Sequence[str]) -> Score:
+  """Of these documents of a row."""
+  sums, counts = np.array([row['documents'][name] for name in names], float).T
+  step = 1 / row['windows'] if 'hits' in row else 0.0
+  targets = (row.get('targets', ''), *zip(names, counts, strict=True))
+  return Score(statistics.contributions(sums, counts), targets, step)
 
 
-def reach(rows: Sequence[Rows], texts: Sequence[str], at: Sequence[float]) -> np.ndarray:
-  """Doublings of L up to the longest length before the loss leaves its lowest by REACH: [S].
+def reach(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
+  """Doublings of L up to the greatest length at which the loss is within REACH of its lowest.
 
-  A scheme that is not defined at a length does not reach it.
+  Between the lengths that were measured by a line through the losses of both. A scheme that is not
+  defined at a length does not reach it.
   """
-  found = []
-  for own in rows:
-    values = [_value(own, text) for text in texts]
-    lowest, reached = min(v for v in values if v is not None), at[0]
-    for value, length in zip(values, at, strict=True):
-      if value is None or (value > lowest + REACH and length > 1):
-        break
-      reached = length
-    found.append(math.log2(reached))
-  return np.array(found)
+  pairs = zip(at, (_value(own, text) for text in texts), strict=True)
+  lengths, losses = zip(
+    *((math.log2(n), loss) for n, loss in pairs if loss is not None), strict=True
+  )
+  bar = min(losses) + REACH
+  last = max(i for i, loss in enumerate(losses) if loss <= bar)
+  if last + 1 == len(losses):
+    return Score(lengths[last])
+  (x, y), (further, higher) = (lengths[last], losses[last]), (lengths[last + 1], losses[last + 1])
+  return Score(x + (further - x) * (bar - y) / (higher - y))
 
 
 def _value(rows: Rows, text: str) -> float | None:
@@ -63,8 +80,8 @@ def _value(rows: Rows, text: str) -> float | None:
     raise
 
 
-def best_scale(rows: Sequence[Rows], texts: Sequence[str], at: Sequence[float]) -> np.ndarray:
-  """The factor on queries and keys, each, of the lowest loss on a grid of logit scales: [S].
+def best_scale(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
+  """The factor on queries and keys, each, of the lowest loss on a grid of logit scales.
 
   Between the points of the grid by the parabola through the lowest and its neighbours.
   """
@@ -72,73 +89,84 @@ def best_scale(rows: Sequence[Rows], texts: Sequence[str], at: Sequence[float]) 
   scales = [float(measures.option(eval_config.measurement(t)[1], 'scale', '1')) for t in texts]
   order = np.argsort(scales)
   x = np.sqrt(np.array(scales))[order]
-  found = []
-  for own in rows:
-    y = np.array([read(own, text)['value'] for text in texts])[order]
-    i = int(y.argmin())
-    if i in (0, len(x) - 1):
-      found.append(x[i])
-      continue
-    a, b, _ = np.polyfit(x[i - 1 : i + 2], y[i - 1 : i + 2], 2)
-    found.append(-b / (2 * a))
-  return np.array(found)
+  y = np.array([read(own, text)['value'] for text in texts])[order]
+  i = int(y.argmin())
+  if i in (0, len(x) - 1):
+    raise Missing(
+      f'the lowest loss is at the edge of the grid, a factor of {x[i]:.2f}; widen the grid.'
+    )
+  a, b, _ = np.polyfit(x[i - 1 : i + 2], y[i - 1 : i + 2], 2)
+  return Score(-b / (2 * a))
 
 
-def tuned(rows: Sequence[Rows], texts: Sequence[str], at: Sequence[float]) -> np.ndarray:
-  """The loss on half of the documents at the logit scale that is best on the others: [S, D/2].
+def tuned(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
+  """The score on half of the documents at the logit scale that is best on the others: [D / 2].
 
+  Best is the lowest loss, or the most answers.
   Each seed chooses its own scale.
   """
   del at
-  names = sorted(read(rows[0], texts[0])['documents'])
+  names = sorted(read(own, texts[0])['documents'])
   choosing, held_out = names[::2], names[1::2]
-  mean = lambda row, own: (
-    sum(row['documents'][n][0] for n in own) / sum(row['documents'][n][1] for n in own)
+  mean = lambda row: (
+    sum(row['documents'][n][0] for n in choosing) / sum(row['documents'][n][1] for n in choosing)
   )
-  best = [
-    min((read(own, text) for text in texts), key=lambda row: mean(row, choosing)) for own in rows
-  ]
+  rows = [read(own, text) for text in texts]
+  best = (max if 'hits' in rows[0] else min)(rows, key=mean)
   return by_document(best, held_out)
 
 
-def early_tokens(rows: Sequence[Rows], texts: Sequence[str], at: Sequence[float]) -> np.ndarray:
-  """Change of the loss without overlap from L to `at` L, were context beyond L worth nothing: [S].
+def early_tokens(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
+  """Change of the loss without overlap from L to `at` L, were context beyond L worth nothing.
 
   Of `at` L targets a share of 1 - 1 / at then has the loss at the end of the first L, in place of
   the mean over them: fewer targets have little context, and that is all (arXiv:2108.12409, app. B).
   """
-  return _parts(rows, texts, at)[0]
+  return Score(_parts(own, texts, at)[0])
 
 
-def later_tokens(rows: Sequence[Rows], texts: Sequence[str], at: Sequence[float]) -> np.ndarray:
-  """The rest of that change: what targets past L gain or lose over those at its end: [S]."""
-  return _parts(rows, texts, at)[1]
+def later_tokens(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
+  """The rest of that change: what targets past L gain or lose over those at its end."""
+  return Score(_parts(own, texts, at)[1])
 
 
-def _parts(rows, texts, at) -> np.ndarray:
-  """[2, S]; the end of the first L is its last quarter, where the loss is nearly level."""
+def _parts(own: Rows, texts, at) -> tuple[float, float]:
+  """Both; the end of the first L is its last quarter, where the loss is nearly level."""
   (text,), (times,) = texts, at
-  curves = np.array([read(own, text)['by_position'] for own in rows])
-  first = round(curves.shape[1] / times)
-  level = curves[:, first - first // 4 : first].mean(1)
+  curve = np.array(read(own, text)['by_position'])
+  first = round(len(curve) / times)
+  level = curve[first - first // 4 : first].mean()
   share = 1 - 1 / times
-  return share * np.array([level - curves[:, :first].mean(1), curves[:, first:].mean(1) - level])
+  return share * (level - curve[:first].mean()), share * (curve[first:].mean() - level)
 
 
-def per_length(rows: Sequence[Rows], texts: Sequence[str], at: Sequence[float]) -> np.ndarray:
-  """A number of tokens as a share of the length that it was measured at: [S, D]."""
-  return _documents(rows, texts, at) / eval_config.measurement(texts[0])[2]
-
-
-def _documents(rows: Sequence[Rows], texts: Sequence[str], at: Sequence[float]) -> np.ndarray:
+def mean(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
+  """The value as it is, which a row has also where its documents were not kept."""
   del at
   (text,) = texts
-  own = [read(one, text) for one in rows]
-  return by_document(own, sorted(own[0]['documents']))
+  return Score(read(own, text)['value'])
 
 
-DERIVED: dict[str, Callable[..., np.ndarray]] = {
+def per_length(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
+  """A number of tokens as a share of the length that it was measured at: [D].
+
+  A document is asked for more of them at a longer length, and is the same document.
+  """
+  score = _documents(own, texts, at)
+  names = tuple(name for name, _ in score.targets[1:])
+  return Score(score.value / eval_config.measurement(texts[0])[2], names)
+
+
+def _documents(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
+  del at
+  (text,) = texts
+  row = read(own, text)
+  return by_document(row, sorted(row['documents']))
+
+
+DERIVED: dict[str, Callable[..., Score]] = {
   '': _documents,
+  'mean': mean,
   'reach': reach,
   'best_scale': best_scale,
   'tuned': tuned,
@@ -147,30 +175,44 @@ DERIVED: dict[str, Callable[..., np.ndarray]] = {
   'later_tokens': later_tokens,
 }
 DOCUMENTS = ('', 'tuned', 'per_length')  # of these, what reads more of a row than its mean
-Measured = Callable[[Quantity], tuple[Sequence[Rows], Sequence[tuple[str, float]]]]
+Measured = Callable[[Quantity], tuple[Rows, Sequence[tuple[str, float]]]]
 
 
-def effect(wanted: Effect, measured: Measured) -> np.ndarray:
-  """Z [S, D] of an effect, or [S] where one of its quantities has no documents.
+def effect(wanted: Effect, measured: Measured) -> Score:
+  """An effect at one seed: by document, or one number where one of its quantities is one.
 
   Args:
     wanted: the effect.
-    measured: quantity -> rows of each seed, and the measurements that it is made of.
+    measured: quantity -> rows of the seed, and the measurements that it is made of.
 
   Raises:
-    Missing: something was not measured.
-    ValueError: quantities of one effect were measured on different documents.
+    Missing: something was not measured, or on other targets than the rest.
   """
   parts = []
   for weight, quantity in wanted.terms:
     rows, texts = measured(quantity)
     made = DERIVED[quantity.of](rows, [t for t, _ in texts], [at for _, at in texts])
-    parts.append(weight * made)
-  if any(part.ndim == 1 for part in parts):
-    return sum(part if part.ndim == 1 else part.mean(-1) for part in parts)
-  if len({part.shape for part in parts}) > 1:
-    raise ValueError(
-      f'the quantities of an effect have {sorted({p.shape[1] for p in parts})} documents; '
-      'measure them on the same.'
-    )
-  return sum(parts)
+    parts.append((weight, made))
+  step = max(abs(weight) * made.step for weight, made in parts)
+  if not all(made.targets for _, made in parts):
+    return Score(sum(weight * float(np.mean(made.value)) for weight, made in parts), (), step)
+  targets = alike([made for _, made in parts])
+  return Score(sum(weight * made.value for weight, made in parts), targets, step)
+
+
+def alike(scores: Sequence[Score]) -> tuple:
+  """The targets of all these; Missing where they differ."""
+  first, *others = (score.targets for score in scores)
+  for other in others:
+    if other != first:
+      raise Missing(
+        f'what is to be paired was measured on different targets, of {len(first) - 1} and '
+        f'{len(other) - 1} documents; measure all on the same.'
+      )
+  return first
+
+
+def together(scores: Sequence[Score]) -> tuple[np.ndarray, float]:
+  """The table of an effect, z [S, D] or [S], and its step; Missing where seeds are not alike."""
+  alike(scores)
+  return np.array([score.value for score in scores]), max(score.step for score in scores)

@@ -71,13 +71,18 @@ def contributions(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
   return ratio + (sums - ratio * weights) * (weights.size / count)
 
 
-def estimate(z: np.ndarray) -> Estimate:
+def estimate(z: np.ndarray, step: float = 0.0) -> Estimate:
   """Of z [S, D], or [S] where a seed gives one number.
 
   Seeds and documents are crossed random effects. The variance of the mean is estimated from the
   three mean squares, its degrees of freedom as Satterthwaite does (Biometrics Bulletin 2, 1946).
   With a few seeds these are too many where the mean square of seeds came out small by chance, so
   they are limited; by simulation the interval then covers the truth in 93 to 97 % of sweeps.
+
+  Args:
+    z: [S, D], or [S].
+    step: the least change that the measurement can show. The standard error is not taken for less:
+      where no seed found anything, that is not known to be zero.
 
   Raises:
     ValueError: there are fewer than two seeds.
@@ -87,10 +92,11 @@ def estimate(z: np.ndarray) -> Estimate:
     raise ValueError(f'there is {seeds} seed; an interval over seeds needs at least 2.')
   means = z.reshape(seeds, -1).mean(-1)
   value, spread = float(means.mean()), float(means.var(ddof=1) / seeds)
-  by_seed = _interval(value, math.sqrt(spread), seeds - 1)
+  alone = max(math.sqrt(spread), step)
+  by_seed = _interval(value, alone, seeds - 1)
   if z.ndim == 1 or z.shape[1] == 1:
     parts = spread * seeds, 0.0, 0.0
-    return Estimate(value, math.sqrt(spread), seeds - 1, by_seed, by_seed, None, seeds, 0, parts)
+    return Estimate(value, alone, seeds - 1, by_seed, by_seed, None, seeds, 0, parts)
   documents = z.shape[1]
   columns = z.mean(0)
   residual = z - means[:, None] - columns[None] + value
@@ -102,7 +108,7 @@ def estimate(z: np.ndarray) -> Estimate:
   ]) / free  # fmt: skip
   of_seed, of_document, rest = squares
   total = max(of_seed + of_document - rest, rest)
-  freedom, error = seeds - 1.0, math.sqrt(total / z.size)
+  freedom, error = seeds - 1.0, max(math.sqrt(total / z.size), step)
   if total:
     freedom = total**2 / (squares**2 / free).sum()
     if of_seed:
@@ -153,10 +159,11 @@ def holm(p: Sequence[float]) -> list[float]:
   return found.tolist()
 
 
-def seeds_needed(found: Estimate, bound: float) -> int | None:
+def seeds_needed(found: Estimate, bound: float, level: float = LEVEL) -> int | None:
   """Seeds at which the interval would leave `bound` out with 80 % power, were the effect as found.
 
-  None where no number would do with these documents, or the effect is at the bound itself.
+  `level` is of the interval. None where no number would do with these documents, or the effect is
+  at the bound itself.
   """
   gap = abs(found.value - bound)
   of_seed, of_document, rest = found.parts
@@ -164,7 +171,7 @@ def seeds_needed(found: Estimate, bound: float) -> int | None:
   for seeds in range(2, MOST_SEEDS + 1):
     error = math.sqrt(of_seed / seeds + of_document / documents + rest / (seeds * documents))
     freedom = seeds - 1 if of_seed else max(documents - 1, 1)
-    t = stats.t.ppf((1 + LEVEL) / 2, freedom) + stats.t.ppf(POWER, freedom)
+    t = stats.t.ppf((1 + level) / 2, freedom) + stats.t.ppf(POWER, freedom)
     if error * t <= gap:
       return seeds
   return None

@@ -2,13 +2,16 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from experiments import statistics
-from experiments.claims.terms import Claim, Expect
+from experiments.claims.terms import EXACT, Claim, Expect
 
 REPRODUCED, REFUTED, INCONCLUSIVE, MISSING = 'reproduced', 'refuted', 'inconclusive', 'not run'
 ALPHA = 1 - statistics.LEVEL
+NO_NUMBER = f'no number of seeds up to {statistics.MOST_SEEDS:,} would decide with these documents'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Outcome:
     p_fails: the same, that it lies on the other side.
     seeds: how many would decide if the effect is what it seems, where nothing is decided; None: no
       number would, or none is needed.
-    why: nothing was estimated.
+    power: that in words, or why no number would; '' where it is decided.
+    why: nothing was estimated, or what was left out.
   """
 
   test: Expect
@@ -31,6 +35,7 @@ class Outcome:
   p_holds: float = 1.0
   p_fails: float = 1.0
   seeds: int | None = None
+  power: str = ''
   why: str = ''
 
   @property
@@ -61,40 +66,78 @@ def beyond(test: Expect) -> tuple[float, float]:
   return (low, high) if test.amount else (min(low, 0.0), max(high, 0.0))
 
 
-def decide(test: Expect, estimate: statistics.Estimate) -> Outcome:
+def decide(test: Expect, estimate: statistics.Estimate, why: str = '') -> Outcome:
   """Holds an estimate against a test.
 
   An interval wholly where the claim has the effect reproduces it, one wholly on the other side
-  refutes it (see `beyond`).
+  refutes it (see `beyond`). A share ends at 0 and 1, and so does its interval.
   """
+  if test.unit == EXACT:
+    ends = np.clip(estimate.interval, 0.0 if test.amount else -1.0, 1.0)
+    estimate = dataclasses.replace(estimate, interval=tuple(map(float, ends)))
   (lower, upper), (low, high) = claimed(test), beyond(test)
   holds = min(2 * max(estimate.p_above(lower), estimate.p_below(upper)), 1.0)
   fails = min(2 * min(estimate.p_below(low), estimate.p_above(high)), 1.0)
-  seeds = None
-  if min(holds, fails) >= ALPHA:
-    limits: list[float] = []
-    if lower < estimate.value < upper:
-      limits = [bound for bound in (lower, upper) if math.isfinite(bound)]
-    elif not low <= estimate.value <= high:
-      limits = [low if estimate.value < low else high]
-    numbers = [statistics.seeds_needed(estimate, bound) for bound in limits]
-    seeds = None if not numbers or None in numbers else max(numbers)
-  return Outcome(test, estimate, holds, fails, seeds)
+  if min(holds, fails) < ALPHA:
+    return Outcome(test, estimate, holds, fails, why=why)
+  seeds = seeds_to_decide(test, estimate)
+  if bounds(test, estimate):
+    power = f'{seeds} seeds would decide' if seeds else NO_NUMBER
+  else:
+    power = 'of the claimed sign and too small: no number of seeds would decide'
+  return Outcome(test, estimate, holds, fails, seeds, power, why)
+
+
+def bounds(test: Expect, estimate: statistics.Estimate) -> list[float]:
+  """What an interval around the estimate must leave out to decide: none where none would."""
+  (lower, upper), (low, high) = claimed(test), beyond(test)
+  if lower < estimate.value < upper:
+    return [bound for bound in (lower, upper) if math.isfinite(bound)]
+  if not low <= estimate.value <= high:
+    return [low if estimate.value < low else high]
+  return []
+
+
+def seeds_to_decide(
+  test: Expect, estimate: statistics.Estimate, level: float = statistics.LEVEL
+) -> int | None:
+  """How many would decide at a level, were the effect as found; None: no number."""
+  numbers = [statistics.seeds_needed(estimate, b, level) for b in bounds(test, estimate)]
+  return None if not numbers or None in numbers else max(numbers)
 
 
 def of_claim(outcomes: Sequence[Outcome]) -> tuple[str, float]:
   """The verdict over all tests of a claim, and its p value.
 
   All must hold, so the largest p of them is that of the whole; one that fails is enough to refute,
-  and its p is paid for by the number of tests it was chosen from.
+  and its p is paid for by the number of tests it was chosen from. Without its controls nothing is
+  decided.
   """
   if any(outcome.estimate is None for outcome in outcomes):
     return MISSING, 1.0
-  holds = max(outcome.p_holds for outcome in outcomes)
-  fails = min(1.0, len(outcomes) * min(outcome.p_fails for outcome in outcomes))
+  if any(o.test.control and o.verdict != REPRODUCED for o in outcomes):
+    return INCONCLUSIVE, 1.0
+  own = [outcome for outcome in outcomes if not outcome.test.control]
+  holds = max(outcome.p_holds for outcome in own)
+  fails = min(1.0, len(own) * min(outcome.p_fails for outcome in own))
   if holds < ALPHA:
     return REPRODUCED, holds
   return (REFUTED, fails) if fails < ALPHA else (INCONCLUSIVE, min(holds, fails))
+
+
+def seeds_to_stand(outcomes: Sequence[Outcome], verdict: str, claims: int) -> int | None:
+  """Seeds at which a claim's verdict alone would stand among so many, in the worst case of Holm's.
+
+  None: no number would.
+  """
+  own = [o for o in outcomes if not o.test.control]
+  if verdict == REPRODUCED:
+    numbers = [seeds_to_decide(o.test, o.estimate, 1 - ALPHA / claims) for o in own]
+    return None if None in numbers else max(numbers)
+  level = 1 - ALPHA / claims / len(own)
+  failed = [o for o in own if o.verdict == REFUTED]
+  numbers = [seeds_to_decide(o.test, o.estimate, level) for o in failed]
+  return min((n for n in numbers if n is not None), default=None)
 
 
 def corrected(found: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
@@ -106,6 +149,21 @@ def corrected(found: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
     verdict = found[i][0]
     out[i] = (verdict if p < ALPHA else INCONCLUSIVE), p
   return out
+
+
+def hold(found: Mapping[str, Mapping[str, tuple[str, float]]]) -> dict[str, dict[str, str]]:
+  """Claim -> variant -> what stands of these verdicts.
+
+  The first variants are corrected for the number of claims; the others, which are no claims of
+  their own, among themselves.
+  """
+  held: dict[str, dict[str, str]] = {claim: {} for claim in found}
+  for part in (slice(0, 1), slice(1, None)):
+    keys = [(claim, variant) for claim, own in found.items() for variant in [*own][part]]
+    plain = [tuple(found[claim][variant]) for claim, variant in keys]
+    for (claim, variant), (verdict, _) in zip(keys, corrected(plain), strict=True):
+      held[claim][variant] = verdict
+  return held
 
 
 def fewest(claim: Claim, seeds: int) -> None:

@@ -13,7 +13,7 @@ PROTOCOLS = {  # the controls of each, the first of them where none is asked for
   'non_overlapping': ('none',),
   'sliding': ('none',),
   'by_position': ('none',),
-  'passkey': ('depth:0.5', rf'depth:{NUMBER}(\+keys:[0-9]+)?(\+cropped)?'),
+  'passkey': ('depth:0.5', rf'depth:{NUMBER}(\+keys:[0-9]+)?(\+cropped)?(\+scale:{NUMBER})?'),
   'probe': ('layer:1', r'layer:[0-9]+(\+weights:initial)?'),
   'task': ('exact', 'teacher'),
 }
@@ -54,6 +54,8 @@ def _check_task(evaluation: Mapping[str, Any], config: Mapping[str, Any]) -> Non
       f'length is {config["length"]}, and examples of {data["task"]!r} at size {data["task_size"]} '
       f'have {length} tokens of input; set length to that, or take configs/tasks.py.'
     )
+  for size in evaluation['lengths']:
+    tasks.tokens(data['task'], size)  # which says where there is no such size
   if others or evaluation['every']:
     raise ValueError(
       f"a model of the task {data['task']!r} is measured by eval.protocols=('task',) alone, with "

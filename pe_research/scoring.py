@@ -28,7 +28,7 @@ class Scorer:
     replicated = sharding.replicated(mesh)
     compiled = functools.partial(jax.jit, out_shardings=replicated)
     self._nats = compiled(self._nats, static_argnums=(2, 3))
-    self._hits = compiled(self._hits, static_argnums=2)
+    self._hits = compiled(self._hits, static_argnums=(2, 3))
     self._hidden = compiled(self._hidden, static_argnums=2)
 
   def _logits(self, params, tokens, last, scale=1.0):
@@ -40,8 +40,8 @@ class Scorer:
   def _nats(self, params, tokens, last, scale):
     return model.loss(self._logits(params, tokens, last, scale), tokens[:, -last:])
 
-  def _hits(self, params, tokens, last):
-    return self._logits(params, tokens, last).argmax(-1) == tokens[:, -last:]
+  def _hits(self, params, tokens, last, scale):
+    return self._logits(params, tokens, last, scale).argmax(-1) == tokens[:, -last:]
 
   def _hidden(self, params, tokens, layers):
     decoder = self.blueprint.bind(params)
@@ -67,9 +67,12 @@ class Scorer:
     last = windows.shape[1] - 1 if last is None else last
     return self._batched(self._nats, params, windows, last, scale)
 
-  def hits(self, params, windows: np.ndarray, last: int) -> np.ndarray:
-    """Whether each of the last `last` targets is the likeliest token: bool [W, last]."""
-    return self._batched(self._hits, params, windows, last)
+  def hits(self, params, windows: np.ndarray, last: int, scale: float = 1.0) -> np.ndarray:
+    """Whether each of the last `last` targets is the likeliest token: bool [W, last].
+
+    The logits of attention are multiplied by `scale`.
+    """
+    return self._batched(self._hits, params, windows, last, scale)
 
   def hidden(self, params, windows: np.ndarray, layers: int) -> np.ndarray:
     """What the final norm makes of the states after the first `layers` blocks: [W, N, D]."""
@@ -93,9 +96,9 @@ class Subject:
     """Losses, see Scorer.nats."""
     return self.scorer.nats(self.params, windows, last, scale)
 
-  def hits(self, windows: np.ndarray, last: int) -> np.ndarray:
+  def hits(self, windows: np.ndarray, last: int, scale: float = 1.0) -> np.ndarray:
     """See Scorer.hits."""
-    return self.scorer.hits(self.params, windows, last)
+    return self.scorer.hits(self.params, windows, last, scale)
 
   def hidden(self, windows: np.ndarray, layer: int, initial: bool) -> np.ndarray:
     """See Scorer.hidden; `initial` is for the weights that training began with."""

@@ -14,6 +14,7 @@ END = b'.'  # closes every answer
 TEST_SHARE = 10  # one string in so many is for testing
 TRIES = 1_000
 SYMBOLS = bytes(range(48, 98))  # 50, in the order that `sort` means
+KEYS = SYMBOLS[10:]  # those that are not digits
 Draw = Callable[[np.random.Generator, int], tuple[bytes, bytes]]
 
 
@@ -25,11 +26,13 @@ class Task:
     unit: what n counts.
     draw: (rng, n) -> prompt and answer, uniform over the strings of size n.
     chance: share of exact matches of a guess at size n, given as a function of n.
+    most: largest n; None for no bound.
   """
 
   unit: str
   draw: Draw
   chance: Callable[[int], float]
+  most: int | None = None
 
 
 def _symbols(rng: np.random.Generator, n: int) -> bytes:
@@ -82,7 +85,7 @@ def _parity(rng, n):
 
 def _recall(rng, n):
   """N pairs of a key and a value, all keys different; the value of one is asked for."""
-  keys = rng.permutation(np.frombuffer(SYMBOLS[10:], np.uint8))[:n]
+  keys = rng.permutation(np.frombuffer(KEYS, np.uint8))[:n]
   values = rng.integers(48, 58, n).astype(np.uint8)
   asked = rng.integers(n)
   prompt = np.stack([keys, values], 1).tobytes() + b'>' + bytes(keys[asked : asked + 1])
@@ -110,7 +113,7 @@ TASKS = {
   'addition_reversed': Task('digits', _addition_reversed, lambda n: 0.5 * 10.0**-n),
   'modular_sum': Task('digits', _modular_sum, _same(0.1)),
   'parity': Task('bits', _parity, _same(0.5)),
-  'recall': Task('pairs', _recall, _same(0.1)),
+  'recall': Task('pairs', _recall, _same(0.1), most=len(KEYS)),
   'flip_flop': Task('instructions', _flip_flop, _same(0.5)),
 }
 
@@ -139,7 +142,17 @@ def example(name: str, n: int, test: bool, rng: np.random.Generator) -> tuple[by
 
 
 def tokens(name: str, n: int) -> int:
-  """Tokens of an example of size n, the same for all: prompt, answer and END."""
+  """Tokens of an example of size n, the same for all: prompt, answer and END.
+
+  Raises:
+    ValueError: there is no example so large.
+  """
+  most = TASKS[name].most
+  if most is not None and n > most:
+    raise ValueError(
+      f'task {name!r} has examples of {most} {TASKS[name].unit} at most, and {n} are asked for; '
+      'choose a smaller data.task_size, or eval.lengths that end there.'
+    )
   prompt, answer = TASKS[name].draw(np.random.default_rng(0), n)
   return len(prompt) + len(answer) + 1
 

@@ -7,7 +7,7 @@ import pytest
 import small
 import toys
 
-from experiments import campaign, claims, ledger, verdicts
+from experiments import campaign, claims, ledger, registered, verdicts
 from experiments.claims.terms import Effect, Expect, Model, Quantity, found, nll
 from experiments.report import claims as pages
 from launch import local
@@ -23,6 +23,8 @@ TESTS = (
   Expect('found at 2 L', found('rope', 2) - found('alibi', 2), above=-1, below=1, unit='share'),
 )
 
+REGISTERED = {'commit': 'f' * 40, 'clean': True, 'changed_after': []}
+
 
 @pytest.fixture(scope='module')
 def toy(tmp_path_factory):
@@ -33,7 +35,7 @@ def toy(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('JAX_PLATFORMS', 'cpu')
     patch.setattr(ledger, 'RESULTS', folder / 'kept')
-    patch.setattr(ledger, 'registered', lambda claim: {'commit': 'f' * 40, 'clean': True})
+    patch.setattr(registered, 'since', lambda *_: REGISTERED)
     patch.setattr(claims, 'CLAIMS', {claim.id: claim})
     yield claim, scale, folder / 'runs'
 
@@ -90,7 +92,7 @@ def test_the_verdict_says_what_it_is_made_of(settled):
   assert cropped['verdict'] == 'reproduced' and cropped['value'] == 0
   assert between['verdict'] == 'reproduced' and between['seeds'] == 3 and between['documents'] > 2
   assert never['verdict'] == 'refuted'
-  assert settled['verdict'] == 'refuted' and settled['registered'] == 'f' * 40
+  assert settled['verdict'] == 'refuted' and settled['registered'] == REGISTERED
   assert settled['core_minutes'] > 0 and not settled['refused']
   assert {(r['model'], r['seed']) for r in settled['runs']} == {
     (model, seed) for model in MODELS for seed in range(3)
@@ -183,9 +185,25 @@ def test_too_few_seeds_and_uncommitted_thresholds_are_refused_before_any_run(toy
   claim, scale, workdir = toy
   with pytest.raises(ValueError, match=r'at least 3 seeds .* there are 2'):
     campaign.run([claim], scale, 2, workdir)
-  monkeypatch.setattr(ledger, 'registered', lambda claim: {'commit': None, 'clean': False})
-  with pytest.raises(ValueError, match='changes that are not committed'):
+  monkeypatch.setattr(registered, 'since', lambda *_: REGISTERED | {'clean': False})
+  with pytest.raises(ValueError, match='is not committed as it is'):
     campaign.run([claim], scale, 3, workdir)
+
+
+def test_what_is_kept_stays_where_less_was_found(toy, settled, monkeypatch, capsys):
+  claim, scale, workdir = toy
+  files = [ledger.path('toy', claim, kind) for kind in ('rows.jsonl', 'verdict.json')]
+  before = [file.read_bytes() for file in files]
+  planner, nodes = campaign.prepare([claim], scale, 3, workdir)
+  far = toys.claim(models=MODELS, tests=(Expect('far', nll('rope', 3) - nll('pi', 3), above=0),))
+  campaign.save(campaign.decide(far, planner, nodes['T01'], workdir / 'costs.jsonl'), 'toy')
+  assert [file.read_bytes() for file in files] == before
+  assert 'is left as it is' in capsys.readouterr().out
+  monkeypatch.setattr(ledger, 'kept_seeds', lambda *_: 5)
+  with pytest.raises(ValueError, match=r'have 5 seeds and --seeds=3 would replace them'):
+    campaign.run([claim], scale, 3, workdir)
+  _, nodes = campaign.prepare([claim], scale, 0, workdir)
+  assert all(len(own) == 5 for own in nodes['T01'].values())
 
 
 def test_page_and_markdown_show_every_claim(toy, settled, tmp_path):
@@ -196,7 +214,7 @@ def test_page_and_markdown_show_every_claim(toy, settled, tmp_path):
     assert 'T01' in shown and 'refuted' in shown and '1 / 2' in shown
     assert all(test.says in shown for test in TESTS)
   assert 'src=' not in html and 'http' not in html.replace('http://www.w3.org', '')
-  assert html.count('<svg') == 4 and html.count('0 of 30</td>') == 2  # of untrained models
+  assert html.count('<svg') == 4 and html.count('0.000 (0.00 to 0.28)') == 6  # untrained models
   before = [path.read_bytes() for path in (markdown, page, picture)]
   pages.write(scale, tmp_path)
   assert [path.read_bytes() for path in (markdown, page, picture)] == before

@@ -170,3 +170,8 @@ def test_a_task_has_the_length_of_its_examples():
     tasks.get_config('task=addtion')
   with pytest.raises(ValueError, match='size is 0'):
     tasks.get_config('size=0')
+  with pytest.raises(ValueError, match=r"'recall' has examples of 40 pairs at most, and 41"):
+    tasks.get_config('task=recall,size=41')
+  with pytest.raises(ValueError, match='40 pairs at most, and 50 are asked for'):
+    configs.resolve(tasks.get_config('task=recall,size=25'))
+  assert configs.resolve(tasks.get_config('task=recall,size=20'))['eval']['lengths'][-1] == 40

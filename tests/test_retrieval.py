@@ -63,9 +63,10 @@ class Reader:
 
   view: int
   seen: np.ndarray | None = None
+  scale: float | None = None
 
-  def hits(self, windows, last):
-    self.seen = windows
+  def hits(self, windows, last, scale):
+    self.seen, self.scale = windows, scale
     found = [
       (row := bytes(w.astype(np.uint8)))[-needles.DIGITS - 4 :] in row[-self.view : -8]
       for w in windows
@@ -107,10 +108,17 @@ def test_the_same_values_are_asked_of_every_model_and_at_every_depth():
   assert row['value'] == 0
 
 
+@pytest.mark.parametrize('control, scale', [('depth:0', 1.0), ('depth:0.5+keys:4+scale:1.4', 1.4)])
+def test_values_are_looked_for_at_a_scale_of_the_logits(control, scale):
+  reader = Reader(200)
+  retrieval.passkey(reader, plan('passkey'), 128, control)
+  assert reader.scale == scale
+
+
 class Half:
   """Right in all but the last token of every other example."""
 
-  def hits(self, windows, last):
+  def hits(self, windows, last, scale=1.0):
     right = np.ones((len(windows), last), bool)
     right[::2, -1] = False
     return right

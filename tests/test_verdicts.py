@@ -1,5 +1,6 @@
 """The decision rule, case by case, and what is kept of a claim."""
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -9,7 +10,7 @@ import pytest
 import toys
 
 from experiments import claims, ledger, quantities, statistics, verdicts
-from experiments.claims.terms import Effect, Expect, Quantity, nll
+from experiments.claims.terms import EXACT, Effect, Expect, Quantity, nll
 from experiments.plan import Planner
 from experiments.scales import SCALES
 
@@ -63,6 +64,16 @@ def test_seeds_that_would_decide_are_said_of_what_is_undecided():
   assert other.seeds == statistics.seeds_needed(other.estimate, 0.0)
   between = verdicts.decide(Expect('x', NOTHING, above=0.5), estimate(0.02, 0.1))
   assert between.seeds is None  # of the right sign and too small, however many there are
+  assert found.power == f'{found.seeds} seeds would decide' and 'too small' in between.power
+  held = statistics.seeds_needed(found.estimate, 0.5, 0.998)
+  assert verdicts.seeds_to_stand([found], 'reproduced', 25) == held > found.seeds
+
+
+def test_a_share_ends_at_one_and_so_does_its_interval():
+  share = Expect('x', NOTHING, above=0.1, unit=EXACT)
+  assert verdicts.decide(share, estimate(0.9, 0.2)).estimate.interval == (0.9 - 1.96 * 0.2, 1.0)
+  amount = Expect('x', NOTHING, below=0.5, amount=True, unit=EXACT)
+  assert verdicts.decide(amount, estimate(0.1, 0.2)).estimate.interval[0] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -89,6 +100,23 @@ def test_all_tests_must_hold_and_one_refutes():
   assert verdicts.of_claim([outcome(0.01, 1), missing]) == ('not run', 1.0)
 
 
+def test_without_its_control_a_claim_is_left_open():
+  test = dataclasses.replace(outcome(0.01, 1).test, control=True)
+  control = lambda p: dataclasses.replace(outcome(p, 1), test=test)
+  assert verdicts.of_claim([control(0.2), outcome(0.01, 1)]) == ('inconclusive', 1.0)
+  assert verdicts.of_claim([control(0.2), outcome(1, 0.001)]) == ('inconclusive', 1.0)
+  assert verdicts.of_claim([control(0.01), outcome(0.04, 1)]) == ('reproduced', 0.04)
+  assert verdicts.of_claim([control(0.01), outcome(1, 0.04)]) == ('refuted', 0.04)  # of one
+
+
+def test_published_variants_are_corrected_apart_from_the_others():
+  found = {'A': {'published': ('reproduced', 0.03), 'matched': ('refuted', 0.04)},
+           'B': {'': ('refuted', 0.03)}}  # fmt: skip
+  held = verdicts.hold(found)
+  assert held == {'A': {'published': 'inconclusive', 'matched': 'refuted'},
+                  'B': {'': 'inconclusive'}}  # fmt: skip
+
+
 def test_verdicts_fall_where_there_were_many_claims():
   found = [('reproduced', 0.01), ('reproduced', 0.04), ('refuted', 0.001), ('not run', 1.0)]
   held = verdicts.corrected(found)
@@ -98,53 +126,74 @@ def test_verdicts_fall_where_there_were_many_claims():
   assert [v for v, _ in held][:2] == ['reproduced', 'inconclusive']
 
 
-def rows(values, protocol='fixed_targets', control='none', length=16, weights=(10, 20)):
-  """Rows of seeds, one document mean a column."""
-  made = []
-  for own in np.atleast_2d(values):
-    documents = {
-      f'd{i}': [float(v * w), w] for i, (v, w) in enumerate(zip(own, weights, strict=True))
-    }
-    value = sum(s for s, _ in documents.values()) / sum(weights)
-    made.append({(protocol, control, length): {'value': value, 'documents': documents}})
-  return made
+def rows(values, protocol='fixed_targets', control='none', length=16, weights=(10, 20), **more):
+  """Rows of one seed, one document mean a column."""
+  pairs = zip(values, weights, strict=True)
+  documents = {f'd{i}': [float(v * w), w] for i, (v, w) in enumerate(pairs)}
+  value = sum(s for s, _ in documents.values()) / sum(weights)
+  return {(protocol, control, length): {'value': value, 'documents': documents} | more}
+
+
+def measured(table):
+  """Of rows by model, at length 16."""
+  return lambda quantity: (table[quantity.model], [('fixed_targets/none/16', 1)])
 
 
 def test_effects_are_sums_over_the_same_documents():
-  one, other = rows([[1.0, 2.0], [1.5, 2.5]]), rows([[0.5, 1.0], [0.5, 2.0]])
-  table = {'a': one, 'b': other}
-  measured = lambda q: (table[q.model], [('fixed_targets/none/16', 1)])
-  z = quantities.effect(2.0 * nll('a') - nll('b'), measured)
-  assert z.shape == (2, 2)
-  want = [2 * (1 * 10 + 2 * 20) / 30 - (0.5 * 10 + 20) / 30,
-          2 * (1.5 * 10 + 2.5 * 20) / 30 - (0.5 * 10 + 2 * 20) / 30]  # fmt: skip
-  np.testing.assert_allclose(z.mean(1), want)
-  table['b'] = rows([[1.0, 2.0, 3.0]] * 2, weights=(1, 1, 1))
-  with pytest.raises(ValueError, match=r'\[2, 3\] documents'):
-    quantities.effect(nll('a') - nll('b'), measured)
+  table = {'a': rows([1.0, 2.0]), 'b': rows([0.5, 1.0])}
+  score = quantities.effect(2.0 * nll('a') - nll('b'), measured(table))
+  assert score.value.shape == (2,)
+  np.testing.assert_allclose(score.value.mean(), 2 * (10 + 40) / 30 - (5 + 20) / 30)
   with pytest.raises(quantities.Missing, match='fixed_targets/none/32 has not been measured'):
-    quantities.effect(nll('a') - nll('a'), lambda q: (one, [('fixed_targets/none/32', 2)]))
+    far = lambda quantity: (table['a'], [('fixed_targets/none/32', 2)])
+    quantities.effect(nll('a') - nll('a'), far)
 
 
-def test_reach_ends_before_the_loss_rises():
-  at = (1, 2, 4, 8, 16)
-  texts = [f'fixed_targets/none/{16 * a}' for a in at]
+@pytest.mark.parametrize('other', [
+  rows([1.0, 2.0, 3.0], weights=(1, 1, 1)),
+  rows([1.0, 2.0], weights=(10, 30)),
+  rows([1.0, 2.0], targets='of others'),
+  {k: row | {'documents': {'x': [1.0, 10], 'y': [2.0, 20]}} for k, row in rows([1, 2]).items()},
+])  # fmt: skip
+def test_what_is_paired_must_have_been_asked_the_same(other):
+  table = {'a': rows([1.0, 2.0]), 'b': other}
+  with pytest.raises(quantities.Missing, match='different targets'):
+    quantities.effect(nll('a') - nll('b'), measured(table))
+  seeds = [quantities.effect(1.0 * nll('a') - nll('a'), measured({'a': t})) for t in table.values()]
+  with pytest.raises(quantities.Missing, match='different targets'):
+    quantities.together(seeds)
 
-  def curve(*losses):
-    own = {}
-    for length, loss in zip((16, 32, 64, 128, 256), losses, strict=True):
-      row = {'value': loss, 'undefined': 'no such position'}
-      own['fixed_targets', 'none', length] = row
-    return own
 
-  seeds = [
-    curve(1.0, 0.9, 0.905, 1.2, 0.9),
-    curve(1.0, 1.02, 1.0, 1.0, 1.0),
-    curve(1.0, 1.0, None, None, None),
-    curve(1.0, 1.0, 1.0, 1.0, 1.0),
-    curve(1.0, 0.5, 0.5, 0.5, 0.6),
-  ]
-  np.testing.assert_allclose(quantities.reach(seeds, texts, at), [2, 0, 1, 4, 3])
+def test_answers_that_are_counted_are_no_surer_than_one_of_them():
+  table = {name: rows([0.0, 0.0], hits=0, windows=20) for name in 'ab'}
+  score = quantities.effect(nll('a') - nll('b'), measured(table))
+  z, step = quantities.together([score] * 5)
+  assert step == 1 / 20 and not z.any()
+  found = statistics.estimate(z, step)
+  assert found.error == step and found.p_below(0.05) > 0.1
+  assert statistics.estimate(z).error == 0
+
+
+AT = (1, 2, 4, 8, 16)
+
+
+def curve(*losses):
+  """Rows of a loss at lengths 16 to 256."""
+  row = lambda loss: {'value': loss, 'undefined': 'no such position'}
+  return {('fixed_targets', 'none', 16 * a): row(v) for a, v in zip(AT, losses, strict=True)}
+
+
+@pytest.mark.parametrize('losses, doublings', [
+  ((1.0, 0.9, 0.905, 1.21, 1.3), 2 + 0.005 / 0.305),
+  ((1.0, 1.02, 1.03, 1.04, 1.05), 0.5),
+  ((1.0, 1.0, None, None, None), 1),
+  ((1.0, 1.0, 1.0, 1.0, 1.0), 4),
+  ((1.0, 0.9, 0.8, 0.7, 0.6), 4),  # the greatest length, wherever the loss began
+  ((1.0, 1.2, 0.995, 1.5, 1.5), 2 + 0.01 / 0.505),
+])  # fmt: skip
+def test_reach_is_the_greatest_length_near_the_lowest_loss(losses, doublings):
+  texts = [f'fixed_targets/none/{16 * a}' for a in AT]
+  assert quantities.reach(curve(*losses), texts, AT).value == pytest.approx(doublings)
 
 
 def test_the_best_scale_is_the_bottom_of_the_parabola():
@@ -153,31 +202,34 @@ def test_the_best_scale_is_the_bottom_of_the_parabola():
   seed = lambda best: {
     ('fixed_targets', f'scale:{s * s:.4f}', 16): {'value': (s - best) ** 2} for s in scales
   }
-  found = quantities.best_scale([seed(1.13), seed(1.0), seed(2.0)], texts, (1,) * 5)
-  np.testing.assert_allclose(found, [1.13, 1.0, 1.3], atol=1e-4)
+  for best in (1.13, 1.0):
+    found = quantities.best_scale(seed(best), texts, (1,) * 5)
+    assert found.value == pytest.approx(best, abs=1e-4)
+  with pytest.raises(quantities.Missing, match=r'edge of the grid, a factor of 1\.30'):
+    quantities.best_scale(seed(2.0), texts, (1,) * 5)
 
 
-def test_a_gain_without_overlap_is_of_early_tokens_or_of_later_ones():
+@pytest.mark.parametrize('gain', [0.0, 0.4])
+def test_a_gain_without_overlap_is_of_early_tokens_or_of_later_ones(gain):
   # 16 tokens of which the first 4 fall to a level of 1; past them the loss is 1 - gain.
-  curve = lambda gain: [3.0, 2.0, 1.5, 1.0] + [1.0 - gain] * 12
-  seeds = [
-    {('by_position', 'none', 16): {'value': 0.0, 'by_position': curve(g)}} for g in (0.0, 0.4)
-  ]
-  given = (seeds, ['by_position/none/16'], (4,))
-  early, later = quantities.early_tokens(*given), quantities.later_tokens(*given)
-  np.testing.assert_allclose(early, [-0.75 * 0.875] * 2)
-  np.testing.assert_allclose(later, [0.0, -0.3], atol=1e-12)
-  whole = [np.mean(curve(g)) - np.mean(curve(g)[:4]) for g in (0.0, 0.4)]
-  np.testing.assert_allclose(early + later, whole)
+  losses = [3.0, 2.0, 1.5, 1.0] + [1.0 - gain] * 12
+  own = {('by_position', 'none', 16): {'value': 0.0, 'by_position': losses}}
+  given = (own, ['by_position/none/16'], (4,))
+  early, later = quantities.early_tokens(*given).value, quantities.later_tokens(*given).value
+  assert early == pytest.approx(-0.75 * 0.875) and later == pytest.approx(-0.75 * gain)
+  assert early + later == pytest.approx(np.mean(losses) - np.mean(losses[:4]))
 
 
 def test_a_scale_is_tuned_on_documents_that_are_not_scored():
   texts = ['fixed_targets/none/16', 'fixed_targets/scale:2/16']
   weights = (1, 1, 1, 1)
-  plain = rows([[1.0, 5.0, 1.0, 7.0]], weights=weights)[0]
-  doubled = rows([[0.5, 9.0, 0.5, 9.0]], control='scale:2', weights=weights)[0]
-  got = quantities.tuned([plain | doubled], texts, (1, 1))
-  np.testing.assert_allclose(got, [[9.0, 9.0]])  # better on the first and third, worse on these
+  plain = rows([1.0, 5.0, 1.0, 7.0], weights=weights)
+  doubled = rows([0.5, 9.0, 0.5, 9.0], control='scale:2', weights=weights)
+  got = quantities.tuned(plain | doubled, texts, (1, 1))
+  np.testing.assert_allclose(got.value, [9.0, 9.0])  # better on the others, worse on these
+  counted = {k: row | {'hits': 1, 'windows': 4} for k, row in (plain | doubled).items()}
+  got = quantities.tuned(counted, texts, (1, 1))
+  np.testing.assert_allclose(got.value, [5.0, 7.0])  # the more answers the better
 
 
 @pytest.mark.parametrize('claim', claims.CLAIMS.values(), ids=lambda c: c.id)
@@ -209,11 +261,52 @@ def test_a_file_that_was_cut_gives_its_whole_rows(tmp_path):
   assert ledger.read_rows(tmp_path / 'none.jsonl') == ([], '')
 
 
-def test_too_few_seeds_are_refused():
-  claim = toys.claim(fewest_seeds=5)
-  with pytest.raises(ValueError, match=r'T01 needs at least 5 seeds.*there are 3'):
-    verdicts.fewest(claim, 3)
-  verdicts.fewest(claim, 5)
+@pytest.mark.parametrize(
+  'bound, seeds', [(0.5, 3), (0.02, 5), (-0.02, 5), (0.0, 3), (1e-9, 3), (0.03, 3)]
+)
+def test_small_thresholds_take_five_seeds(bound, seeds):
+  claim = toys.claim(tests=(Expect('x', NOTHING, above=bound),))
+  assert claim.fewest_seeds == seeds
+  with pytest.raises(ValueError, match=rf'T01 needs at least {seeds} seeds.*there are 2'):
+    verdicts.fewest(claim, 2)
+  verdicts.fewest(claim, seeds)
+  assert toys.claim(least_seeds=7).fewest_seeds == 7
+
+
+@pytest.fixture(scope='module')
+def kept():
+  """A toy claim, its planner, and rows of three seeds."""
+  claim = toys.claim(tests=(Expect('RoPE - ALiBi', nll('rope') - nll('alibi'), above=0.5),))
+  planner = Planner(toys.scale(pathlib.Path('text')), pathlib.Path('runs'))
+  made = []
+  for model, loss in (('alibi', 1.0), ('rope', 2.0)):
+    for seed in range(3):
+      key = planner.node(claim, model, seed).key
+      (place, row), *_ = rows([loss, loss + 0.1 * seed]).items()
+      names = dict(zip(('protocol', 'control', 'eval_length'), place, strict=True))
+      made.append({'model': model, 'seed': seed, 'key': key} | names | row)
+  return claim, planner, made
+
+
+def test_rows_of_another_config_are_left_out_and_named(kept):
+  claim, planner, made = kept
+  assert ledger.current(claim, planner, made) == (made, [])
+  stale = [row | {'key': 'another'} if row['seed'] == 1 else row for row in made]
+  stale.append(made[0] | {'model': 'gone'})
+  own, notes = ledger.current(claim, planner, stale)
+  assert own == [row for row in made if row['seed'] != 1]
+  assert len(notes) == 3 and all('T01' in note and 'run it again' in note for note in notes)
+
+
+def test_a_seed_that_lacks_something_is_left_out_and_named(kept):
+  claim, planner, made = kept
+  (whole,) = ledger.settle(claim, planner, made, {}).outcomes
+  assert whole.estimate.seeds == 3 and not whole.why
+  (few,) = ledger.settle(claim, planner, made[:-1], {}).outcomes
+  assert few.verdict == verdicts.MISSING and '2 of at least 3 seeds' in few.why
+  more = [row | {'seed': 3} for row in made if row['seed'] == 0 and row['model'] == 'alibi']
+  (outcome,) = ledger.settle(claim, planner, made + more, {}).outcomes
+  assert outcome.estimate == whole.estimate and 'without seed 3' in outcome.why
 
 
 def test_effects_add_up_as_they_are_written():

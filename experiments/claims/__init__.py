@@ -22,6 +22,7 @@ from experiments.claims import (
   pose_equals_full,
   progressive_extension,
   raw_rope_explodes,
+  rope_beats_absolute,
   searched_factors,
   short_context_cost,
   start_tokens,
@@ -60,6 +61,7 @@ FILES = (
   pose_equals_full,
   drope_extends,
   mla_quality,
+  rope_beats_absolute,
 )
 CLAIMS: dict[str, Claim] = {file.CLAIM.id: file.CLAIM for file in FILES}
 

@@ -1,6 +1,6 @@
 """Loss beyond training is worst at middling bases; a base too small cannot look back far."""
 
-from experiments.claims.terms import NEEDLES, Claim, Expect, Model, Published, found, nll
+from experiments.claims.terms import EXACT, NEEDLES, Claim, Expect, Model, Published, found, nll
 
 BASES = (10, 30, 73, 300, 1_000, 10_000, 1_000_000)
 
@@ -28,7 +28,7 @@ CLAIM = Claim(
       'found at the beginning of L: base 10 - base 10,000',
       found('10', 1, 0) - found('10,000', 1, 0),
       below=-0.05,
-      unit='exact match',
+      unit=EXACT,
     ),
   ),
   traps=(

@@ -1,8 +1,53 @@
 """Dynamic scaling leaves short texts alone and does not blow up on long ones."""
 
-from experiments.claims.terms import ROPE, Claim, Expect, Model, Published, nll
+from experiments.claims.terms import (
+  BASES,
+  EQUAL,
+  TRAINED,
+  Claim,
+  Expect,
+  Model,
+  Published,
+  at_base,
+  nll,
+)
 
 STATIC = ('pi', 'ntk', 'yarn')
+SCHEMES = {
+  'dynamic ntk': 'dynamic_ntk',
+  'dynamic yarn': 'dynamic_yarn',
+  'pi to 2 L': 'pi:factor=2',
+} | {name: f'{name}:factor=4' for name in STATIC}
+LABELS = {'pi to 2 L': 'PI, s = 2'}
+
+
+def of(name: str, variant: str) -> str:
+  """The name of a model."""
+  return f'{name}, {variant}'
+
+
+def tests(v: str) -> tuple[Expect, ...]:
+  """At L, dynamic and static; and at 2 L."""
+  rope, own = BASES[v][0], lambda name: of(name, v)
+  return (
+    *(
+      Expect(
+        f'{name} - RoPE at L', nll(own(name)) - nll(rope), above=-EQUAL, below=EQUAL, variant=v
+      )
+      for name in ('dynamic ntk', 'dynamic yarn')
+    ),
+    *(
+      Expect(f'{name} (s = 4) - RoPE at L', nll(own(name)) - nll(rope), above=0.01, variant=v)
+      for name in STATIC
+    ),
+    Expect(
+      'dynamic YaRN - PI at 2 L',
+      nll(own('dynamic yarn'), 2) - nll(own('pi to 2 L'), 2),
+      below=0,
+      variant=v,
+    ),
+  )
+
 
 CLAIM = Claim(
   id='C12',
@@ -19,23 +64,13 @@ CLAIM = Claim(
   ),
   says='Up to L the dynamic schemes are RoPE to the bit, each static one (s = 4) costs more than '
   '0.01 nats there, and at 2 L dynamic YaRN is better than PI stretched to just that.',
-  models={
-    'rope': ROPE,
-    'dynamic ntk': Model('dynamic_ntk', start='rope'),
-    'dynamic yarn': Model('dynamic_yarn', start='rope'),
-    'pi to 2 L': Model('pi:factor=2', start='rope', label='PI, s = 2'),
-  }
-  | {name: Model(f'{name}:factor=4', start='rope') for name in STATIC},
-  tests=(
-    *(
-      Expect(f'{name} - RoPE at L', nll(name) - nll('rope'), above=-1e-9, below=1e-9)
-      for name in ('dynamic ntk', 'dynamic yarn')
-    ),
-    *(
-      Expect(f'{name} (s = 4) - RoPE at L', nll(name) - nll('rope'), above=0.01) for name in STATIC
-    ),
-    Expect('dynamic YaRN - PI at 2 L', nll('dynamic yarn', 2) - nll('pi to 2 L', 2), below=0),
-  ),
+  models=TRAINED
+  | {
+    of(name, v): Model(at_base(text, v), start=rope, label=LABELS.get(name, ''), panel=v)
+    for v, (rope, _) in BASES.items()
+    for name, text in SCHEMES.items()
+  },
+  tests=tuple(test for v in BASES for test in tests(v)),
   traps=(
     'Every token of a window takes the factor of its whole length, in one forward pass.',
     'With a cache the keys of before would be stale; here a cache is computed anew.',

@@ -45,5 +45,4 @@ CLAIM = Claim(
     'that absorbed and expanded attention are equal is a test of the code.',
   ),
   figure=(0.5, 1),
-  fewest_seeds=5,
 )

@@ -1,6 +1,16 @@
 """NoPE fails beyond its training length too, and one temperature repairs part of it."""
 
-from experiments.claims.terms import Claim, Expect, Model, Published, Quantity, nll
+from experiments.claims.terms import (
+  BASES,
+  ROPE,
+  ROPE_MATCHED,
+  Claim,
+  Expect,
+  Model,
+  Published,
+  Quantity,
+  nll,
+)
 
 GRID = tuple(f'scale:{s:g}' for s in (1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0))
 
@@ -32,7 +42,12 @@ CLAIM = Claim(
   ),
   says='NoPE loses more than 0.05 nats from L to 4 L; one logit scale, chosen on other documents, '
   'takes away at least half of that, and less than a fifth of what RoPE loses.',
-  models={'nope': Model('nope'), 'rope': Model('rope'), 'ssmax': Model('ssmax')},
+  models={
+    'nope': Model('nope'),
+    'rope': ROPE,
+    'rope matched': ROPE_MATCHED,
+    'ssmax': Model('ssmax'),
+  },
   tests=(
     Expect('NoPE at 4 L - at L', nll('nope', 4) - nll('nope', 1), above=0.05),
     Expect(
@@ -40,10 +55,14 @@ CLAIM = Claim(
       tuned('nope', 4) - 0.5 * plain('nope', 4) - 0.5 * plain('nope', 1),
       below=0,
     ),
-    Expect(
-      'RoPE: scaled loss less four fifths of the unscaled',
-      tuned('rope', 4) - 0.8 * plain('rope', 4) - 0.2 * plain('rope', 1),
-      above=0,
+    *(
+      Expect(
+        'RoPE: scaled loss less four fifths of the unscaled',
+        tuned(rope, 4) - 0.8 * plain(rope, 4) - 0.2 * plain(rope, 1),
+        above=0,
+        variant=v,
+      )
+      for v, (rope, _) in BASES.items()
     ),
   ),
   traps=(

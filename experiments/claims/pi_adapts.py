@@ -2,12 +2,14 @@
 
 from experiments.claims.terms import (
   BASES,
+  EXACT,
   NEEDLES,
   Claim,
   Effect,
   Expect,
   Model,
   Published,
+  by_depth,
   found,
   nll,
 )
@@ -30,13 +32,17 @@ def models(variant: str, preset: str) -> dict[str, Model]:
 def tests(v: str) -> tuple[Expect, ...]:
   """Loss and retrieval at 4 L."""
   rope, pi, raw = f'rope, {v}', f'pi, {v}', f'raw, {v}'
-  share = {'amount': True, 'unit': 'exact match', 'variant': v}
+  share = {'amount': True, 'unit': EXACT, 'variant': v}
+  of = lambda model, at: Effect(((1.0, found(model, at)),))
   return (
-    Expect('PI, tuned, at 4 L - RoPE at L', nll(pi, 4) - nll(rope), below=0, variant=v),
-    Expect('RoPE, tuned at 4 L - PI, tuned', nll(raw, 4) - nll(pi, 4), above=0.02, variant=v),
-    Expect('found in the middle of 4 L: PI', Effect(((1.0, found(pi, 4)),)), above=0.9, **share),
-    Expect('found in the middle of 4 L: raw', Effect(((1.0, found(raw, 4)),)), below=0.5, **share),
-  )
+    Expect('found in the middle of L: RoPE', of(rope, 1), above=0.5, control=True, **share),
+    Expect('PI, tuned, at 4 L - RoPE at L', nll(pi, 4) - nll(rope), below=0, variant=v,
+           paper='−0.01'),
+    Expect('RoPE, tuned at 4 L - PI, tuned', nll(raw, 4) - nll(pi, 4), above=0.02, variant=v,
+           paper='+0.08, of ten times the steps'),
+    Expect('found in the middle of 4 L: PI', of(pi, 4), above=0.9, paper='at all of 4 L', **share),
+    Expect('found in the middle of 4 L: raw', of(raw, 4), below=0.5, paper='up to 1.25 L', **share),
+  )  # fmt: skip
 
 
 CLAIM = Claim(
@@ -64,4 +70,5 @@ CLAIM = Claim(
     'Equal tokens, and the same texts in the same order.',
   ),
   figure=(0.5, 1, 2, 4),
+  shown=by_depth((f'{name}, {v}' for v in BASES for name in ('pi', 'raw')), (1, 2, 4)),
 )

@@ -42,12 +42,14 @@ CLAIM = Claim(
         'PoSE - full length at 4 L',
         nll(f'pose, {v}', 4) - nll(f'pi, {v}', 4),
         below=0.02,
+        paper='+0.002',
         variant=v,
       ),
       Expect(
         'RandPos - PoSE at 4 L',
         nll(f'rand_pos, {v}', 4) - nll(f'pose, {v}', 4),
         above=0.1,
+        paper='+1.19',
         variant=v,
       ),
     )

@@ -63,10 +63,16 @@ CLAIM = Claim(
         below=0.03,
         variant=v,
       ),
-      Expect('PI - YaRN at L', nll(f'pi, {v}') - nll(f'yarn, {v}'), above=0, variant=v),
+      Expect(
+        'PI - YaRN at L',
+        nll(f'pi, {v}') - nll(f'yarn, {v}'),
+        above=0,
+        variant=v,
+        paper='PI: +0.007 over before',
+      ),
     )
   ),
   traps=('Without the control any further training would look like a gain.',),
   figure=(0.5, 1, 2, 4, 8),
-  fewest_seeds=5,
+  least_seeds=5,
 )

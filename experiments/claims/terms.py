@@ -1,7 +1,7 @@
 """The words a claim is written in. Data only: nothing here runs, reads or decides anything."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 PRIMARY = 'primary text'  # read in the paper or in the authors' code and data
@@ -104,11 +104,24 @@ class Effect:
     return Effect(tuple((number * weight, quantity) for weight, quantity in self.terms))
 
 
+NATS, EXACT = 'nats/token', 'exact match'  # units of effects; the second is a share, from 0 to 1
+SMALL = 0.03  # nats/token; a threshold this near to zero takes more seeds
+EQUAL = 1e-9  # nats/token; the threshold of what is the same number, which takes none
 PUBLISHED, MATCHED = 'published', 'matched'
 ROPE = Model('rope')
-ROPE_MATCHED = Model('rope:preset=matched', label='RoPE, matched base')
+MATCHED_LABEL = 'RoPE, matched base'
+ROPE_MATCHED = Model('rope:preset=matched', label=MATCHED_LABEL)
 # Where a claim is asked of both: the model that is stretched, and what its schemes are told.
 BASES = {PUBLISHED: ('rope', ''), MATCHED: ('rope matched', 'preset=matched,')}
+
+
+def at_base(position: str, variant: str) -> str:
+  """A position with the preset of a variant."""
+  name, _, rest = position.partition(':')
+  given = ','.join(filter(None, (BASES[variant][1].rstrip(','), rest)))
+  return f'{name}:{given}' if given else name
+
+
 TRAINED = {
   'rope': Model('rope', panel=PUBLISHED),
   'rope matched': Model('rope:preset=matched', panel=MATCHED),
@@ -129,6 +142,16 @@ def found(model: str, at: float = 1, depth: float = 0.5, keys: int = 1, cropped:
   return Quantity(model, 'passkey', control + ('+cropped' if cropped else ''), (at,))
 
 
+DEPTHS = (0, 0.25, 0.5, 0.75, 1)  # from the beginning of a text to the place before the question
+
+
+def by_depth(models: Iterable[str], at: Iterable[float]) -> tuple[Quantity, ...]:
+  """What is found at every depth and length, and of four values in the middle."""
+  places = [(depth, 1) for depth in DEPTHS] + [(0.5, 4)]
+  pairs = [(model, n) for model in models for n in at]
+  return tuple(found(model, n, depth, keys) for model, n in pairs for depth, keys in places)
+
+
 def solved(model: str, at: float = 1, control: str = 'exact'):
   """Share of a task's examples that are answered exactly, at `at` times the size of training."""
   return Quantity(model, 'task', control, (at,))
@@ -141,9 +164,12 @@ class Expect:
   Attributes:
     says: in words.
     effect: what is estimated.
+    paper: what the paper has of it, in the same unit; '' where it has no number.
     above: what it must exceed; None: nothing.
     below: what it must stay under; None: nothing.
     amount: the effect is an amount, of which zero means nothing; False: a difference.
+    control: without it the other tests mean nothing, so that where it does not hold the claim is
+      left open; False: a test of the claim.
     unit: of the effect.
     variant: '' where it is asked of all; or of which hyper-parameters, see Claim.
   """
@@ -152,8 +178,10 @@ class Expect:
   effect: Effect
   above: float | None = None
   below: float | None = None
+  paper: str = ''
   amount: bool = False
-  unit: str = 'nats/token'
+  control: bool = False
+  unit: str = NATS
   variant: str = ''
 
 
@@ -177,7 +205,8 @@ class Claim:
     traps: what has misled others, and what is done about it here.
     note: how this scale differs from the paper's.
     figure: the length axis of its figure, over L.
-    fewest_seeds: below these the rule decides nothing.
+    shown: measured besides what is tested, for the tables.
+    least_seeds: where the claim needs more of them than its thresholds do.
   """
 
   id: str
@@ -191,7 +220,14 @@ class Claim:
   traps: tuple[str, ...]
   note: str = ''
   figure: tuple[float, ...] = ()
-  fewest_seeds: int = 3
+  shown: tuple[Quantity, ...] = ()
+  least_seeds: int = 3
+
+  @property
+  def fewest_seeds(self) -> int:
+    """Below these the rule decides nothing: 5 where a threshold is small, 3 otherwise."""
+    bounds = [b for t in self.tests if t.unit == NATS for b in (t.above, t.below) if b]
+    return max(self.least_seeds, 5 if any(EQUAL < abs(b) < SMALL for b in bounds) else 3)
 
   @property
   def variants(self) -> tuple[str, ...]:

@@ -2,11 +2,14 @@
 
 from experiments.claims.terms import (
   BASES,
+  EXACT,
   NEEDLES,
   Claim,
+  Effect,
   Expect,
   Model,
   Published,
+  by_depth,
   found,
   nll,
 )
@@ -47,6 +50,18 @@ CLAIM = Claim(
     for v, (_, preset) in BASES.items()
   },
   tests=tuple(
+    Expect(
+      'found at the beginning of L: RoPE',
+      Effect(((1.0, found(rope(v), 1, 0)),)),
+      above=0.5,
+      amount=True,
+      control=True,
+      unit=EXACT,
+      variant=v,
+    )
+    for v in BASES
+  )
+  + tuple(
     test
     for v in BASES
     for at in (2, 4)
@@ -62,7 +77,7 @@ CLAIM = Claim(
         f'found at the beginning of {at} L: YaRN - cropped',
         found(yarn(v), at, 0) - found(rope(v), at, 0, cropped=True),
         below=0.05,
-        unit='exact match',
+        unit=EXACT,
         variant=v,
       ),
     )
@@ -70,6 +85,8 @@ CLAIM = Claim(
   traps=(
     'Training texts have values to find again, or no model would look for any.',
     'Cropped, the beginning is out of sight: its score is chance.',
+    'A base that finds nothing within L can say nothing beyond it: hence the control.',
   ),
   figure=(0.5, 1, 2, 4),
+  shown=by_depth(map(yarn, BASES), (1, 2, 4)) + by_depth(map(rope, BASES), (1,)),
 )

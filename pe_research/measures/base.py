@@ -20,8 +20,8 @@ class Subject(Protocol):
   ) -> np.ndarray:
     """Nats of the last `last` targets of windows [W, N + 1], logits times `scale`: [W, last]."""
 
-  def hits(self, windows: np.ndarray, last: int) -> np.ndarray:
-    """Whether each of these targets is the likeliest token: bool [W, last]."""
+  def hits(self, windows: np.ndarray, last: int, scale: float = 1.0) -> np.ndarray:
+    """Whether each of these targets is the likeliest token, logits times `scale`: [W, last]."""
 
   def hidden(self, windows: np.ndarray, layer: int, initial: bool) -> np.ndarray:
     """Normed states [W, N, D] after `layer` blocks, of the weights before training if `initial`."""

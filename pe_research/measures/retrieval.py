@@ -16,7 +16,7 @@ def passkey(score: Subject, plan: Plan, length: int, control: str = 'none') -> R
   """Values found again in texts of the whole length, at a depth: 'depth:0.5', 'depth:0+keys:4'.
 
   Depth 0 is the beginning of the text, 1 the place right before the question. With 'cropped' the
-  model sees the last `train_length` tokens only.
+  model sees the last `train_length` tokens only; 'scale:1.2' multiplies the logits of attention.
   """
   windows, planted = base.windows(plan, length), needles.Needles(plan.tokenizer)
   depth = float(base.option(control, 'depth', '0.5'))
@@ -25,7 +25,8 @@ def passkey(score: Subject, plan: Plan, length: int, control: str = 'none') -> R
     planted.plant(window, np.random.default_rng([i, keys]), keys, depth)
   if 'cropped' in control.split('+'):
     windows = windows[:, -min(length, plan.train_length) - 1 :]
-  exact = score.hits(windows, planted.answer).all(-1, keepdims=True)
+  scale = float(base.option(control, 'scale', '1'))
+  exact = score.hits(windows, planted.answer, scale).all(-1, keepdims=True)
   row = base.by_document([plan.documents.names[d] for d, _ in plan.ends], exact)
   return row | {'unit': 'exact match', 'chance': needles.CHANCE, 'hits': int(exact.sum())}
 

@@ -28,7 +28,7 @@ def parser():
   add('--method', choices=methods.METHODS, default='paper')
   add('--most', type=float, help='largest factor; default 1.25 s, of released 1 + s')
   add('--temperature', choices=longrope.TEMPERATURES, help='default none, of released su')
-  add('--documents', type=int, default=5, help='training documents to select on')
+  add('--documents', type=int, default=plan.DOCUMENTS, help='training documents to select on')
   add('--held-out', type=int, default=20, help='validation documents to report on')
   add(
     '--batch-tokens', type=int, default=plan.BATCH_TOKENS,

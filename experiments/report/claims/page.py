@@ -3,11 +3,10 @@
 import html
 from collections.abc import Sequence
 
-from experiments import statistics, verdicts
-from experiments.claims.terms import Claim
+from experiments import verdicts
 from experiments.ledger import Finding
 from experiments.report import figures, tables
-from experiments.report.claims import contradictions, drawings
+from experiments.report.claims import contradictions, drawings, parts, protocol
 from experiments.report.claims.rows import MARKS, Row, effect_text, lead, wanted_text
 from experiments.report.page import bullets, document
 from experiments.scales import Scale
@@ -21,8 +20,8 @@ def text(scale: Scale, rows: Sequence[Row], notes: Sequence[str]) -> str:
     f'<header><h1>{html.escape(title)}</h1>\n<p class="lead">{lead(rows)}</p></header>',
     *(f'<p class="warning">{html.escape(note)}</p>' for note in notes),
     _table(rows),
-    *(_section(row) for row in rows),
-    contradictions.section(rows),
+    *(_section(row, scale) for row in rows),
+    contradictions.section(rows, scale),
     '<footer class="note">Rows and verdicts are in <code>experiments/results</code>; written by '
     '<code>python -m experiments report</code>.</footer>',
   ]
@@ -37,7 +36,7 @@ def _table(rows: Sequence[Row]) -> str:
   cells = []
   for row in rows:
     claim, o = row.claim, row.decides
-    alone = [f'<small>alone: {row.alone}</small>'] if row.alone else []
+    alone = [f'<small>alone: {row.alone}; {row.power}</small>'] if row.alone else []
     others = [f'<small>{v} hyper-parameters: {row.verdicts[v]}</small>' for v in claim.variants[1:]]
     effect = (
       f'{html.escape(effect_text(o))}<small>{html.escape(o.test.says)}; claimed '
@@ -49,7 +48,7 @@ def _table(rows: Sequence[Row]) -> str:
       f'<th scope="row"><a href="#{claim.id}">{claim.id}</a> {html.escape(claim.title)}</th>',
       f'<td>{_mark(row.verdict)}{"".join(alone + others)}</td>',
       f'<td>{effect}</td>',
-      f'<td>{html.escape(row.published.value)}<small>{html.escape(row.published.what)}</small></td>',
+      f'<td>{html.escape(row.published)}</td>',
       f'<td>{row.cost}</td>',
     ])  # fmt: skip
   head = ['Claim', 'Verdict', 'Effect that decides, 95 % interval', 'Published', 'Core minutes']
@@ -57,9 +56,9 @@ def _table(rows: Sequence[Row]) -> str:
   return tables.grid(caption, head, cells, 'claims')
 
 
-def _section(row: Row) -> str:
+def _section(row: Row, scale: Scale) -> str:
   finding, claim = row.finding, row.claim
-  parts = [
+  body = [
     f'<section id="{claim.id}"><h2>{claim.id}. {html.escape(claim.title)}</h2>',
     f'<p>{html.escape(claim.paper)}. {html.escape(claim.says)}</p>',
     '<p>' + '; '.join(
@@ -73,19 +72,33 @@ def _section(row: Row) -> str:
     _figure(finding, 'effects', drawings.effects,
             'Effects with 95 % intervals, a scale each; shaded: where the claim has them; dotted: '
             'zero.'),
-    _tests(finding),
-    _shares(finding),
-    _published(claim),
+    _grid(parts.tests(finding), 'tests'),
+    _grid(parts.shares(finding)),
+    _grid(parts.published(finding)),
+    f'<h3>Protocol</h3>\n<p>{html.escape(protocol.sentence(finding, scale))}</p>',
+    _grid(protocol.models(finding, scale)),
     _list('Traps', claim.traps),
   ]  # fmt: skip
   if claim.note:
-    parts.append(f'<p class="note">{html.escape(claim.note)}</p>')
+    body.append(f'<p class="note">{html.escape(claim.note)}</p>')
   if finding.record.get('refused'):
-    parts.append(
+    body.append(
       _list('Refused: these runs differ in more than the claim', finding.record['refused'])
     )
-  parts.append(_runs(row))
-  return '\n'.join(part for part in [*parts, '</section>'] if part)
+  said = ' '.join(html.escape(text) for text in parts.made(row))
+  if said:
+    body.append(f'<p class="note">{said} Again: <code>{html.escape(parts.again(row))}</code></p>')
+  return '\n'.join(part for part in [*body, '</section>'] if part)
+
+
+def _grid(table: parts.Table | None, kind: str = '') -> str:
+  if table is None:
+    return ''
+  rows = [
+    [f'<th scope="row">{html.escape(first)}</th>', *(f'<td>{html.escape(x)}</td>' for x in cells)]
+    for first, *cells in table.rows
+  ]
+  return tables.grid(html.escape(table.caption), table.head, rows, kind)
 
 
 def _figure(finding: Finding, kind: str, draw, caption: str) -> str:
@@ -103,65 +116,5 @@ def _figure(finding: Finding, kind: str, draw, caption: str) -> str:
   )
 
 
-def _tests(finding: Finding) -> str:
-  rows = []
-  for o in finding.outcomes:
-    named = f'{o.test.variant}: {o.test.says}' if o.test.variant else o.test.says
-    if o.estimate is None:
-      cells = [o.why, '–', wanted_text(o.test), '–', '–']
-    else:
-      spans = [f'[{a:+.3f}, {b:+.3f}]'.replace('-', '−') for a, b in
-               (o.estimate.by_seed, o.estimate.bootstrap or o.estimate.by_seed)]  # fmt: skip
-      more = f'; {o.seeds} seeds would decide' if o.seeds else ''
-      cells = [o.verdict + more, effect_text(o), wanted_text(o.test), *spans]
-    row = [f'<th scope="row">{html.escape(named)}</th>']
-    rows.append(row + [f'<td>{html.escape(cell)}</td>' for cell in cells])
-  head = ['Test', 'Decides', 'Effect', 'Claimed', 'By seeds alone', 'Bootstrap']
-  seeds = len(finding.seeds)
-  return tables.grid(f'Tests of {finding.claim.id}. {seeds} seeds.', head, rows, 'tests')
-
-
-def _published(claim: Claim) -> str:
-  rows = [
-    [f'<th scope="row">{html.escape(p.what)}</th>']
-    + [f'<td>{html.escape(text)}</td>' for text in (p.value, p.where, p.read)]
-    for p in claim.published
-  ]
-  return tables.grid(f'Published for {claim.id}.', ['What', 'Value', 'Where', 'Read in'], rows)
-
-
 def _list(title: str, lines: Sequence[str]) -> str:
   return f'<h3>{html.escape(title)}</h3>\n{bullets(lines)}'
-
-
-def _shares(finding: Finding) -> str:
-  """Exact answers of every model, over seeds, with Wilson's interval."""
-  pooled: dict[tuple, list[int]] = {}
-  for (model, _), own in finding.rows.items():
-    for key, row in own.items():
-      if 'hits' in row:
-        total = pooled.setdefault((model, *key), [0, 0])
-        total[0] += row['hits']
-        total[1] += row['windows']
-  if not pooled:
-    return ''
-  rows = []
-  for (model, protocol, control, length), (hits, trials) in sorted(pooled.items()):
-    low, high = statistics.wilson(hits, trials)
-    cells = [protocol, control, str(length), f'{hits} of {trials}', f'{low:.3f} to {high:.3f}']
-    name = html.escape(drawings.label(finding.claim, model))
-    rows.append([f'<th scope="row">{name}</th>', *(f'<td>{html.escape(x)}</td>' for x in cells)])
-  head = ['Model', 'Protocol', 'Control', 'Length', 'Exact', '95 %, Wilson']
-  return tables.grid(f'Exact answers of {finding.claim.id}. All seeds together.', head, rows)
-
-
-def _runs(row: Row) -> str:
-  finding, record = row.finding, row.finding.record
-  made = sorted({run['commit'][:10] for run in record.get('runs') or [] if run['commit']})
-  lines = [
-    f'Again: <code>python -m experiments run {finding.claim.id} --scale={record["scale"]}</code>',
-    f'thresholds committed in <code>{(record.get("registered") or "")[:10]}</code>',
-    f'runs made by <code>{", ".join(made)}</code>',
-    f'{row.cost} core minutes, what it shares with other claims included',
-  ]
-  return f'<p class="note">{"; ".join(lines)}.</p>' if record.get('runs') else ''

@@ -24,7 +24,7 @@ def cells(row: Row) -> list[str]:
     f'{row.claim.id}  {row.claim.title}',
     '\n'.join([row.verdict, *others]),
     effect,
-    f'{row.published.what}: {row.published.value}',
+    row.published,
   ]
 
 

@@ -5,13 +5,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from experiments import claims, ledger, verdicts
-from experiments.claims.terms import Claim, Expect, Published
+from experiments.claims.terms import Claim, Expect
 from experiments.ledger import Finding
 from experiments.plan import Planner
 from experiments.scales import Scale
 from pe_research import records
 
-FIRST = ('C01', 'C10', 'C11', 'C18', 'C13')  # ALiBi, RoFormer and YaRN, on top of the table
+FIRST = ('C01', 'C02', 'C34', 'C10', 'C18', 'C13')  # ALiBi, RoFormer and YaRN, on top of the table
 MARKS = {verdicts.REPRODUCED: '●', verdicts.REFUTED: '✕', verdicts.INCONCLUSIVE: '◆',
          verdicts.MISSING: '–'}  # fmt: skip
 
@@ -24,11 +24,13 @@ class Row:
     finding: what was found.
     verdicts: of each variant, the published first, after Holm's correction over the report.
     decides: the outcome that decides; None: nothing was estimated.
+    among: how many claims the correction is for.
   """
 
   finding: Finding
   verdicts: Mapping[str, str]
   decides: verdicts.Outcome | None
+  among: int
 
   @property
   def claim(self) -> Claim:
@@ -47,9 +49,12 @@ class Row:
     return '' if own == self.verdict else own
 
   @property
-  def published(self) -> Published:
-    """The figure of the paper that stands beside ours."""
-    return self.claim.published[0]
+  def published(self) -> str:
+    """What the paper has of the effect that decides, or else the first of its figures."""
+    if self.decides and self.decides.test.paper:
+      return self.decides.test.paper
+    first = self.claim.published[0]
+    return f'{first.what}: {first.value}'
 
   @property
   def cost(self) -> str:
@@ -57,42 +62,59 @@ class Row:
     minutes = self.finding.record.get('core_minutes')
     return '–' if minutes is None else f'{minutes:.0f}'
 
+  @property
+  def power(self) -> str:
+    """How many seeds would keep a verdict that falls only by Holm's correction; '' for others."""
+    if not self.alone:
+      return ''
+    own = [o for o in self.finding.outcomes if o.test.variant in ('', self.claim.variants[0])]
+    seeds = verdicts.seeds_to_stand(own, self.alone, self.among)
+    return f'{seeds} seeds would keep it' if seeds else 'no number of seeds would keep it'
+
 
 def judge(findings: Sequence[Finding]) -> list[Row]:
-  """A row a claim, in their order.
-
-  Verdicts are corrected for the number of claims; the other variants, which are no claims of their
-  own, among themselves.
-  """
-  held: dict[tuple[str, str], str] = {}
-  for part in (slice(0, 1), slice(1, None)):
-    keys = [(f.claim.id, variant) for f in findings for variant in f.claim.variants[part]]
-    plain = [f.verdicts[variant] for f in findings for variant in f.claim.variants[part]]
-    corrected = verdicts.corrected(plain)
-    held |= {key: verdict for key, (verdict, _) in zip(keys, corrected, strict=True)}
-  own = lambda f: {variant: held[f.claim.id, variant] for variant in f.claim.variants}
-  return [Row(f, own(f), strongest(f)) for f in findings]
+  """A row a claim, in their order, its verdicts corrected for the number of claims."""
+  held = verdicts.hold({f.claim.id: f.verdicts for f in findings})
+  among = sum(f.verdict != verdicts.MISSING for f in findings)
+  return [Row(f, held[f.claim.id], strongest(f), among) for f in findings]
 
 
 def lead(rows: Sequence[Row]) -> str:
-  """How many claims came to what, and how that is decided."""
+  """How many claims came to what, how that is decided, and what it took."""
   first = [row.verdict for row in rows]
   counts = ', '.join(f'{first.count(v)} {v}' for v in MARKS if v in first)
+  changed = [
+    r.claim.id for r in rows if (r.finding.record['registered'] or {}).get('changed_after')
+  ]
+  but = f', except where {", ".join(changed)} say otherwise' if changed else ''
   return (
     f'{counts}. A claim holds where the 95 % interval of every effect, over seeds and documents, '
-    'lies where the claim has it; thresholds were committed before the runs. Verdicts are those '
-    'that stand after Holm’s correction over all claims; what a claim comes to alone is beside it.'
+    f'lies where the claim has it; thresholds were committed before the runs{but}. Verdicts are '
+    'those that stand after Holm’s correction over all claims; what a claim comes to alone is '
+    f'beside it. {spent(rows)}'
   )
+
+
+def spent(rows: Sequence[Row]) -> str:
+  """What all claims cost together."""
+  runs = [run for row in rows for run in row.finding.record['runs'] or []]
+  if all('core_seconds' in run for run in runs):
+    minutes = sum({run['key']: run['core_seconds'] for run in runs}.values()) / 60
+    return f'All together took {minutes:.0f} core minutes.'
+  minutes = sum(row.finding.record['core_minutes'] or 0 for row in rows)
+  return f'The costs add up to {minutes:.0f} core minutes, with what claims share counted in each.'
 
 
 def load(scale: Scale) -> tuple[list[Finding], list[str]]:
   """The findings of all claims from their kept rows, and what was wrong with the files."""
+  planner = Planner(scale, pathlib.Path('results/claims') / scale.name)
   found, notes = [], []
   for claim in ordered():
     rows, note = ledger.read_rows(ledger.path(scale.name, claim, 'rows.jsonl'))
     notes += [note] if note else []
     kept = records.read_json(ledger.path(scale.name, claim, 'verdict.json')) or {}
-    planner = Planner(scale, pathlib.Path('results/claims') / scale.name)
+    rows, stale = ledger.current(claim, planner, rows)
+    notes += stale
     fields = ('scale', 'registered', 'runs', 'core_minutes', 'refused')
     found.append(ledger.settle(claim, planner, rows, {k: kept.get(k) for k in fields}))
   return found, notes
@@ -105,26 +127,37 @@ def ordered() -> list[Claim]:
 
 
 def strongest(finding: Finding) -> verdicts.Outcome | None:
-  """The test that decides: of a refuted claim the one that fails most, else the one least sure."""
+  """The test that decides.
+
+  A control that fails; else of a refuted claim the test that fails most; else the one least sure.
+  """
   own = [o for o in finding.outcomes if o.test.variant in ('', finding.claim.variants[0])]
   own = [o for o in own if o.estimate is not None]
   if not own:
     return None
+  lost = [o for o in own if o.test.control and o.verdict != verdicts.REPRODUCED]
+  own = [o for o in own if not o.test.control]
   failed = [o for o in own if o.verdict == verdicts.REFUTED]
-  return min(failed, key=lambda o: o.p_fails) if failed else max(own, key=lambda o: o.p_holds)
+  if lost or not failed:
+    return max(lost or own, key=lambda o: o.p_holds)
+  return min(failed, key=lambda o: o.p_fails)
 
 
 def effect_text(outcome: verdicts.Outcome) -> str:
   """'+0.512 [+0.498, +0.526] nats/token'."""
-  low, high = outcome.estimate.interval
-  text = f'{outcome.estimate.value:+.3f} [{low:+.3f}, {high:+.3f}] {outcome.test.unit}'
-  return text.replace('-', '−')
+  found = f'{outcome.estimate.value:+.3f} {span_text(outcome.estimate.interval)}'
+  return f'{found} {outcome.test.unit}'.replace('-', '−')
+
+
+def span_text(span: tuple[float, float]) -> str:
+  """'[+0.498, +0.526]'."""
+  return f'[{span[0]:+.3f}, {span[1]:+.3f}]'.replace('-', '−')
 
 
 def verdict_text(row: Row) -> str:
   """'published: refuted; matched: inconclusive', and what it would be alone."""
   text = '; '.join((f'{v}: ' if v else '') + found for v, found in row.verdicts.items())
-  return text + (f' (alone: {row.alone})' if row.alone else '')
+  return text + (f' (alone: {row.alone}; {row.power})' if row.alone else '')
 
 
 def wanted_text(test: Expect) -> str:

@@ -1,0 +1,90 @@
+"""Tables and sentences of one claim, as text; page.py and markdown.py show them."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from experiments import statistics
+from experiments.ledger import Finding
+from experiments.report.claims import drawings
+from experiments.report.claims.rows import Row, effect_text, span_text, wanted_text
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Cells of text, the first of each row its name."""
+
+  caption: str
+  head: Sequence[str]
+  rows: Sequence[Sequence[str]]
+
+
+def tests(finding: Finding) -> Table:
+  """Every test: its effect, where the claim has it, what the paper has, three intervals."""
+  rows = []
+  for o in finding.outcomes:
+    named = f'{o.test.variant}: {o.test.says}' if o.test.variant else o.test.says
+    named += ' (control)' if o.test.control else ''
+    said = '; '.join(text for text in (o.verdict, o.power, o.why) if text)
+    if o.estimate is None:
+      rows.append([named, '–', wanted_text(o.test), o.test.paper or '–', said, '–', '–'])
+      continue
+    spans = [span_text(o.estimate.by_seed), span_text(o.estimate.bootstrap or o.estimate.by_seed)]
+    cells = [effect_text(o), wanted_text(o.test), o.test.paper or '–', said, *spans]
+    rows.append([named, *cells])
+  head = ['Test', 'Effect', 'Claimed', 'The paper has', 'Decides', 'By seeds alone', 'Bootstrap']
+  return Table(f'Tests of {finding.claim.id}. {len(finding.seeds)} seeds.', head, rows)
+
+
+def shares(finding: Finding) -> Table | None:
+  """Exact answers of every model, seed by seed with Wilson's interval; None without any."""
+  rows = []
+  for model in finding.claim.models:
+    seeds = [seed for seed in finding.seeds if (model, seed) in finding.rows]
+    keys = {
+      key for seed in seeds for key, row in finding.rows[model, seed].items() if 'hits' in row
+    }
+    for protocol, control, length in sorted(keys, key=lambda key: (key[0], key[2], key[1])):
+      own = [finding.rows[model, seed].get((protocol, control, length)) for seed in seeds]
+      found = [(row['hits'], row['windows']) for row in own if row]
+      texts = []
+      for hits, trials in found:
+        low, high = statistics.wilson(hits, trials)
+        texts.append(f'{hits / trials:.3f} ({low:.2f} to {high:.2f})')
+      middle = sorted(hits / trials for hits, trials in found)[len(found) // 2]
+      name = drawings.label(finding.claim, model)
+      rows.append([name, f'{protocol} {control}', str(length), f'{middle:.3f}', '; '.join(texts)])
+  head = ['Model', 'Measured', 'Length', 'Median seed', 'Each seed (95 %, Wilson)']
+  caption = f'Exact answers of {finding.claim.id}. Shares of the same prompts for all models.'
+  return Table(caption, head, rows) if rows else None
+
+
+def published(finding: Finding) -> Table:
+  """The paper's figures, and how each reached this table."""
+  rows = [[p.what, p.value, p.where or '–', p.read] for p in finding.claim.published]
+  return Table(f'Published for {finding.claim.id}.', ['What', 'Value', 'Where', 'Read in'], rows)
+
+
+def again(row: Row) -> str:
+  """The command that makes a claim's rows."""
+  seeds = f' --seeds={len(row.finding.seeds)}' if row.finding.seeds else ''
+  return f'python -m experiments run {row.claim.id} --scale={row.finding.record["scale"]}{seeds}'
+
+
+def made(row: Row) -> list[str]:
+  """When the thresholds were committed, by which commits the runs were made, and at what cost."""
+  record = row.finding.record
+  if not record.get('runs'):
+    return []
+  commits = sorted({run['commit'][:10] for run in record['runs'] if run['commit']})
+  asked = record['registered']
+  said = f'What is asked was committed in {(asked["commit"] or "no commit")[:10]}'
+  if asked['changed_after']:
+    these = ', '.join(commit[:10] for commit in asked['changed_after'])
+    said += f', after some of the runs were made (by {these})'
+  else:
+    said += ', before the runs'
+  return [
+    f'{said}.',
+    f'Runs were made by {", ".join(commits)}.',
+    f'{row.cost} core minutes, what it shares with other claims included.',
+  ]

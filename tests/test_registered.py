@@ -1,0 +1,84 @@
+"""What a claim asks, and since when: words may change, thresholds may not."""
+
+import subprocess
+
+import pytest
+import toys
+
+from experiments import registered
+
+FILE = '''"""A claim."""
+
+from experiments.claims.terms import Claim, Expect
+
+PAPER = {4: '+1'}
+
+
+def effect(at):
+  """Of a length."""
+  return at - 1
+
+
+CLAIM = Claim(
+  id='T01',
+  title='A toy.',
+  tests=(Expect('a', effect(4), above=0.5, paper=PAPER[4]),),
+  traps=('None.',),
+)
+'''
+
+
+@pytest.mark.parametrize('before, after, same', [
+  ('A toy.', 'Another.', True),
+  ("traps=('None.',)", "traps=('One.',)", True),
+  ("Expect('a'", "Expect('b'", True),
+  ("{4: '+1'}", "{4: '+2'}", True),
+  ('above=0.5, paper=PAPER[4]', 'paper=PAPER[4], above=0.5', True),
+  ('"""Of a length."""', '"""Another."""', True),
+  ('above=0.5', 'above=0.4', False),
+  ('above=0.5', 'below=0.5', False),
+  ('at - 1', 'at - 2', False),
+  ('effect(4)', 'effect(8)', False),
+])  # fmt: skip
+def test_words_are_aside_and_numbers_are_asked(before, after, same):
+  assert before in FILE
+  other = FILE.replace(before, after)
+  assert (registered.asked(other) == registered.asked(FILE)) == same
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+  """Of one claim's file; commits what it is given, and says by which commit."""
+  monkeypatch.setattr(registered, 'CLAIMS', tmp_path)
+  git = lambda *words: subprocess.run(
+    ['git', '-C', tmp_path, '-c', 'user.name=x', '-c', 'user.email=x@x', *words],
+    check=True, capture_output=True, text=True,
+  ).stdout.strip()  # fmt: skip
+  git('init', '-q')
+
+  def commit(text):
+    (tmp_path / 'toy_t01.py').write_text(text)
+    git('add', '-A')
+    git('commit', '-q', '-m', 'x')
+    return git('rev-parse', 'HEAD')
+
+  return commit
+
+
+def test_a_threshold_that_is_moved_after_the_runs_is_said_to_be(repository, tmp_path):
+  claim = toys.claim()
+  old = repository(FILE.replace('0.5', '0.4'))
+  first = repository(FILE)
+  words = repository(FILE.replace('A toy.', 'Another.'))
+  found = registered.since(claim, [first, words])
+  assert found == {'commit': first, 'clean': True, 'changed_after': []}
+  assert registered.since(claim, [old, words])['changed_after'] == [old]
+  assert registered.since(claim, [None, 'f' * 40])['changed_after'] == ['None', 'f' * 40]
+  (tmp_path / 'toy_t01.py').write_text(FILE.replace('0.5', '0.6'))
+  assert registered.since(claim) == {'commit': None, 'clean': False, 'changed_after': []}
+
+
+def test_without_git_nothing_is_known(tmp_path, monkeypatch):
+  monkeypatch.setattr(registered, 'CLAIMS', tmp_path)
+  (tmp_path / 'toy_t01.py').write_text(FILE)
+  assert registered.since(toys.claim()) == {'commit': None, 'clean': False, 'changed_after': []}
