@@ -118,18 +118,15 @@ def differences(nodes: Mapping[str, Sequence[Node]]) -> list[str]:
 def current(
   claim: Claim, planner: Planner, rows: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Mapping[str, Any]], list[str]]:
-  """Those rows that are of the models as the claim has them, and what is said of the others."""
+  """Those rows that are of the models as the claim has them, and a note on the others, if any."""
   keys: dict[tuple[str, int], str | None] = {}
   for model, seed in {(row['model'], row['seed']) for row in rows}:
     known = model in claim.models
     keys[model, seed] = planner.node(claim, model, seed).key if known else None
   mine = lambda row: row['key'] == keys[row['model'], row['seed']]
-  other = sorted({(row['model'], row['seed']) for row in rows if not mine(row)})
-  notes = [
-    f'{claim.id}: rows of {model!r}, seed {seed}, are of another config and left out; run it again.'
-    for model, seed in other
-  ]
-  return [row for row in rows if mine(row)], notes
+  other = sorted({row['model'] for row in rows if not mine(row)})
+  note = f'{claim.id}: rows of {", ".join(map(repr, other))} are of another config and left out; '
+  return [row for row in rows if mine(row)], [f'{note}run the claim again.'] if other else []
 
 
 def settle(

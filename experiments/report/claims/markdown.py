@@ -11,7 +11,7 @@ def text(scale: Scale, rows: Sequence[Row], notes: Sequence[str]) -> str:
   """The table of verdicts, then all that is known of every claim."""
   lines = [f'# Claims at scale {scale.name}', '', lead(rows), '']
   lines += ['Figures of every claim are in claims.html beside this file, which opens anywhere.', '']
-  lines += [f'> {note}' for note in notes]
+  lines += [line for note in notes for line in (f'> {note}', '')]
   verdicts = [
     [
       f'[{row.claim.id}](#{row.claim.id.lower()}) {row.claim.title}',
