@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
   made.add_argument('--on', type=pathlib.Path, metavar='FILE.toml', help='an engine; default: here')
   made.add_argument('--share', type=share, default=(0, 1), metavar='I/N', help='of the jobs')
   made.add_argument('--together', action='store_true', help='a job has all chips, one at a time')
-  made.add_argument('--hosts', type=int, default=1, help='machines that work together')
+  made.add_argument('--hosts', type=int, default=1, help='machines that run this same command')
   made.add_argument('--workers', type=int, default=0, help='0: one a core, or one an accelerator')
   made.add_argument(
     '--tries', type=int, default=state.TRIES,
@@ -66,14 +66,14 @@ def run(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
     0: all are done; engine.STOPPED: the same command goes on; 1: it does not, some failed.
   """
   checks.at_least('--tries', given.tries, 1)
-  engine.check_hosts('--hosts', given.hosts, given.together)
+  engine.check_hosts(given.jobs, given.hosts, given.together)
   index, count = given.share
   rank, shares = devices.rank(given.hosts), job.shares(jobs, count)
   own = shares[index] if index < len(shares) else []
   if given.dry_run:
     print(local.show(own, given.workers, given.together))
     return 0
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  signal.signal(signal.SIGTERM, _leave)
   try:
     if given.together:
       left = local.together(own, rank, given.tries)
@@ -90,6 +90,12 @@ def run(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
     print('some stopped before their end; the same command goes on from here')
     return engine.STOPPED
   return 1 if left else 0
+
+
+def _leave(number: int, _) -> None:
+  """As Ctrl-C, once: who stops a whole tree of processes may reach this one twice."""
+  signal.signal(number, signal.SIG_IGN)
+  raise KeyboardInterrupt
 
 
 def submit(given: argparse.Namespace, jobs: Sequence[Job]) -> int:

@@ -66,7 +66,7 @@ def rank(hosts: int) -> int:
   if known and known[0] != hosts:
     raise ValueError(
       f'this is one of {known[0]} machines that run the same command; give --hosts={known[0]}, '
-      f'which is the setting hosts = {known[0]} of an engine, with --together.'
+      f'which is the setting hosts = {known[0]} of an engine.'
     )
   found = [(name, os.environ[name]) for name in RANKS if os.environ.get(name, '').isdigit()]
   name, text = found[0] if found else ('', '0')

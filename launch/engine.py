@@ -42,7 +42,7 @@ class Engine(abc.ABC):
     checkout: where this repository lies on the machines, with its .venv.
     jobs: how many of the sweep's jobs go into one of the engine's.
     together: whether a job has all chips, one job at a time; if not, each job has one of the chips.
-    hosts: machines of one of the engine's jobs, which work together.
+    hosts: machines of one of the engine's jobs; they share its part of the sweep, job by job.
   """
 
   kind: ClassVar[str]
@@ -68,10 +68,10 @@ class Engine(abc.ABC):
     for field in ('jobs', 'hosts'):
       if getattr(self, field) < 1:
         raise ValueError(f'{field} = {getattr(self, field)}; it must be at least 1.')
-    check_hosts('hosts = ', self.hosts, self.together)
 
   def check(self, jobs_file: str, jobs: Sequence[Job]) -> None:
     """Raises ValueError where the machines would not see the file of jobs, or what jobs write."""
+    check_hosts(jobs_file, self.hosts, self.together)
     if self.shares_disk:
       return
     given = [jobs_file, *(str(path) for job in jobs for path in (job.log, job.done))]
@@ -125,12 +125,12 @@ class Engine(abc.ABC):
     """
 
 
-def check_hosts(what: str, hosts: int, together: bool) -> None:
-  """Raises ValueError where several machines would each do their own: one that fails ends all."""
-  if hosts > 1 and not together:
+def check_hosts(jobs_file: str, hosts: int, together: bool) -> None:
+  """Raises ValueError where machines would share jobs on a disk: not all keep these apart."""
+  if hosts > 1 and not together and not paths.in_bucket(jobs_file):
     raise ValueError(
-      f'{what.rstrip("= ")} = {hosts} machines of one job work together, each job on all their '
-      'chips; say so (together). For jobs of a chip each, hand in more shares of one machine.'
+      f'hosts = {hosts} machines share jobs in a bucket only, and {jobs_file} is on a disk. Have '
+      'them work together (together), or hand in more shares of one machine.'
     )
 
 

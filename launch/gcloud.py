@@ -60,8 +60,7 @@ class Gcloud(Engine):
     found = machines(self.tpu_type)
     if found and found != self.hosts:
       raise ValueError(
-        f'hosts = {self.hosts}, and {self.tpu_type} has {found}; set hosts = {found}'
-        + (' and together = true, or take a type of one machine.' if found > 1 else '.')
+        f'hosts = {self.hosts}, and {self.tpu_type} has {found}; set hosts = {found}.'
       )
 
   def submissions(self, jobs_file: str, names: Mapping[int, str], count: int) -> list[Submission]:

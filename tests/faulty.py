@@ -10,7 +10,7 @@ from launch.job import Job
 # Notes that it ran, then does as the first line of its folder's `fate` says and takes that line
 # away; without one it does its work.
 WORK = """
-import json, os, pathlib, resource, sys, time
+import json, os, pathlib, resource, signal, sys, time
 folder = pathlib.Path(sys.argv[1])
 with (folder / 'ran').open('a') as file: file.write('ran\\n')
 (folder / 'metrics.jsonl').write_text(json.dumps({'step': 7, 'loss': 1.25}) + '\\n')
@@ -29,6 +29,14 @@ if what == 'kill': os.kill(os.getpid(), 9)
 if what == 'abort': os.abort()
 if what == 'stop': sys.exit(print('stopped; the same command goes on'))
 if what == 'sleep': time.sleep(600)
+if what == 'save slowly':
+  def save(*_):
+    time.sleep(1.5)
+    (folder / 'saved').touch()
+    os._exit(0)
+  signal.signal(signal.SIGTERM, save)
+  (folder / 'ready').touch()
+  time.sleep(600)
 if what == 'hang':
   from pe_research import heartbeat
   with heartbeat.Heartbeat(folder, 0.5) as heart:

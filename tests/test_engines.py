@@ -168,7 +168,6 @@ def test_settings_are_read_from_toml(tmp_path):
     ({'jobs': 0}, 'jobs = 0; it must be at least 1'),
     ({'sweep': 'x' * 40}, 'is no name for xpk: at most 32 of a-z, 0-9 and hyphens'),
     ({'sweep': 'ALiBi_sweep'}, "for example 'alibi-sweep-"),
-    ({'together': False}, 'hosts = 2 machines of one job work together'),
   ],
 )
 def test_settings_that_cannot_be_are_named(changed, message, tmp_path):
@@ -194,7 +193,7 @@ def test_types_of_tpu_have_so_many_machines(tpu_type, count):
 
 def test_machines_that_a_type_does_not_have_are_refused():
   changed = lambda **given: dataclasses.replace(SETTINGS['gcloud'], **given)
-  with pytest.raises(ValueError, match=r'v5litepod-16 has 4; set hosts = 4 and together = true'):
+  with pytest.raises(ValueError, match=r'v5litepod-16 has 4; set hosts = 4'):
     changed(tpu_type='v5litepod-16')
   with pytest.raises(ValueError, match=r'v5litepod-8 has 1; set hosts = 1'):
     changed(hosts=2, together=True)
@@ -233,3 +232,10 @@ def test_wanted_shares_alone_are_handed_in():
   assert [one.name for one in submissions('xpk', 4, shares=[1, 3])] == ['alibi-1', 'alibi-3']
   (array,) = submissions('slurm', 4, shares=[1, 3])
   assert '--array=1,3%8' in array.files['alibi.sh'] and '/4' in array.files['alibi.sh']
+
+
+def test_machines_that_would_share_jobs_on_a_disk_are_refused():
+  alone = dataclasses.replace(SETTINGS['slurm over hosts'], together=False)
+  with pytest.raises(ValueError, match='share jobs in a bucket only, and jobs.json is on a disk'):
+    alone.check('jobs.json', [])
+  dataclasses.replace(SETTINGS['xpk'], together=False).check('gs://mine/jobs.json', [])

@@ -63,10 +63,12 @@ def test_shares_together_are_the_whole(tmp_path):
   assert runs(tmp_path) == {f'job{i}': 1 for i in range(5)}
 
 
-def test_machines_of_one_job_that_do_not_work_together_are_refused(tmp_path):
+def test_machines_that_would_share_jobs_on_a_disk_are_refused(tmp_path):
   path = write(tmp_path, [make(tmp_path, 'a')])
   done = launch('run', path, '--hosts=2', PE_RANK='0')
-  assert done.returncode == 2 and 'say so (together)' in done.stderr and not runs(tmp_path)
+  assert (
+    done.returncode == 2 and 'share jobs in a bucket only' in done.stderr and not runs(tmp_path)
+  )
 
 
 def test_machines_that_work_together_do_the_same_jobs_in_their_order(tmp_path):

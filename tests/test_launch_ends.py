@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import time
 
@@ -62,6 +63,19 @@ def test_tries_are_counted_anew_when_a_job_gets_further(tmp_path):
   assert state.of(one).said.startswith('stopped 2 times at one place')
   state.unmark(one)
   assert stops() == state.STOPPED
+
+
+def test_who_is_told_twice_to_leave_still_waits_for_what_is_saved(tmp_path):
+  path = write(tmp_path, [make(tmp_path, 'a', fate='save slowly')])
+  process = small.start('-m', 'launch', 'run', path)
+  until((tmp_path / 'runs/a/ready').exists, process)
+  for _ in range(2):
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+  out, _ = process.communicate(timeout=60)
+  assert process.returncode == engine.STOPPED and 'the same command goes on' in out
+  assert (tmp_path / 'runs/a/saved').exists()
+  assert '1 stopped' in launch('status', path).stdout
 
 
 def test_a_disk_without_room_for_the_launcher_ends_nobody_else(tmp_path):
