@@ -18,18 +18,23 @@ from launch.job import Job
 from pe_research import cli, records
 
 PAUSE = 0.2  # seconds between looks at what runs
+STARTED = 'started'
 REFUSED = 2  # exit status of a user's mistake, as cli.errors ends
 LATE = 10.0  # seconds after which a shared disk shows what another machine wrote
-ALONE, TOGETHER = (), ('--distributed',)  # more arguments of a job
 
 
 @dataclasses.dataclass
 class Running:
-  """A job that this process started: where, since when, and what holds it."""
+  """A job that this process started: where, since when, and what holds it.
+
+  Attributes:
+    many: whether its process is one of several, on as many machines.
+  """
 
   job: Job
   process: subprocess.Popen
   worker: devices.Worker
+  many: bool
   held: hold.Lock | hold.Lease
   since: float = dataclasses.field(default_factory=time.monotonic)
 
@@ -77,17 +82,16 @@ def run(
       for job in [job for job in waiting if job.ready()]:
         if not free:
           break
-        one = start(job, free[0])
-        if one == state.RUNNING:
+        name = start(job, free[0], running)
+        if name == state.RUNNING:
           elsewhere = True  # and may yet fail there
           _tell(job, told)
           continue
         waiting.remove(job)
-        if isinstance(one, Running):
+        if name == STARTED:
           free.pop(0)
-          running.append(one)
-        elif one == state.FAILED:
-          left[job.name] = one
+        elif name == state.FAILED:
+          left[job.name] = name
       for one in [one for one in running if one.over()]:
         running.remove(one)
         free.append(one.worker)
@@ -134,32 +138,38 @@ def together(jobs: Sequence[Job], rank: int = 0, tries: int = state.TRIES) -> di
   Returns:
     As `run`, of the last job that was started: the machines must not go on to different ones.
   """
-  for job in jobs:
-    told = set()
-    while not job.done.exists():
-      if not job.ready():
-        return {job.name: state.WAITING}
-      own = job.log.with_name(f'{job.log.stem}-{rank}{job.log.suffix}') if rank else job.log
-      one = start(dataclasses.replace(job, log=own), devices.Worker(), TOGETHER)
-      if one == state.RUNNING:
-        _tell(job, told)
-        time.sleep(1.0)
-        continue
-      if not isinstance(one, Running):
-        if one == state.FAILED:
-          return {job.name: one}
-        break
-      try:
-        one.wait()
-        if rank and one.process.returncode == 0:
-          _appears(job)
-      except BaseException:
-        leave([one], tries)
-        raise
-      name = end(one, tries)
+  running = []
+  try:
+    for job in jobs:
+      name = _over_all(job, rank, running, tries)
       if name != state.DONE:
         return {job.name: name}
+  except BaseException:
+    leave(running, tries)
+    raise
   return {}
+
+
+def _over_all(job: Job, rank: int, running: list[Running], tries: int) -> str:
+  """Runs a job of `together` to its end."""
+  own = job.log.with_name(f'{job.log.stem}-{rank}{job.log.suffix}') if rank else job.log
+  mine, told = dataclasses.replace(job, log=own), set()
+  name = state.RUNNING
+  while name == state.RUNNING and not job.done.exists():
+    if not job.ready():
+      return state.WAITING
+    name = start(mine, devices.Worker(), running, many=True)
+    if name == state.RUNNING:
+      _tell(mine, told)
+      time.sleep(1.0)
+  if name != STARTED:
+    return state.DONE if job.done.exists() else name
+  one = running[0]
+  one.wait()
+  if rank and one.process.returncode == 0:
+    _appears(job)
+  running.clear()
+  return end(one, tries)
 
 
 def _appears(job: Job) -> None:
@@ -169,15 +179,13 @@ def _appears(job: Job) -> None:
     time.sleep(PAUSE)
 
 
-def command(
-  job: Job, worker: devices.Worker, more: Sequence[str] = ALONE
-) -> tuple[dict[str, str], list[str]]:
+def command(job: Job, worker: devices.Worker, many: bool) -> tuple[dict[str, str], list[str]]:
   """What starts a job on a part of this machine: variables to set, and arguments."""
   variables = {'GLIBC_TUNABLES': cli.TUNABLES} if 'GLIBC_TUNABLES' not in os.environ else {}
-  return (
-    variables | dict(worker.environment),
-    [*worker.prefix, sys.executable, *job.command, *more],
-  )
+  more = ('--distributed',) if many else ()
+  return variables | dict(worker.environment), [
+    *worker.prefix, sys.executable, *job.command, *more,
+  ]  # fmt: skip
 
 
 def show(jobs: Sequence[Job], workers: int, many: bool) -> str:
@@ -186,38 +194,42 @@ def show(jobs: Sequence[Job], workers: int, many: bool) -> str:
   own = [devices.Worker()] if many else devices.workers(workers, alone=len(jobs) == 1)
   lines = []
   for i, job in enumerate(jobs):  # a later job gets whichever worker is free by then
-    variables, arguments = command(job, own[i % len(own)], TOGETHER if many else ALONE)
+    variables, arguments = command(job, own[i % len(own)], many)
     named = [f'{name}={shlex.quote(value)}' for name, value in variables.items()]
     lines.append(' '.join([*named, shlex.join(arguments)]))
   return '\n'.join(lines)
 
 
-def start(job: Job, worker: devices.Worker, more: Sequence[str] = ALONE) -> Running | str:
-  """Starts a job; or RUNNING where another launcher has it, DONE, or FAILED and says why."""
-  held = None
+def start(job: Job, worker: devices.Worker, running: list[Running], many: bool = False) -> str:
+  """Starts a job and adds it to `running`.
+
+  Returns:
+    STARTED; or RUNNING where another launcher has it, DONE, or FAILED, which is said.
+  """
   with _reported(job):
-    held = hold.take(job)
+    held, one = hold.take(job), None
     if held is None:
       return state.RUNNING
-    if job.done.exists():  # another launcher was quicker
-      held.close()
-      return state.DONE
-    state.unmark(job)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    variables, arguments = command(job, worker, more)
-    with state.local_log(job).open('ab') as log:
-      # A session of its own: Ctrl-C reaches this process, which passes it on once.
-      process = subprocess.Popen(
-        arguments, env=os.environ | variables, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-        start_new_session=True, pass_fds=held.inherited,
-      )  # fmt: skip
-    one = Running(job, process, worker, held)
-    with _reported(job):
-      held.say(process.pid)
-      state.keep_log(job)
-    return one
-  if held is not None:
-    held.close()
+    try:
+      if job.done.exists():  # another launcher was quicker
+        return state.DONE
+      state.unmark(job)
+      variables, arguments = command(job, worker, many)
+      with state.local_log(job).open('ab') as log:
+        # A session of its own: Ctrl-C reaches this process, which passes it on once.
+        process = subprocess.Popen(
+          arguments, env=os.environ | variables, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+          start_new_session=True, pass_fds=held.inherited,
+        )  # fmt: skip
+      one = Running(job, process, worker, many, held)
+      running.append(one)  # first of all: whoever interrupts this finds it there
+      with _reported(job):
+        held.say(process.pid)
+        state.keep_log(job)
+      return STARTED
+    finally:
+      if one is None:
+        held.close()
   return state.FAILED
 
 
@@ -232,15 +244,17 @@ def end(
   name = state.DONE if job.done.exists() else state.FAILED
   with _reported(job):
     state.keep_log(job)
+  with _reported(job):
     if name == state.DONE:
       ended(job, time.monotonic() - one.since)
     elif not one.held.keep() or (status == REFUSED and records.holder(job.folder)):
       name = state.RUNNING
     else:
-      # A process that lost its peers is killed by a signal.
-      signalled = TOGETHER[0] in one.process.args and (status < 0 or status > 128)
-      name = state.mark(job, status, signalled or status in (0, cli.STOPPED), tries, told)
-  one.held.close()
+      # One of several that lost the others is killed by a signal; one alone that was is too large.
+      lost = one.many and (status < 0 or status > 128)
+      name = state.mark(job, status, lost or status in (0, cli.STOPPED), tries, told)
+  with _reported(job):
+    one.held.close()
   return name
 
 

@@ -236,6 +236,6 @@ def test_wanted_shares_alone_are_handed_in():
 
 def test_machines_that_would_share_jobs_on_a_disk_are_refused():
   alone = dataclasses.replace(SETTINGS['slurm over hosts'], together=False)
-  with pytest.raises(ValueError, match='share jobs in a bucket only, and jobs.json is on a disk'):
+  with pytest.raises(ValueError, match=r'share jobs in a bucket only, and jobs\.json is on a disk'):
     alone.check('jobs.json', [])
   dataclasses.replace(SETTINGS['xpk'], together=False).check('gs://mine/jobs.json', [])
