@@ -121,8 +121,8 @@ def unmark(job: Job) -> None:
 
 
 def _last_line(job: Job) -> str:
-  lines = job.log.read_text(errors='replace').strip().splitlines() if job.log.exists() else []
-  return lines[-1] if lines else ''
+  said = job.log.read_bytes().decode(errors='replace') if job.log.exists() else ''
+  return said.strip().rpartition('\n')[2]
 
 
 def last_words(job: Job) -> str:
