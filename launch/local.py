@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -215,14 +216,14 @@ def start(job: Job, worker: devices.Worker, running: list[Running], many: bool =
         return state.DONE
       state.unmark(job)
       variables, arguments = command(job, worker, many)
-      with state.local_log(job).open('ab') as log:
+      with state.local_log(job).open('ab') as log, _unbroken():
         # A session of its own: Ctrl-C reaches this process, which passes it on once.
         process = subprocess.Popen(
           arguments, env=os.environ | variables, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
           start_new_session=True, pass_fds=held.inherited,
         )  # fmt: skip
-      one = Running(job, process, worker, many, held)
-      running.append(one)  # first of all: whoever interrupts this finds it there
+        one = Running(job, process, worker, many, held)
+        running.append(one)
       with _reported(job):
         held.say(process.pid)
         state.keep_log(job)
@@ -231,6 +232,21 @@ def start(job: Job, worker: devices.Worker, running: list[Running], many: bool =
       if one is None:
         held.close()
   return state.FAILED
+
+
+@contextlib.contextmanager
+def _unbroken() -> Iterator[None]:
+  """Holds back signals to leave: a process that is not noted yet would not be told."""
+  came = []
+  note = lambda number, _: came.append(number)
+  before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+  try:
+    yield
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+    for number in came[:1]:
+      signal.raise_signal(number)
 
 
 def end(

@@ -78,6 +78,20 @@ def test_who_is_told_twice_to_leave_still_waits_for_what_is_saved(tmp_path):
   assert '1 stopped' in launch('status', path).stdout
 
 
+def test_a_signal_in_the_middle_of_a_start_comes_after_it(tmp_path, monkeypatch):
+  started, popen = [], subprocess.Popen
+
+  def slow(*given, **more):
+    started.append(popen(*given, **more))
+    signal.raise_signal(signal.SIGINT)
+    return started[-1]
+
+  monkeypatch.setattr(local.subprocess, 'Popen', slow)
+  with pytest.raises(KeyboardInterrupt):
+    local.run([make(tmp_path, 'a', fate='sleep')], lambda: None, workers=1)
+  assert started[0].poll() is not None  # it was told, and waited for
+
+
 def test_a_disk_without_room_for_the_launcher_ends_nobody_else(tmp_path):
   made = [
     make(tmp_path, 'a', fate='no room for the launcher'), make(tmp_path, 'b', fate='room again'),
