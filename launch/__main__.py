@@ -1,9 +1,9 @@
 """Carries out a file of jobs, which `--jobs=FILE` of a sweep or of claims writes.
 
   python -m launch run jobs.json                          here, a worker a core or an accelerator
-  python -m launch submit jobs.json --on=v5e.toml --dry-run
+  python -m launch submit gs://mine/jobs.json --on=v5e.toml --dry-run
   python -m launch status jobs.json
-  python -m launch retry jobs.json                        those that failed or hang, here or --on
+  python -m launch retry jobs.json                        what failed, stopped or hangs; or --on
   python -m launch collect jobs.json --into=results/home  configs, records and rows, no checkpoints
 
 A job is done when its mark is there, and then never runs again, whoever asks.
@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from launch import devices, engine, job, local, state
 from launch.gcloud import Gcloud
@@ -23,7 +23,7 @@ from launch.job import Job
 from launch.skypilot import Skypilot
 from launch.slurm import Slurm
 from launch.xpk import Xpk
-from pe_research import cli, paths
+from pe_research import checks, cli, paths, records
 
 ENGINES = {made.kind: made for made in (Xpk, Gcloud, Slurm, Skypilot)}
 ROWS = ('*.json', '*.jsonl')  # what `collect` brings home of a run
@@ -36,9 +36,13 @@ def parser() -> argparse.ArgumentParser:
   made.add_argument('jobs', help='file of jobs')
   made.add_argument('--on', type=pathlib.Path, metavar='FILE.toml', help='an engine; default: here')
   made.add_argument('--share', type=share, default=(0, 1), metavar='I/N', help='of the jobs')
+  made.add_argument('--together', action='store_true', help='a job has all chips, one at a time')
   made.add_argument('--hosts', type=int, default=1, help='machines that run this same command')
-  made.add_argument('--together', action='store_true', help='a job has all chips of all of them')
   made.add_argument('--workers', type=int, default=0, help='0: one a core, or one an accelerator')
+  made.add_argument(
+    '--tries', type=int, default=state.TRIES,
+    help='times in a row that a job may stop where it stopped before',
+  )  # fmt: skip
   made.add_argument('--dry-run', action='store_true', help='print what would be done')
   made.add_argument(
     '--patience', type=float, default=state.PATIENCE, help='seconds of silence that mean stalled'
@@ -56,54 +60,84 @@ def share(text: str) -> tuple[int, int]:
 
 
 def run(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
-  """Does the jobs of a share, and says what failed.
+  """Does the jobs of a share, and says what is not done.
 
   Returns:
-    0: all are done; 1: some failed; engine.STOPPED: told to leave before that.
+    0: all are done; engine.STOPPED: the same command goes on; 1: it does not, some failed.
   """
+  checks.at_least('--tries', given.tries, 1)
+  engine.check_hosts(given.jobs, given.hosts, given.together)
   index, count = given.share
-  rank = devices.rank(given.hosts)
-  if not given.together:  # then each machine takes a part of the share
-    index, count = index * given.hosts + rank, count * given.hosts
-  shares = job.shares(jobs, count)
+  rank, shares = devices.rank(given.hosts), job.shares(jobs, count)
   own = shares[index] if index < len(shares) else []
   if given.dry_run:
-    print('\n'.join(' '.join(('python', *one.command)) for one in own if not one.done.exists()))
+    print(local.show(own, given.workers, given.together))
     return 0
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  signal.signal(signal.SIGTERM, _leave)
   try:
-    failed = local.together(own) if given.together else local.run(own, lambda: None, given.workers)
+    if given.together:
+      left = local.together(own, rank, given.tries)
+    else:
+      left = local.run(own, lambda: None, given.workers, tries=given.tries)
   except KeyboardInterrupt:
     print('stopped; the same command goes on from here')
     return engine.STOPPED
   for one in own:
-    if one.name in failed:
+    if one.name in left:
       print(state.last_words(one), file=sys.stderr)
-  print(f'{len(own) - len(failed)} of {len(own)} jobs done')
-  return 1 if failed else 0
+  print(f'{sum(one.done.exists() for one in own)} of {len(own)} jobs done')
+  if state.STOPPED in left.values():
+    print('some stopped before their end; the same command goes on from here')
+    return engine.STOPPED
+  return 1 if left else 0
+
+
+def _leave(number: int, _) -> None:
+  """As Ctrl-C, once: who stops a whole tree of processes may reach this one twice."""
+  signal.signal(number, signal.SIG_IGN)
+  raise KeyboardInterrupt
 
 
 def submit(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
-  """Hands the jobs to an engine, or prints what would be handed in."""
+  """Hands the jobs that are not done to an engine, or prints what would be handed in."""
+  return _submit(given, jobs, [one for one in jobs if not one.done.exists()])
+
+
+def _submit(given: argparse.Namespace, jobs: Sequence[Job], wanted: Sequence[Job]) -> int:
+  """Hands in the shares that hold a wanted job; 1 where one was not taken."""
   if given.on is None:
     raise ValueError(
       'submit needs --on=FILE.toml, which names an engine; launch/README.md has one.'
     )
   made = engine.load(given.on, ENGINES)
+  made.check(given.jobs, jobs)
+  # Shares are those of all jobs, so that each keeps its number and its jobs.
   shares = job.shares(jobs, -(-len(jobs) // made.jobs))
-  submissions = made.submissions(given.jobs, len(shares))
+  left = [i for i, own in enumerate(shares) if any(one in wanted for one in own)]
+  before = paths.place(given.jobs).with_suffix('.submitted.jsonl')
+  used = [row['name'] for row in records.read_rows(before)]
+  if not left:
+    print('all jobs are done')
+    return 0
+  submissions = made.submissions(given.jobs, made.names(left, used), len(shares))
   if given.dry_run:
     print(engine.show(submissions))
     return 0
-  engine.ready(made)
+  made.ready()
+  refused = False
   for one in submissions:
     with tempfile.TemporaryDirectory() as folder:
       for name, text in one.files.items():
         (pathlib.Path(folder) / name).write_text(text)
       command = [str(pathlib.Path(folder) / c) if c in one.files else c for c in one.command]
-      subprocess.run(command, check=True)
+      status = subprocess.run(command, check=False).returncode
+    if status:
+      refused = True
+      print(f'{one.name} was not taken: {command[0]} ended with {status}', file=sys.stderr)
+      continue
+    records.append_row(before, {'name': one.name, 'engine': made.kind})
     print(f'{one.name} submitted', flush=True)
-  return 0
+  return 1 if refused else 0
 
 
 def status(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
@@ -114,28 +148,39 @@ def status(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
 
 
 def retry(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
-  """Runs, or submits, what failed or stalled, and what waited for it."""
-  bad = (state.FAILED, state.STALLED, state.WAITING)
+  """Runs, or submits, what failed, stopped or stalled; here also what waited for it."""
+  bad = [state.FAILED, state.STALLED, state.STOPPED]
+  # What has not begun may still be in an engine's queue.
+  bad += [] if given.on else [state.WAITING]
   again = [one for one in jobs if state.of(one, given.patience).name in bad]
   print(f'{len(again)} of {len(jobs)} jobs to run again: {", ".join(one.name for one in again)}')
   if not again:
     return 0
-  # An engine is handed the whole file: on its machines, what is done stays done.
-  return submit(given, jobs) if given.on else run(given, again)
+  return _submit(given, jobs, again) if given.on else run(given, again)
 
 
 def collect(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
   """Copies configs, records and rows of all runs into a folder of this machine."""
   if given.into is None:
     raise ValueError('collect needs --into=DIR.')
-  for one in jobs:
-    target = given.into / one.folder.name
-    target.mkdir(parents=True, exist_ok=True)
-    for pattern in ROWS:
-      for path in one.folder.glob(pattern):
-        (target / path.name).write_bytes(path.read_bytes())
-  print(f'wrote {len(jobs)} runs into {given.into}')
+  copies = list(_copies(jobs, given.into))
+  for path, target in copies:
+    if given.dry_run:
+      print(f'{path} -> {target}')
+      continue
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(path.read_bytes())
+  if not given.dry_run:
+    print(f'wrote {len({path.parent for path, _ in copies})} runs into {given.into}')
   return 0
+
+
+def _copies(jobs: Sequence[Job], into: pathlib.Path) -> Iterable[tuple[pathlib.Path, pathlib.Path]]:
+  """What `collect` copies, and where to; the jobs of a folder share what is in it."""
+  for folder in dict.fromkeys(one.folder for one in jobs):
+    for pattern in ROWS:
+      for path in folder.glob(pattern):
+        yield path, into / folder.name / path.name
 
 
 COMMANDS = {

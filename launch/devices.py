@@ -15,7 +15,7 @@ PORT = 8476  # of a TPU process; each on a machine has its own
 
 # What tells a machine which of several it is, and how many there are.
 RANKS = ('PE_RANK', 'SLURM_PROCID', 'SKYPILOT_NODE_RANK', 'TPU_WORKER_ID')
-COUNTS = ('SLURM_NTASKS', 'SKYPILOT_NUM_NODES')
+COUNTS = ('PE_HOSTS', 'SLURM_NTASKS', 'SKYPILOT_NUM_NODES')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,15 +68,19 @@ def rank(hosts: int) -> int:
       f'this is one of {known[0]} machines that run the same command; give --hosts={known[0]}, '
       f'which is the setting hosts = {known[0]} of an engine.'
     )
-  found = [int(os.environ[name]) for name in RANKS if os.environ.get(name, '').isdigit()]
-  if hosts == 1:
-    return 0
-  if not found or not 0 <= found[0] < hosts:
+  found = [(name, os.environ[name]) for name in RANKS if os.environ.get(name, '').isdigit()]
+  name, text = found[0] if found else ('', '0')
+  if int(text) >= hosts:
+    raise ValueError(
+      f'{name}={text} is the number of this machine, and those of --hosts={hosts} go from 0 to '
+      f'{hosts - 1}; give --hosts as many as there are.'
+    )
+  if hosts > 1 and not found:
     raise ValueError(
       f'--hosts={hosts}, and none of {", ".join(RANKS)} says which of them this is, from 0 to '
       f'{hosts - 1}.'
     )
-  return found[0]
+  return int(text)
 
 
 def workers(wanted: int, alone: bool) -> list[Worker]:

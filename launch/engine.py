@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from launch.job import engine_name
+from launch.job import Job, engine_name
+from pe_research import paths
 from pe_research.cli import STOPPED as STOPPED
+
+ROOM = 8  # characters of a name for the number of a share and of its attempt: '-1234-99'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,15 +41,15 @@ class Engine(abc.ABC):
     sweep: name of the sweep; jobs are named after it.
     checkout: where this repository lies on the machines, with its .venv.
     jobs: how many of the sweep's jobs go into one of the engine's.
-    hosts: machines of one of the engine's jobs.
-    together: whether a job has all chips of all these machines; if not, each machine takes a part
-      of the jobs, and each of these has a chip.
+    together: whether a job has all chips, one job at a time; if not, each job has one of the chips.
+    hosts: machines of one of the engine's jobs; they share its part of the sweep, job by job.
   """
 
   kind: ClassVar[str]
   longest: ClassVar[int]  # characters of a name
   needs: ClassVar[tuple[str, ...]]  # programs
-  signed_in: ClassVar[tuple[str, ...]]  # command that fails without credentials
+  signed_in: ClassVar[tuple[str, ...]]  # command that fails without credentials or a cluster
+  shares_disk: ClassVar[bool] = False  # with this machine; if not, everything is in a bucket
 
   sweep: str
   checkout: str = '/pe_research'
@@ -56,7 +59,7 @@ class Engine(abc.ABC):
 
   def __post_init__(self):
     """Raises ValueError where a setting cannot be."""
-    room = self.longest - 5  # for the number of a share
+    room = self.longest - ROOM
     if engine_name(self.sweep, room) != self.sweep:
       raise ValueError(
         f'sweep = {self.sweep!r} is no name for {self.kind}: at most {room} of a-z, 0-9 and '
@@ -66,20 +69,69 @@ class Engine(abc.ABC):
       if getattr(self, field) < 1:
         raise ValueError(f'{field} = {getattr(self, field)}; it must be at least 1.')
 
-  def names(self, count: int) -> list[str]:
-    """Of the shares of a sweep."""
-    return [f'{self.sweep}-{i}' for i in range(count)]
+  def check(self, jobs_file: str, jobs: Sequence[Job]) -> None:
+    """Raises ValueError where the machines would not see the file of jobs, or what jobs write."""
+    check_hosts(jobs_file, self.hosts, self.together)
+    if self.shares_disk:
+      return
+    given = [jobs_file, *(str(path) for job in jobs for path in (job.log, job.done))]
+    for path in given:
+      if not paths.in_bucket(path):
+        raise ValueError(
+          f'{path} is on this machine, and those of {self.kind} see buckets only. Write the jobs '
+          'with --workdir=gs://BUCKET/... --jobs=gs://BUCKET/.... Nothing was created.'
+        )
+
+  def names(self, shares: Sequence[int], used: Sequence[str]) -> dict[int, str]:
+    """By number of a share, what it is called; never as one that was handed in before."""
+    made = {}
+    for i in shares:
+      name, attempt = f'{self.sweep}-{i}', 1
+      while name in used:
+        name, attempt = f'{self.sweep}-{i}-{attempt + 1}', attempt + 1
+      made[i] = name
+    return made
 
   def work(self, jobs_file: str, share: str, count: int) -> str:
     """The shell command that does a share of a sweep; each of its machines runs it."""
-    how = f' --hosts={self.hosts}' if self.hosts > 1 else ''
-    how += ' --together' if self.together else ''
+    how = ' --together' if self.together else ''
+    how += f' --hosts={self.hosts}' if self.hosts > 1 else ''
     place = f'cd {shlex.quote(self.checkout)} && exec .venv/bin/python -m launch run'
     return f'{place} {shlex.quote(jobs_file)} --share={share}/{count}{how}'
 
+  def ready(self) -> None:
+    """Raises ValueError where the engine's programs or credentials are missing."""
+    missing = [name for name in self.needs if shutil.which(name) is None]
+    if missing:
+      raise ValueError(
+        f'{self.kind} needs {", ".join(missing)} on PATH; launch/README.md says where to get them. '
+        'Nothing was created.'
+      )
+    done = subprocess.run(self.signed_in, capture_output=True, text=True, check=False)
+    if done.returncode:
+      said = (done.stderr or done.stdout).strip().splitlines()[:1]
+      raise ValueError(
+        f'{shlex.join(self.signed_in)} failed: {"".join(said)} Sign in first. Nothing was created.'
+      )
+
   @abc.abstractmethod
-  def submissions(self, jobs_file: str, count: int) -> list[Submission]:
-    """What is to be handed in, for a file of jobs cut into `count` shares."""
+  def submissions(self, jobs_file: str, names: Mapping[int, str], count: int) -> list[Submission]:
+    """What is to be handed in.
+
+    Args:
+      jobs_file: path of the file of jobs, as the machines see it.
+      names: of the shares that are wanted, by number.
+      count: of all shares that the file is cut into.
+    """
+
+
+def check_hosts(jobs_file: str, hosts: int, together: bool) -> None:
+  """Raises ValueError where machines would share jobs on a disk: not all keep these apart."""
+  if hosts > 1 and not together and not paths.in_bucket(jobs_file):
+    raise ValueError(
+      f'hosts = {hosts} machines share jobs in a bucket only, and {jobs_file} is on a disk. Have '
+      'them work together (together), or hand in more shares of one machine.'
+    )
 
 
 def load(path: Path, engines: Mapping[str, type[Engine]]) -> Engine:
@@ -124,19 +176,3 @@ def show(submissions: Sequence[Submission]) -> str:
       parts.append(f"cat > {shlex.quote(name)} <<'END'\n{text.rstrip()}\nEND")
     parts.append(shlex.join(one.command))
   return '\n'.join(parts)
-
-
-def ready(engine: Engine) -> None:
-  """Raises ValueError where the engine's programs or credentials are missing."""
-  missing = [name for name in engine.needs if shutil.which(name) is None]
-  if missing:
-    raise ValueError(
-      f'{engine.kind} needs {", ".join(missing)} on PATH; launch/README.md says where to get them. '
-      'Nothing was created.'
-    )
-  done = subprocess.run(engine.signed_in, capture_output=True, text=True, check=False)
-  if done.returncode:
-    said = (done.stderr or done.stdout).strip().splitlines()[:1]
-    raise ValueError(
-      f'{shlex.join(engine.signed_in)} failed: {"".join(said)} Sign in first. Nothing was created.'
-    )

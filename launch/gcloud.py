@@ -1,8 +1,28 @@
 """Jobs of a sweep as queued resources: TPU VMs that Google Cloud makes when it has them."""
 
 import dataclasses
+import re
+from collections.abc import Mapping
 
 from launch.engine import Engine, Submission
+
+CHIPS = ('v5litepod', 'v6e')  # types that count chips, of which one machine has up to eight
+CORES = ('v2', 'v3', 'v4', 'v5p')  # types that count cores, two a chip; a machine has four chips
+
+
+def machines(tpu_type: str) -> int:
+  """VMs of a type of TPU, as cloud.google.com/tpu/docs has them; 0 for a type not known here.
+
+  Raises:
+    ValueError: it is no type at all.
+  """
+  named = re.fullmatch(r'([a-z0-9]+)-(\d+)', tpu_type)
+  if not named:
+    raise ValueError(f"tpu_type = {tpu_type!r} is no type; write 'v5litepod-8', for example.")
+  family, size = named[1], int(named[2])
+  if family in CHIPS:
+    return 1 if size <= 8 else size // 4
+  return max(1, size // 8) if family in CORES else 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,10 +54,19 @@ class Gcloud(Engine):
   spot: bool = True
   service_account: str = ''
 
-  def submissions(self, jobs_file: str, count: int) -> list[Submission]:
+  def __post_init__(self):
+    """Raises ValueError where a setting cannot be."""
+    super().__post_init__()
+    found = machines(self.tpu_type)
+    if found and found != self.hosts:
+      raise ValueError(
+        f'hosts = {self.hosts}, and {self.tpu_type} has {found}; set hosts = {found}.'
+      )
+
+  def submissions(self, jobs_file: str, names: Mapping[int, str], count: int) -> list[Submission]:
     """A queued resource a share; its VMs start by launch/tpu_vm.sh."""
     made = []
-    for i, name in enumerate(self.names(count)):
+    for i, name in names.items():
       metadata = {
         'pe-repository': self.repository, 'pe-commit': self.commit, 'pe-checkout': self.checkout,
         'pe-command': self.work(jobs_file, str(i), count), 'pe-name': name,

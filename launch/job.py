@@ -33,6 +33,11 @@ class Job:
     """Where it keeps what it makes."""
     return self.log.parent
 
+  @property
+  def continues(self) -> bool:
+    """Whether it works on what another job leaves in its folder, as a measurement does."""
+    return any(path.parent == self.folder for path in self.after)
+
   def ready(self) -> bool:
     """Whether what it needs is there."""
     return all(path.exists() for path in self.after)
@@ -42,7 +47,9 @@ def check(jobs: Sequence[Job]) -> None:
   """Raises ValueError where two jobs have one name or one mark, or differ only in their names."""
   seen: dict[object, Job] = {}
   for job in jobs:
-    does = tuple(part.replace(str(job.folder), '') for part in job.command)
+    # The folder is part of what a job does where it works on what lies there.
+    own = '' if job.continues else str(job.folder)
+    does = tuple(part.replace(own, '') if own else part for part in job.command)
     for what, key in (
       ('have one name', job.name), ('write one file', job.done),
       ('differ in nothing but their names', does),

@@ -1,10 +1,11 @@
 """Jobs of a sweep as managed jobs of SkyPilot: spot machines of several clouds, recovered."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import yaml
 
-from launch.engine import Engine, Submission
+from launch.engine import STOPPED, Engine, Submission
 
 
 class Blocks(yaml.SafeDumper):
@@ -21,12 +22,10 @@ Blocks.add_representer(str, Blocks.represent_str)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Skypilot(Engine):
-  """Settings of SkyPilot; a bucket is mounted where the workdir is.
+  """Settings of SkyPilot; the workdir is a bucket, which runs reach without mounting it.
 
   Attributes:
     accelerators: of a machine: 'H100:8', 'tpu-v5litepod-8' and so on.
-    bucket: 's3://...' or 'gs://...', mounted at `mount`.
-    mount: where the file of jobs and all workdirs are.
     cloud: '': whichever is cheapest.
     spot: cheaper, and may be taken away at any time.
     restarts: after a failure of the job's own.
@@ -39,32 +38,32 @@ class Skypilot(Engine):
   signed_in = ('sky', 'check')
 
   accelerators: str
-  bucket: str
   checkout: str = '.'  # where SkyPilot copies the repository to, and runs it
-  mount: str = '/bucket'
   cloud: str = ''
   spot: bool = True
   restarts: int = 3
   requirements: str = 'launch/requirements-cuda.txt'
 
-  def submissions(self, jobs_file: str, count: int) -> list[Submission]:
+  def submissions(self, jobs_file: str, names: Mapping[int, str], count: int) -> list[Submission]:
     """A managed job a share, each described in a file."""
+    packages = f'-r {self.requirements}' + (' s3fs' if jobs_file.startswith('s3:') else '')
     made = []
-    for i, name in enumerate(self.names(count)):
+    for i, name in names.items():
       resources = {
         'accelerators': self.accelerators, 'use_spot': self.spot,
-        'job_recovery': {'max_restarts_on_errors': self.restarts},
+        'job_recovery': {
+          'max_restarts_on_errors': self.restarts, 'recover_on_exit_codes': [STOPPED],
+        },
       }  # fmt: skip
       task = {
         'name': name,
         'resources': resources | ({'infra': self.cloud} if self.cloud else {}),
         'num_nodes': self.hosts,
         'workdir': '.',
-        'file_mounts': {self.mount: {'source': self.bucket, 'mode': 'MOUNT'}},
-        'setup': f'python3 -m venv .venv\n.venv/bin/pip install -r {self.requirements}\n',
+        'setup': f'python3 -m venv .venv\n.venv/bin/pip install {packages}\n',
         'run': self.work(jobs_file, str(i), count) + '\n',
       }
       text = yaml.dump(task, Dumper=Blocks, sort_keys=False)
-      command = ('sky', 'jobs', 'launch', '--yes', '--name', name, f'{name}.yaml')
+      command = ('sky', 'jobs', 'launch', '--yes', '--detach-run', '--name', name, f'{name}.yaml')
       made.append(Submission(name, command, {f'{name}.yaml': text}))
     return made

@@ -1,13 +1,16 @@
 """Jobs of a sweep as one array job of Slurm."""
 
 import dataclasses
+import os
+import shlex
+from collections.abc import Mapping
 
 from launch.engine import STOPPED, Engine, Submission
 
 SCRIPT = """\
 #!/usr/bin/env bash
 #SBATCH --job-name={sweep}
-#SBATCH --array=0-{last}%{at_once}
+#SBATCH --array={shares}%{at_once}
 #SBATCH --nodes={hosts}
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node={gpus}
@@ -20,9 +23,10 @@ SCRIPT = """\
 #SBATCH --signal=TERM@{notice}
 set -uo pipefail
 
-# Each machine of the job runs this, and expands it.
+# Each machine of the job runs this, and expands it. None is killed when another ends: it may be
+# saving, and one that misses the others leaves by itself.
 # shellcheck disable=SC2016
-srun --kill-on-bad-exit=1 bash -c '{work}'
+srun --kill-on-bad-exit=0 --wait=0 --cpus-per-task={cores} bash -c '{work}'
 status=$?
 if (( status == {stopped} )); then  # told to leave; the same command goes on
   scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
@@ -37,7 +41,7 @@ class Slurm(Engine):
 
   Attributes:
     partition: to queue in.
-    logs: folder for what the jobs print.
+    logs: folder for what the jobs print; it must be there.
     time: limit of a job, as Slurm writes it; what is not done by then is queued again.
     gpus: of each machine.
     cores: of each machine.
@@ -48,7 +52,8 @@ class Slurm(Engine):
   kind = 'slurm'
   longest = 200
   needs = ('sbatch', 'srun', 'scontrol')
-  signed_in = ('sinfo', '--version')
+  signed_in = ('sinfo', '--noheader')  # asks the cluster
+  shares_disk = True
 
   partition: str
   logs: str
@@ -58,10 +63,20 @@ class Slurm(Engine):
   at_once: int = 8
   notice: int = 180
 
-  def submissions(self, jobs_file: str, count: int) -> list[Submission]:
-    """One array, of a task a share."""
+  def ready(self) -> None:
+    """Raises ValueError also where Slurm could not write what jobs print."""
+    super().ready()
+    if not os.path.isdir(self.logs):
+      raise ValueError(
+        f'logs = {self.logs!r} is no folder, and Slurm ends jobs that cannot write there: mkdir -p '
+        f'{shlex.quote(self.logs)}. Nothing was created.'
+      )
+
+  def submissions(self, jobs_file: str, names: Mapping[int, str], count: int) -> list[Submission]:
+    """One array, of a task a share; Slurm lets arrays of one name be."""
     work = self.work(jobs_file, '$SLURM_ARRAY_TASK_ID', count)
     settings = dataclasses.asdict(self)
-    quoted = work.replace("'", "'\\''")
-    text = SCRIPT.format(last=count - 1, work=quoted, stopped=STOPPED, **settings)
+    text = SCRIPT.format(
+      shares=','.join(map(str, names)), work=work.replace("'", "'\\''"), stopped=STOPPED, **settings
+    )
     return [Submission(self.sweep, ('sbatch', f'{self.sweep}.sh'), {f'{self.sweep}.sh': text})]

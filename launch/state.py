@@ -1,4 +1,4 @@
-"""What became of a job: done, running, stalled, failed or waiting, by the files that it left."""
+"""What became of a job, by the files that it left."""
 
 import dataclasses
 import os
@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from launch.job import Job
 from pe_research import cli, digest, paths, records
 
-DONE, RUNNING, STALLED, FAILED, WAITING = 'done', 'running', 'stalled', 'failed', 'waiting'
+DONE, RUNNING, STALLED = 'done', 'running', 'stalled'
+STOPPED, FAILED, WAITING = 'stopped', 'failed', 'waiting'
+NAMES = (DONE, RUNNING, STALLED, STOPPED, FAILED, WAITING)
 PATIENCE = 900.0  # seconds without a sign of life; a first compilation can take minutes
+TRIES = 3  # times in a row that a job may stop where it stopped before
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +22,11 @@ class State:
   """Of one job.
 
   Attributes:
-    name: one of DONE, RUNNING, STALLED, FAILED, WAITING.
+    name: one of NAMES; STOPPED left before its end, and goes on by the same command.
     step: the last that was written down; None: none was.
     loss: at that step, nats/token.
     age: seconds since the last sign of life; None: there was none.
-    said: the last line of its output, where it failed.
+    said: the last line of its output, where it failed or stopped.
   """
 
   name: str
@@ -36,20 +39,28 @@ class State:
 def of(job: Job, patience: float = PATIENCE, clock: float | None = None) -> State:
   """The state of a job at a time, now unless `clock` says otherwise (seconds, as time.time)."""
   clock = time.time() if clock is None else clock
-  signs = [job.log, job.folder / 'metrics.jsonl', job.folder / 'results.jsonl']
-  signs += job.folder.glob('heartbeat-*.json') if job.folder.exists() else []
+  signs = [job.log]
+  if not job.continues or job.log.exists():  # else they are of the job before it
+    signs += [job.folder / 'metrics.jsonl', job.folder / 'results.jsonl']
+    signs += job.folder.glob('heartbeat-*.json') if job.folder.exists() else []
   last = max((paths.modified(path) for path in signs if path.exists()), default=None)
-  rows = [row for row in records.read_rows(job.folder / 'metrics.jsonl') if 'loss' in row]
-  step, loss = (rows[-1]['step'], rows[-1]['loss']) if rows else (None, None)
+  step, loss = (None, None) if job.continues else _trained(job)
   age = None if last is None else max(0.0, clock - last)
   found = lambda name, said='': State(name, step, loss, age, said)
   if job.done.exists():
     return found(DONE)
-  if _failure(job).exists():
-    return found(FAILED, records.read_json(_failure(job))['said'])
+  noted = _noted(job)
+  if 'state' in noted:
+    return found(noted['state'], noted['said'])
   if age is None:
     return found(WAITING)
   return found(RUNNING if age < patience else STALLED)
+
+
+def _trained(job: Job) -> tuple[int | None, float | None]:
+  """The last step that was written down, and its loss."""
+  rows = [row for row in records.read_rows(job.folder / 'metrics.jsonl') if 'loss' in row]
+  return (rows[-1]['step'], rows[-1]['loss']) if rows else (None, None)
 
 
 def local_log(job: Job) -> pathlib.Path:
@@ -67,27 +78,55 @@ def keep_log(job: Job) -> None:
     records.write_bytes(job.log, local_log(job).read_bytes())
 
 
-def _failure(job: Job):
-  return job.log.with_suffix('.failed')
+def _mark(job: Job):
+  return job.log.with_suffix('.ended')
 
 
-def mark_failed(job: Job, status: int) -> None:
-  """Notes that a job ended without being done; starting it again takes that back."""
-  records.write_json(_failure(job), {'status': status, 'said': _last_line(job)})
+def _noted(job: Job) -> dict:
+  """Of its last end: state, status, said, and tries and far, which outlive a new start."""
+  return records.read_json(_mark(job)) or {}
+
+
+def mark(job: Job, status: int, later: bool, tries: int, told: bool = False) -> str:
+  """Notes that a job ended without being done; starting it again takes that back.
+
+  Args:
+    job: that ended.
+    status: of its process.
+    later: whether that means that the same command goes on.
+    tries: times in a row that it may stop where it stopped before.
+    told: it was told to leave, which is no try.
+
+  Returns:
+    STOPPED, or FAILED: for good, or once too often.
+  """
+  noted = _noted(job)
+  far = (_trained(job)[0] or 0) + len(records.read_rows(job.folder / 'results.jsonl'))
+  count = 0 if far > noted.get('far', -1) else noted.get('tries', 0)
+  count += not told
+  state = STOPPED if told or (later and count < tries) else FAILED
+  said = _last_line(job)
+  if state == FAILED and later:
+    said = f'stopped {count} times at one place: {said}'
+  kept = {'tries': count, 'far': max(far, noted.get('far', 0))} if state == STOPPED else {}
+  records.write_json(_mark(job), {'state': state, 'status': status, 'said': said} | kept)
+  return state
 
 
 def unmark(job: Job) -> None:
-  """Takes a failure back."""
-  _failure(job).unlink(missing_ok=True)
+  """Takes an end back, but for how often a job has stopped at one place."""
+  noted = _noted(job)
+  if 'state' in noted:
+    records.write_json(_mark(job), {k: noted[k] for k in ('tries', 'far') if k in noted})
 
 
 def _last_line(job: Job) -> str:
-  lines = job.log.read_text(errors='replace').strip().splitlines() if job.log.exists() else []
-  return lines[-1] if lines else ''
+  said = job.log.read_bytes().decode(errors='replace') if job.log.exists() else ''
+  return said.strip().rpartition('\n')[2]
 
 
 def last_words(job: Job) -> str:
-  """What a failed job said last, and where the rest is."""
+  """What a job that is not done said last, and where the rest is."""
   return f'{job.name} failed: {_last_line(job)}  (see {job.log})'
 
 
@@ -99,7 +138,5 @@ def table(jobs: Sequence[Job], states: Sequence[State]) -> str:
     age = '' if one.age is None or one.name == DONE else f'{one.age:.0f} s ago'
     rows.append([job.name, one.name, text(one.step, 'd'), text(one.loss, '.4f'), age, one.said])
   names = [one.name for one in states]
-  counts = [
-    f'{names.count(n)} {n}' for n in (DONE, RUNNING, STALLED, FAILED, WAITING) if n in names
-  ]
+  counts = [f'{names.count(n)} {n}' for n in NAMES if n in names]
   return '\n'.join([*cli.aligned(rows), ', '.join(counts)])

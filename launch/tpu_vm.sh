@@ -11,14 +11,52 @@ metadata() { # of the instance, by name; empty where it has none
     "http://metadata.google.internal/computeMetadata/v1/instance/$1" || true
 }
 
+name=$(metadata attributes/pe-name)
+PE_RANK=${PE_RANK:-$(metadata attributes/agent-worker-number)}
+export PE_RANK=${PE_RANK:-0}
+machines=$(metadata attributes/worker-network-endpoints)
+if [[ -n $machines ]]; then
+  PE_HOSTS=$(tr ',' '\n' <<<"$machines" | grep -c .)
+  export PE_HOSTS
+fi
+told=0 # signals to leave, so far
+child=
+watchers=()
+
+# shellcheck disable=SC2317,SC2329  # a trap calls it
+leave() { # the run saves, and says when it has
+  told=$((told + 1))
+  if [[ -n $child ]]; then kill -TERM "$child" 2>/dev/null || true; fi
+}
+trap leave TERM
+
+# shellcheck disable=SC2317,SC2329  # a trap calls it
+finish() { # done, failed for good or never begun: a VM that idles costs the same
+  status=$?
+  kill "${watchers[@]}" 2>/dev/null || true
+  if ((told)); then exit 0; fi # before it is taken away; whoever comes next goes on
+  if [[ -n $name && $PE_RANK == 0 ]]; then
+    zone=$(metadata zone)
+    gcloud compute tpus queued-resources delete "$name" --zone="${zone##*/}" --force --quiet --async
+  fi
+  exit "$status"
+}
+trap finish EXIT
+
+watch() { # tells this script to leave once a key of the metadata has a value
+  until [[ $(metadata "$1?wait_for_change=true&timeout_sec=60") == "$2" ]]; do sleep 5; done
+  kill -TERM $$
+}
+watch maintenance-event TERMINATE_ON_HOST_MAINTENANCE &>/dev/null &
+watchers+=("$!")
+watch preempted TRUE &>/dev/null &
+watchers+=("$!")
+
 repository=${PE_REPOSITORY:-$(metadata attributes/pe-repository)}
 commit=${PE_COMMIT:-$(metadata attributes/pe-commit)}
 checkout=${PE_CHECKOUT:-$(metadata attributes/pe-checkout)}
 checkout=${checkout:-/pe_research}
 work=${PE_COMMAND:-$(metadata attributes/pe-command)}
-name=$(metadata attributes/pe-name)
-PE_RANK=${PE_RANK:-$(metadata attributes/agent-worker-number)}
-export PE_RANK=${PE_RANK:-0}
 : "${repository:?set PE_REPOSITORY, or metadata pe-repository}"
 : "${commit:?set PE_COMMIT, or metadata pe-commit}"
 : "${work:?set PE_COMMAND, or metadata pe-command}"
@@ -36,13 +74,16 @@ if [[ ! -e .venv/ready ]]; then
   touch .venv/ready
 fi
 
-status=0
-bash -c "$work" || status=$?
-if ((status == 75)); then # told to leave, as before a preemption; another VM goes on
-  exit 0
-fi
-if [[ -n $name && $PE_RANK == 0 ]]; then # done or failed for good: a VM that idles costs the same
-  zone=$(metadata zone)
-  gcloud compute tpus queued-resources delete "$name" --zone="${zone##*/}" --force --quiet --async
-fi
+status=75
+while ((status == 75 && told == 0)); do # a job hung or lost a peer, and goes on; launch counts
+  bash -c "$work" &
+  child=$!
+  while true; do
+    seen=$told
+    status=0
+    wait "$child" || status=$?
+    if ((seen == told)); then break; fi # else a signal ended the wait, and not the work
+  done
+  child=
+done
 exit "$status"

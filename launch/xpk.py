@@ -1,6 +1,7 @@
 """Jobs of a sweep as xpk workloads: JobSet and Kueue on a GKE cluster of TPUs."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from launch.engine import STOPPED, Engine, Submission
 
@@ -15,7 +16,6 @@ class Xpk(Engine):
     cluster: that `xpk cluster create` made.
     tpu_type: 'v5litepod-8' and so on.
     image: of docker, see launch/tpu.Dockerfile.
-    slices: of that type for each job.
     priority: of Kueue: very-low to very-high.
     restarts: after a preemption; a job that fails by itself does not run again.
     notice: seconds that a run has to save when it is told to leave.
@@ -32,19 +32,18 @@ class Xpk(Engine):
   cluster: str
   tpu_type: str
   image: str
-  slices: int = 1
   priority: str = 'medium'
   restarts: int = 50
   notice: int = 120
   spot: bool = False
 
-  def submissions(self, jobs_file: str, count: int) -> list[Submission]:
-    """A workload a share."""
+  def submissions(self, jobs_file: str, names: Mapping[int, str], count: int) -> list[Submission]:
+    """A workload a share, of one slice."""
     made = []
-    for i, name in enumerate(self.names(count)):
+    for i, name in names.items():
       flags = {
         'workload': name, 'cluster': self.cluster, 'project': self.project, 'zone': self.zone,
-        'tpu-type': self.tpu_type, 'num-slices': self.slices, 'docker-image': self.image,
+        'tpu-type': self.tpu_type, 'num-slices': 1, 'docker-image': self.image,
         'priority': self.priority, 'max-restarts': self.restarts,
         'restart-on-exit-codes': STOPPED, 'termination-grace-period-seconds': self.notice,
         'command': self.work(jobs_file, str(i), count),

@@ -151,6 +151,19 @@ def claim(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
     yield lambda: None
 
 
+def holder(workdir: pathlib.Path) -> str:
+  """The process that holds a workdir of a disk, by number; '' where none does."""
+  path = workdir / '.lock'
+  if paths.in_bucket(workdir) or not path.exists():
+    return ''
+  with path.open() as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+      return lock.read() or 'unknown'
+  return ''
+
+
 def _take_over(workdir: pathlib.Path) -> Callable[[], None]:
   owner, token = workdir / '.owner', secrets.token_hex(16)
   _put(owner, token.encode())

@@ -1,5 +1,6 @@
 """Files of jobs, and the shares that machines take of them."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -86,6 +87,20 @@ def test_jobs_that_are_one_are_refused(jobs, message, tmp_path):
   with pytest.raises(ValueError, match=message):
     job.write(tmp_path / 'jobs.json', jobs)
   assert not (tmp_path / 'jobs.json').exists()
+
+
+def test_jobs_that_work_on_what_is_in_their_folders_differ_by_these(tmp_path):
+  trained = [make(n) for n in 'ab']
+  measured = [
+    Job(f'{one.name} measured', ('-m', 'measure', f'--workdir={one.folder}'),
+        one.folder / 'measure.txt', one.folder / 'measured.json', (one.done,))
+    for one in trained
+  ]  # fmt: skip
+  assert [one.continues for one in trained + measured] == [False, False, True, True]
+  job.write(tmp_path / 'jobs.json', trained + measured)
+  alone = [dataclasses.replace(one, after=()) for one in measured]
+  with pytest.raises(ValueError, match='differ in nothing but their names'):
+    job.write(tmp_path / 'other.json', trained + alone)
 
 
 @pytest.mark.parametrize('text', ['', '[]', '{"jobs": [{"name": "a"}]}'])

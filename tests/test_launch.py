@@ -41,7 +41,7 @@ def results(tmp_path):
 
 def test_jobs_run_on_a_core_each_as_many_as_there_are_workers(tmp_path):
   looked = []
-  assert local.run(jobs(tmp_path, 'abcde'), lambda: looked.append(1), workers=2) == []
+  assert local.run(jobs(tmp_path, 'abcde'), lambda: looked.append(1), workers=2) == {}
   found = results(tmp_path)
   assert found.keys() == set('abcde') and looked
   assert max(f['seen'] for f in found.values()) == min(2, len(devices.cores()))
@@ -50,7 +50,8 @@ def test_jobs_run_on_a_core_each_as_many_as_there_are_workers(tmp_path):
 
 
 def test_a_failed_job_is_named_and_the_rest_is_done(tmp_path):
-  assert local.run(jobs(tmp_path, ['a', 'bad', 'c']), lambda: None, workers=1) == ['bad']
+  left = local.run(jobs(tmp_path, ['a', 'bad', 'c']), lambda: None, workers=1)
+  assert left == {'bad': 'failed'}
   assert results(tmp_path).keys() == {'a', 'c'}
   assert 'worked' in (tmp_path / 'bad.log').read_text()
 
@@ -124,7 +125,9 @@ def test_a_machine_knows_which_of_several_it_is(environment, hosts, rank, monkey
   'environment, hosts, message',
   [
     ({}, 2, 'none of PE_RANK, SLURM_PROCID'),
-    ({'PE_RANK': '2'}, 2, 'from 0 to 1'),
+    ({'PE_RANK': '2'}, 2, 'PE_RANK=2 .* from 0 to 1'),
+    ({'PE_RANK': '3'}, 1, 'PE_RANK=3 .* from 0 to 0'),
+    ({'PE_RANK': '0', 'PE_HOSTS': '4'}, 1, 'one of 4 machines'),
     ({'SLURM_NTASKS': '4', 'SLURM_PROCID': '0'}, 1, 'one of 4 machines .* hosts = 4'),
     ({'TPU_WORKER_HOSTNAMES': 'a,b', 'TPU_WORKER_ID': '0'}, 1, 'one of 2 machines'),
   ],

@@ -1,0 +1,153 @@
+"""Sweeps in a bucket, where nothing can be locked: a job is leased, and engines see the jobs."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import small
+import test_bucket
+from etils import epath
+
+from launch import engine, hold, job, state
+from launch.job import Job
+
+bucket = test_bucket.bucket
+
+
+@pytest.fixture(autouse=True)
+def no_google(monkeypatch):
+  """Credentials are not looked for where there are none, which takes seconds each time."""
+  monkeypatch.setenv('NO_GCE_CHECK', 'true')
+
+
+WORK = """
+import pathlib, sys, time
+from etils import epath
+with (pathlib.Path(sys.argv[2]) / 'ran').open('a') as file: file.write(sys.argv[1] + '\\n')
+print('it began', flush=True)
+time.sleep(float(sys.argv[3]))
+(epath.Path(sys.argv[1]) / 'done.json').write_text('1')
+"""
+
+
+def sweep(bucket, name, local, count, seconds=0.0) -> tuple[str, list[Job]]:
+  """The path of a file of jobs in the bucket, which note on this machine that they ran."""
+  root = epath.Path(f'{bucket}/{name}')
+  made = []
+  for i in range(count):
+    folder = root / 'runs' / str(i)
+    work = ('-c', WORK, str(folder), str(local), str(seconds), str(i))
+    made.append(Job(f'job{i}', work, folder / 'log.txt', folder / 'done.json'))
+  job.write(root / 'jobs.json', made)
+  return str(root / 'jobs.json'), made
+
+
+def ran(local) -> list[str]:
+  """Numbers of the jobs that ran, in their order."""
+  noted = (local / 'ran').read_text() if (local / 'ran').exists() else ''
+  return [line.rpartition('/')[2] for line in noted.splitlines()]
+
+
+def start(out, *arguments, **environment) -> subprocess.Popen:
+  """Starts `launch run`; gcsfs says more than a pipe holds that nobody reads."""
+  with out.open('w') as file:
+    return subprocess.Popen(
+      [sys.executable, '-m', 'launch', 'run', *arguments], cwd=small.ROOT, stdout=file, stderr=file,
+      env=small.environment(**environment),
+    )  # fmt: skip
+
+
+def test_a_job_is_leased_to_one_launcher_until_that_is_silent(bucket, tmp_path, monkeypatch):
+  _, (one,) = sweep(bucket, 'leased', tmp_path, 1)
+  first = hold.take(one)
+  first.say(4711)
+  assert hold.take(one) is None and hold.who(one).startswith('process 4711 on ')
+  assert first.keep()
+  monkeypatch.setattr(hold, 'RENEW', 0.0)
+  assert first.keep()
+  monkeypatch.setattr(hold, 'LEASE', 0.0)
+  second = hold.take(one)
+  assert second is not None and not first.keep()
+  first.close()
+  assert second.keep()
+  second.close()
+  monkeypatch.setattr(hold, 'LEASE', 120.0)
+  assert hold.take(one) is not None
+
+
+def test_two_launchers_share_the_jobs_of_a_bucket(bucket, tmp_path):
+  path, made = sweep(bucket, 'shared', tmp_path, 4, seconds=1.0)
+  both = [
+    start(tmp_path / f'{rank}.txt', path, '--workers=1', '--hosts=2', PE_RANK=str(rank))
+    for rank in range(2)
+  ]
+  assert [process.wait(timeout=200) for process in both] == [0, 0]
+  assert sorted(ran(tmp_path)) == list('0123') and all(one.done.exists() for one in made)
+
+
+def test_what_an_interrupted_job_said_reaches_the_bucket(bucket, tmp_path):
+  path, (one,) = sweep(bucket, 'interrupted', tmp_path, 1, seconds=600.0)
+  process = start(tmp_path / 'out.txt', path)
+  deadline = time.monotonic() + 200
+  while not ran(tmp_path):
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.1)
+  process.send_signal(signal.SIGTERM)
+  assert process.wait(timeout=200) == engine.STOPPED
+  assert 'it began' in one.log.read_text() and state.of(one).name == state.STOPPED
+  assert hold.take(one) is not None
+
+
+@pytest.fixture
+def xpk(tmp_path):
+  """Settings of xpk, and programs in its place that refuse the share whose number is in `bad`."""
+  names = ('sweep', 'project', 'zone', 'cluster', 'tpu_type', 'image')
+  (tmp_path / 'v5e.toml').write_text(
+    'engine = "xpk"\n' + ''.join(f'{name} = "v5litepod-4"\n' for name in names)
+  )
+  bodies = {
+    'xpk': f'echo "$3" >> {tmp_path}/got; case "$3" in *-$(cat {tmp_path}/bad)) exit 4;; esac',
+    'gcloud': 'exit 0', 'kubectl': 'exit 0',
+  }  # fmt: skip
+  for name, body in bodies.items():
+    (tmp_path / name).write_text(f'#!/bin/sh\n{body}\n')
+    (tmp_path / name).chmod(0o755)
+  (tmp_path / 'bad').write_text('1')
+  return tmp_path
+
+
+def test_a_share_that_is_refused_does_not_keep_back_the_others(bucket, xpk):
+  path, made = sweep(bucket, 'handed in', xpk, 3)
+  hand_in = lambda command, *more: small.run(
+    '-m',
+    'launch',
+    command,
+    path,
+    f'--on={xpk}/v5e.toml',
+    *more,
+    PATH=f'{xpk}:/usr/bin:/bin',
+  )
+  handed_in = lambda: (xpk / 'got').read_text().split()
+  done = hand_in('submit')
+  assert done.returncode == 1 and 'v5litepod-4-1 was not taken: xpk ended with 4' in done.stderr
+  assert 'v5litepod-4-2 submitted' in done.stdout
+  assert handed_in() == [f'--workload=v5litepod-4-{i}' for i in range(3)]
+  (xpk / 'bad').write_text('none')
+  state.mark(made[1], 1, later=False, tries=3)
+  state.mark(made[2], 75, later=True, tries=3)
+  shown = hand_in('retry', '--dry-run')
+  names = ['--workload=v5litepod-4-1', '--workload=v5litepod-4-2-2']  # the first was never taken
+  assert [word for word in shown.stdout.split() if word.startswith('--workload')] == names
+  assert hand_in('retry').returncode == 0 and handed_in()[3:] == names
+
+
+def test_jobs_of_this_machine_are_refused_before_anything_is_created(xpk):
+  one = Job('a', ('-c', 'x'), xpk / 'a' / 'log.txt', xpk / 'a' / 'done.json')
+  job.write(xpk / 'jobs.json', [one])
+  done = small.run(
+    '-m', 'launch', 'submit', xpk / 'jobs.json', f'--on={xpk}/v5e.toml', '--dry-run',
+  )  # fmt: skip
+  assert done.returncode == 2 and '--jobs=gs://BUCKET' in done.stderr and not done.stdout
+  assert not (xpk / 'got').exists()

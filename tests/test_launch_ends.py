@@ -1,0 +1,176 @@
+"""What the end of a job means: it is done, it failed for good, or the same command goes on."""
+
+import json
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+import small
+from faulty import launch, make, runs, write
+
+from launch import engine, hold, local, state
+from pe_research import records
+
+
+def test_a_job_that_its_watchdog_ends_goes_on_by_the_same_command(tmp_path):
+  path = write(tmp_path, [make(tmp_path, 'a', fate='hang'), make(tmp_path, 'b')])
+  done = launch('run', path, '--workers=1')
+  assert done.returncode == engine.STOPPED and '1 of 2 jobs done' in done.stdout, done.stderr
+  assert 'the same command goes on' in done.stdout
+  assert '1 done, 1 stopped' in launch('status', path).stdout
+  assert launch('run', path).returncode == 0 and runs(tmp_path) == {'a': 2, 'b': 1}
+
+
+@pytest.mark.parametrize(
+  'fate, how, status',
+  [
+    ('stop', '--together', engine.STOPPED),  # another machine was told to leave
+    ('abort', '--together', engine.STOPPED),  # JAX ends a process that lost its peers
+    ('kill', '--together', engine.STOPPED),
+    ('crash', '--together', 1),
+    ('stop', '--workers=1', engine.STOPPED),
+    ('kill', '--workers=1', 1),  # too large for the machine, as a rule
+  ],
+)
+def test_ends_that_come_from_elsewhere_are_no_failures(fate, how, status, tmp_path):
+  path = write(tmp_path, [make(tmp_path, 'a', fate=fate)])
+  assert launch('run', path, how).returncode == status
+  named = 'stopped' if status == engine.STOPPED else 'failed'
+  assert launch('status', path).stdout.endswith(f'\n1 {named}\n')
+  assert launch('run', path, how).returncode == 0 and runs(tmp_path) == {'a': 2}
+
+
+def test_a_job_that_stops_again_and_again_at_one_place_has_failed(tmp_path):
+  path = write(tmp_path, [make(tmp_path, 'a', fate='stop\nabort\nstop\n')])
+  found = [launch('run', path, '--together', '--tries=2') for _ in range(4)]
+  assert [done.returncode for done in found] == [engine.STOPPED, 1, engine.STOPPED, 0]
+  assert launch('run', path, '--tries=0').returncode == 2
+
+
+def test_tries_are_counted_anew_when_a_job_gets_further(tmp_path):
+  one = make(tmp_path, 'a')
+  stops = lambda **more: state.mark(one, 75, later=True, tries=2, **more)
+  at = lambda step: records.write_rows(one.folder / 'metrics.jsonl', [{'step': step, 'loss': 1.0}])
+  for step in (5, 10, 15):
+    at(step)
+    assert stops() == state.STOPPED
+    state.unmark(one)
+  assert [stops(told=True) for _ in range(5)] == [state.STOPPED] * 5
+  at(12)  # thrown back to a checkpoint
+  assert stops() == state.FAILED
+  assert state.of(one).said.startswith('stopped 2 times at one place')
+  state.unmark(one)
+  assert stops() == state.STOPPED
+
+
+def test_who_is_told_twice_to_leave_still_waits_for_what_is_saved(tmp_path):
+  path = write(tmp_path, [make(tmp_path, 'a', fate='save slowly')])
+  process = small.start('-m', 'launch', 'run', path)
+  until((tmp_path / 'runs/a/ready').exists, process)
+  for _ in range(2):
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+  out, _ = process.communicate(timeout=60)
+  assert process.returncode == engine.STOPPED and 'the same command goes on' in out
+  assert (tmp_path / 'runs/a/saved').exists()
+  assert '1 stopped' in launch('status', path).stdout
+
+
+def test_a_signal_in_the_middle_of_a_start_comes_after_it(tmp_path, monkeypatch):
+  started, popen = [], subprocess.Popen
+
+  def slow(*given, **more):
+    started.append(popen(*given, **more))
+    signal.raise_signal(signal.SIGINT)
+    return started[-1]
+
+  monkeypatch.setattr(local.subprocess, 'Popen', slow)
+  with pytest.raises(KeyboardInterrupt):
+    local.run([make(tmp_path, 'a', fate='sleep')], lambda: None, workers=1)
+  assert started[0].poll() is not None  # it was told, and waited for
+
+
+def test_a_disk_without_room_for_the_launcher_ends_nobody_else(tmp_path):
+  made = [
+    make(tmp_path, 'a', fate='no room for the launcher'), make(tmp_path, 'b', fate='room again'),
+    make(tmp_path, 'c', 'b'),
+  ]  # fmt: skip
+  path = write(tmp_path, made)
+  done = launch('run', path, '--workers=2')
+  assert done.returncode == 1 and '2 of 3 jobs done' in done.stdout, done.stderr
+  assert 'a: ' in done.stderr and 'log.ended cannot be written: File too large' in done.stderr
+  assert runs(tmp_path) == {'a': 1, 'b': 1, 'c': 1}
+  assert launch('run', path).returncode == 0 and runs(tmp_path) == {'a': 2, 'b': 1, 'c': 1}
+
+
+def test_what_cannot_be_started_is_said_and_the_others_are(tmp_path):
+  bad, good = make(tmp_path, 'a'), make(tmp_path, 'b')
+  (bad.folder / 'log.job').mkdir()
+  left = local.run([bad, good], lambda: None, workers=1)
+  assert left == {'a': 'failed'} and good.done.exists()
+
+
+def waits(*arguments) -> tuple[subprocess.Popen, int]:
+  """A launcher that finds a job taken, and the number of the process that has it."""
+  process = small.start('-m', 'launch', *arguments)
+  line = process.stdout.readline()
+  found = re.search(r'is run by process (\d+) on .*; this waits for it. .* kill -9', line)
+  assert found, line
+  return process, int(found[1])
+
+
+@pytest.mark.parametrize('how', ['--workers=1', '--together'])
+def test_a_second_launcher_waits_and_says_for_whom(how, tmp_path):
+  path = write(tmp_path, [make(tmp_path, 'a', fate='sleep')])
+  first = small.start('-m', 'launch', 'run', path, how)
+  until(lambda: runs(tmp_path), first)
+  second, pid = waits('run', path, how)
+  subprocess.run(['kill', '-9', str(pid)], check=True)
+  assert second.communicate(timeout=60) and second.returncode == 0
+  first.communicate(timeout=60)
+  assert first.returncode == (engine.STOPPED if how == '--together' else 1)
+  assert runs(tmp_path) == {'a': 2}
+
+
+def test_a_job_outlives_its_launcher_and_is_still_taken(tmp_path):
+  one = make(tmp_path, 'a', fate='sleep')
+  path = write(tmp_path, [one])
+  first = small.start('-m', 'launch', 'run', path)
+  until(lambda: runs(tmp_path), first)
+  first.kill()
+  first.wait()
+  assert hold.take(one) is None
+  second, pid = waits('run', path)
+  subprocess.run(['kill', '-9', str(pid)], check=True)
+  assert second.communicate(timeout=60) and second.returncode == 0
+  assert runs(tmp_path) == {'a': 2}
+
+
+def test_a_job_whose_folder_another_process_has_did_not_fail(tmp_path):
+  code = (
+    'from pe_research import cli, records; import pathlib, sys\n'
+    'with cli.errors(), records.claim(pathlib.Path(sys.argv[1])): pass'
+  )
+  one = make(tmp_path, 'a')
+  one = type(one)(one.name, ('-c', code, str(one.folder)), one.log, one.done)
+  with records.claim(one.folder):
+    assert local.run([one], lambda: None, workers=1) == {'a': state.RUNNING}
+    assert local.together([one]) == {'a': state.RUNNING}
+  assert state.of(one).name != state.FAILED
+
+
+def test_each_machine_has_a_log_and_marks_of_its_own(tmp_path):
+  one = make(tmp_path, 'a', fate='crash\n')
+  assert local.together([one], rank=1) == {'a': state.FAILED}
+  assert state.of(one).name != state.FAILED and not one.log.exists()
+  assert 'it crashed' in (one.folder / 'log-1.txt').read_text()
+  assert json.loads((one.folder / 'log-1.ended').read_text())['status'] == 1
+
+
+def until(happened, process, seconds=60):
+  deadline = time.monotonic() + seconds
+  while not happened():
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.05)
