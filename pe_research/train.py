@@ -65,7 +65,8 @@ def train(
   validate = (
     evaluate.validator(blueprint, corpus, config, mesh) if config['eval']['every'] else None
   )
-  with checkpoints.Checkpoints(workdir, config['run']['keep']) as saved, Stop(config) as stop:
+  # Leaving takes them from the right: what is being saved is waited for while signals are noted.
+  with Stop(config) as stop, checkpoints.Checkpoints(workdir, config['run']['keep']) as saved:
     restored = saved.restore(like)
     if restored is None:
       state, start = states.begin(config, blueprint, optimizer, layout)
