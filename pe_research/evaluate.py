@@ -90,7 +90,7 @@ def evaluate(
   mesh, blueprint, corpus = (
     sharding.mesh(config['run']['mesh']),
     Blueprint(config),
-    data.load(config),
+    data.load(config, beat),
   )
   records.check_data(workdir, corpus.facts)
   chosen = measures.plan(corpus, config)
@@ -195,8 +195,7 @@ def main(argv: list[str] | None = None) -> None:
       params, step = states.load_params(config, workdir, step)
       if position:
         parameters = digest.of_arrays(params)
-        if processes.first():
-          lineage.derive(config, home, workdir, step, parameters)
+        processes.by_first(lambda: lineage.derive(config, home, workdir, step, parameters))
       evaluate(config, home, params, step, heart.beat)
       if not processes.first():
         return

@@ -225,17 +225,15 @@ def hold(
     check_alike('the config', config)
     check_alike('code and versions', {k: made_by[k] for k in ('code', 'versions')})
     check_shared(workdir)
+  mine = lambda: None
   with contextlib.ExitStack() as stack:
-    mine, problem = lambda: None, ''
-    try:
-      if first():
-        mine = stack.enter_context(records.claim(workdir))
-        check()
-    except ValueError as error:
-      problem = str(error)
-    problem = _texts(problem)[0]
-    if problem:
-      raise records.WorkdirError(problem)
+
+    def begin() -> None:
+      nonlocal mine
+      mine = stack.enter_context(records.claim(workdir))
+      check()
+
+    by_first(begin)
     try:
       yield mine
     except (ValueError, OSError) as error:
@@ -244,6 +242,21 @@ def hold(
       # An exit in order waits for the others, which wait for this one in the middle of a step.
       print(f'error: {error}', file=sys.stderr, flush=True)
       os._exit(2)
+
+
+def by_first(work: Callable[[], None]) -> None:
+  """Process 0 does it while the others wait; what it raises, a ValueError, is raised in all."""
+  problem = ''
+  try:
+    if first():
+      work()
+  except ValueError as error:
+    if jax.process_count() == 1:
+      raise
+    problem = str(error)
+  problem = _texts(problem)[0]
+  if problem:
+    raise ValueError(problem)
 
 
 def first() -> bool:

@@ -56,7 +56,7 @@ def train(
       'alone: train with 1, then python -m pe_research.evaluate --mesh=context=...'
     )
   rows = sharding.split_batch(mesh, config['optimizer']['batch'], config['optimizer']['accumulate'])
-  blueprint, corpus = Blueprint(config), data.load(config)
+  blueprint, corpus = Blueprint(config), data.load(config, beat)
   measures.plan(corpus, config)  # what could not be evaluated is not trained
   stream = batches.build(corpus, config)
   optimizer = optimizers.build(config['optimizer'], config['steps'])

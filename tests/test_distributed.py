@@ -13,6 +13,7 @@ from several import (
   assert_same_run,
   free_port,
   join,
+  rows,
   start_all,
   train,
   wait_for,
@@ -171,3 +172,40 @@ def test_a_port_that_is_taken_is_named(corpus, tmp_path):
 def test_addresses_that_are_none_are_refused(how, corpus, tmp_path):
   done = small.run(*COMMAND, *small.flags(corpus), f'--workdir={tmp_path}', f'--distributed={how}')
   assert done.returncode == 2 and 'write ADDRESS:PORT,PROCESSES,RANK' in done.stderr
+
+
+@pytest.fixture(scope='module')
+def rope(corpus, tmp_path_factory):
+  """A run that may be stretched."""
+  return train(tmp_path_factory.mktemp('rope'), small.flags(corpus, 'rope', steps=4))
+
+
+def stretched(rope, into):
+  """Arguments of a measurement of that run under YaRN, on sequences of up to 256 tokens."""
+  return [
+    f'--workdir={rope}', '--position=yarn:factor=4', f'--into={into}', '--lengths=64,256',
+    '--windows=3', '--targets=8', '--protocols=fixed_targets,by_position',
+  ]  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def alone(rope, tmp_path_factory):
+  """Its rows, as one device measures them."""
+  into = tmp_path_factory.mktemp('alone')
+  done = small.run('-m', 'pe_research.evaluate', *stretched(rope, into))
+  assert done.returncode == 0, done.stderr
+  return rows(into)
+
+
+@pytest.mark.parametrize('count', [2, 4])
+def test_a_sequence_is_shared_by_the_devices_of_several_processes(count, rope, alone, tmp_path):
+  command = [*stretched(rope, tmp_path), '--mesh=context=8']
+  several = start_all([command] * count, 8 // count, 'pe_research.evaluate')
+  outputs = join(several)
+  assert [process.returncode for process in several] == [0] * count, outputs
+  assert 'fixed_targets' in outputs[0] and all('nats' not in output for output in outputs[1:])
+  found = rows(tmp_path)
+  assert len(found) == len(alone) == 4
+  for row, wanted in zip(found, alone, strict=True):
+    assert row[0] == wanted[0] and row[2] == wanted[2]
+    assert row[1] == pytest.approx(wanted[1], rel=1e-6)
