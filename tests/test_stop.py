@@ -34,5 +34,5 @@ def test_signals_are_noted_until_the_last_save_is_written(tmp_path, monkeypatch)
     leave(self, *error)
 
   monkeypatch.setattr(checkpoints.Checkpoints, '__exit__', spy)
-  main.run(small.config(small.write_corpus(tmp_path / 'text'), steps=1), tmp_path / 'run')
+  main.run(small.config(small.write_corpus(tmp_path / 'text'), steps=4), tmp_path / 'run')
   assert handlers[0].__func__ is stop.Stop._note
