@@ -67,6 +67,7 @@ def train(
   )
   # Leaving takes them from the right: what is being saved is waited for while signals are noted.
   with Stop(config) as stop, checkpoints.Checkpoints(workdir, config['run']['keep']) as saved:
+    beat('beginning or restoring')
     restored = saved.restore(like)
     if restored is None:
       state, start = states.begin(config, blueprint, optimizer, layout)

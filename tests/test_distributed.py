@@ -111,7 +111,7 @@ def test_a_process_that_hangs_is_named_with_the_step_by_the_others(corpus, tmp_p
   )  # to begin with, on a machine that is busy
   processes = start_all([[*given, f'--workdir={tmp_path}']] * 2, 1)
   try:
-    wait_for((tmp_path / 'metrics.jsonl').exists, processes[0])
+    wait_for((tmp_path / 'metrics.jsonl').exists, processes[0], seconds=240)
     processes[1].send_signal(signal.SIGSTOP)
     said = processes[0].communicate(timeout=150)[0]
   finally:
