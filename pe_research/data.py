@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -57,23 +57,21 @@ class Corpus:
   facts: dict[str, Any]
 
 
-def data_dir(config: Mapping[str, Any]) -> str:
-  """Where prepared corpora are kept."""
-  return config['run']['data_dir'] or corpora.default_data_dir()
-
-
-def load(config: Mapping[str, Any]) -> Corpus:
+def load(config: Mapping[str, Any], beat: Callable[[str], None] = lambda doing: None) -> Corpus:
   """Opens, splits and tokenizes what `config` names; prepares it on first use.
 
-  A task has no documents: its examples are generated.
+  A task has no documents: its examples are generated. `beat` is told what is begun.
 
   Raises:
     ValueError: nothing to train on or to hold out, too large for memory, or as corpora.open_source.
   """
-  wanted, directory = config['data'], data_dir(config)
+  wanted = config['data']
   if wanted['task']:
     none = Documents([], np.zeros(0, np.uint8), np.zeros(1, np.int64))
     return Corpus(None, None, none, tokenizers.Bytes(), {'task': wanted['task']})
+  beat('opening the data')
+  directory = config['run']['data_dir'] or corpora.default_data_dir()
+  directory = corpora.at_hand(wanted['source'], directory, beat)
   source = corpora.open_source(wanted['source'], directory, wanted['train_split'])
   facts = {'source': source.fingerprint, 'documents': len(source)}
   if wanted['validation_split']:

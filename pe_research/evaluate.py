@@ -28,6 +28,7 @@ from pe_research import (
   lineage,
   measures,
   paths,
+  processes,
   records,
   runtime,
   scoring,
@@ -89,7 +90,7 @@ def evaluate(
   mesh, blueprint, corpus = (
     sharding.mesh(config['run']['mesh']),
     Blueprint(config),
-    data.load(config),
+    data.load(config, beat),
   )
   records.check_data(workdir, corpus.facts)
   chosen = measures.plan(corpus, config)
@@ -120,7 +121,7 @@ def evaluate(
       continue
     beat('measuring ' + '/'.join(map(str, measurement)))
     row |= measures.measure(subject, blueprint.scheme, chosen, corpus, *measurement)
-    if jax.process_index() == 0:
+    if processes.first():
       records.append_row(results, row)
 
 
@@ -163,6 +164,7 @@ def _overrides(argv: list[str]) -> dict[str, Any]:
     '--mesh', type=_mesh, default={}, metavar='AXIS=DEVICES,...',
     help='context=8: so many devices share a sequence; default: each has its own',
   )  # fmt: skip
+  processes.add_flags(parser)
   return vars(parser.parse_args(argv))
 
 
@@ -172,6 +174,7 @@ def main(argv: list[str] | None = None) -> None:
   workdir, step = given.pop('workdir'), given.pop('step')
   position, into, label = given.pop('position'), given.pop('into'), given.pop('label')
   done, mesh = given.pop('done'), given.pop('mesh')
+  how, wait = given.pop('distributed'), given.pop('wait')
   with cli.errors():
     if bool(position) != (into is not None):
       raise ValueError('--position and --into go together: another scheme, and where it is kept.')
@@ -184,12 +187,18 @@ def main(argv: list[str] | None = None) -> None:
       config |= {'position': lineage.given(position, saved)}
       config['run'] = config['run'] | {'label': label}
     config, home = configs.resolve(config), into or workdir
-    patience = saved['run'].get('patience', 0)
-    with records.claim(home) as mine, heartbeat.Heartbeat(home, patience, mine) as heart:
+    processes.join(how, wait)
+    with (
+      processes.hold(home, config) as mine,
+      heartbeat.Heartbeat(home, config['run']['patience'], mine) as heart,
+    ):
       params, step = states.load_params(config, workdir, step)
       if position:
-        lineage.derive(config, home, workdir, step, digest.of_arrays(params))
+        parameters = digest.of_arrays(params)
+        processes.by_first(lambda: lineage.derive(config, home, workdir, step, parameters))
       evaluate(config, home, params, step, heart.beat)
+      if not processes.first():
+        return
       if position:
         records.write_json(home / 'done.json', {'steps': step})
       if done:

@@ -1,5 +1,6 @@
 """Signs of life in the workdir, and an end to a run that hangs."""
 
+import contextlib
 import faulthandler
 import os
 import pathlib
@@ -10,7 +11,7 @@ from collections.abc import Callable
 
 import jax
 
-from pe_research import cli, processes, records
+from pe_research import cli, paths, processes, records
 
 EVERY = 20.0  # seconds between signs of life, at least
 
@@ -35,7 +36,7 @@ class Heartbeat:
       patience: seconds, for one step or one measurement; 0: for ever.
       mine: raises where the workdir is no longer this process's, see records.claim.
     """
-    self.path = workdir / f'heartbeat-{jax.process_index()}.json'
+    self.workdir, self.path = workdir, workdir / f'heartbeat-{jax.process_index()}.json'
     self.patience, self.me, self.mine = patience, processes.me(), mine
     self.doing, self.since, self.written = 'starting', time.monotonic(), -EVERY
     self.left = threading.Event()
@@ -60,11 +61,34 @@ class Heartbeat:
   def _watch(self) -> None:
     while not self.left.wait(min(self.patience / 4, 10.0)):
       took = time.monotonic() - self.since
+      if took > self.patience / 4:
+        self._wait()
       if took > self.patience:
         print(
           f'{self.me} hangs: {self.doing} began {took:.0f} s ago and run.patience is '
-          f'{self.patience:g} s. It leaves, and the same command goes on from the last checkpoint.',
+          f'{self.patience:g} s{self._silent()}. It leaves, and the same command goes on from the '
+          'last checkpoint.',
           file=sys.stderr, flush=True,
         )  # fmt: skip
         faulthandler.dump_traceback(all_threads=True)
         os._exit(cli.STOPPED)
+
+  def _mark(self, rank: int) -> pathlib.Path:
+    """What a process that hangs keeps writing while it is there; no sign that it gets on."""
+    return self.workdir / f'.waits-{rank}'
+
+  def _wait(self) -> None:
+    with contextlib.suppress(ValueError, OSError):  # the watch goes on
+      records.write_bytes(self._mark(jax.process_index()), self.doing.encode())
+
+  def _silent(self) -> str:
+    """Names the other processes that do not even wait."""
+    others = set(range(jax.process_count())) - {jax.process_index()}
+    silent = []
+    for rank in sorted(others):
+      with contextlib.suppress(OSError):
+        if time.time() - paths.modified(self._mark(rank)) < self.patience / 2:
+          continue
+      sign = records.read_json(self.workdir / f'heartbeat-{rank}.json') or {}
+      silent.append(sign.get('process', f'process {rank}'))
+    return f'; nothing is heard of {", ".join(silent)}' if silent else ''

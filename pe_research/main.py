@@ -6,13 +6,10 @@ r"""Trains one run and evaluates it.
 Interrupted, the same command goes on where it was.
 """
 
-import contextlib
 import pathlib
 import sys
 from collections.abc import Mapping
 from typing import Any
-
-import jax
 
 from pe_research import cli, configs, heartbeat, lineage, paths, processes, records
 
@@ -21,38 +18,20 @@ def main(argv: list[str]) -> None:
   """Checks the config, then trains and evaluates."""
   parser = cli.parser('pe_research.main', __doc__)
   parser.add_argument('--workdir', type=paths.place, required=True, help='where the run is kept')
-  parser.add_argument(
-    '--distributed',
-    nargs='?',
-    const='auto',
-    metavar='ADDRESS,PROCESSES,RANK',
-    help='one of several processes; without a value as the TPU pod or Slurm says',
-  )
-  parser.add_argument(
-    '--wait', type=int, default=processes.WAIT, help='seconds for the others to come'
-  )
+  processes.add_flags(parser)
   arguments, rest = parser.parse_known_args(argv)
   with cli.errors():
     config = configs.resolve(cli.read_config(rest))
     lineage.check_new(config, arguments.workdir)
     cli.restart_tuned()
-    if arguments.distributed:
-      processes.join(arguments.distributed, arguments.wait)
+    processes.join(arguments.distributed, arguments.wait)
     run(config, arguments.workdir)
 
 
 def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
   """Trains and evaluates; process 0 holds the workdir, and done.json is written last."""
-  first = jax.process_index() == 0
-  if jax.process_count() > 1:
-    made_by = records.provenance()
-    processes.check_alike('the config', config)
-    processes.check_alike('code and versions', {k: made_by[k] for k in ('code', 'versions')})
-    processes.check_shared(workdir)
-  held = records.claim(workdir) if first else contextlib.nullcontext(lambda: None)
-  with held as mine:
-    if first:
-      records.check_config(workdir, config)
+  check = lambda: records.check_config(workdir, config)
+  with processes.hold(workdir, config, check) as mine:
     from pe_research import evaluate, train  # slow to import, and all this may have failed
 
     with heartbeat.Heartbeat(workdir, config['run']['patience'], mine) as heart:
@@ -64,7 +43,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
         print(f'stopped; the same command goes on from {workdir}')
         return
       evaluate.evaluate(config, workdir, state['params'], config['steps'], heart.beat)
-    if first:
+    if processes.first():
       records.write_json(workdir / 'done.json', {'steps': config['steps']})
       if not config['steps']:  # which has no other result to see
         evaluate.show(workdir)

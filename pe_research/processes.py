@@ -1,5 +1,7 @@
 """Several processes of one run: how they find each other, and that they run the same thing."""
 
+import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -7,7 +9,7 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,32 +19,55 @@ from jax.experimental import multihost_utils
 from pe_research import comparable, records
 
 WAIT = 300  # seconds for the other processes to come
-GRACE = 60  # seconds more, until JAX gives up
+GRACE = 60  # seconds more, until JAX gives up; and for the others to come to their end
+PORT = 8476  # of process 0, where the environment says no other
+NOBODY = 'coordinator_address should be defined'  # of JAX, where nothing speaks of other processes
 
 
-def join(how: str, wait: int = WAIT) -> None:
-  """Makes this one of several processes: 'auto', or 'ADDRESS:PORT,PROCESSES,RANK'.
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds --distributed and --wait, the arguments of `join`."""
+  parser.add_argument(
+    '--distributed',
+    nargs='?',
+    const='auto',
+    metavar='ADDRESS,PROCESSES,RANK',
+    help='one of several processes; without a value as the TPU pod or Slurm says',
+  )
+  parser.add_argument('--wait', type=int, default=WAIT, help='seconds for the others to come')
 
-  'auto' is what a TPU pod, Slurm or Kubernetes say, as jax.distributed reads it.
+
+def join(how: str | None, wait: int = WAIT) -> None:
+  """Makes this one of several processes: 'auto', or 'ADDRESS:PORT,PROCESSES,RANK'; None: alone.
+
+  'auto' is what a TPU pod, Slurm or Kubernetes say, as jax.distributed reads it, or SkyPilot; where
+  nothing says anything, the run is one process with all devices of its machine.
 
   Raises:
-    ValueError: it is not understood, the port is taken, or nobody came within `wait` seconds.
+    ValueError: it is not understood, the port is taken, nobody came within `wait` seconds, or
+      devices would be left over.
   """
-  given, where, named = _parse(how), 'a coordinator', {}
+  if how is None:
+    return
+  given, where, named = _parse(how), 'a coordinator', {'local_device_ids': _own_devices()}
   if given:
     address, processes, rank = given
     where = f'the coordinator at {address}'
     if rank == 0:
       _check_port(address)
-    named = {'coordinator_address': address, 'num_processes': processes, 'process_id': rank}
+    named |= {'coordinator_address': address, 'num_processes': processes, 'process_id': rank}
+  jax.config.update('jax_enable_preemption_service', False)  # it swallows SIGTERM
   # JAX ends the process by itself and says less; it only comes to that if this does not.
   given_up = threading.Timer(wait, _give_up, (where, wait))
   given_up.daemon = True
   given_up.start()
   try:
-    jax.distributed.initialize(**named, initialization_timeout=wait + GRACE)
+    waits = {'initialization_timeout': wait + GRACE, 'shutdown_timeout_seconds': GRACE}
+    jax.distributed.initialize(**named, **waits)
   except (RuntimeError, ValueError) as error:
-    raise ValueError(f'{where} was not found: {error}') from error
+    if NOBODY not in str(error):
+      raise ValueError(f'{where} was not found: {error}') from error
+    _check_alone()
+    print('--distributed: nothing here speaks of other processes, so this one is all of the run')
   finally:
     given_up.cancel()
 
@@ -58,7 +83,7 @@ def _give_up(where: str, wait: int) -> None:
 
 def _parse(how: str) -> tuple[str, int, int] | None:
   if how == 'auto':
-    return None
+    return _skypilot()
   try:
     address, processes, rank = how.split(',')
     given = address, int(processes), int(rank)
@@ -70,6 +95,48 @@ def _parse(how: str) -> tuple[str, int, int] | None:
       '--distributed=10.0.0.1:8476,2,0.'
     ) from error
   return given
+
+
+def _skypilot() -> tuple[str, int, int] | None:
+  """What SkyPilot says, which JAX does not read; None where it has not several machines."""
+  machines = os.environ.get('SKYPILOT_NODE_IPS', '').split()
+  if len(machines) < 2:
+    return None
+  return f'{machines[0]}:{PORT}', len(machines), int(os.environ['SKYPILOT_NODE_RANK'])
+
+
+def _own_devices() -> list[int] | None:
+  """Numbers of the GPUs that belong to this process under Slurm; []: all that it sees.
+
+  None leaves it to JAX, which takes one: that of the number that the process has on its machine.
+
+  Raises:
+    ValueError: some would belong to no process.
+  """
+  named = 'SLURM_NTASKS', 'SLURM_STEP_NUM_NODES'
+  if not all(os.environ.get(name, '').isdigit() for name in named):
+    return None
+  tasks, machines = (int(os.environ[name]) for name in named)
+  seen = len(list(filter(None, os.environ.get('CUDA_VISIBLE_DEVICES', '').split(','))))
+  each_has_its_own = seen == 1 or 'SLURM_GPUS_PER_TASK' in os.environ
+  if tasks == machines or each_has_its_own:
+    return []
+  if seen and seen * machines != tasks:
+    raise ValueError(
+      f'Slurm started {tasks} tasks on {machines} machines of {seen} GPUs; a process takes all of '
+      f'its machine or one of them. Give srun --ntasks-per-node=1, or --ntasks-per-node={seen}.'
+    )
+  return None
+
+
+def _check_alone() -> None:
+  """Raises ValueError where Slurm has several tasks, and this is none of them."""
+  tasks = os.environ.get('SLURM_NTASKS', '1')
+  if tasks != '1':
+    raise ValueError(
+      f'--distributed: Slurm has {tasks} tasks here, and srun started none of them; start the '
+      'command with srun.'
+    )
 
 
 def _check_port(address: str) -> None:
@@ -90,12 +157,7 @@ def check_alike(what: str, value: Mapping[str, Any]) -> None:
   """Raises ValueError, in every process, where one has another value than process 0."""
   if jax.process_count() == 1:
     return
-  mine = json.dumps(value, sort_keys=True, default=str).encode()
-  sizes = multihost_utils.process_allgather(np.array(len(mine), np.int32))
-  padded = np.zeros(int(sizes.max()), np.uint8)
-  padded[: len(mine)] = np.frombuffer(mine, np.uint8)
-  all_of_them = multihost_utils.process_allgather(padded)
-  texts = [bytes(row[:size]) for row, size in zip(all_of_them, sizes, strict=True)]
+  texts = _texts(json.dumps(value, sort_keys=True, default=str))
   for rank, text in enumerate(texts):
     if text != texts[0]:
       changed = comparable.difference(json.loads(texts[0]), json.loads(text))
@@ -103,6 +165,18 @@ def check_alike(what: str, value: Mapping[str, Any]) -> None:
         f'processes 0 and {rank} disagree about {what}:\n  ' + '\n  '.join(changed[:20])
         + '\nStart all of them with the same command and the same code.'
       )  # fmt: skip
+
+
+def _texts(mine: str) -> list[str]:
+  """The text of every process, in each of them."""
+  if jax.process_count() == 1:
+    return [mine]
+  own = mine.encode()
+  sizes = multihost_utils.process_allgather(np.array(len(own), np.int32))
+  padded = np.zeros(int(sizes.max()), np.uint8)
+  padded[: len(own)] = np.frombuffer(own, np.uint8)
+  all_of_them = multihost_utils.process_allgather(padded)
+  return [bytes(row[:size]).decode() for row, size in zip(all_of_them, sizes, strict=True)]
 
 
 def check_shared(workdir: pathlib.Path) -> None:
@@ -126,6 +200,68 @@ def check_shared(workdir: pathlib.Path) -> None:
       f'workdir {workdir} is not the same directory on process {blind} as on process 0; give one '
       'on a disk that all machines share.'
     )
+
+
+@contextlib.contextmanager
+def hold(
+  workdir: pathlib.Path, config: Mapping[str, Any], check: Callable[[], None] = lambda: None
+) -> Iterator[Callable[[], None]]:
+  """Holds the workdir for all processes of a run, which must be alike.
+
+  Args:
+    workdir: of the run.
+    config: of each process.
+    check: is called by process 0 once it holds the workdir; raises ValueError.
+
+  Yields:
+    What `records.claim` does in process 0, which has it; in the others what does nothing.
+
+  Raises:
+    ValueError: in all processes, where they differ in config, code or workdir, or where process 0
+      does not get the workdir.
+  """
+  if jax.process_count() > 1:
+    made_by = records.provenance()
+    check_alike('the config', config)
+    check_alike('code and versions', {k: made_by[k] for k in ('code', 'versions')})
+    check_shared(workdir)
+  mine = lambda: None
+  with contextlib.ExitStack() as stack:
+
+    def begin() -> None:
+      nonlocal mine
+      mine = stack.enter_context(records.claim(workdir))
+      check()
+
+    by_first(begin)
+    try:
+      yield mine
+    except (ValueError, OSError) as error:
+      if jax.process_count() == 1:
+        raise
+      # An exit in order waits for the others, which wait for this one in the middle of a step.
+      print(f'error: {error}', file=sys.stderr, flush=True)
+      os._exit(2)
+
+
+def by_first(work: Callable[[], None]) -> None:
+  """Process 0 does it while the others wait; what it raises, a ValueError, is raised in all."""
+  problem = ''
+  try:
+    if first():
+      work()
+  except ValueError as error:
+    if jax.process_count() == 1:
+      raise
+    problem = str(error)
+  problem = _texts(problem)[0]
+  if problem:
+    raise ValueError(problem)
+
+
+def first() -> bool:
+  """Whether this is process 0, which alone writes and reports."""
+  return jax.process_index() == 0
 
 
 def me() -> str:

@@ -35,7 +35,7 @@ def prepare(config: Mapping[str, Any]) -> None:
 
 
 def programs_dir() -> pathlib.Path:
-  """Where programs for processors like this one are kept, under `corpora.default_data_dir`.
+  """Where programs for processors like this one are kept, under `corpora.local_dir`.
 
   A program for the CPU is compiled for its instructions and for the number of cores that the
   process may use, so each of these has a folder of its own.
@@ -46,4 +46,4 @@ def programs_dir() -> pathlib.Path:
     processor += next((line for line in lines if line.startswith(('flags', 'Features'))), '')
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
   kind = digest.of_json({'processor': processor, 'cores': cores})[:16]
-  return pathlib.Path(corpora.default_data_dir()) / 'compiled' / kind
+  return pathlib.Path(corpora.local_dir()) / 'compiled' / kind

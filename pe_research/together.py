@@ -128,9 +128,9 @@ def train_all(
     evaluate.validator(blueprint, corpus, config, mesh) if config['eval']['every'] else None
   )
   with contextlib.ExitStack() as stack:
+    stopped = stack.enter_context(stop.Stop(config))  # the first is left last, see train.train
     for member in members:
       member.open(stack)
-    stopped = stack.enter_context(stop.Stop(config))
     start = max(set.intersection(*(set(m.saved.steps()) for m in members)), default=0)
     begun = [member.begin(start, optimizer, layout, like) for member in members]
     for member in members:

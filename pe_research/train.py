@@ -56,7 +56,7 @@ def train(
       'alone: train with 1, then python -m pe_research.evaluate --mesh=context=...'
     )
   rows = sharding.split_batch(mesh, config['optimizer']['batch'], config['optimizer']['accumulate'])
-  blueprint, corpus = Blueprint(config), data.load(config)
+  blueprint, corpus = Blueprint(config), data.load(config, beat)
   measures.plan(corpus, config)  # what could not be evaluated is not trained
   stream = batches.build(corpus, config)
   optimizer = optimizers.build(config['optimizer'], config['steps'])
@@ -65,7 +65,9 @@ def train(
   validate = (
     evaluate.validator(blueprint, corpus, config, mesh) if config['eval']['every'] else None
   )
-  with checkpoints.Checkpoints(workdir, config['run']['keep']) as saved, Stop(config) as stop:
+  # Leaving takes them from the right: what is being saved is waited for while signals are noted.
+  with Stop(config) as stop, checkpoints.Checkpoints(workdir, config['run']['keep']) as saved:
+    beat('beginning or restoring')
     restored = saved.restore(like)
     if restored is None:
       state, start = states.begin(config, blueprint, optimizer, layout)

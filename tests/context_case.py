@@ -11,38 +11,68 @@ from pe_research import positions, scoring, sharding
 from pe_research.blueprint import Blueprint
 
 LENGTH, ROWS = 64, 8
+LONG = 4096
+HEADS = {'model__heads': 2}
 
 
-def differences(name: str, **overrides) -> dict[str, float]:
-  """Largest differences of the losses of all targets and of the last few, and how these spread."""
+def made(name: str, **overrides):
+  """A config, its blueprint and its parameters, with those of positions far from zero."""
   config = small.config('state_of_the_union', name, **overrides)
-  dense = config | {'eval': config['eval'] | {'implementation': 'dense'}}
   blueprint = Blueprint(config)
   params = {k: np.asarray(v) for k, v in blueprint.init().items()}
   rng = np.random.default_rng(0)
   # Learned tables and biases begin near zero, where a wrong offset would not show.
   params = {k: v + rng.normal(0, 0.3, v.shape) if 'position' in k else v for k, v in params.items()}
-  params = {k: v.astype(np.float32) for k, v in params.items()}
-  windows = rng.integers(0, 256, (ROWS, LENGTH + 1))
-  found = {}
-  for axes in ({'data': 8}, {'data': 2, 'context': 4}):
-    mesh = sharding.mesh({'data': 1, 'fsdp': 1, 'tensor': 1} | axes)
-    scorer = scoring.Scorer(blueprint, config if 'context' in axes else dense, mesh)
-    found[str(axes)] = [scorer.nats(params, windows, last) for last in (None, 4)]
-  alone, shared = found.values()
+  return config, blueprint, {k: v.astype(np.float32) for k, v in params.items()}
+
+
+def scorer(config, blueprint, devices: int, implementation: str = 'tiled') -> scoring.Scorer:
+  """Of eight devices, of which so many share a sequence."""
+  config = config | {'eval': config['eval'] | {'implementation': implementation}}
+  return scoring.Scorer(blueprint, config, sharding.mesh({'data': -1, 'context': devices}))
+
+
+def differences(
+  name: str, length: int = LENGTH, devices: int = 4, alone: str = 'dense', **overrides
+) -> dict[str, float]:
+  """Largest differences of the losses of all targets and of the last few, and how these spread.
+
+  Of windows that so many devices share, from windows that each have one, by `alone`.
+  """
+  sizes = HEADS | {'eval__batch_tokens': length * ROWS, 'attention__tile': length // 8}
+  config, blueprint, params = made(name, **sizes | overrides)
+  windows = np.random.default_rng(1).integers(0, 256, (ROWS, length + 1))
+  ask = lambda made: [made.nats(params, windows, last) for last in (None, 4)]
+  alone, shared = (
+    ask(scorer(config, blueprint, n, how)) for n, how in ((1, alone), (devices, 'tiled'))
+  )
   most = lambda i: float(np.abs(shared[i] - alone[i]).max())
   return {'all': most(0), 'last': most(1), 'scale': float(alone[0].std())}
 
 
+def memory(name: str) -> dict[int, int]:
+  """Bytes that a device holds besides weights and tokens, by how many share a long sequence."""
+  config, blueprint, params = made(name, attention__tile=64, **HEADS)
+  found = {}
+  for devices in (1, 2, 4, 8):
+    asked = scorer(config, blueprint, devices)
+    windows = np.zeros((8 // devices, LONG + 1), np.int32)
+    placed = sharding.place(windows, sharding.split_batch(asked.mesh, len(windows)))
+    program = asked._nats.lower(params, placed, LONG, 1.0).compile()
+    found[devices] = program.memory_analysis().temp_size_in_bytes
+  return found
+
+
 def main() -> None:
-  """Prints them for every scheme, as JSON."""
-  sizes = {'model__heads': 2, 'eval__batch_tokens': LENGTH * ROWS, 'attention__tile': 8}
+  """Prints them for every scheme, and of a long sequence for some, as JSON."""
   jax.config.update('jax_disable_most_optimizations', True)
   mla = {'model__projection': 'mla', 'model__rotary_dim': 4}
   cases = {name: {} for name in positions.SCHEMES} | {'learned': {'position__max_length': LENGTH}}
   cases |= {'rope, mla': mla, 't5, mla': mla, 'rope, gqa': {'model__kv_heads': 1}}
   cases |= {'alibi, window': {'attention__window': 20}}
-  found = {case: differences(case.partition(',')[0], **sizes | m) for case, m in cases.items()}
+  found = {case: differences(case.partition(',')[0], **m) for case, m in cases.items()}
+  found |= {f'{name}, long': differences(name, LONG, 8, 'tiled') for name in ('rope', 't5')}
+  found['memory'] = memory('rope')
   print(json.dumps(found), file=sys.__stdout__)
 
 

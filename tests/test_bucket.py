@@ -11,7 +11,7 @@ server = pytest.importorskip('gcp_storage_emulator.server')
 
 from etils import epath  # noqa: E402
 
-from pe_research import records  # noqa: E402
+from pe_research import corpora, records  # noqa: E402
 
 COMMAND = ('-m', 'pe_research.main')
 BUCKET = 'gs://pe-bucket'
@@ -122,3 +122,22 @@ def test_files_of_a_bucket_are_replaced_and_appended_whole(bucket):
   records.settle(path.parent / 'plan.json', {'x': 1})
   with pytest.raises(records.WorkdirError, match='holds something else'):
     records.settle(path.parent / 'plan.json', {'x': 2})
+
+
+def test_a_set_that_is_prepared_in_a_bucket_is_fetched_once(bucket, tmp_path, monkeypatch):
+  name, there = 'state_of_the_union', f'{bucket}/data'
+  ours = corpora.open_source(name, str(tmp_path / 'prepared'))
+  for path in (tmp_path / 'prepared' / name).rglob('*'):
+    if path.is_file():
+      copy = epath.Path(there) / path.relative_to(tmp_path / 'prepared')
+      copy.write_bytes(path.read_bytes())
+  monkeypatch.setenv('PE_DATA', there)
+  monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+  monkeypatch.setattr(corpora, '_prepare', None)
+  told = []
+  home = corpora.at_hand(name, there, told.append)
+  assert home == str(tmp_path / 'home' / '.cache' / 'pe_research')
+  assert told and all(doing.startswith(f'fetching {there}/{name}/') for doing in told)
+  assert sorted(told) == sorted(set(told))
+  assert list(corpora.open_source(name)) == list(ours)
+  corpora.at_hand(name, there, pytest.fail)

@@ -10,6 +10,7 @@ from pe_research import attend, context, positions, sharding
 
 EIGHT = '--xla_force_host_platform_device_count=8'
 CASES = (*positions.SCHEMES, 'rope, mla', 't5, mla', 'rope, gqa', 'alibi, window')
+LONG = ('rope, long', 't5, long')  # 4,096 tokens over eight devices
 
 
 @pytest.fixture(scope='module')
@@ -19,10 +20,16 @@ def measured():
   return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('case', [*CASES, *LONG])
 def test_shared_sequences_equal_whole_ones(case, measured):
   found = measured[case]
   assert max(found['all'], found['last']) < 2e-5 and found['scale'] > 0.05
+
+
+def test_a_device_holds_its_share_of_a_long_sequence(measured):
+  held = {int(devices): size for devices, size in measured['memory'].items()}
+  assert sorted(held) == [1, 2, 4, 8]
+  assert held[1] > 1.7 * held[2] > 1.7**2 * held[4] > 1.7**3 * held[8]
 
 
 def spec(implementation='tiled', devices=4):

@@ -1,13 +1,14 @@
 """What a training step of a large model takes on machines that are not here, by XLA's own count.
 
   python -m experiments.bench.paper                               all of it, into launch/SCALE.md
-  python -m experiments.bench.paper --size=125M --machine=v5e-8   one row, as JSON
+  python -m experiments.bench.paper --size=125M --machine=v5e-8   one row anew, as JSON
 
 The step is compiled for as many virtual devices as the machine has chips, with the sharding that is
-chosen for it; nothing is computed. The compiler is that of the CPU, so that temporary memory is a
-guide: a TPU's compiler fuses more and plans memory better.
+chosen for it; nothing is computed. Rows are kept beside the table, and those that are there are not
+compiled again. The compiler is that of the CPU, see the notes under the table.
 """
 
+import itertools
 import json
 import math
 import os
@@ -23,6 +24,7 @@ from pe_research import cli, configs, costs, records
 LENGTH, TOKENS = 2048, 2**19  # of a sequence, and of a batch
 VOCAB = 32_000
 TABLE = pathlib.Path(__file__).parents[2] / 'launch' / 'SCALE.md'
+ROWS = TABLE.with_name('scale.jsonl')
 
 
 class Size(NamedTuple):
@@ -109,10 +111,20 @@ def by_formula(size: Size, machine: Machine, rows: int) -> float:
 
 
 def at_once(size: Size, machine: Machine) -> int:
-  """Sequences of a chip in one pass: as many as fit, since each pass sums gradients over chips."""
+  """Sequences of a chip in one pass: as many as fit, since each pass sums gradients over chips.
+
+  0 where not even one fits.
+  """
   most = TOKENS // (LENGTH * machine.chips)
   fit = [n for n in (1, 2, 4, 8, 16, 32) if by_formula(size, machine, n) < FULL * machine.memory]
-  return min(max(fit, default=1), most)
+  return min(max(fit, default=0), most)
+
+
+def enough(size: Size, machine: Machine) -> int:
+  """Chips of that kind, the least number doubled, on which one sequence a chip fits."""
+  while not at_once(size, machine):
+    machine = machine._replace(chips=2 * machine.chips)
+  return machine.chips
 
 
 def config(size: Size, machine: Machine, rows: int) -> dict[str, Any]:
@@ -161,22 +173,18 @@ def _bytes(bits: str, dims: str) -> float:
 def row(size_name: str, machine_name: str) -> dict[str, Any]:
   """One row of the table; in a process with as many devices as the machine has chips."""
   size, machine = SIZES[size_name], MACHINES[machine_name]
-  rows = at_once(size, machine)
+  rows = max(1, at_once(size, machine))
   wanted = config(size, machine, rows)
   step, blueprint = compiled(wanted)
   own, cost, (axes, why) = blueprint.sizes(), costs.of_step(step), mesh(size, machine)
   parts = TOKENS // (LENGTH * rows * machine.chips)
   model = own['train_flops_per_token'] * TOKENS / machine.chips  # FLOPs of a chip in a step
-  run = model * 4 / 3  # blocks are computed once more for their gradients
-  seconds = run / costs.PEAKS[machine.kind], parts * traffic(step.as_text()) / machine.link
   return {
     'size': size_name, 'machine': machine_name, 'parameters': own['parameters'], 'mesh': axes,
     'why': why, 'rows': rows, 'parts': parts, 'model_flops': model,
     'state_bytes': cost['argument_bytes'], 'temporary_bytes': cost['temporary_bytes'],
-    'memory': machine.memory, 'by_formula': by_formula(size, machine, rows),
-    'compute_seconds': seconds[0], 'link_seconds': seconds[1],
-    'mfu_at_most': model / costs.PEAKS[machine.kind] / max(seconds),
-    'mfu_unhidden': model / costs.PEAKS[machine.kind] / sum(seconds),
+    'xla_flops': parts * cost['flops'],
+    'link_seconds': parts * traffic(step.as_text()) / machine.link,
   }  # fmt: skip
 
 
@@ -193,73 +201,30 @@ def in_a_process(size: str, machine: str) -> dict[str, Any]:
   return json.loads(done.stdout.splitlines()[-1])
 
 
-def markdown(rows: list[Mapping[str, Any]]) -> str:
-  """The table, and what its columns mean."""
-  lines = [
-    '# Scale on paper', '',
-    f'One training step of {TOKENS:,} tokens in sequences of {LENGTH:,}: RoPE, SwiGLU, bfloat16 '
-    'blocks with recomputation, float32 parameters and moments, 32,000 tokens of vocabulary. '
-    'Nothing of it was run on these machines: memory is that of the compiled step on as many '
-    'virtual devices, the rest follows from it. Written by '
-    '`python -m experiments.bench.paper`.', '',
-    '| model | machine | sharding | why | at once, a chip | state | temporary | by formula | '
-    'model FLOPs, a chip | compute | traffic | MFU |',
-    '|---|---|---|---|---|---|---|---|---|---|---|---|',
-  ]  # fmt: skip
-  for r in rows:
-    axes = ' × '.join(f'{axis} {n}' for axis, n in r['mesh'].items())
-    share = r['by_formula'] / r['memory']
-    lines.append(
-      f'| {r["parameters"] / 1e6:,.0f}M | {r["machine"]} | {axes} | {r["why"]} | {r["rows"]} of '
-      f'{r["rows"] * r["parts"]} | {r["state_bytes"] / 1e9:.2f} GB | '
-      f'{r["temporary_bytes"] / 1e9:.2f} GB | {r["by_formula"] / 1e9:.2f} GB, {share:.0%} of the '
-      f'chip | '
-      f'{r["model_flops"] / 1e12:.0f} T | {r["compute_seconds"]:.2f} s | '
-      f'{r["link_seconds"]:.2f} s | {r["mfu_unhidden"]:.0%} to {r["mfu_at_most"]:.0%} |'
-    )
-  lines += [
-    '',
-    '- **at once**: sequences that a chip computes in one pass, of those that it has in a step; '
-    '`optimizer.accumulate` makes the others follow, and each pass sums gradients over the chips.',
-    '- **state**: parameters and moments, and the batch; **temporary**: all that the compiled step '
-    'holds besides. The compiler for CPUs gathers all layers at once and sums gradients before it '
-    'splits them, so that a model whose parameters are split holds far more here than on a TPU; '
-    '**by formula** is what a compiler that gathers a block at a time needs in all.',
-    '- **compute**: model FLOPs, a third more for the blocks that are computed again, at the peak '
-    'of the data sheet. **traffic**: bytes that the collectives of the compiled step bring to a '
-    'chip, over the rate of its links.',
-    '- **MFU**: model FLOPs over the peak in that time: where nothing hides the traffic, and where '
-    'compute hides it. Kernels reach less than the peak, so that both are bounds. The compiler for '
-    'CPUs moves float32 where that of a TPU moves bfloat16: traffic is twice what it would be.',
-    '',
-    'Chips: '
-    + '; '.join(
-      f'{name}: {m.chips} of {m.memory / 1e9:.0f} GB, {costs.PEAKS[m.kind] / 1e12:.0f} TFLOP/s, '
-      f'{m.link / 1e9:.0f} GB/s ({m.source})'
-      for name, m in MACHINES.items()
-    )
-    + '.',
-    '',
-  ]
-  return '\n'.join(lines)
-
-
 def main(argv: list[str]) -> None:
   """One row as JSON, or the whole table into launch/SCALE.md."""
   parser = cli.parser('experiments.bench.paper', __doc__)
   parser.add_argument('--size', choices=SIZES)
   parser.add_argument('--machine', choices=MACHINES)
   given = parser.parse_args(argv)
+  from experiments.bench import paper_table  # which is made of what is here
+
   if given.size and given.machine:
     print(json.dumps(row(given.size, given.machine)))
     return
-  rows = []
-  for size in SIZES:
-    for machine in MACHINES:
-      rows.append(in_a_process(size, machine))
-      print(f'{size} on {machine}', flush=True)
-  records.write_bytes(TABLE, markdown(rows).encode())
+  whole = {(row['size'], row['machine']) for row in kept() if row['xla_flops']}
+  for size, machine in itertools.product(SIZES, MACHINES):
+    if (size, machine) not in whole:
+      records.append_row(ROWS, in_a_process(size, machine))
+    print(f'{size} on {machine}', flush=True)
+  records.write_bytes(TABLE, paper_table.markdown(kept()).encode())
   print(f'wrote {TABLE}')
+
+
+def kept() -> list[dict[str, Any]]:
+  """The rows that are kept, in the order of the table; of two of one name the last."""
+  found = {(row['size'], row['machine']): row for row in records.read_rows(ROWS)}
+  return [found[key] for key in itertools.product(SIZES, MACHINES) if key in found]
 
 
 if __name__ == '__main__':

@@ -7,8 +7,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from pe_research import locks
-from pe_research.corpora import catalogue
+from pe_research import locks, paths
+from pe_research.corpora import catalogue, fetch
 from pe_research.corpora.builders import PythonLibrary, StateOfTheUnion, TextFolder
 from pe_research.corpora.documents import Documents, find_text_key
 
@@ -18,7 +18,9 @@ __all__ = [
   'PythonLibrary',
   'StateOfTheUnion',
   'TextFolder',
+  'at_hand',
   'default_data_dir',
+  'local_dir',
   'open_source',
 ]
 
@@ -28,8 +30,25 @@ Builder = tfds.core.DatasetBuilder
 
 
 def default_data_dir() -> str:
-  """Where prepared sets are kept: $PE_DATA, else ~/.cache/pe_research."""
+  """Where prepared sets are kept: $PE_DATA, else ~/.cache/pe_research; maybe a bucket."""
   return os.environ.get('PE_DATA') or os.path.expanduser('~/.cache/pe_research')
+
+
+def local_dir() -> str:
+  """The same on this machine's own disk."""
+  given = default_data_dir()
+  return os.path.expanduser('~/.cache/pe_research') if paths.in_bucket(given) else given
+
+
+def at_hand(name: str, data_dir: str, beat: Callable[[str], None] = lambda doing: None) -> str:
+  """A directory of this machine that has the set, copied from `data_dir` where that is a bucket.
+
+  `beat` is told of every file that is copied.
+  """
+  if not paths.in_bucket(data_dir):
+    return os.path.expanduser(data_dir)
+  fetch.fetch(name, data_dir, local_dir(), beat)
+  return local_dir()
 
 
 def open_source(
@@ -44,7 +63,7 @@ def open_source(
     name: 'state_of_the_union', 'python_library', a folder of text files, or a set of the tfds
       catalogue ('lm1b:1.1.0', 'pg19', 'c4/en'), also one that only lies prepared in `data_dir`.
       A set's name wins over a folder of that name: write './pg19' for the folder.
-    data_dir: where prepared sets are kept; None means `default_data_dir()`.
+    data_dir: where prepared sets are kept, see `at_hand`; None means `default_data_dir()`.
     split: a split of the set, or a slice of one, 'train[:90%]'. The project's own sets have
       'train' only; divide them by document.
     text_key: the feature that holds the text, where a set has several.
@@ -52,7 +71,7 @@ def open_source(
   Returns:
     The documents in the order of the set.
   """
-  data_dir = os.path.expanduser(data_dir or default_data_dir())
+  data_dir = at_hand(name, data_dir or default_data_dir())
   builder, prepare = _find(name, data_dir)
   key = find_text_key(builder.info, text_key)
   source = _read(builder, split)

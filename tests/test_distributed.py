@@ -1,0 +1,213 @@
+"""One run of several processes: equal to one process, stopped, killed, hung, and not alike."""
+
+import signal
+import socket
+import time
+
+import pytest
+import small
+from several import (
+  COMMAND,
+  DEVICES,
+  LONG,
+  assert_same_run,
+  free_port,
+  join,
+  rows,
+  start_all,
+  train,
+  wait_for,
+)
+
+from pe_research import cli
+
+STEPS = {'steps': 20}
+
+
+@pytest.fixture(scope='module')
+def corpus(tmp_path_factory):
+  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
+
+
+@pytest.fixture(scope='module')
+def straight(corpus, tmp_path_factory):
+  """The workdir of twenty steps on one device."""
+  return train(tmp_path_factory.mktemp('straight'), small.flags(corpus, 't5', **STEPS))
+
+
+@pytest.fixture(scope='module')
+def straight_long(corpus, tmp_path_factory):
+  """The same, of 400 steps."""
+  return train(tmp_path_factory.mktemp('long'), small.flags(corpus, 't5', **LONG))
+
+
+MESHES = {  # of eight devices
+  'data': {},
+  'fsdp': {'run__mesh__data': 1, 'run__mesh__fsdp': 8},
+  'tensor': {'run__mesh__data': 1, 'run__mesh__tensor': 8},
+  'data, fsdp and tensor': {'run__mesh__fsdp': 2, 'run__mesh__tensor': 2},
+}
+
+
+@pytest.mark.parametrize('count', [2, 4])
+@pytest.mark.parametrize('mesh', MESHES)
+def test_several_processes_equal_one(mesh, count, corpus, straight, tmp_path):
+  command = [*small.flags(corpus, 't5', **STEPS, **MESHES[mesh]), f'--workdir={tmp_path}']
+  processes = start_all([command] * count, 8 // count)
+  outputs = join(processes)
+  assert [process.returncode for process in processes] == [0] * count, outputs
+  assert all('step' not in output for output in outputs[1:])  # process 0 alone reports
+  assert_same_run(tmp_path, straight)
+
+
+@pytest.mark.parametrize('moment', ['step', 'save'])
+def test_a_killed_process_loses_nothing_and_others_go_on_elsewhere(
+  moment, corpus, straight_long, tmp_path
+):
+  mesh = {'run__mesh__data': 2, 'run__mesh__fsdp': 2, 'run__patience': 30.0}
+  given = LONG | {'run__save_every': 10}
+  command = [*small.flags(corpus, 't5', **given, **mesh), f'--workdir={tmp_path}']
+  processes = start_all([command] * 2, 2)
+  folder = tmp_path / 'checkpoints'
+  saved = lambda: {p.name for p in folder.iterdir()} if folder.exists() else set()
+  whole = lambda: {name for name in saved() if name.isdigit()}
+  begun = {
+    'step': lambda: len(whole()) > 1,
+    'save': lambda: whole() and any('tmp' in name for name in saved()),
+  }[moment]
+  try:
+    wait_for(begun, processes[0])
+    processes[1].kill()
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+  assert processes[0].returncode != 0 and not (tmp_path / 'done.json').exists(), outputs
+  train(tmp_path, small.flags(corpus, 't5', **given), XLA_FLAGS=f'{DEVICES}4')
+  assert_same_run(tmp_path, straight_long, tolerance=1e-3)
+
+
+def test_one_that_is_told_to_leave_takes_the_others_along(corpus, straight_long, tmp_path):
+  mesh = {'run__mesh__data': 2, 'run__mesh__fsdp': 2}
+  command = [*small.flags(corpus, 't5', **LONG, **mesh), f'--workdir={tmp_path}']
+  processes = start_all([command] * 2, 2)
+  try:
+    wait_for((tmp_path / 'metrics.jsonl').exists, processes[0])
+    processes[1].terminate()
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+  assert [process.returncode for process in processes] == [0, 0], outputs
+  assert all('the same command goes on' in output for output in outputs)
+  assert not (tmp_path / 'done.json').exists()
+  train(tmp_path, small.flags(corpus, 't5', **LONG))
+  assert_same_run(tmp_path, straight_long, tolerance=1e-3)
+
+
+def test_a_process_that_hangs_is_named_with_the_step_by_the_others(corpus, tmp_path):
+  given = small.flags(
+    corpus, 't5', **LONG, run__patience=45.0
+  )  # to begin with, on a machine that is busy
+  processes = start_all([[*given, f'--workdir={tmp_path}']] * 2, 1)
+  try:
+    wait_for((tmp_path / 'metrics.jsonl').exists, processes[0], seconds=240)
+    processes[1].send_signal(signal.SIGSTOP)
+    said = processes[0].communicate(timeout=150)[0]
+  finally:
+    for process in processes:
+      process.kill()
+  assert processes[0].returncode == cli.STOPPED, said
+  assert 'process 0 of 2 on ' in said and ' hangs: step ' in said
+  silent = f'nothing is heard of process 1 of 2 on {socket.gethostname()} (pid {processes[1].pid})'
+  assert silent in said
+
+
+def test_processes_that_disagree_are_refused_with_the_difference(corpus, tmp_path):
+  workdir = f'--workdir={tmp_path}'
+  commands = [[*small.flags(corpus, steps=steps), workdir] for steps in (12, 13)]
+  processes = start_all(commands, 1)
+  outputs = join(processes)
+  assert [process.returncode for process in processes] == [2, 2]
+  for output in outputs:
+    assert 'processes 0 and 1 disagree about the config' in output and 'steps: 12 -> 13' in output
+  assert not any(tmp_path.iterdir())
+
+
+def test_what_process_0_alone_finds_ends_all(corpus, straight, tmp_path):
+  command = [*small.flags(corpus, 't5', steps=21), f'--workdir={straight}']
+  processes = start_all([command] * 2, 1)
+  outputs = join(processes, timeout=60)
+  assert [process.returncode for process in processes] == [2, 2]
+  assert all('holds a run with another config' in output for output in outputs)
+
+
+def test_a_workdir_that_is_not_shared_is_refused(corpus, tmp_path):
+  commands = [[*small.flags(corpus), f'--workdir={tmp_path / name}'] for name in 'ab']
+  processes = start_all(commands, 1)
+  outputs = join(processes)
+  assert [process.returncode for process in processes] == [2, 2]
+  assert all('is not the same directory on process 1 as on process 0' in o for o in outputs)
+  assert not list(tmp_path.glob('*/*'))
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_processes_that_never_come_are_given_up(rank, corpus, tmp_path):
+  flags = [*small.flags(corpus), f'--workdir={tmp_path}', '--wait=3']
+  start = time.monotonic()
+  done = small.run(*COMMAND, *flags, f'--distributed=127.0.0.1:{free_port()},2,{rank}')
+  assert done.returncode == 2 and 'was not reached by all processes within 3 s' in done.stderr
+  assert time.monotonic() - start < 90
+
+
+def test_a_port_that_is_taken_is_named(corpus, tmp_path):
+  with socket.socket() as taken:
+    taken.bind(('', 0))
+    taken.listen()
+    port = taken.getsockname()[1]
+    command = (*small.flags(corpus), f'--workdir={tmp_path}')
+    done = small.run(*COMMAND, *command, f'--distributed=127.0.0.1:{port},2,0')
+  assert done.returncode == 2 and f'port {port} of this machine is in use' in done.stderr
+
+
+@pytest.mark.parametrize('how', ['x', '1.2.3.4:80,2', '1.2.3.4:80,2,2', '1.2.3.4,2,0', 'a:b,2,0'])
+def test_addresses_that_are_none_are_refused(how, corpus, tmp_path):
+  done = small.run(*COMMAND, *small.flags(corpus), f'--workdir={tmp_path}', f'--distributed={how}')
+  assert done.returncode == 2 and 'write ADDRESS:PORT,PROCESSES,RANK' in done.stderr
+
+
+@pytest.fixture(scope='module')
+def rope(corpus, tmp_path_factory):
+  """A run that may be stretched."""
+  return train(tmp_path_factory.mktemp('rope'), small.flags(corpus, 'rope', steps=4))
+
+
+def stretched(rope, into):
+  """Arguments of a measurement of that run under YaRN, on sequences of up to 256 tokens."""
+  return [
+    f'--workdir={rope}', '--position=yarn:factor=4', f'--into={into}', '--lengths=64,256',
+    '--windows=3', '--targets=8', '--protocols=fixed_targets,by_position',
+  ]  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def alone(rope, tmp_path_factory):
+  """Its rows, as one device measures them."""
+  into = tmp_path_factory.mktemp('alone')
+  done = small.run('-m', 'pe_research.evaluate', *stretched(rope, into))
+  assert done.returncode == 0, done.stderr
+  return rows(into)
+
+
+@pytest.mark.parametrize('count', [2, 4])
+def test_a_sequence_is_shared_by_the_devices_of_several_processes(count, rope, alone, tmp_path):
+  command = [*stretched(rope, tmp_path), '--mesh=context=8']
+  several = start_all([command] * count, 8 // count, 'pe_research.evaluate')
+  outputs = join(several)
+  assert [process.returncode for process in several] == [0] * count, outputs
+  assert 'fixed_targets' in outputs[0] and all('nats' not in output for output in outputs[1:])
+  found = rows(tmp_path)
+  assert len(found) == len(alone) == 4
+  for row, wanted in zip(found, alone, strict=True):
+    assert row[0] == wanted[0] and row[2] == wanted[2]
+    assert row[1] == pytest.approx(wanted[1], rel=1e-6)

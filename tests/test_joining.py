@@ -1,0 +1,90 @@
+"""How processes find each other: what Slurm says, where nothing is said, and whose the GPUs are."""
+
+import pytest
+import small
+from several import DEVICES, free_port
+
+from pe_research import processes
+
+JOINS = """
+import jax
+from pe_research import processes
+processes.join('auto', 60)
+print('joined', jax.process_index(), jax.process_count(), jax.device_count(),
+      jax.config.read('jax_cuda_visible_devices'))
+"""
+
+
+def joined(**environment):
+  """A process that joins by what its environment says; two devices."""
+  return small.start('-c', JOINS, XLA_FLAGS=f'{DEVICES}2', **environment)
+
+
+def slurm(rank, machines):
+  """What srun tells one of two tasks."""
+  return {
+    'SLURM_JOB_ID': '17', 'SLURM_STEP_NODELIST': 'localhost', 'SLURM_NTASKS': '2',
+    'SLURM_PROCID': str(rank), 'SLURM_LOCALID': str(rank if machines == 1 else 0),
+    'SLURM_STEP_NUM_NODES': str(machines),
+  }  # fmt: skip
+
+
+@pytest.mark.parametrize(('machines', 'own'), [(2, ('all', 'all')), (1, ('0', '1'))])
+def test_a_task_of_slurm_has_its_machine_or_one_gpu_of_it(machines, own):
+  port = {'JAX_COORDINATOR_PORT': str(free_port())}
+  tasks = [joined(**slurm(rank, machines), **port) for rank in range(2)]
+  for rank, task in enumerate(tasks):
+    said, _ = task.communicate(timeout=120)
+    assert f'joined {rank} 2 4 {own[rank]}\n' in said
+
+
+def test_machines_of_skypilot_find_each_other():
+  port = free_port()
+  script = f'from pe_research import processes\nprocesses.PORT = {port}\n' + JOINS
+  given = {'SKYPILOT_NODE_IPS': '127.0.0.1\n127.0.0.2', 'XLA_FLAGS': f'{DEVICES}2'}
+  both = [small.start('-c', script, **given, SKYPILOT_NODE_RANK=str(i)) for i in range(2)]
+  for rank, one in enumerate(both):
+    said, _ = one.communicate(timeout=120)
+    assert f'joined {rank} 2 4 all\n' in said
+
+
+def test_where_nothing_is_said_one_process_has_all_devices():
+  said, _ = joined().communicate(timeout=120)
+  assert 'nothing here speaks of other processes, so this one is all of the run\n' in said
+  assert 'joined 0 1 2 all\n' in said
+
+
+def test_tasks_of_slurm_that_srun_did_not_start_are_refused():
+  said, _ = joined(SLURM_JOB_ID='17', SLURM_NTASKS='2').communicate(timeout=120)
+  assert (
+    'Slurm has 2 tasks here, and srun started none of them; start the command with srun' in said
+  )
+
+
+@pytest.mark.parametrize(
+  ('tasks', 'machines', 'seen', 'per_task', 'own'),
+  [
+    (2, 2, '0,1,2,3,4,5,6,7', '', []),  # a machine a task
+    (1, 1, '', '', []),
+    (16, 2, '0,1,2,3,4,5,6,7', '', None),  # a GPU a task, of all that each sees
+    (16, 2, '', '', None),
+    (16, 2, '5', '', []),  # a GPU a task, which sees no other
+    (4, 2, '0,1', '2', []),
+  ],
+)
+def test_gpus_belong_to_the_process_that_slurm_gives_them(
+  tasks, machines, seen, per_task, own, monkeypatch
+):
+  given = {'SLURM_NTASKS': tasks, 'SLURM_STEP_NUM_NODES': machines}
+  given |= {'CUDA_VISIBLE_DEVICES': seen, 'SLURM_GPUS_PER_TASK': per_task}
+  for name, value in given.items():
+    monkeypatch.setenv(name, str(value)) if value else monkeypatch.delenv(name, raising=False)
+  assert processes._own_devices() == own
+
+
+def test_gpus_that_would_be_left_over_are_refused(monkeypatch):
+  given = {'SLURM_NTASKS': '4', 'SLURM_STEP_NUM_NODES': '2', 'CUDA_VISIBLE_DEVICES': '0,1,2,3'}
+  for name, value in given.items():
+    monkeypatch.setenv(name, value)
+  with pytest.raises(ValueError, match='4 tasks on 2 machines of 4 GPUs'):
+    processes._own_devices()
