@@ -96,10 +96,13 @@ def test_a_scheme_says_how_paper_and_code_differ(name):
   assert about.strip() and differences.strip().endswith('.') and 'Paper and code' not in about
 
 
-def test_a_docstring_without_that_is_refused(monkeypatch):
+def test_a_docstring_need_not_say_so(monkeypatch):
   monkeypatch.setattr(positions.RoPE, '__doc__', 'Turns.')
-  with pytest.raises(ValueError, match="of 'rope' has no paragraph that begins with 'Paper and"):
-    pages.described('rope')
+  assert pages.described('rope') == ('Turns.', '')
+
+
+def test_factors_that_no_search_found_are_called_so(read):
+  assert 'its factors are an illustration' in read('schemes/longrope.html').text
 
 
 @pytest.mark.parametrize('name', positions.SCHEMES)

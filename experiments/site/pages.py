@@ -71,15 +71,10 @@ def example(name: str) -> dict[str, Any]:
 def described(name: str) -> tuple[str, str]:
   """The docstring of the scheme called `name`: what it is, and how paper and code differ.
 
-  Raises:
-    ValueError: its last paragraph does not say how they differ.
+  The second is '' where its last paragraph does not say that.
   """
-  about, said, differences = inspect.cleandoc(positions.scheme(name).__doc__).partition(DIFFERENCES)
-  if not said:
-    raise ValueError(
-      f'the docstring of {name!r} has no paragraph that begins with {DIFFERENCES.strip()!r}; end '
-      "it in one, 'none known.' if there is nothing to say."
-    )
+  doc = inspect.cleandoc(positions.scheme(name).__doc__ or '')
+  about, _, differences = doc.partition(DIFFERENCES)
   return about, differences[:1].upper() + differences[1:]
 
 
@@ -140,7 +135,7 @@ def _scheme(name: str) -> list[str]:
     *_figure(name, cls.label),
     '## Known differences between paper and code',
     '',
-    *_said(differences),
+    *_said(differences or 'The docstring of the class does not say.'),
     *_arguments(name),
     *_card(config, card),
     *_concerned(name),
@@ -173,7 +168,8 @@ def _figure(name: str, label: str) -> list[str]:
   for theme in themes.THEMES:
     lines += [f'```{{image}} {panel_of(name, theme)}', f':alt: {said}', f':class: only-{theme}']
     lines += ['```', '']
-  return lines
+  factors = page.factors(page.shown(name))
+  return [*lines, *([f'{label}: {markdown.plain(factors)}.', ''] if factors else [])]
 
 
 def _arguments(name: str) -> list[str]:
