@@ -28,7 +28,7 @@ class Panel {
   get given() { return DATA.schemes[this.name]; }
 
   get twin() {
-    const twin = this.given.twin && TWINS[this.name];
+    const twin = this.given.twin ? TWINS[this.name] : null;
     return twin?.covers(this.args) ? twin : null;
   }
 
