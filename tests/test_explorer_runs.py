@@ -49,7 +49,7 @@ def searched(workdirs, tmp_path_factory):
 @pytest.fixture(scope='module')
 def file(workdirs, searched, tmp_path_factory):
   target = tmp_path_factory.mktemp('page') / 'explorer.html'
-  given = [f'--workdir={workdir}' for workdir in workdirs]
+  given = [f'--workdir={workdir}' for workdir in reversed(workdirs)]  # what is stretched last
   main([*given, '--stretch=pi:factor=4', f'--stretch=longrope:file={searched}', f'--out={target}'])
   return target
 
@@ -87,7 +87,7 @@ def test_learned_values_are_those_of_the_run(workdirs, data):
 
 
 def test_views_are_at_the_trained_length_beyond_it_and_stretched(workdirs, searched, data):
-  rope, t5 = data['looks']
+  t5, rope = data['looks']
   assert [view['label'] for view in rope['views']] == [
     'RoPE, 16 tokens', 'RoPE, 64 tokens', 'PI, factor=4, 64 tokens',
     'LongRoPE, file=factors.json, 64 tokens',
@@ -164,8 +164,8 @@ def test_heads_can_be_changed_where_a_run_has_said_how_many(tab, tmp_path):
 
 @browser.needed
 def test_the_views_are_drawn(tab, data, file):
-  assert tab.evaluate('look.run') == 0  # the run that is stretched
-  for i, look in reversed([*enumerate(data['looks'])]):
+  assert tab.evaluate('look.run') == 1  # the run that is stretched
+  for i, look in enumerate(data['looks']):
     tab.get_by_label('model', exact=True).select_option(index=i)
     settle(tab)
     assert tab.locator('#maps h3').all_inner_texts() == [v['label'] for v in look['views']]
@@ -192,7 +192,7 @@ def test_maps_and_losses_say_their_values(tab, workdirs, data):
   tab.locator('#maps .chart').first.focus()
   tab.keyboard.press('ArrowRight')
   assert 'key 4' in readout() and tab.locator('#said').text_content() == readout()
-  views = {view['label']: view for view in data['looks'][0]['views']}
+  views = {view['label']: view for view in data['looks'][1]['views']}
   view = views['RoPE, 64 tokens']
   hover(tab, 'look.losses.chart', view['at'][-1], view['loss'][-1])
   label, words = tab.locator('#losses .readout').inner_text().split(': ')

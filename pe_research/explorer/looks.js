@@ -86,6 +86,7 @@ function setUpLooks() {
   const views = DATA.looks.map((run) => run.views.length);
   look.run = views.indexOf(Math.max(...views)); // one that is stretched, if there is one
   const select = make('select', {onchange: () => { look.run = select.selectedIndex; show(); }});
+  select.setAttribute('aria-label', 'model');
   DATA.looks.forEach(({label}, i) =>
     select.append(make('option', {selected: i === look.run}, label)));
   bar.append(make('label', {}, make('span', {}, 'model'), select));
