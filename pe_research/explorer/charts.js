@@ -15,7 +15,7 @@ class Chart {
     element.append(holder);
     element.tabIndex = 0;
     element.setAttribute('role', 'application');
-    Object.assign(this, {element, holder, choose, cells: [], cursor: [], turn: 0, across: 0});
+    Object.assign(this, {element, holder, choose, cells: [], cursor: [], turn: 0});
     for (const type of ['pointermove', 'pointerdown']) {
       element.addEventListener(type, (event) => this.point(event));
     }

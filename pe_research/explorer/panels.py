@@ -189,7 +189,9 @@ def lines(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChart
   told = {
     'title': by,
     'sort': None,
-    'legend': alt.Legend(orient='top', columns=columns, titleOrient='left'),
+    'legend': alt.Legend(
+      orient='top', columns=columns, titleOrient='left', labelLimit=alt.ExprRef('width - 70')
+    ),
   }
   x = alt.X('x:Q', title=across, axis=whole, scale=scale(kind in LOG_X))
   y = alt.Y('y:Q', title=up, axis=axis, scale=scale(kind in LOG_Y, LABEL * (kind in LEVELS)))
