@@ -31,12 +31,16 @@ BOXES = """() => charts().filter((chart) => chart.element.clientWidth).map((char
   return {name: chart.element.getAttribute('aria-label'), size: [canvas.clientWidth,
     canvas.clientHeight], room: chart.element.clientWidth, boxes: found};
 })"""
-# Writes down in which part of the page each canvas comes to be, in their order.
+# Writes down in which part of the page each canvas comes to be, and how wide plots in panels are by
+# then, which is the last that is done to them.
 ORDER = """
 globalThis.order = [];
+globalThis.widths = () => panels.map(({chart}) => chart.view?.width() ?? null);
 new MutationObserver((changes) => {
   for (const {addedNodes} of changes) for (const node of addedNodes) {
-    if (node.nodeName === 'CANVAS') order.push(node.closest('#panels, #decay, #waves')?.id);
+    if (node.nodeName === 'CANVAS') {
+      order.push([node.closest('#panels, #decay, #waves').id, widths()]);
+    }
   }
 }).observe(document, {childList: true, subtree: true});
 """
@@ -126,9 +130,10 @@ def test_the_page_is_alone_and_small(file):
 
 def test_the_panels_come_first(opened):
   tab = opened(before=ORDER)
-  order = tab.evaluate('order')
-  assert order[:4] == ['panels'] * 4
-  assert sorted(order[4:]) == ['decay'] * 4 + ['waves']
+  order, final = tab.evaluate('order'), tab.evaluate('widths()')
+  assert [part for part, _ in order[:4]] == ['panels'] * 4
+  assert sorted(part for part, _ in order[4:]) == ['decay'] * 4 + ['waves']
+  assert all(widths == final for _, widths in order[4:])
 
 
 def test_charts_are_named_after_loading_and_after_the_switch(opened):
