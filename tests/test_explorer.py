@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import xml.etree.ElementTree
 
 import jax
@@ -137,8 +138,22 @@ def contrast(one: str, other: str) -> float:
 def test_colours_can_be_told_from_the_paper(theme):
   assert min(contrast(color, theme.paper) for color in (theme.ink, theme.soft)) >= 4.5
   assert min(contrast(color, theme.paper) for color in theme.series) >= 3
+  assert contrast(theme.edge, theme.paper) >= 3
   ends = theme.diverging[0], theme.diverging[-1], theme.sequential[-1]
   assert min(contrast(color, theme.paper) for color in ends) >= 3
+
+
+@pytest.mark.parametrize('theme', panels.THEMES.values(), ids=panels.THEMES)
+def test_a_frame_can_be_seen_on_every_cell(theme):
+  strokes = [color for color, _ in panels.two_tone(theme)]
+  for scale in (theme.diverging, theme.cyclic, theme.sequential):
+    for one, other in itertools.pairwise(scale):
+      of = lambda color: np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
+      for share in np.linspace(0, 1, 9):
+        mixed = np.round((1 - share) * of(one) + share * of(other)).astype(int)
+        cell = '#' + ''.join(f'{channel:02x}' for channel in mixed)
+        assert max(contrast(cell, stroke) for stroke in strokes) >= 3
+  assert contrast(*strokes) >= 4.5
 
 
 def test_a_figure_holds_the_numbers_of_its_effects():

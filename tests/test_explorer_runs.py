@@ -8,14 +8,16 @@ import browser
 import numpy as np
 import pytest
 import small
-from playwright.sync_api import sync_playwright
+from explorer_case import chromium, hover, number, settle, tabs
+from flax import nnx
 
 from experiments import report
-from pe_research import records
+from pe_research import configs, positions, records
 from pe_research.blueprint import Blueprint
-from pe_research.explorer import runs, trained
+from pe_research.explorer import page, runs, trained
 from pe_research.explorer.__main__ import main
 from pe_research.main import run
+from pe_research.positions import alibi, factors
 
 TRAINED = 16
 
@@ -32,11 +34,30 @@ def workdirs(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def file(workdirs, tmp_path_factory):
+def searched(workdirs, tmp_path_factory):
+  """A file as a search leaves it."""
+  scheme, _ = trained.scheme(workdirs[0])[0]
+  found = {
+    'kind': factors.KIND, 'base': scheme.base, 'rotated': scheme.rotated, 'train_length': TRAINED,
+    'target_length': 4 * TRAINED, 'long_factor': [1.0 + i for i in range(scheme.rotated // 2)],
+  }  # fmt: skip
+  path = tmp_path_factory.mktemp('search') / 'factors.json'
+  path.write_text(json.dumps(found))
+  return path
+
+
+@pytest.fixture(scope='module')
+def file(workdirs, searched, tmp_path_factory):
   target = tmp_path_factory.mktemp('page') / 'explorer.html'
-  given = [f'--workdir={workdir}' for workdir in workdirs]
-  main([*given, '--stretch=pi:factor=4', f'--out={target}'])
+  given = [f'--workdir={workdir}' for workdir in reversed(workdirs)]  # what is stretched last
+  main([*given, '--stretch=pi:factor=4', f'--stretch=longrope:file={searched}', f'--out={target}'])
   return target
+
+
+@pytest.fixture
+def tab(file):
+  with chromium() as one, tabs(one, file) as opened:
+    yield opened(width=1300)
 
 
 @pytest.fixture(scope='module')
@@ -58,20 +79,22 @@ def test_learned_values_are_those_of_the_run(workdirs, data):
   given = data['schemes']['t5']
   scheme, dims = trained.scheme(workdirs[1])[0]
   np.testing.assert_allclose(given['parameters'][0]['table'], scheme.table[...], atol=1e-8)
-  assert given['source'] == 'of the run t5' and given['dims']['heads'] == dims.heads
+  assert given['source'] == 'learned by the run t5' and given['dims']['heads'] == dims.heads
   begun = Blueprint(records.load_config(workdirs[1])).init()['position/0/table']
   assert np.abs(np.array(given['parameters'][0]['table']) - begun).max() > 1e-3
   fresh = data['schemes']['kerple']
-  assert fresh['source'] == 'as drawn before training' and fresh['dims']['heads'] == dims.heads
+  assert 'untrained' in fresh['source'] and fresh['dims']['heads'] == dims.heads
 
 
-def test_views_are_at_the_trained_length_beyond_it_and_stretched(workdirs, data):
-  rope, t5 = data['looks']
+def test_views_are_at_the_trained_length_beyond_it_and_stretched(workdirs, searched, data):
+  t5, rope = data['looks']
   assert [view['label'] for view in rope['views']] == [
-    'RoPE, 16 tokens', 'RoPE, 64 tokens', 'PI, factor=4, 64 tokens'
+    'RoPE, 16 tokens', 'RoPE, 64 tokens', 'PI, factor=4, 64 tokens',
+    'LongRoPE, file=factors.json, 64 tokens',
   ]  # fmt: skip
   assert [view['length'] for view in t5['views']] == [16, 64]
-  for view, stretch in zip(rope['views'], (None, None, 'pi:factor=4'), strict=True):
+  stretches = None, None, 'pi:factor=4', f'longrope:file={searched}'
+  for view, stretch in zip(rope['views'], stretches, strict=True):
     look = trained.look(workdirs[0], view['length'], stretch)
     np.testing.assert_allclose(unpacked(view['maps'], *look.maps.shape), look.maps, atol=1e-5)
   assert (rope['layers'], rope['heads']) == look.maps.shape[:2]
@@ -106,29 +129,86 @@ def test_a_report_comes_with_a_page_to_explore_its_runs(workdirs):
   assert [look['label'] for look in data['looks']] == ['RoPE (rope)', 'T5 bias (t5)']
 
 
+def test_factors_that_were_searched_are_shown(searched, data):
+  given, wanted = data['schemes']['longrope'], json.loads(searched.read_text())['long_factor']
+  assert given['arguments']['long_factor'] == wanted
+  assert 'a search found for 64 tokens (factors.json)' in given['factors']
+
+
+@pytest.mark.parametrize('name', positions.SCHEMES)
+def test_what_follows_from_sizes_in_a_resolved_config_follows_again(name):
+  given = positions.example(name, page.DIMS.rotary // 2)
+  made = positions.build(given, page.DIMS, nnx.Rngs(0))
+  resolved = configs.settled(given, made)
+  assert runs.unsettled(resolved, page.DIMS) == json.loads(json.dumps(given))
+
+
+def test_what_a_run_says_for_itself_stays():
+  given = positions.defaults('rnope') | {'window': 5}
+  made = positions.build(given, page.DIMS, nnx.Rngs(0))
+  assert runs.unsettled(configs.settled(given, made), page.DIMS)['window'] == 5
+
+
 @browser.needed
-def test_the_views_are_drawn(file, data):
-  said = []
-  with sync_playwright() as playwright:
-    chromium = playwright.chromium.launch(executable_path=browser.BROWSER, args=['--no-sandbox'])
-    tab = chromium.new_page(viewport={'width': 1300, 'height': 900})
-    tab.on('console', lambda message: said.append(message.text))
-    tab.on('pageerror', lambda error: said.append(str(error)))
-    tab.goto(file.as_uri())
-    for i, look in enumerate(data['looks']):
-      tab.locator('#look-bar select').select_option(index=i)
-      tab.wait_for_function(
-        'look.charts.length === DATA.looks[look.run].views.length'
-        ' && look.charts.every((chart) => chart.view) && look.losses.view'
-      )
-      assert tab.locator('#maps h3').all_inner_texts() == [v['label'] for v in look['views']]
-      maps = unpacked(look['views'][0]['maps'], look['layers'], look['heads'], TRAINED, TRAINED)
-      drawn = tab.evaluate("look.charts[0].view.data('cells').map(({x, y, v}) => [x, y, v])")
-      assert all(v == pytest.approx(maps[0, 0, y, x], abs=1e-6) for x, y, v in drawn)
-      assert len(drawn) == TRAINED * (TRAINED + 1) // 2
-      lines = tab.evaluate("look.losses.view.data('cells').map(({by}) => by)")
-      assert list(dict.fromkeys(lines)) == [view['label'] for view in look['views']]
-    assert tab.evaluate('document.documentElement.scrollWidth') <= 1300
-    tab.screenshot(path=str(file.parent / 'runs.png'), full_page=True)
-    chromium.close()
-  assert not said, said
+def test_heads_can_be_changed_where_a_run_has_said_how_many(tab, tmp_path):
+  """An ALiBi config has the number of heads in two places; its slopes follow both."""
+  given = positions.defaults('alibi')
+  made = positions.build(given, page.DIMS, nnx.Rngs(0))
+  free = runs.unsettled(configs.settled(given, made), page.DIMS)
+  for heads in (2, 8):
+    found = tab.evaluate(
+      '([args, dims]) => new TWINS.alibi(args, dims, {}).slopes', [free, {'heads': heads}]
+    )
+    assert found == pytest.approx(list(alibi.slopes(heads)))
+
+
+@browser.needed
+def test_the_views_are_drawn(tab, data, file):
+  assert tab.evaluate('look.run') == 1  # the run that is stretched
+  for i, look in enumerate(data['looks']):
+    tab.get_by_label('model', exact=True).select_option(index=i)
+    settle(tab)
+    assert tab.locator('#maps h3').all_inner_texts() == [v['label'] for v in look['views']]
+    maps = unpacked(look['views'][0]['maps'], look['layers'], look['heads'], TRAINED, TRAINED)
+    drawn = tab.evaluate("charts().at(-1 - look.maps.length).view.data('cells')")
+    assert len(drawn) == TRAINED * (TRAINED + 1) // 2
+    assert all(c['v'] == pytest.approx(maps[0, 0, c['y'], c['x']], abs=1e-6) for c in drawn)
+    lines = tab.evaluate("look.losses.chart.view.data('cells').map(({by}) => by)")
+    assert list(dict.fromkeys(lines)) == [view['label'] for view in look['views']]
+
+
+@browser.needed
+def test_maps_and_losses_say_their_values(tab, workdirs, data):
+  look = trained.look(workdirs[0], TRAINED)
+  hover(tab, 'look.maps[0].reader.chart', 3, 9)
+  readout = lambda: tab.locator('#maps .readout').first.text_content()
+  said = re.fullmatch(
+    r'query 9 “(.*)”: (\S+) % of the attention to key 3 “(.*)”\.', readout(), re.DOTALL
+  )
+  assert number(said[2]) == pytest.approx(100 * look.maps[0, 0, 9, 3], rel=1e-3, abs=1e-2)
+  text = tab.locator('#maps .text').first
+  assert text.locator('mark').all_text_contents() == [look.tokens[3], look.tokens[9]]
+  assert text.text_content() == ''.join(look.tokens[:TRAINED])
+  tab.locator('#maps .chart').first.focus()
+  tab.keyboard.press('ArrowRight')
+  assert 'key 4' in readout() and tab.locator('#said').text_content() == readout()
+  views = {view['label']: view for view in data['looks'][1]['views']}
+  view = views['RoPE, 64 tokens']
+  hover(tab, 'look.losses.chart', view['at'][-1], view['loss'][-1])
+  label, words = tab.locator('#losses .readout').inner_text().split(': ')
+  assert views[label]['length'] == 64
+  assert number(words.split()[0]) == pytest.approx(views[label]['loss'][-1], rel=1e-3)
+
+
+@browser.needed
+def test_runs_fit_a_narrow_window_that_was_wide(tab):
+  room = lambda: tab.evaluate(
+    "charts().map(({element: e}) => [e.clientWidth, e.querySelector('canvas').clientWidth])"
+  )
+  before = room()
+  for width in (360, 1300):
+    tab.set_viewport_size({'width': width, 'height': 900})
+    settle(tab)
+    assert tab.evaluate('document.documentElement.scrollWidth') <= width
+    assert all(canvas <= element <= width for element, canvas in room())
+  assert room() == before

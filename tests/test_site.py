@@ -11,7 +11,7 @@ import small
 
 from experiments import claims, scales, site
 from experiments.report.claims import rows
-from experiments.site import docstrings
+from experiments.site import docstrings, pages
 from pe_research import positions
 
 
@@ -88,6 +88,29 @@ def test_a_scheme_has_its_formula_and_papers(read, name):
   linked = {link for link in page.links if 'arxiv.org' in link}
   assert papers and linked == papers
   assert any(link.endswith(f'#{cls.__module__}.{cls.__qualname__}') for link in page.links)
+
+
+@pytest.mark.parametrize('name', positions.SCHEMES)
+def test_a_scheme_says_how_paper_and_code_differ(name):
+  about, differences = pages.described(name)
+  assert about.strip() and differences.strip().endswith('.') and 'Paper and code' not in about
+
+
+def test_a_docstring_need_not_say_so(monkeypatch):
+  monkeypatch.setattr(positions.RoPE, '__doc__', 'Turns.')
+  assert pages.described('rope') == ('Turns.', '')
+
+
+def test_factors_that_no_search_found_are_called_so(read):
+  assert 'its factors are an illustration' in read('schemes/longrope.html').text
+
+
+@pytest.mark.parametrize('name', positions.SCHEMES)
+def test_the_page_of_a_scheme_has_a_section_of_these_differences(read, name):
+  page = read(f'schemes/{name}.html')
+  assert 'known-differences-between-paper-and-code' in page.ids
+  said = pages.described(name)[1].split('`')[0].split()[:4]
+  assert ' '.join(said) in page.text
 
 
 @pytest.mark.parametrize('name', positions.SCHEMES)

@@ -17,6 +17,7 @@ from pe_research.explorer import panels as themes
 from pe_research.positions import facts
 
 FOLDER = 'schemes'
+DIFFERENCES = '\n\nPaper and code: '  # begins the last paragraph of a scheme's docstring
 SCALE = scales.CPU  # that of the pages of the claims that lie in the repository
 CLAIMS = 'experiments/claims.html'  # these pages, as they are; from a page of a scheme: ../
 EXPLORER = 'experiments/explorer.html'
@@ -67,6 +68,16 @@ def example(name: str) -> dict[str, Any]:
   return {'position': position, 'length': flags.length, 'model': model}
 
 
+def described(name: str) -> tuple[str, str]:
+  """The docstring of the scheme called `name`: what it is, and how paper and code differ.
+
+  The second is '' where its last paragraph does not say that.
+  """
+  doc = inspect.cleandoc(positions.scheme(name).__doc__ or '')
+  about, _, differences = doc.partition(DIFFERENCES)
+  return about, differences[:1].upper() + differences[1:]
+
+
 def pages() -> Iterator[tuple[str, str]]:
   """Documents with their Markdown: each scheme, all of them, and the claims."""
   for name in positions.SCHEMES:
@@ -112,23 +123,27 @@ def _claims() -> list[str]:
 
 def _scheme(name: str) -> list[str]:
   cls, config = positions.scheme(name), example(name)
-  card = card_lib.card(config)
+  card, (about, differences) = card_lib.card(config), described(name)
   return [
     f'# {markdown.plain(cls.label)}',
     '',
     '{.formula}',
     markdown.plain(cls.formula),
     '',
-    '```{eval-rst}',
-    *docstrings.rst(inspect.cleandoc(cls.__doc__).splitlines()),
-    '```',
-    '',
+    *_said(about),
     *_properties(name, configs.scheme(config)),
     *_figure(name, cls.label),
+    '## Known differences between paper and code',
+    '',
+    *_said(differences or 'The docstring of the class does not say.'),
     *_arguments(name),
     *_card(config, card),
     *_concerned(name),
   ]
+
+
+def _said(text: str) -> list[str]:
+  return ['```{eval-rst}', *docstrings.rst(text.splitlines()), '```', '']
 
 
 def _properties(name: str, made: positions.PositionScheme) -> list[str]:
@@ -153,7 +168,8 @@ def _figure(name: str, label: str) -> list[str]:
   for theme in themes.THEMES:
     lines += [f'```{{image}} {panel_of(name, theme)}', f':alt: {said}', f':class: only-{theme}']
     lines += ['```', '']
-  return lines
+  factors = page.factors(page.shown(name))
+  return [*lines, *([f'{label}: {markdown.plain(factors)}.', ''] if factors else [])]
 
 
 def _arguments(name: str) -> list[str]:

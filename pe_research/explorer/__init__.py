@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pe_research import positions
 
 
-def schemes(workdirs: Sequence[pathlib.Path]):
+def schemes(workdirs: Sequence[pathlib.Path], stretches: Sequence[str] = ()):
   """Every registered scheme as it is shown, by name: those of finished runs with what they learned.
 
-  The others are built for a model of the first run's sizes.
+  What stretches a run is shown as that was asked for. The others are built for a model of the first
+  run's sizes.
   """
   from pe_research.explorer import page, runs  # Altair and its compiler take a second
 
-  learned = runs.schemes(workdirs)
+  learned = runs.schemes(workdirs, stretches)
   dims = next((one.dims for one in learned.values()), page.DIMS)
   return {name: learned.get(name) or page.shown(name, dims) for name in positions.SCHEMES}
 
@@ -36,4 +37,4 @@ def html(
   from pe_research.explorer import page, runs
 
   looks = runs.looks(workdirs, stretches)
-  return page.page(list(schemes(workdirs).values()), first, looks)
+  return page.page(list(schemes(workdirs, stretches).values()), first, looks)

@@ -3,6 +3,7 @@
 python -m pe_research.explorer                                      explorer.html
 python -m pe_research.explorer --workdir=RUN --workdir=RUN          and what those runs learned
 python -m pe_research.explorer --workdir=RUN --stretch=yarn:factor=4
+python -m pe_research.explorer --workdir=RUN --stretch=longrope:file=FACTORS  as a search left them
 python -m pe_research.explorer --figure=png --out=panels.png        for a paper
 """
 

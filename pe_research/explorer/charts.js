@@ -1,73 +1,158 @@
-// Charts that Vega draws, and the inputs beside them.
+// Charts that Vega draws, one cell of each in a frame: the one under the mouse, or the one that the
+// arrow keys led to.
 
 const OPTIONS = {mode: 'vega', renderer: 'canvas', actions: false, hover: false,
-  tooltip: () => {}, logLevel: 1};
+  defaultStyle: false, tooltip: () => {}, logLevel: 1};
+const ARROWS = {ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0]};
+const MARGIN = 76; // pixels beside a plot, at first; more is found by drawing
+const rowOf = (cell) => cell.by ?? cell.y; // the line of a cell, or its row in a matrix
 
 class Chart {
-  constructor(element, onPoint) {
-    Object.assign(this, {element, onPoint, kind: null, theme: null});
+  // `choose(cell)` hears what the reader points at.
+  constructor(element, choose) {
+    const holder = make('div'); // Vega renames the element that it is given
+    holder.setAttribute('aria-hidden', 'true');
+    element.append(holder);
+    element.tabIndex = 0;
+    element.setAttribute('role', 'application');
+    Object.assign(this, {element, holder, choose, cells: [], cursor: [], turn: 0});
+    for (const type of ['pointermove', 'pointerdown']) {
+      element.addEventListener(type, (event) => this.point(event));
+    }
+    element.addEventListener('keydown', (event) => this.key(event));
   }
 
-  // `shape` is the height in pixels of a wide chart; or [columns, rows] of a square one, whose cells
-  // are whole pixels if they can be.
-  async draw(kind, data, signals = {}, shape = [1, 1]) {
-    const theme = dark.matches ? 'dark' : 'light', across = this.element.clientWidth;
+  // `shape` is the height in pixels of a wide chart; or [columns, rows] of a square one, whose
+  // cells are whole pixels if they can be.
+  draw(kind, cells, {marks = [], signals = {}, shape = [1, 1]} = {}) {
+    this.cells = cells;
+    const type = DATA.lines.includes(kind) ? 'line chart' : 'heatmap';
+    this.element.setAttribute('aria-roledescription', type);
+    this.drawn = this.drawLast(kind, {marks, signals, shape}, ++this.turn);
+    return this.drawn;
+  }
+
+  // Of several drawings that are under way only the last goes on.
+  async drawLast(kind, {marks, signals, shape}, turn) {
+    const theme = dark.matches ? 'dark' : 'light', spec = DATA.specs[theme][kind];
+    const rows = () => ({cells: this.cells, marks, cursor: this.cursor});
+    const known = (all, values) => Object.entries(values)
+      .filter(([name]) => all.some((one) => one.name === name));
     if (this.kind !== kind || this.theme !== theme) {
       Object.assign(this, {kind, theme});
-      const before = this.view;
+      this.view?.finalize();
       this.view = null;
-      before?.finalize();
-      const spec = structuredClone(DATA.specs[theme][kind]);
-      for (const set of spec.data) if (set.name in data) set.values = data[set.name];
-      this.made = vegaEmbed(this.element, spec, OPTIONS);
+      const sets = spec.data.map((set) => ({...set, values: rows()[set.name] ?? set.values}));
+      this.made = vegaEmbed(this.holder, structuredClone({...spec, data: sets}), OPTIONS);
     }
-    const {made} = this, {view} = await made;
-    if (made !== this.made) return; // something else is asked for by now
-    if (!this.view) view.addEventListener('pointermove', (_, item) => this.onPoint?.(item?.datum));
+    const {view} = await this.made;
+    if (turn !== this.turn) return;
     this.view = view;
-    for (const [name, value] of Object.entries(signals)) view.signal(name, value);
-    for (const [name, rows] of Object.entries(data)) view.data(name, rows);
-    const most = clip(across - 76, 160, 420), fit = (n) => n * Math.floor(most / n) || most;
-    const [width, height] = Array.isArray(shape)
-      ? shape.map(fit) : [Math.max(across - 76, 160), shape];
-    view.width(width).height(height);
-    await view.runAsync();
+    const columns = columnsFor(this.cells, this.element.clientWidth);
+    known(spec.signals, {...signals, columns}).forEach(([name, value]) => view.signal(name, value));
+    known(spec.data, rows()).forEach(([name, values]) => view.data(name, values));
+    await this.fit(turn, shape);
+  }
+
+  // Sizes the plot so that axes, legends and all stay within the element.
+  async fit(turn, shape) {
+    const room = this.element.clientWidth;
+    for (let across = room - MARGIN, tries = 0; tries < 3; tries++) {
+      const most = clip(across, 120, 420), whole = (n) => n * Math.floor(most / n) || most;
+      const [width, height] = Array.isArray(shape)
+        ? shape.map(whole) : [Math.max(across, 120), shape];
+      await this.view.width(width).height(height).resize().runAsync();
+      if (turn !== this.turn) return;
+      const over = this.holder.scrollWidth - room;
+      if (over <= 0) return;
+      across -= over;
+    }
+  }
+
+  // Frames a cell; `words` say it.
+  read(cell, words) {
+    this.cursor = [cell];
+    this.words = words;
+    this.element.setAttribute('aria-label', words);
+    this.view?.data('cursor', this.cursor).runAsync();
+  }
+
+  point(event) {
+    const cell = this.view && this.under(event);
+    if (cell) this.choose(cell);
+  }
+
+  // The cell under the mouse, or of lines the nearest; none beside the plot.
+  under({clientX, clientY}) {
+    const {view} = this, canvas = this.holder.querySelector('canvas').getBoundingClientRect();
+    const [left, top] = view.origin(), padding = view.padding();
+    const at = {x: clientX - canvas.left - left - padding.left,
+      y: clientY - canvas.top - top - padding.top};
+    if (at.x < 0 || at.y < 0 || at.x > view.width() || at.y > view.height()) return null;
+    const gap = (cell) => {
+      const [across, down] = ['x', 'y'].map((axis) => {
+        const scale = view.scale(axis), half = (scale.bandwidth?.() ?? 0) / 2;
+        const away = Math.abs(scale(cell[axis]) + half - at[axis]);
+        return half && away > half ? Infinity : away;
+      });
+      return Math.hypot(across, down);
+    };
+    const near = this.cells.reduce(
+      (best, cell) => { const away = gap(cell); return away < best.away ? {cell, away} : best; },
+      {cell: null, away: Infinity});
+    return near.cell;
+  }
+
+  key(event) {
+    const step = ARROWS[event.key];
+    if (!step || !this.cells.length) return;
+    event.preventDefault();
+    this.choose(this.beside(step));
+    document.getElementById('said').textContent = this.words;
+  }
+
+  // The next cell of a row, or the nearest of the next row.
+  beside([across, down]) {
+    const from = this.cursor[0], rows = [...new Set(this.cells.map(rowOf))];
+    const row = rows[clip(rows.indexOf(rowOf(from)) + down, 0, rows.length - 1)];
+    const line = this.cells.filter((cell) => rowOf(cell) === row);
+    const gap = (cell) => Math.abs(cell.x - from.x);
+    const near = line.reduce((best, cell) => gap(cell) < gap(best) ? cell : best);
+    return line[clip(line.indexOf(near) + across, 0, line.length - 1)];
   }
 }
 
-function chooser(first, set) {
-  const select = make('select', {onchange: () => set(select.value)});
-  select.setAttribute('aria-label', 'scheme');
-  for (const [name, {label}] of Object.entries(DATA.schemes)) {
-    select.append(make('option', {value: name, selected: name === first}, label));
-  }
-  return select;
+// Columns of a legend that fit into so many pixels, its title and the axis beside it.
+function columnsFor(cells, pixels) {
+  const longest = Math.max(0, ...cells.map(({by}) => `${by ?? ''}`.length));
+  return Math.max(1, Math.floor((pixels - 100) / (longest * 6.5 + 30)));
 }
 
-// A label and an input. `kind` is a list of words, or [least, most, step]; a step of 'log' is a
-// logarithmic slider.
-function control(name, kind, value, set) {
-  const shown = make('b', {}, value === null ? 'default' : `${value.toLocaleString('en')}`);
-  const title = make('span', {}, `${name} `, shown);
-  if (typeof kind[0] === 'string') {
-    const select = make('select', {onchange: () => { shown.textContent = ''; set(select.value); }});
-    kind.forEach((word) => select.append(make('option', {selected: word === value}, word)));
-    shown.textContent = '';
-    return make('label', {}, title, select);
+// A chart that keeps a cursor of its own, and says below itself what is there: `tell(cell)`.
+class Reader {
+  constructor(root, tell) {
+    this.tell = tell;
+    this.figure = make('div', {className: 'chart'});
+    this.readout = make('p', {className: 'readout'});
+    root.append(this.figure, this.readout);
+    this.chart = new Chart(this.figure, (cell) => this.read(cell));
   }
-  const [least, most, step] = kind, log = step === 'log';
-  const input = make('input', {
-    type: 'range', min: log ? Math.log10(least) : least, max: log ? Math.log10(most) : most,
-    step: log ? 0.05 : step,
-  });
-  const start = value ?? (least + most) / 2;
-  input.value = log ? Math.log10(start) : start;
-  input.oninput = () => {
-    const found = log ? Number((10 ** input.value).toPrecision(2)) : Number(input.value);
-    shown.textContent = found.toLocaleString('en');
-    input.setAttribute('aria-valuetext', shown.textContent);
-    set(found);
-  };
-  return make('label', {}, title, input);
-}
 
+  read(cell) {
+    this.cell = cell;
+    const words = this.tell(cell);
+    this.readout.textContent = words;
+    this.chart.read(cell, words);
+  }
+
+  // Goes back to where it was, if that is still drawn.
+  draw(kind, cells, more) {
+    this.figure.hidden = this.readout.hidden = !cells.length;
+    if (!cells.length) return null;
+    const was = this.cell, line = cells.filter(({by}) => by === cells[0].by);
+    const again = (cell) => cell.x === was.x && rowOf(cell) === rowOf(was);
+    this.chart.cells = cells;
+    this.read((was && cells.find(again)) ?? line[line.length >> 1]);
+    return this.chart.draw(kind, cells, more);
+  }
+}

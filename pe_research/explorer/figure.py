@@ -35,9 +35,10 @@ def drawn(
   above = [panel(effect, effect.kind(), head, look) for effect in found]
   top = max(largest(effect.modifier[_head(effect, head)]) for effect in found)
   below = [panel(effect, 'modifier', head, look, top) for effect in found]
-  for spec, one in zip(above, schemes, strict=True):
+  for spec, one, effect in zip(above, schemes, found, strict=True):
     legend = any('color' in layer['encoding'] for layer in spec['layer'])
     spec['title'] = _title(positions.scheme(one.name).label, 15, look, 6 if legend else 6 + LEGEND)
+    spec['title'] |= {'subtitle': panels.FAMILIES[effect.kind()][0], 'subtitleColor': look.soft}
   for spec in below:
     spec['title'] = _title('as logit modifier', 15 if len(schemes) == 1 else 12, look, 6)
   config = above[0]['config']

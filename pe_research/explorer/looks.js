@@ -3,53 +3,97 @@
 // Parts of 65,535, at and below the diagonals of all maps, one after the other.
 const shares = (text) => Float32Array.from(new Uint16Array(bytesOf(text).buffer), (x) => x / 65535);
 
-const look = {run: 0, layer: 0, head: 0, charts: []};
+const look = {run: 0, layer: 0, head: 0, maps: []};
+const count = 64; // cells at most, on a side of a map
 
-function drawLooks() {
-  const run = DATA.looks[look.run], count = 64;
-  run.views.forEach((view, i) => {
-    const maps = shares(view.maps), side = Math.min(view.length, count);
-    const [layers, heads] = [run.layers, run.heads], size = side * (side + 1) / 2;
-    const from = (Math.min(look.layer, layers - 1) * heads + Math.min(look.head, heads - 1)) * size;
-    const cells = [], first = (cell) => Math.floor(cell * view.length / side); // token of a cell
+// An attention map above the text that is read.
+class AttentionMap {
+  constructor(root, run, view) {
+    const section = make('section', {className: 'panel'}, make('h3', {}, view.label));
+    root.append(section);
+    this.side = Math.min(view.length, count);
+    this.view = view;
+    this.tokens = run.tokens.slice(-view.length - 1);
+    this.reader = new Reader(section, (cell) => this.tell(cell));
+    this.text = make('p', {className: 'text'});
+    section.append(this.text);
+  }
+
+  first(cell) { return Math.floor(cell * this.view.length / this.side); } // token of a cell
+
+  // The tokens of the cell that begins with this one.
+  within(token) {
+    const cell = Math.round(token * this.side / this.view.length);
+    return range(this.view.length).slice(this.first(cell), this.first(cell + 1));
+  }
+
+  tell({x, y, v}) {
+    const [keys, queries] = [this.within(x), this.within(y)];
+    const named = (one, many, tokens) => {
+      const text = tokens.map((i) => this.tokens[i]).join(''), [from, to] = [tokens[0], tokens.at(-1)];
+      return `${from < to ? `${many} ${from}–${to}` : `${one} ${from}`} “${text}”`;
+    };
+    this.mark(keys, queries);
+    return `${named('query', 'queries', queries)}: ${plain(100 * v)} % of the attention to ` +
+      `${named('key', 'keys', keys)}.`;
+  }
+
+  mark(keys, queries) {
+    if (!this.text) return;
+    const text = (from, to) => this.tokens.slice(from, to).join('');
+    const [a, b] = [keys[0], keys.at(-1) + 1], [c, d] = [queries[0], queries.at(-1) + 1];
+    const key = make('mark', {className: 'key'}, text(a, b));
+    const query = make('mark', {}, text(c, d));
+    const before = a === c ? [text(0, a)] : [text(0, a), key, text(b, c)];
+    this.text.replaceChildren(...before, query, text(d, this.view.length));
+  }
+
+  draw(run) {
+    const maps = shares(this.view.maps), {side} = this, size = side * (side + 1) / 2, cells = [];
+    const [layer, head] = [Math.min(look.layer, run.layers - 1), Math.min(look.head, run.heads - 1)];
+    const from = (layer * run.heads + head) * size;
     for (let m = 0; m < side; m++) {
       for (let n = 0; n <= m; n++) {
-        cells.push({x: first(n), y: first(m), v: maps[from + m * (m + 1) / 2 + n]});
+        cells.push({x: this.first(n), y: this.first(m), v: maps[from + m * (m + 1) / 2 + n]});
       }
     }
     const top = Math.max(...cells.map(({v}) => v));
-    look.charts[i].draw('weights', {cells, cursor: []}, {top}, [side, side]);
-  });
+    return this.reader.draw('weights', cells, {signals: {top}, shape: [side, side]});
+  }
+}
+
+function drawLooks() {
+  const run = DATA.looks[look.run];
   const cells = run.views.flatMap((view) =>
     view.loss.map((y, i) => ({x: view.at[i], y, by: view.label})));
   const marks = [{at: run.trained, name: `trained at ${run.trained}`}];
-  look.losses.draw('loss', {cells, marks}, {}, 300);
+  return Promise.all([...look.maps.map((map) => map.draw(run)),
+    look.losses.draw('loss', cells, {marks, shape: 300})]);
 }
 
 function setUpLooks() {
-  if (!DATA.looks.length) return;
+  if (!DATA.looks.length) return null;
   document.getElementById('trained').hidden = false;
-  const bar = document.getElementById('look-bar'), maps = document.getElementById('maps');
-  look.losses = new Chart(document.getElementById('losses'));
+  const bar = document.getElementById('look-bar'), root = document.getElementById('maps');
+  look.losses = new Reader(document.getElementById('losses'), ({x, y, by}) =>
+    `${by}: ${plain(y)} nats/token behind ${plain(x)} tokens of context.`);
   const show = () => {
     const run = DATA.looks[look.run];
-    maps.replaceChildren();
-    look.charts = run.views.map((view) => {
-      const figure = make('div', {className: 'chart'});
-      figure.setAttribute('role', 'img');
-      figure.setAttribute('aria-label', `Attention map, ${view.label}`);
-      maps.append(make('section', {className: 'panel'}, make('h3', {}, view.label), figure));
-      return new Chart(figure);
-    });
-    drawLooks();
+    root.replaceChildren();
+    look.maps = run.views.map((view) => new AttentionMap(root, run, view));
+    return drawLooks();
   };
+  const views = DATA.looks.map((run) => run.views.length);
+  look.run = views.indexOf(Math.max(...views)); // one that is stretched, if there is one
   const select = make('select', {onchange: () => { look.run = select.selectedIndex; show(); }});
-  DATA.looks.forEach(({label}) => select.append(make('option', {}, label)));
+  select.setAttribute('aria-label', 'model');
+  DATA.looks.forEach(({label}, i) =>
+    select.append(make('option', {selected: i === look.run}, label)));
   bar.append(make('label', {}, make('span', {}, 'model'), select));
   const most = (field) => Math.max(...DATA.looks.map((run) => run[field])) - 1;
   for (const [field, limit] of [['layer', most('layers')], ['head', most('heads')]]) {
-    bar.append(control(field, [0, limit, 1], 0, (value) => { look[field] = value; drawLooks(); }));
+    bar.append(control(field, [0, limit, 1], 0, (value) => { look[field] = value; drawLooks(); },
+      'of the model'));
   }
-  show();
+  return show();
 }
-

@@ -20,9 +20,12 @@ from pe_research.positions.base import Dims, PositionScheme
 
 HERE = pathlib.Path(__file__).parent
 SCRIPTS = tuple(
-  f'{name}.js' for name in ('values', 'state', 'charts', 'panel', 'waves', 'looks', 'page')
-)
-TWINS = HERE.parent / 'positions' / 'twins.js'
+  f'{name}.js'
+  for name in (
+    'values', 'state', 'charts', 'controls', 'panel', 'decay', 'waves', 'looks', 'page',
+  )
+)  # fmt: skip
+TWINS = tuple(HERE.parent / 'positions' / name for name in ('twins.js', 'twins_rotary.js'))
 VEGA_LITE = '6.4'
 DIMS = Dims(width=64, heads=4, rotary=16, length=64)  # of configs/lm.py
 LAYERS = 4
@@ -40,7 +43,8 @@ class Shown:
     arguments: of its constructor.
     dims: of the model that it is built for.
     layers: an instance a layer where each has its own, else one.
-    source: of its parameters, for people; '' where it has none.
+    source: of its numbers, for people; '' where all follow from the arguments.
+    trained: whether its parameters are those of a run.
   """
 
   name: str
@@ -48,6 +52,7 @@ class Shown:
   dims: Dims
   layers: Sequence[PositionScheme]
   source: str
+  trained: bool = False
 
 
 def shown(name: str, dims: Dims = DIMS) -> Shown:
@@ -58,7 +63,7 @@ def shown(name: str, dims: Dims = DIMS) -> Shown:
     positions.build(arguments, dataclasses.replace(dims, layer=i), nnx.Rngs(i))
     for i in range(LAYERS if kind.per_layer else 1)
   ]
-  source = 'as drawn before training' if parameters(layers[0]) else ''
+  source = 'untrained: its values are as drawn at the start' if parameters(layers[0]) else ''
   return Shown(name, arguments, dims, layers, source)
 
 
@@ -67,6 +72,25 @@ def parameters(scheme: PositionScheme) -> dict[str, Any]:
   found = nnx.to_flat_state(nnx.state(scheme, nnx.Param))
   rounded = lambda x: np.asarray(x, np.float64).round(DIGITS).tolist()
   return {'.'.join(map(str, path)): rounded(leaf[...]) for path, leaf in found}
+
+
+def factors(one: Shown) -> str:
+  """Where the factors of a scheme that has one for each pair come from; '' for others."""
+  if not one.arguments.get('long_factor'):
+    return ''
+  file = one.arguments['lineage'].partition(' ')[0]
+  if not file:
+    return 'its factors are an illustration, rising from 1 to the stretch; no search found them'
+  target = one.layers[0].target_length
+  return f'its factors are those that a search found for {target:,} tokens ({file}), at any stretch'
+
+
+def layered(one: Shown) -> bool:
+  """Whether its layers differ in what they do."""
+  found = [
+    effects.of(scheme, one.dims, min(TOKENS, scheme.max_length or TOKENS)) for scheme in one.layers
+  ]
+  return any(not np.array_equal(e.modifier, found[0].modifier, equal_nan=True) for e in found)
 
 
 def packed(values: np.ndarray | None) -> str | None:
@@ -94,10 +118,12 @@ def embedded(one: Shown, twins: Collection[str]) -> dict[str, Any]:
   }
   return {
     'label': cls.label, 'formula': formula(cls.formula), 'paper': cls.paper,
-    'source': one.source, 'kind': found[lengths[-1]].kind(), 'twin': twin, 'values': values,
+    'source': one.source, 'trained': one.trained, 'factors': factors(one),
+    'kind': found[lengths[-1]].kind(), 'twin': twin, 'values': values,
     'arguments': {k: v for k, v in one.arguments.items() if k != 'name'},
     'dims': dataclasses.asdict(one.dims), 'parameters': [parameters(x) for x in one.layers],
     'drawn': cls.draws_positions, 'by_length': scheme.depends_on_length, 'trains_as': cls.trains_as,
+    'limit': scheme.max_length, 'remedy': scheme.remedy, 'layered': layered(one),
   }  # fmt: skip
 
 
@@ -121,7 +147,7 @@ def page(schemes: Sequence[Shown], first: Sequence[str], looks: Sequence[Mapping
     first: names of those in the panels as it opens.
     looks: into trained runs, see `trained`.
   """
-  twins = TWINS.read_text()
+  twins = '\n'.join(path.read_text() for path in TWINS)
   table = twins[twins.index('const TWINS = {') :]
   names = re.findall(r'(\w+): \w+', table)
   dims = next(one.dims for one in schemes if one.name == first[0])
@@ -130,6 +156,8 @@ def page(schemes: Sequence[Shown], first: Sequence[str], looks: Sequence[Mapping
     'first': list(first),
     'tokens': TOKENS,
     'hands': panels.HANDS,
+    'lines': list(panels.LINES),
+    'families': panels.FAMILIES,
     'specs': {name: specs(theme) for name, theme in panels.THEMES.items()},
     'looks': list(looks),
   }

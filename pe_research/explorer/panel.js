@@ -3,181 +3,182 @@
 const MOST = 8; // heads of which lines are drawn
 
 class Panel {
-  constructor(root, decay, first) {
-    this.pick(first);
-    this.chooser = chooser(first, (name) => { this.pick(name); this.controls(); update(); });
+  constructor(root, first, place) {
+    this.where = `panel ${place}`;
+    this.family = make('h3');
+    const set = (name) => { this.pick(name); update(); };
+    this.chooser = chooser(first, `scheme of ${this.where}`, set);
     this.formula = make('p', {className: 'formula'});
-    this.figure = make('div', {className: 'chart', tabIndex: 0});
-    this.figure.setAttribute('role', 'application');
-    this.figure.setAttribute('aria-roledescription', 'heatmap');
-    this.readout = make('output', {className: 'readout'});
-    this.readout.setAttribute('aria-live', 'polite');
+    this.figure = make('div', {className: 'chart'});
+    this.readout = make('p', {className: 'readout'});
     this.inputs = make('div', {className: 'controls'});
-    const title = make('h3', {}, this.chooser);
-    const parts = [title, this.formula, this.figure, this.readout, this.inputs];
+    const parts = [this.family, this.chooser, this.formula, this.figure, this.readout, this.inputs];
     root.append(make('section', {className: 'panel'}, ...parts));
-    this.chart = new Chart(this.figure, (datum) => this.point(datum));
-    this.figure.addEventListener('keydown', (event) => this.key(event));
-    this.decayTitle = make('h3');
-    this.decayFigure = make('div', {className: 'chart'});
-    this.decayFigure.setAttribute('role', 'img');
-    decay.append(make('section', {className: 'panel'}, this.decayTitle, this.decayFigure));
-    this.decay = new Chart(this.decayFigure);
-    this.controls();
+    this.chart = new Chart(this.figure, (cell) => this.choose(cell));
+    this.pick(first);
   }
 
   pick(name) {
     this.name = name;
-    this.args = structuredClone(DATA.schemes[name].arguments);
+    this.reset();
   }
 
+  reset() { this.args = structuredClone(this.given.arguments); }
+
+  get given() { return DATA.schemes[this.name]; }
+
+  get twin() {
+    const twin = this.given.twin ? TWINS[this.name] : null;
+    return twin?.covers(this.args) ? twin : null;
+  }
+
+  get dims() { return {...this.given.dims, ...state.shared}; }
+
+  // Inputs that change something: made anew where these are others.
   controls() {
-    this.inputs.replaceChildren();
-    const given = DATA.schemes[this.name], covered = given.twin && TWINS[this.name].covers(this.args);
-    const known = covered ? TWINS[this.name].controls : {};
-    for (const [field, kind] of Object.entries(known)) {
-      if (!(field in this.args)) continue;
-      const set = (value) => { this.args[field] = value; update(); };
-      this.inputs.append(control(field.replaceAll('_', ' '), kind, this.args[field], set));
-    }
+    const {twin, args, dims, given} = this, known = twin?.controls(dims) ?? {};
+    const idle = twin?.idle(args, dims, given.trained) ?? [];
+    const fields = Object.keys(known).filter((field) => field in args && !idle.includes(field));
+    const asked = [this.name, fields.map((field) => [field, known[field]])];
+    if (!same(asked, this.asked)) this.build(fields, known);
+    this.asked = asked;
+    const derived = twin?.derived(args, dims);
+    fields.forEach((field, i) => {
+      if (args[field] === null && field in derived) this.inputs.children[i].follow(derived[field]);
+    });
+  }
+
+  build(fields, known) {
+    const active = document.activeElement?.closest('.controls') === this.inputs
+      && document.activeElement.getAttribute('aria-label');
+    const input = (field) => control(field.replaceAll('_', ' '), known[field], this.args[field],
+      (value) => { this.args[field] = value; update(); }, this.where);
+    const reset = make('button', {type: 'button', onclick: () => this.restore()}, 'reset');
+    reset.setAttribute('aria-label', `reset, ${this.where}`);
+    this.inputs.replaceChildren(...fields.map(input), ...(fields.length ? [reset] : []));
+    if (active) this.inputs.querySelector(`[aria-label="${active}"]`)?.focus();
+  }
+
+  restore() {
+    this.reset();
+    this.asked = null;
+    update();
   }
 
   prepare() {
+    this.m = Math.min(state.m, state.length - 1);
+    this.n = Math.min(state.n, this.m);
     this.values = valuesOf(this.name, this.args, state.shared, state.length);
+    this.controls();
     if (!this.values) return 0;
     this.kind = state.modifier ? 'modifier' : kindOf(this.name, this.values);
     this.head = Math.min(state.head, this.values.heads - 1);
+    if (this.picked !== state.head) this.line = this.head;
+    this.line = Math.min(this.line, this.values.heads - 1);
+    this.picked = state.head;
     this.cells = this.rows();
+    this.faded = this.decay();
     return this.cells.reduce((top, {v}) => Math.max(top, Math.abs(v) || 0), 0);
+  }
+
+  // The heads of which lines are drawn, the chosen one among them.
+  heads() {
+    const first = range(Math.min(this.values.heads, MOST));
+    return first.includes(this.head) ? first : [...first.slice(0, -1), this.head];
   }
 
   rows() {
     const {values, kind, head} = this, cells = [], count = state.length;
     if (kind === 'penalty') {
       const line = (h) => range(count).map((d) => ({x: d, y: values.bias(h, d, 0), by: `${h}`}));
-      return range(Math.min(values.heads, MOST)).flatMap(line);
+      return this.heads().flatMap(line);
     }
-    if (kind === 'bias' || kind === 'modifier') {
-      for (let m = 0; m < count; m++) {
-        for (let n = 0; n <= m; n++) {
-          const v = values[kind](head, m, n);
-          if (!Number.isNaN(v)) cells.push({x: n, y: m, v});
-        }
-      }
-      return cells;
-    }
+    const pairs = kind === 'bias' || kind === 'modifier';
     for (let m = 0; m < count; m++) {
-      const row = kind === 'added' ? values.row(m) : range(values.pairs).map((i) => values.turn(m, i));
-      row.forEach((v, c) => { if (!Number.isNaN(v)) cells.push({x: c, y: m, v}); });
+      const row = pairs ? range(m + 1).map((n) => values[kind](head, m, n))
+        : kind === 'added' ? values.row(m) : range(values.pairs).map((i) => values.turn(m, i));
+      row.forEach((v, x) => { if (!Number.isNaN(v)) cells.push({x, y: m, v}); });
     }
     return cells;
   }
 
+  // The modifier of the last query by distance, a line a head; one where all are alike.
+  decay() {
+    const {values} = this, last = state.length - 1;
+    const line = (h) => range(last + 1).map((d) => values.modifier(h, last, last - d));
+    const lines = this.heads().map((h) => [`${h}`, line(h)]);
+    this.alike = range(values.heads).every((h) => same(line(h), lines[0][1]));
+    return (this.alike ? [['all', lines[0][1]]] : lines).flatMap(([by, found]) =>
+      found.map((y, x) => ({x, y, by})).filter(({y}) => !Number.isNaN(y)));
+  }
+
   draw(top) {
-    const given = DATA.schemes[this.name];
+    const {given, values} = this, kind = values ? kindOf(this.name, values) : given.kind;
+    const [family, means] = DATA.families[kind];
+    this.family.replaceChildren(family, make('small', {}, means));
     this.formula.innerHTML = given.formula;
-    this.formula.append(make('span', {}, ...papers(given.paper)));
-    this.decayTitle.textContent = given.label;
-    this.figure.hidden = this.decayFigure.hidden = !this.values || !this.cells.length;
-    if (!this.values || !this.cells.length) {
-      const known = Object.keys(given.values).join(', ');
-      this.readout.textContent = this.values ? `${given.label}: nothing at ${state.length} tokens.`
-        : `${given.label}: of its values, the page has those at lengths ${known}, and its defaults.`;
-      return;
+    const drawn = given.drawn && 'trained at drawn positions, which this does not show';
+    const notes = [given.source, given.factors, drawn];
+    this.formula.append(make('span', {}, ...papers(given.paper)),
+      ...notes.filter(Boolean).map((note) => make('span', {}, `${note}.`)));
+    this.figure.hidden = !values;
+    if (!values) {
+      this.readout.textContent = refusal(this.name, state.length);
+      return null;
     }
     const angles = state.length <= DATA.hands ? 'hands' : 'angles';
-    const kind = this.kind === 'angles' ? angles : this.kind;
-    const scale = {top: this.kind === 'angles' ? Math.PI : top || 1};
-    const lines = kind === 'penalty';
-    const shape = lines ? [1, 1] : [this.onPairs ? this.across : state.length, state.length];
-    this.chart.draw(kind, {cells: this.cells, ...this.pointed()}, lines ? {} : scale, shape);
+    const shape = this.kind === 'penalty' ? [1, 1] : [this.across, state.length];
     this.say();
-    this.drawDecay();
-  }
-
-  drawDecay() {
-    const {values} = this, last = state.length - 1, cells = [];
-    const line = (h) => range(last + 1).map((d) => values.modifier(h, last, last - d));
-    const lines = range(values.heads).map(line);
-    const alike = lines.every((v) => same(v, lines[0]));
-    lines.slice(0, alike ? 1 : MOST).forEach((found, h) => found.forEach((v, d) => {
-      if (!Number.isNaN(v)) cells.push({x: d, y: v, by: alike ? 'every head' : `${h}`});
-    }));
-    const label = DATA.schemes[this.name].label;
-    this.decayFigure.setAttribute('aria-label', `${label}: from ${signed(lines[0][0])} logits at ` +
-      `distance 0 to ${signed(lines[0][last])} at ${last}, head 0.`);
-    const trained = state.shared.length;
-    const marks = trained < last ? [{at: trained, name: `trained at ${trained}`}] : [];
-    this.decay.draw('decay', {cells, marks});
-  }
-
-  // What is drawn at the cursor.
-  pointed() {
-    const {x, y} = this.cursor();
-    return this.kind === 'penalty' ? {marks: [{at: y - x, name: ''}]} : {cursor: [{x, y}]};
+    return this.chart.draw(this.kind === 'angles' ? angles : this.kind, this.cells,
+      {signals: {top: this.kind === 'angles' ? Math.PI : top || 1}, shape});
   }
 
   get onPairs() { return this.kind === 'added' || this.kind === 'angles'; }
 
-  cursor() {
-    const y = Math.min(state.m, state.length - 1);
-    return {x: this.onPairs ? Math.min(state.c, this.across - 1) : Math.min(state.n, y), y};
+  get across() {
+    if (this.kind === 'added') return this.values.row(0).length;
+    return this.kind === 'angles' ? this.values.pairs : state.length;
   }
 
-  get across() { return this.kind === 'added' ? this.values.row(0).length : this.values.pairs; }
-
-  point(datum) {
-    if (datum?.x === undefined) return;
-    if (this.kind === 'penalty' && 'by' in datum) {
-      state.n = Math.max(Math.min(state.m, state.length - 1) - datum.x, 0);
-      return move();
+  // A point of a line is a distance, which may move the query on.
+  choose({x, y, by}) {
+    if (by !== undefined) {
+      this.line = Number(by);
+      state.m = Math.max(this.m, x);
+      state.n = state.m - x;
+    } else {
+      state.m = y;
+      state[this.onPairs ? 'c' : 'n'] = x;
     }
-    state.m = datum.y;
-    if (this.onPairs) state.c = datum.x; else state.n = datum.x;
-    move();
-  }
-
-  key(event) {
-    const steps = {ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0]};
-    const step = steps[event.key];
-    if (!step) return;
-    event.preventDefault();
-    const {x, y} = this.cursor();
-    const down = clip(y + step[1], 0, state.length - 1);
-    const along = this.kind === 'penalty' ? -step[0] : step[0]; // drawn by distance
-    const across = clip(x + along, 0, this.onPairs ? this.across - 1 : down);
-    state.m = down;
-    if (this.onPairs) state.c = across; else state.n = across;
     move();
   }
 
   say() {
-    const {values, head} = this, {x, y: m} = this.cursor(), n = Math.min(state.n, m);
-    const given = DATA.schemes[this.name], parts = [];
-    if (this.kind === 'penalty') {
-      parts.push(`distance ${m - n}: bias ${signed(values.bias(head, m, n))}`);
-    } else if (this.kind === 'added') {
-      parts.push(`position ${m}, channel ${x}: ${signed(values.row(m)[x])} onto the embedding`);
-    } else if (this.kind === 'angles') {
-      parts.push(`position ${m}, pair ${x}: turned by ${plain(values.turn(m, x))} rad`);
-    } else if (this.kind === 'bias') {
-      parts.push(`query ${m}, key ${n}: bias ${signed(values.bias(head, m, n))}`);
+    const {values, kind, m, n} = this, parts = [], c = Math.min(state.c, this.across - 1);
+    const head = kind === 'penalty' ? this.line : this.head, bias = values.bias(head, m, n);
+    let cell = {x: this.onPairs ? c : n, y: m};
+    if (kind === 'penalty') {
+      cell = {x: m - n, y: bias, by: `${head}`};
+      parts.push(`head ${head}, distance ${m - n}: bias ${signed(bias)}`);
+    } else if (kind === 'added') {
+      parts.push(`position ${m}, channel ${c}: ${signed(values.row(m)[c])} onto the embedding`);
+    } else if (kind === 'angles') {
+      parts.push(`position ${m}, pair ${c}: turned by ${plain(values.turn(m, c))} rad`);
+    } else if (kind === 'bias') {
+      parts.push(`query ${m}, key ${n}: bias ${signed(bias)}`);
     }
     const effect = values.modifier(head, m, n);
     parts.push(Number.isNaN(effect) ? `query ${m} does not see key ${n}`
       : `on the logit of query ${m} and key ${n}, ${m - n} back: ${signed(effect)}`);
-    if (values.heads > 1) parts.push(`head ${head} of ${values.heads}`);
-    if (given.source) parts.push(`parameters ${given.source}`);
-    if (given.drawn) parts.push('trains at drawn positions, which this does not show');
+    if (!this.alike) parts.push(`head ${head} of ${values.heads}`);
     this.readout.textContent = `${parts.join('; ')}.`;
-    this.figure.setAttribute('aria-label', `${given.label}: ${parts.join('; ')}`);
+    this.chart.read(cell, `${this.given.label}: ${parts.join('; ')}`);
   }
 
   move() {
-    if (!this.values || !this.cells.length) return;
-    for (const [name, rows] of Object.entries(this.pointed())) this.chart.view?.data(name, rows);
-    this.chart.view?.runAsync();
-    this.say();
+    this.m = Math.min(state.m, state.length - 1);
+    this.n = Math.min(state.n, this.m);
+    if (this.values) this.say();
   }
 }
 
@@ -185,4 +186,3 @@ function papers(text) {
   return text.split(/(arXiv:\d{4}\.\d{4,5})/).map((part) => part.startsWith('arXiv:')
     ? make('a', {href: `https://arxiv.org/abs/${part.slice(6)}`}, part) : part);
 }
-

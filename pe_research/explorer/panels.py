@@ -18,6 +18,13 @@ MATRICES = {
   'modifier': ('key position n (tokens)', 'query position m (tokens)', 'logits'),
   'weights': ('key (tokens)', 'query (tokens)', 'weight'),
 }  # across, down, unit of the values
+FAMILIES = {
+  'added': ('Absolute', 'vectors are added to embeddings'),
+  'bias': ('Relative', 'a number for each distance goes onto the logit'),
+  'angles': ('Rotary', 'queries and keys turn with position'),
+  'penalty': ('Linear penalty', 'a key pays by its distance'),
+  'modifier': ('Nothing of these', 'logits alone, scaled or as they are'),
+}  # by how a scheme is drawn: a name, and what it means
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Theme:
     ink: of text.
     soft: of axes.
     line: of grids.
+    edge: of shapes that must be seen, 3:1 from the paper.
     paper: behind all.
     diverging: five, from negative to positive, the middle near the paper.
     cyclic: nine, the first and last the same, for -pi to pi.
@@ -38,6 +46,7 @@ class Theme:
   ink: str
   soft: str
   line: str
+  edge: str
   paper: str
   diverging: tuple[str, ...]
   cyclic: tuple[str, ...]
@@ -63,7 +72,7 @@ class Fixed:
 # Blue and orange differ for every kind of colour blindness, and by lightness from the paper.
 THEMES = {
   'light': Theme(
-    '#1a1b1c', '#565b61', '#dcdfe3', '#ffffff',
+    '#1a1b1c', '#565b61', '#dcdfe3', '#868c93', '#ffffff',
     ('#00407a', '#5d9fd0', '#eef0f2', '#e8934a', '#8a3200'),
     ('#221330', '#5a2f86', '#5f7cbb', '#a5c3cd', '#ece6ec', '#d6ad95', '#b5584f', '#6b2148',
      '#221330'),
@@ -71,7 +80,7 @@ THEMES = {
     tuple(pair[0] for pair in PALETTE),
   ),
   'dark': Theme(
-    '#e9ecef', '#aab1b8', '#363b42', '#15171a',
+    '#e9ecef', '#aab1b8', '#363b42', '#727981', '#15171a',
     ('#9fd4ff', '#2f76a8', '#262a2f', '#b05c1c', '#ffb27d'),
     ('#15121c', '#5a3a8e', '#6b88c8', '#a9c8d2', '#f1ebf1', '#dab39b', '#c0645b', '#7a2c55',
      '#15121c'),
@@ -105,7 +114,7 @@ def matrix(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChar
     size = alt.ExprRef(f'pow({cell}, 2) * 0.9')
     hand = {'filled': False, 'opacity': 1, 'stroke': theme.ink, 'size': size}
     layers = [
-      cells.mark_point(**hand | {'stroke': theme.line}, shape='circle', strokeWidth=1),
+      cells.mark_point(**hand | {'stroke': theme.edge}, shape='circle', strokeWidth=1),
       cells.transform_calculate(turn='-datum.v * 180 / PI')
       .mark_point(**hand, shape='M0,0L1,0', strokeWidth=1.8)
       .encode(angle=alt.Angle('turn:Q', scale=None)),
@@ -113,14 +122,20 @@ def matrix(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChar
   else:
     color = alt.Color('v:Q', title=unit, scale=_colors(kind, theme, fixed), legend=_legend(fixed))
     layers = [cells.mark_rect().encode(color=color)]
-  frame = alt.Chart(alt.NamedData(CURSOR)).mark_rect(
-    filled=False, stroke=theme.ink, strokeWidth=2, strokeJoin='round'
-  )
-  layers.append(frame.encode(x=x, y=y))
+  frame = alt.Chart(alt.NamedData(CURSOR)).encode(x=x, y=y)
+  layers += [
+    frame.mark_rect(filled=False, stroke=color, strokeWidth=width, strokeJoin='round')
+    for color, width in two_tone(theme)
+  ]
   whole = alt.layer(*layers)
   if fixed is None:
     whole = whole.add_params(alt.param('top', value=1.0))
   return _finished(whole, theme)
+
+
+def two_tone(theme: Theme) -> tuple[tuple[str, float], ...]:
+  """Colours and widths of two strokes, one on the other, that can be seen on any cell."""
+  return (theme.paper, 5.0), (theme.ink, 2.0)
 
 
 def _legend(fixed: Fixed | None) -> alt.Legend:
@@ -155,23 +170,34 @@ LINES = {
 }  # across, up, what tells lines apart
 POINTS, LOG_X, LOG_Y = ('penalty', 'waves'), ('loss',), ('waves',)
 LEVELS = ('waves',)  # where marks are lengths up, not across
+LABEL = 20  # pixels that the name of a mark needs above or below its rule
 
 
 def lines(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChart:
-  """Lines of {x, y, by}, and rules at {at, name}, such as the training length."""
+  """Lines of {x, y, by}, a ring at one {x, y} of them, and rules such as the training length.
+
+  A rule is {at, name}, and where it lies across also the `side` that its name is on: 1 below, -1
+  above. Unless it is fixed, the parameter `columns` is the width of the legend.
+  """
   across, up, by = LINES[kind]
-  scale = lambda log: alt.Scale(type='log' if log else 'linear', nice=not log)
+  scale = lambda log, padding=0: alt.Scale(
+    type='log' if log else 'linear', nice=not log, **({'padding': padding} if padding else {})
+  )
   common = {'labelOverlap': 'greedy', 'grid': True, 'tickCount': 6, 'labelFlush': True}
   axis, whole = alt.Axis(**common), alt.Axis(**common, tickMinStep=1)
-  columns = 4 if fixed else alt.ExprRef('max(1, floor(width / 110))')
+  columns = 4 if fixed else alt.ExprRef('columns')
   told = {
     'title': by,
     'sort': None,
-    'legend': alt.Legend(orient='top', columns=columns, titleOrient='left'),
+    'legend': alt.Legend(
+      orient='top', columns=columns, titleOrient='left', labelLimit=alt.ExprRef('width - 70')
+    ),
   }
+  x = alt.X('x:Q', title=across, axis=whole, scale=scale(kind in LOG_X))
+  y = alt.Y('y:Q', title=up, axis=axis, scale=scale(kind in LOG_Y, LABEL * (kind in LEVELS)))
   base = alt.Chart(alt.NamedData(CELLS)).encode(
-    x=alt.X('x:Q', title=across, axis=whole, scale=scale(kind in LOG_X)),
-    y=alt.Y('y:Q', title=up, axis=axis, scale=scale(kind in LOG_Y)),
+    x=x,
+    y=y,
     color=alt.Color('by:N', scale=alt.Scale(range=list(theme.series)), **told),
     strokeDash=alt.StrokeDash('by:N', **told),
   )
@@ -179,15 +205,34 @@ def lines(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChart
   if kind in POINTS:
     shape = alt.Shape('by:N', sort=None, legend=None)
     layers.append(base.mark_point(filled=True, size=32, opacity=1).encode(shape=shape))
-  rules = alt.Chart(alt.NamedData(MARKS))
-  text = {'align': 'left', 'dx': 3, 'dy': -5, 'baseline': 'bottom', 'fill': theme.soft}
-  at = {'y': alt.Y('at:Q')} if kind in LEVELS else {'x': alt.X('at:Q')}
-  edge = {'x': alt.value(0)} if kind in LEVELS else {'y': alt.value(SIZE)}
+  layers += _rules(kind, theme)
+  ring = alt.Chart(alt.NamedData(CURSOR)).encode(x=x, y=y)
   layers += [
-    rules.mark_rule(strokeDash=[4, 3], stroke=theme.soft).encode(**at),
-    rules.mark_text(**text).encode(text='name:N', **at, **edge),
+    ring.mark_point(filled=False, opacity=1, size=120, stroke=color, strokeWidth=width)
+    for color, width in two_tone(theme)
   ]
-  return _finished(alt.layer(*layers), theme)
+  chart = alt.layer(*layers)
+  if fixed is None:
+    chart = chart.add_params(alt.param('columns', value=4))
+  return _finished(chart, theme)
+
+
+def _rules(kind: str, theme: Theme) -> list[alt.Chart]:
+  """Dashed, with names: of levels beside the rule, of others above the plot, at either side."""
+  rules = alt.Chart(alt.NamedData(MARKS))
+  if kind in LEVELS:
+    at, edge = {'y': alt.Y('at:Q')}, {'x': alt.value('width')}
+    place = {'align': 'right', 'dx': -4, 'dy': alt.ExprRef('9 * datum.side')}
+  else:
+    at, edge = {'x': alt.X('at:Q')}, {'y': alt.value(-7)}
+    left = 'scale("x", datum.at) < width / 2'
+    place = {'align': alt.ExprRef(f'{left} ? "left" : "right"')}
+  return [
+    rules.mark_rule(strokeDash=[4, 3], stroke=theme.soft).encode(**at),
+    rules.mark_text(baseline='middle', fill=theme.soft, **place).encode(
+      text='name:N', **at, **edge
+    ),
+  ]
 
 
 def _finished(chart: alt.LayerChart, theme: Theme) -> alt.LayerChart:

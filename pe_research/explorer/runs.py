@@ -2,34 +2,77 @@
 
 import base64
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from flax import nnx
 
 from pe_research import configs, lineage, positions, records
 from pe_research.explorer import page, trained
+from pe_research.positions.base import Dims
 
 FAR = 4  # times the training length, where a model is looked at beyond it
 STEPS = 8  # points of a curve of losses in which the position doubles
 
 
-def schemes(workdirs: Sequence[pathlib.Path]) -> dict[str, page.Shown]:
-  """The schemes of the runs, by name; of two runs with one scheme the first."""
-  found = {}
+def schemes(
+  workdirs: Sequence[pathlib.Path], stretches: Sequence[str] = ()
+) -> dict[str, page.Shown]:
+  """The schemes of the runs, by name; of two runs with one scheme the first; and of stretches.
+
+  Raises:
+    ValueError: a run has latent attention.
+  """
+  found: dict[str, page.Shown] = {}
   for workdir in workdirs:
-    position = records.load_config(workdir)['position']
-    made = trained.scheme(workdir)
-    if made[0][1].sliced:
-      raise ValueError(
-        f'{workdir} has latent attention, of whose heads a slice carries position; the panels show '
-        'whole heads. Name a run of another projection.'
-      )
-    source = f'of the run {workdir.name}' if page.parameters(made[0][0]) else ''
-    layers = [scheme for scheme, _ in made]
-    one = page.Shown(position['name'], position, made[0][1], layers, source)
-    found.setdefault(position['name'], one)
+    saved = records.load_config(workdir)
+    name = saved['position']['name']
+    for asked in (None, *(one for one in stretches if _stretched(one) == name)):
+      one = _shown(workdir, saved, asked)
+      found.setdefault(one.name, one)
   return found
+
+
+def _stretched(stretch: str) -> str:
+  """The name of the scheme whose weights it takes."""
+  return positions.scheme(stretch.partition(':')[0]).trains_as
+
+
+def _shown(workdir: pathlib.Path, saved: Mapping[str, Any], stretch: str | None) -> page.Shown:
+  made = trained.scheme(workdir, stretch)
+  layers, dims = [scheme for scheme, _ in made], made[0][1]
+  if dims.sliced:
+    raise ValueError(
+      f'{workdir} has latent attention, of whose heads a slice carries position; the panels show '
+      'whole heads. Name a run of another projection.'
+    )
+  position = saved['position'] if stretch is None else lineage.given(stretch, saved)
+  position = unsettled(configs.settled(position, layers[0]), dims)
+  learned = bool(page.parameters(layers[0]))
+  source = f'learned by the run {workdir.name}' if learned else ''
+  return page.Shown(position['name'], position, dims, layers, source, learned)
+
+
+def unsettled(position: Mapping[str, Any], dims: Dims) -> dict[str, Any]:
+  """The arguments of a saved config without what follows from the sizes of the model.
+
+  A config has what became of every argument. Those whose default is None, and that come to the same
+  without being said, are None again, so that they follow where a page changes the sizes. Last ones
+  first: a target length follows from a factor.
+  """
+  free = dict(position)
+  arguments = positions.arguments(position['name'])
+  for field in reversed(arguments):
+    if arguments[field].default is not None or free[field] is None:
+      continue
+    try:
+      made = positions.build(free | {field: None}, dims, nnx.Rngs(0))
+    except ValueError:
+      continue  # it has to be said
+    if configs.settled(free | {field: None}, made)[field] == position[field]:
+      free[field] = None
+  return free
 
 
 def looks(workdirs: Sequence[pathlib.Path], stretches: Sequence[str]) -> list[dict[str, Any]]:
@@ -44,7 +87,7 @@ def looks(workdirs: Sequence[pathlib.Path], stretches: Sequence[str]) -> list[di
   """
   saved = [records.load_config(workdir) for workdir in workdirs]
   for stretch in stretches:
-    own = positions.scheme(stretch.partition(':')[0]).trains_as
+    own = _stretched(stretch)
     if own not in [config['position']['name'] for config in saved]:
       raise ValueError(
         f'--stretch={stretch} stretches a run of {own or "no other scheme"!r}, and no --workdir is '
@@ -61,23 +104,28 @@ def _look(workdir: pathlib.Path, config: dict[str, Any], stretches: Sequence[str
   limit = configs.scheme(config).max_length or FAR * length
   asked = [(length, None)] + [(FAR * length, None)] * (limit >= FAR * length)
   for stretch in stretches:
-    if positions.scheme(stretch.partition(':')[0]).trains_as == name:
+    if _stretched(stretch) == name:
       asked.append((FAR * length, stretch))
-  views = [_view(workdir, *one) for one in asked]
-  layers, heads = views[0].pop('shape')
-  for view in views[1:]:
-    del view['shape']
+  seen = [trained.look(workdir, *one) for one in asked]
+  views = [_view(workdir, *one) for one in zip(seen, asked, strict=True)]
+  layers, heads = seen[0].maps.shape[:2]
   label = f'{positions.scheme(name).label} ({workdir.name})'
-  return {'label': label, 'trained': length, 'layers': layers, 'heads': heads, 'views': views}
+  tokens = max((one.tokens for one in seen), key=len)  # shorter texts are ends of longer ones
+  return {
+    'label': label, 'trained': length, 'layers': layers, 'heads': heads, 'views': views,
+    'tokens': tokens,
+  }  # fmt: skip
 
 
-def _view(workdir: pathlib.Path, length: int, stretch: str | None) -> dict[str, Any]:
-  seen = trained.look(workdir, length, stretch)
+def _view(
+  workdir: pathlib.Path, seen: trained.Look, asked: tuple[int, str | None]
+) -> dict[str, Any]:
+  length, stretch = asked
   curve = trained.loss_by_position(workdir, length, stretch)
   at, loss = thinned(curve.mean)
   return {
     'label': f'{seen.label}, {length:,} tokens', 'length': length, 'maps': packed(seen.maps),
-    'shape': seen.maps.shape[:2], 'at': at, 'loss': loss,
+    'at': at, 'loss': loss,
   }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ A run may be looked at under another scheme that can use its weights, as evaluat
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -162,7 +163,7 @@ def _text(documents: data.Documents, length: int) -> np.ndarray:
 
 def _label(config: Mapping[str, Any], position: str | None) -> str:
   kind = positions.scheme(config['position']['name']).label
-  arguments = (position or '').partition(':')[2]
+  arguments = re.sub(r'[^=,]*/', '', (position or '').partition(':')[2])  # files by their names
   if position is None:
     return config['run'].get('label') or kind
   return f'{kind}, {arguments}' if arguments else kind

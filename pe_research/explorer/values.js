@@ -9,7 +9,8 @@ const make = (tag, attributes = {}, ...children) => {
   return element;
 };
 const signed = (x) => Number.isFinite(x)
-  ? (Math.abs(x) < 5e-5 ? '0' : `${x < 0 ? '−' : '+'}${Number(Math.abs(x).toPrecision(5))}`) : 'none';
+  ? (Math.abs(x) < 5e-5 ? '0' : `${x < 0 ? '−' : '+'}${Number(Math.abs(x).toPrecision(5))}`)
+  : 'none';
 const plain = (x) => Number.isFinite(x)
   ? Number(x.toPrecision(4)).toLocaleString('en').replace('-', '−') : '∞';
 
@@ -30,7 +31,8 @@ class Embedded {
 
   #of(kind, h, m, n) { return this.arrays[kind][(h * this.length + m) * this.length + n]; }
   row(m) {
-    return this.arrays.added && [...this.arrays.added.subarray(m * this.width, (m + 1) * this.width)];
+    const {arrays: {added}, width} = this;
+    return added && [...added.subarray(m * width, (m + 1) * width)];
   }
   turn(m, i) { return this.arrays.angles[m * this.pairs + i]; }
   bias(h, m, n) { return this.arrays.bias ? this.#of('bias', h, m, n) : 0; }
@@ -67,21 +69,31 @@ class Computed {
       const [a, b] = [this.rows[m], this.rows[n]];
       content += width / whole * a.reduce((sum, x, c) => sum + x * b[c], 0);
     }
-    return (twin.scale(h, m, this.length) * content - width) / Math.sqrt(width) + twin.bias(h, m, n);
+    const scaled = twin.scale(h, m, this.length) * content;
+    return (scaled - width) / Math.sqrt(width) + twin.bias(h, m, n);
   }
 }
 
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
-// Values of a scheme at its own arguments come from Python where they are embedded; null: nobody
-// has them.
+// Values of a scheme at its own arguments come from Python where they are embedded; null: there are
+// none, and `refusal` says why.
 function valuesOf(name, args, shared, length) {
   const given = DATA.schemes[name];
+  if (given.limit && length > given.limit) return null;
   const dims = {...given.dims, ...shared};
   const asBuilt = same(args, given.arguments) && same(dims, given.dims);
   if (asBuilt && given.values[length]) return new Embedded(given, length);
   const covered = given.twin && TWINS[name].covers(args);
   return covered ? new Computed(given, name, args, dims, length) : null;
+}
+
+function refusal(name, length) {
+  const given = DATA.schemes[name], known = Object.keys(given.values).join(', ');
+  if (given.limit && length > given.limit) {
+    return `'${given.label}' holds ${given.limit} positions; asked for ${length}. ${given.remedy}`;
+  }
+  return `${given.label}: of its values, the page has those at lengths ${known}, and its defaults.`;
 }
 
 function kindOf(name, values) {

@@ -1,17 +1,22 @@
 // Wavelengths of the schemes that turn, trained and stretched.
 
-const waves = new Chart(document.getElementById('waves'));
+const waves = new Reader(document.getElementById('waves'), ({x, y, by}) => {
+  const turns = state.shared.length / y;
+  return `${by}, pair ${x}: comes around in ${plain(y)} tokens, ${plain(turns)} times within the ` +
+    `training length of ${state.shared.length}.`;
+});
 
 function wavelengths(name) {
-  const given = DATA.schemes[name], {factor, base} = state.wave;
-  const args = TWINS[name].stretched({...given.arguments, base}, factor);
-  const dims = {...given.dims, length: state.shared.length};
-  const twin = new TWINS[name](args, dims, given.parameters[0], given.arguments);
+  const given = DATA.schemes[name], {factor, base} = state.wave, kind = TWINS[name];
+  const args = kind.stretched({...given.arguments, base}, factor);
+  const twin = new kind(args, {...given.dims, length: state.shared.length}, given.parameters[0],
+    given.arguments);
   const target = factor * state.shared.length;
   return twin.pairs ? twin.frequencies(target).map((f) => 2 * Math.PI / f) : [];
 }
 
-// Schemes of which pairs turn, and those shown at first: one that others stretch, and what moves it.
+// Schemes of which pairs turn, and those shown at first: one that others stretch, and what moves
+// it.
 const turning = Object.keys(DATA.schemes).filter((name) =>
   DATA.schemes[name].twin && 'frequencies' in TWINS[name].prototype && wavelengths(name).length);
 const atFirst = turning.filter((name) => {
@@ -25,13 +30,16 @@ function drawWaves() {
   const found = chosen.map((name) => [DATA.schemes[name].label, wavelengths(name)]);
   const cells = found.flatMap(([by, all]) => all.map((y, x) => ({x, y, by})));
   const trained = state.shared.length, target = trained * state.wave.factor;
-  const marks = [{at: trained, name: `training length, ${trained}`}];
-  if (target > trained) marks.push({at: target, name: `target length, ${target}`});
-  waves.draw('waves', {cells, marks}, {}, 340);
+  const marks = [{at: trained, name: `training length, ${trained}`, side: 1}];
+  if (target > trained) marks.push({at: target, name: `target length, ${target}`, side: -1});
   const most = Math.max(0, ...found.map(([, all]) => all.length));
   const row = (tag, first, rest) => make('tr', {}, make('th', {scope: tag}, first),
-    ...rest.map((text) => make(tag === 'col' ? 'th' : 'td', tag === 'col' ? {scope: 'col'} : {}, text)));
+    ...rest.map((text) => tag === 'col' ? make('th', {scope: 'col'}, text) : make('td', {}, text)));
   document.getElementById('wave-table').replaceChildren(
     row('col', 'wavelength of pair (tokens)', range(most).map(String)),
     ...found.map(([label, all]) => row('row', label, all.map(plain))));
+  const notes = chosen.map((name) => DATA.schemes[name]).filter(({factors}) => factors);
+  document.getElementById('wave-notes').textContent =
+    notes.map(({label, factors}) => `${label}: ${factors}.`).join(' ');
+  return waves.draw('waves', cells, {marks, shape: 340});
 }

@@ -28,13 +28,15 @@ def slopes(heads: int, max_bias: float = 8.0) -> np.ndarray:
 class ALiBi(base.PositionScheme):
   """Adds -slope * (q_pos - k_pos) to each head's logits, after the division by sqrt(d).
 
-  Most code adds slope * k_pos and lets softmax drop what a row shares. That is right only in
-  exact arithmetic and only under plain softmax; the distance itself is used here.
+  Paper and code: the paper's formula is for a power of two of heads; the slopes of any other number
+  are those of the authors' code. Most code adds slope * k_pos and lets softmax drop what a row
+  shares. That is right only in exact arithmetic and only under plain softmax; the distance itself
+  is used here.
   """
 
   label = 'ALiBi'
   paper = 'arXiv:2108.12409, sec. 3'
-  formula = 'ℓ − a_h (m − n),  a_h = 2^(−8h/H)'
+  formula = 'ℓ − a_h (m − n),  a_h = 2^(−max_bias (h + 1)/H),  H a power of two'
 
   def __init__(
     self,

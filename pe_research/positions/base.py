@@ -64,6 +64,9 @@ class PositionScheme(nnx.Module):
 
   Shapes: B batch (1 where all rows share their positions), L tokens, H heads, D model width,
   R rotated width of a head. Positions are int32, counted in tokens from 0.
+
+  The docstring of a scheme ends in a paragraph 'Paper and code: ...' that says how the two are
+  known to differ, and which is followed here.
   """
 
   label: ClassVar[str] = ''  # name in tables and figures
@@ -196,7 +199,10 @@ class PositionScheme(nnx.Module):
 
 
 class NoPE(PositionScheme):
-  """No positional encoding: order reaches the model through the causal mask alone."""
+  """No positional encoding: order reaches the model through the causal mask alone.
+
+  Paper and code: none known.
+  """
 
   label = 'NoPE'
   paper = 'arXiv:2203.16634; arXiv:2305.19466'

@@ -81,10 +81,10 @@ class ByParts(extend.Stretched):
 class NTKByParts(ByParts):
   """Pairs that turn often in training stay, those that hardly turn are interpolated.
 
-  The paper lets gamma be linear in the number of rotations (eq. 18). All code, the authors' and
-  that behind the published numbers included, lets it be linear in the index of the pair, between
-  bounds rounded outwards. At L = 4096, base 10,000, R = 128, s = 16 the paper interpolates pair
-  30 by 3.4 and code by 1.6. `ramp` names the rule:
+  Paper and code: the paper lets gamma be linear in the number of rotations (eq. 18). All code, the
+  authors' and that behind the published numbers included, lets it be linear in the index of the
+  pair, between bounds rounded outwards. At L = 4096, base 10,000, R = 128, s = 16 the paper
+  interpolates pair 30 by 3.4 and code by 1.6. `ramp` is one of
     pairs: linear in the pair index, bounds rounded (code; transformers' truncate=True).
     unrounded: linear in the pair index, bounds as they fall (transformers' truncate=False).
     rotations: linear in the number of rotations (the paper).
@@ -176,12 +176,14 @@ class Llama3(ByParts):
   """Llama 3.1: by parts, linear in rotations, between other bounds and without temperature.
 
   As published, factor 8 of 8,192 tokens serves 131,072: twice what the factor says.
+
+  Paper and code: none known. The rule is that of transformers.
   """
 
   label = 'Llama 3'
   bounded: ClassVar[bool] = False
   paper = 'arXiv:2407.21783, sec. 3.4.2; transformers, rope_type llama3'
-  formula = 'γᵢ θᵢ + (1 − γᵢ) θᵢ / s,  γᵢ from 1 at 4 turns within L to 0 at 1'
+  formula = 'γᵢ θᵢ + (1 − γᵢ) θᵢ / s,  γᵢ from 1 at f_high turns within L to 0 at f_low'
 
   def __init__(
     self,

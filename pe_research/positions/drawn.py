@@ -41,8 +41,10 @@ def skips(key: jax.Array, rows: int, length: int, span: int, chunks: int) -> jax
 class Randomized(rotary.RoPE):
   """RoPE at positions drawn without replacement from a range longer than any text, in order.
 
-  One draw a sequence and step, the same in all layers. The authors' code draws in every layer, one
-  set a batch, and also when it tests; their models are encoders.
+  One draw a sequence and step, the same in all layers.
+
+  Paper and code: the authors' code draws in every layer, one set a batch, and also when it tests;
+  their models are encoders.
   """
 
   label = 'Randomized RoPE'
@@ -73,7 +75,10 @@ class Randomized(rotary.RoPE):
 
 
 class RandPos(extend.PI):
-  """PI fine-tuned on short texts at positions drawn from the whole target length."""
+  """PI fine-tuned on short texts at positions drawn from the whole target length.
+
+  Paper and code: none known.
+  """
 
   label = 'RandPos'
   paper = 'arXiv:2309.10400, sec. 4.1'
@@ -88,8 +93,10 @@ class RandPos(extend.PI):
 class PoSE(extend.PI):
   """PI fine-tuned on short texts whose chunks skip positions, up to the target length.
 
-  The text of a sequence stays whole; in the authors' code the chunks are of one document, with
-  text between them left out.
+  The text of a sequence stays whole.
+
+  Paper and code: in the authors' code the chunks are of one document, with text between them left
+  out.
   """
 
   label = 'PoSE'

@@ -14,6 +14,8 @@ class DroPE(extend.Stretched):
   Meant after a short fine-tuning at the training length under this scheme with factor 1. The
   coefficient was fitted at each target length: 0.412 for a model trained from scratch, 0.103 for
   SmolLM.
+
+  Paper and code: none known.
   """
 
   label = 'DroPE'

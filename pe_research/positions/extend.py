@@ -86,7 +86,10 @@ class Stretched(rotary.RoPE):
 
 
 class PI(Stretched):
-  """Position interpolation: positions, hence all frequencies, divided by s."""
+  """Position interpolation: positions, hence all frequencies, divided by s.
+
+  Paper and code: none known.
+  """
 
   label = 'PI'
   paper = 'arXiv:2306.15595, eq. 4'
@@ -107,10 +110,12 @@ class NTK(Stretched):
 
   The pairs between the fastest and the slowest are stretched by less than s, and those of them
   that turn too little in training leave its range before s L tokens.
+
+  Paper and code: none known.
   """
 
   label = 'NTK-aware'
-  paper = 'arXiv:2309.00071, def. 1'
+  paper = 'arXiv:2309.00071, def. 1, eqs. 14–16'
   formula = 'θᵢ = (base s^(R/(R − 2)))^(−2i/R)'
 
   def __init__(self, dims: base_lib.Dims, **stretched):
@@ -127,10 +132,13 @@ class NTK(Stretched):
 class DynamicNTK(rotary.RoPE):
   """NTK-aware with a factor that follows the length: RoPE itself up to L tokens.
 
-  At l > L the base is multiplied by (f l / L - (f - 1))^(R / (R - 2)). With f = 1 that is the
-  paper's s = l / L (sec. 3.3); code (the authors' and transformers') multiplies by f, so that at
-  f = 2 a context of 2 L is stretched by 3. All tokens of a document take the factor of its whole
-  length, cached ones too: what a cache holds is computed anew as the document grows.
+  At l > L the base is multiplied by (f l / L - (f - 1))^(R / (R - 2)). All tokens of a document
+  take the factor of its whole length, cached ones too: what a cache holds is computed anew as the
+  document grows.
+
+  Paper and code: f = 1 is the paper's s = l / L (sec. 3.3); code (the authors' and transformers')
+  has f, so that at f = 2 a context of 2 L is stretched by 3. In generation transformers keeps keys
+  that were turned for a shorter text.
   """
 
   label = 'Dynamic NTK'
@@ -184,6 +192,8 @@ class ABF(rotary.RoPE):
   """Adjusted base frequency: RoPE with a larger base than that of training.
 
   The paper goes from 10,000 to 500,000, to take LLaMA-2 from 4,096 tokens to 32,768.
+
+  Paper and code: none known.
   """
 
   label = 'ABF'

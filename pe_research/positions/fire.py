@@ -15,6 +15,8 @@ class FIRE(base.PositionScheme):
   f is an MLP with one hidden layer from the share, a number in [0, 1], to a bias for each head.
   c and the threshold are learned too. The share is of the query's own position, so the bias is no
   function of the distance alone. Every layer has its own parameters (the paper's FIRE-S shares).
+
+  Paper and code: none known.
   """
 
   label = 'FIRE'

@@ -10,6 +10,8 @@ class RNoPE(rotary.RoPE):
 
   The paper has three rotary layers for one without (period 4) and a window of half the length that
   it trains at. Without a window this is the layer pattern of SmolLM3.
+
+  Paper and code: none known.
   """
 
   label = 'RNoPE-SWA'

@@ -16,8 +16,9 @@ class Kerple(base.PositionScheme):
   log:   -r1 ln(1 + r2 d)
   power: -r1 d^r2, with r2 at most 2; ALiBi is r2 = 1 with r1 fixed.
 
-  The authors' code clamps the parameters themselves at 0.01. Here their values are clamped and
-  gradients pass as if they were not, so one that was pushed below comes back.
+  Paper and code: the paper's r1 and r2 are positive, and the authors' code clamps the parameters
+  themselves at 0.01. Here their values are clamped and gradients pass as if they were not, so one
+  that was pushed below comes back.
   """
 
   label = 'KERPLE'

@@ -12,10 +12,11 @@ class Learned(base.PositionScheme):
   """A table of positions, treated like the table of tokens.
 
   Entries start at N(0, 1/D) and are read times sqrt(D), as the decoder's token embeddings are, so
-  that both begin with unit variance. (GPT-2 draws both from N(0, 0.02^2) and scales neither: the
-  ratio is the same. Its tables are read with scaled=False.) There is nothing past the last row:
-  `check_length` raises, and a position that only the compiled program sees reads NaN, never a
-  neighbour's row.
+  that both begin with unit variance. There is nothing past the last row: `check_length` raises,
+  and a position that only the compiled program sees reads NaN, never a neighbour's row.
+
+  Paper and code: GPT-2 draws both tables from N(0, 0.02^2) and scales neither: the ratio is the
+  same. Its tables are read with scaled=False.
   """
 
   label = 'Learned'

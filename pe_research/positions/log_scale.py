@@ -21,6 +21,8 @@ class LogN(rotary.RoPE):
   """RoPE with logits times max(1, ln n / ln L), without training: RoPE itself up to L tokens.
 
   n counts the keys of each query, not the length of the text.
+
+  Paper and code: none known.
   """
 
   label = 'Log-n RoPE'
@@ -73,6 +75,9 @@ class SSMax(ByHead, base.PositionScheme):
   """Scalable softmax: logits times s_h ln n, s_h learned for each head; no other positions.
 
   The first query, which sees itself alone, has logits of 0 and the same weight as with any others.
+
+  Paper and code: several ports take ln of the length of the whole text for every query. Here n
+  counts the keys that a query sees.
   """
 
   label = 'SSMax'
@@ -96,7 +101,10 @@ class SSMax(ByHead, base.PositionScheme):
 
 
 class SSMaxRoPE(ByHead, rotary.RoPE):
-  """Scalable softmax, as SSMax, with RoPE."""
+  """Scalable softmax, as SSMax, with RoPE.
+
+  Paper and code: as of SSMax.
+  """
 
   label = 'SSMax RoPE'
   paper = 'arXiv:2501.19399, eq. 2'

@@ -29,12 +29,15 @@ class LongRoPE(extend.Stretched):
   Where factors for short texts are given, those serve every document of at most `switch_length`
   tokens and the long ones all others: all positions of a document change at once. Without them
   the long factors serve every length, as in the paper before its search for short contexts
-  (sec. 3.3). Paper and code differ in the temperature, hence its name:
+  (sec. 3.3).
+
+  Paper and code: they differ in the temperature, and transformers' remark that the paper recommends
+  'su' is wrong. transformers and Phi-3 have no n-hat, and the authors' released search never looks
+  for one. `temperature` is one of
     none: the paper, which has no temperature.
     su: the authors' code and transformers; queries and keys times sqrt(1 + ln s / ln L), at every
-      length. (transformers' remark that the paper recommends it is wrong.)
+      length.
     yarn: an option of the authors' code, 0.1 ln s + 1.
-  transformers and Phi-3 have no n-hat, and the authors' released search never looks for one.
   """
 
   label = 'LongRoPE'
@@ -191,6 +194,14 @@ class LongRoPE(extend.Stretched):
   def regime(self, length):
     """Whether the long factors serve."""
     return length > self.switch_length
+
+  def notes(self, length: int) -> list[str]:
+    """Says where no file of a search is behind the factors."""
+    unknown = (
+      'the factors were given by hand, as an illustration or as a published model has them; no '
+      'search of this project found them (python -m pe_research.search finds those of a run).'
+    )
+    return super().notes(length) + ([] if self.lineage else [unknown])
 
   def card(self, length: int, longest: int) -> facts.Card:
     """Adds the first tokens, and where short texts end."""

@@ -41,15 +41,19 @@ def rotate(x: jax.Array, angle: jax.Array, layout: str = 'half') -> jax.Array:
 class RoPE(base.PositionScheme):
   """q_m . k_n depends on m - n alone, since both turn by position times frequency.
 
-  Frequencies are base^(-2i/R), i = 0 .. R/2 - 1 (the paper counts i from 1). Two different
-  schemes are both called partial rotary:
+  Frequencies are base^(-2i/R), i = 0 .. R/2 - 1. Two different schemes are both called partial
+  rotary:
     width: the first `fraction` of the channels rotate as a head of that width (GPT-NeoX, GPT-J).
     frequencies: all channels are paired, the slowest pairs stand still (p-RoPE,
       arXiv:2410.06205; 'proportional' in transformers).
+
+  Paper and code: the paper counts i from 1, and pairs channels 2i and 2i + 1, as GPT-J does; LLaMA
+  and GPT-NeoX pair i with i + R/2. One is the other after a fixed permutation of channels, so that
+  weights of one are not those of the other; see `layout`.
   """
 
   label = 'RoPE'
-  paper = 'arXiv:2104.09864, eq. 34'
+  paper = 'arXiv:2104.09864, eqs. 14–16 and 34'
   formula = 'pair i of q_m turns by m θᵢ, of k_n by n θᵢ,  θᵢ = base^(−2i/R)'
   max_length = phase.MAX_POSITION
   slice_factor: float = 1.0  # multiplies what rotates, and nothing else of a head
@@ -156,7 +160,11 @@ class RoPE(base.PositionScheme):
 
 
 class PRoPE(RoPE):
-  """RoPE of which only the fastest pairs turn, at the frequencies that they have in the whole."""
+  """RoPE of which only the fastest pairs turn, at the frequencies that they have in the whole.
+
+  Paper and code: none known of p-RoPE itself. The paper's '0.75-RoPE partial' is another scheme,
+  partial='width' here.
+  """
 
   label = 'p-RoPE'
   paper = 'arXiv:2410.06205, sec. 6'

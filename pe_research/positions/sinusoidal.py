@@ -13,7 +13,8 @@ LAYOUTS = ('paper', 'tensor2tensor', 'concatenated')
 class Sinusoidal(base.PositionScheme):
   """Sines and cosines of geometrically spaced frequencies, added to the embedding.
 
-  Layouts, all found in code under the one name:
+  Paper and code: sines and cosines alternate in the paper; code has them one after the other, some
+  with other frequencies, all under the one name. `layout` is one of
     paper: PE(m, 2i) = sin(m base^(-2i/D)), PE(m, 2i+1) = cos(same).
     tensor2tensor: all sines, then all cosines, frequencies base^(-i / (D/2 - 1)); also fairseq.
     concatenated: all sines, then all cosines, with the paper's frequencies.

@@ -31,6 +31,10 @@ class T5(base.PositionScheme):
   with that of its encoder, half of the buckets serve keys ahead, which are never seen. Distances
   beyond the training length fall into buckets that training never reached; those keep
   their initial values (`notes` counts them).
+
+  Paper and code: the buckets are those of code, in float32 as there, which decides at exact powers.
+  By it the last of 32 buckets begins at distance 113 and not at max_distance, 128. T5 does not
+  divide logits by sqrt(d); here they are divided, unless scale_logits is False.
   """
 
   label = 'T5 bias'

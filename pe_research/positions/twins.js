@@ -8,12 +8,22 @@
 // `args` are the arguments of the Python scheme, `dims` its Dims, `learned` its parameters by name.
 'use strict';
 
-const BASE = [10, 1000000, 'log'], FACTOR = [1, 16, 0.5], FRACTION = [0.125, 1, 0.125];
+const BASE = [10, 1000000, 'log'];
 const range = (n) => Array.from({length: n}, (_, i) => i);
 const clip = (x, low, high) => Math.min(Math.max(x, low), high);
 
 class NoPE {
-  static controls = {};
+  // Its arguments as inputs: a list of words, or [least, most, step].
+  static controls() { return {}; }
+
+  // What arguments come to that are null.
+  static derived() { return {}; }
+
+  // Arguments on which nothing depends as the others are; `trained`: parameters are a run's.
+  static idle() { return []; }
+
+  // Whether the number of heads decides about any of them.
+  static byHeads() { return false; }
 
   constructor(args, dims, learned) {
     Object.assign(this, {args, dims, learned, heads: dims.heads, pairs: 0, sees: Infinity});
@@ -41,7 +51,9 @@ class Learned extends NoPE {
 }
 
 class Sinusoidal extends NoPE {
-  static controls = {base: BASE, layout: ['paper', 'tensor2tensor', 'concatenated']};
+  static controls() {
+    return {base: BASE, layout: ['paper', 'tensor2tensor', 'concatenated'], scale: [0.1, 4, 0.1]};
+  }
 
   added(m) {
     const {width} = this.dims, {base, layout, scale} = this.args, half = Math.floor(width / 2);
@@ -58,7 +70,7 @@ class Sinusoidal extends NoPE {
 }
 
 class T5 extends NoPE {
-  static controls = {buckets: [4, 64, 2], max_distance: [40, 512, 8]};
+  static controls() { return {buckets: [4, 64, 2], max_distance: [40, 512, 8]}; }
 
   constructor(args, dims, learned, trained) {
     super(args, dims, learned);
@@ -87,11 +99,16 @@ class T5 extends NoPE {
 }
 
 class ALiBi extends NoPE {
-  static controls = {max_bias: [1, 16, 0.5]};
+  static controls({heads}) { return {max_bias: [1, 16, 0.5], biased_heads: [1, heads, 1]}; }
+
+  static derived(args, {heads}) { return {biased_heads: heads}; }
+
+  static byHeads() { return true; }
 
   constructor(args, dims, learned) {
     super(args, dims, learned);
-    const biased = args.biased_heads ?? dims.heads, lower = 2 ** Math.floor(Math.log2(biased));
+    const biased = Math.min(args.biased_heads ?? dims.heads, dims.heads);
+    const lower = 2 ** Math.floor(Math.log2(biased));
     const slope = (h) => h < lower
       ? 2 ** (-args.max_bias * (h + 1) / lower)
       : 2 ** (-args.max_bias * (2 * (h - lower) + 1) / (2 * lower));
@@ -102,6 +119,8 @@ class ALiBi extends NoPE {
 }
 
 class Kerple extends NoPE {
+  static controls() { return {kernel: ['log', 'power']}; }
+
   constructor(args, dims, learned) {
     super(args, dims, learned);
     this.heads = learned.r1.length;
@@ -117,7 +136,7 @@ class Kerple extends NoPE {
 }
 
 class FIRE extends NoPE {
-  static controls = {threshold: [8, 1024, 'log']};
+  static controls() { return {threshold: [8, 1024, 'log']}; }
 
   constructor(args, dims, learned) {
     super(args, dims, learned);
@@ -133,209 +152,3 @@ class FIRE extends NoPE {
       p.outer_bias[h]);
   }
 }
-
-class RoPE extends NoPE {
-  static controls = {base: BASE, fraction: FRACTION};
-
-  constructor(args, dims, learned) {
-    super(args, dims, learned);
-    const {fraction = 1, partial = 'width'} = args;
-    const share = Math.floor(dims.rotary * fraction + 1e-6);
-    this.rotated = partial === 'width' ? share - share % 2 : dims.rotary;
-    this.pairs = Math.floor(share / 2); // that turn
-    this.trained = args.train_length ?? dims.length; // tokens
-  }
-
-  spectrum(base) {
-    return range(this.pairs).map((i) => base ** (-2 * i / this.rotated));
-  }
-
-  widened(factor) { return this.args.base * factor ** (this.rotated / (this.rotated - 2)); }
-
-  frequencies() { return this.spectrum(this.args.base); }
-
-  angle(m, i, length) { return m * this.frequencies(length)[i]; }
-}
-
-class PRoPE extends RoPE {}
-
-class RNoPE extends RoPE {
-  static controls = {base: BASE, period: [1, 8, 1], window: [1, 256, 1]};
-
-  constructor(args, dims, learned) {
-    super(args, dims, learned);
-    this.turns = (dims.layer + 1) % args.period !== 0;
-    const window = args.window ?? Math.max(1, Math.floor(dims.length / 2));
-    if (this.turns && window) this.sees = window;
-    if (!this.turns) this.pairs = 0;
-  }
-}
-
-class XPos extends RoPE {
-  static controls = {base: BASE, scale_base: [16, 2048, 'log'], gamma: [0.1, 2, 0.1]};
-
-  fade(m, i) {
-    const {gamma, scale_base: spread} = this.args;
-    return m * Math.log((2 * i / this.rotated + gamma) / (1 + gamma)) / spread;
-  }
-}
-
-class ByHead extends RoPE {
-  static controls = {base: BASE};
-
-  constructor(args, dims, learned) {
-    super(args, dims, learned);
-    this.heads = learned.scale.length;
-  }
-
-  scale(h, m) { return Math.log(m + 1) * this.learned.scale[h]; }
-}
-
-class SSMax extends ByHead {
-  static controls = {};
-
-  constructor(args, dims, learned) {
-    super(args, dims, learned);
-    this.pairs = 0;
-  }
-}
-
-class LogN extends RoPE {
-  scale(h, m) { return Math.max(Math.log(m + 1) / Math.log(this.trained), 1); }
-}
-
-class PI extends RoPE {
-  static controls = {base: BASE, factor: FACTOR};
-
-  frequencies() { return super.frequencies().map((f) => f / this.args.factor); }
-}
-
-class NTK extends PI {
-  frequencies() { return this.spectrum(this.widened(this.args.factor)); }
-}
-
-class DynamicNTK extends PI {
-  static stretched(args) { return args; } // by the length alone
-
-  frequencies(length) {
-    const {factor} = this.args, over = Math.max(length / this.trained, 1);
-    return this.spectrum(this.widened(factor * over - (factor - 1)));
-  }
-}
-
-class ABF extends RoPE {
-  static controls = {base: BASE, new_base: BASE};
-
-  frequencies() { return this.spectrum(this.args.new_base); }
-}
-
-class DroPE extends PI {
-  static controls = {factor: FACTOR, coefficient: [0, 1, 0.05]};
-
-  constructor(args, dims, learned) {
-    super(args, dims, learned);
-    this.pairs = 0;
-  }
-
-  scale() { return 1 + this.args.coefficient * Math.log(this.args.factor); }
-}
-
-class ByParts extends PI {
-  mixed(factor) {
-    const own = this.spectrum(this.args.base);
-    const gamma = this.gamma(own.map((f) => f * this.trained / (2 * Math.PI)));
-    return own.map((f, i) => f * (gamma[i] + (1 - gamma[i]) / factor));
-  }
-
-  frequencies() { return this.mixed(this.args.factor); }
-}
-
-class NTKByParts extends ByParts {
-  static controls = {
-    base: BASE, factor: FACTOR, ramp: ['pairs', 'unrounded', 'rotations'],
-    beta_fast: [2, 64, 0.5], beta_slow: [0.25, 1.75, 0.25],
-  };
-
-  gamma(rotations) {
-    const {ramp, beta_fast: fast, beta_slow: slow, base} = this.args;
-    if (ramp === 'rotations') return rotations.map((r) => clip((r - slow) / (fast - slow), 0, 1));
-    const pair = (turns) =>
-      this.rotated * Math.log(this.trained / (2 * Math.PI * turns)) / (2 * Math.log(base));
-    let [low, high] = [pair(fast), pair(slow)];
-    if (ramp === 'pairs') [low, high] = [Math.floor(low), Math.ceil(high)];
-    [low, high] = [Math.max(low, 0), Math.min(high, this.rotated - 1)];
-    if (low === high) high += 0.001;
-    return rotations.map((_, i) => 1 - clip((i - low) / (high - low), 0, 1));
-  }
-}
-
-class Llama3 extends ByParts {
-  static controls = {
-    base: BASE, factor: FACTOR, low_freq_factor: [0.25, 3.75, 0.25], high_freq_factor: [4, 16, 0.5],
-  };
-
-  gamma(rotations) {
-    const {low_freq_factor: low, high_freq_factor: high} = this.args;
-    return rotations.map((r) => clip((r - low) / (high - low), 0, 1));
-  }
-}
-
-class YaRN extends NTKByParts {
-  temperature(factor) {
-    const {attention_factor: given, mscale, mscale_all_dim: all} = this.args;
-    const by = (weight) => 0.1 * weight * Math.log(factor) + 1;
-    return given ?? (mscale && all ? by(mscale) / by(all) : by(1));
-  }
-
-  scale() { return this.temperature(this.args.factor) ** 2; }
-}
-
-class DynamicYaRN extends YaRN {
-  factor(length) { return Math.max(length / this.trained, this.args.factor ?? 1, 1); }
-  frequencies(length) { return this.mixed(this.factor(length)); }
-  scale(h, m, length) { return this.temperature(this.factor(length)) ** 2; }
-}
-
-class LongRoPE extends PI {
-  static controls = {
-    base: BASE, start_tokens: [0, 64, 1], temperature: ['none', 'su', 'yarn'],
-  };
-
-  static stretched(args, factor) {
-    const last = args.long_factor.length - 1;
-    const long = args.long_factor.map((_, i) => factor ** ((i / Math.max(last, 1)) ** 2));
-    return {...args, factor, long_factor: long};
-  }
-
-  isShort(length) {
-    const {short_factor: short, switch_length: last} = this.args;
-    return short != null && length <= (last ?? this.trained);
-  }
-
-  frequencies(length) {
-    const {short_factor: short, long_factor: long} = this.args;
-    const factors = this.isShort(length) ? short : long;
-    return this.spectrum(this.args.base).map((f, i) => f / factors[i]);
-  }
-
-  angle(m, i, length) {
-    const {short_start_tokens: short, start_tokens: long} = this.args;
-    const first = (this.isShort(length) ? short : long) ?? 0;
-    return m < first ? m * this.spectrum(this.args.base)[i] : super.angle(m, i, length);
-  }
-
-  scale() {
-    const {temperature, factor, attention_factor: given} = this.args;
-    if (given != null) return given ** 2;
-    if (temperature === 'yarn') return (0.1 * Math.log(factor) + 1) ** 2;
-    return temperature === 'su' ? 1 + Math.log(factor) / Math.log(this.trained) : 1;
-  }
-}
-
-const TWINS = {
-  nope: NoPE, learned: Learned, sinusoidal: Sinusoidal, t5: T5, rope: RoPE, alibi: ALiBi,
-  kerple: Kerple, fire: FIRE, xpos: XPos, p_rope: PRoPE, rnope: RNoPE, ssmax: SSMax,
-  ssmax_rope: ByHead, randomized: RoPE, pi: PI, ntk: NTK, dynamic_ntk: DynamicNTK,
-  ntk_by_parts: NTKByParts, yarn: YaRN, dynamic_yarn: DynamicYaRN, longrope: LongRoPE,
-  llama3: Llama3, abf: ABF, log_n: LogN, drope: DroPE, pose: PI, rand_pos: PI,
-};

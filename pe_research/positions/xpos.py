@@ -18,6 +18,9 @@ class XPos(rotary.RoPE):
   zeta_i = (i / (R/2) + gamma) / (1 + gamma), so that slow pairs fade least. Queries carry
   zeta^(m / scale_base), keys the inverse: beyond `max_length` that leaves the range of floats. The
   paper's results beyond the training length also need its blockwise attention.
+
+  Paper and code: some code (x-transformers) counts positions from the middle of the text, which
+  changes the range of floats and no logit.
   """
 
   label = 'xPos'

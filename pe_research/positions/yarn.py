@@ -19,18 +19,19 @@ def mscale(factor, weight: float = 1.0):
 class YaRN(by_parts.NTKByParts):
   """NTK-by-parts, and logits sharper by (0.1 ln s + 1)^2.
 
-  The paper multiplies queries and keys by sqrt(1/t) = 0.1 ln s + 1 each (eq. 22), code multiplies
-  cos and sin; here the square of it multiplies the logits, so that rotation keeps norms, and so
-  that the temperature acts on the whole logit where only a part of the head rotates (in code it
-  then acts on that part alone). The first three arguments mean what they mean in transformers.
+  The first three arguments mean what they mean in transformers. In latent attention, where a slice
+  of the head carries position, the temperature stays on the whole logit. With mscale and
+  mscale_all_dim it is (0.1 m' ln s + 1)^2, and their ratio is left to the slice: 1 in DeepSeek-V2
+  and V3, whose two are equal.
 
-  In latent attention, where a slice of the head carries position, the temperature stays on the
-  whole logit. With mscale and mscale_all_dim it is (0.1 m' ln s + 1)^2, and their ratio is left to
-  the slice: 1 in DeepSeek-V2 and V3, whose two are equal.
+  Paper and code: the ramp differs, as of NTK-by-parts. The paper multiplies queries and keys by
+  sqrt(1/t) = 0.1 ln s + 1 each (eq. 22), code multiplies cos and sin; here the square of it
+  multiplies the logits, so that rotation keeps norms, and so that the temperature acts on the whole
+  logit where only a part of the head rotates (in code it then acts on that part alone).
   """
 
   label = 'YaRN'
-  paper = 'arXiv:2309.00071, def. 3'
+  paper = 'arXiv:2309.00071, def. 3, eqs. 21 and 22'
   formula = 'ℓ (0.1 ln s + 1)²,  θᵢ by NTK-by-parts'
 
   def __init__(
@@ -107,8 +108,11 @@ class YaRN(by_parts.NTKByParts):
 class DynamicYaRN(YaRN):
   """YaRN whose factor follows the length: RoPE itself up to L tokens, then s = l / L.
 
-  As in the authors' code; the temperature follows as well. A model that was fine-tuned at some
-  factor starts from that one. What a cache holds is computed anew as the document grows.
+  The temperature follows as well. A model that was fine-tuned at some factor starts from that one.
+  What a cache holds is computed anew as the document grows.
+
+  Paper and code: as of YaRN. Of code only the authors' has it; transformers stretches every length
+  alike.
   """
 
   label = 'Dynamic YaRN'
