@@ -18,7 +18,8 @@ mine.unlink()
 print('worked')
 if 'bad' in done.name: sys.exit(3)
 cores = sorted(os.sched_getaffinity(0))
-done.write_text(json.dumps({'seen': seen, 'cores': cores, 'malloc': os.environ['GLIBC_TUNABLES']}))
+found = {'seen': seen, 'cores': cores, 'malloc': os.environ['GLIBC_TUNABLES']}
+done.write_text(json.dumps(found | {'core_seconds': time.process_time()}))
 """
 
 
@@ -137,3 +138,12 @@ def test_machines_that_do_not_know_each_other_are_refused(environment, hosts, me
     monkeypatch.setenv(name, value)
   with pytest.raises(ValueError, match=message):
     devices.rank(hosts)
+
+
+def test_the_cost_of_a_job_is_what_it_computes_and_not_what_it_waits(tmp_path):
+  told = {}
+  local.run(
+    jobs(tmp_path, 'ab'), lambda: None, 1, lambda job, seconds: told.update({job.name: seconds})
+  )
+  for name, found in results(tmp_path).items():
+    assert found['core_seconds'] <= told[name] < found['core_seconds'] + 0.3  # which it slept

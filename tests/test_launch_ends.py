@@ -10,7 +10,7 @@ import pytest
 import small
 from faulty import launch, make, runs, write
 
-from launch import engine, hold, local, state
+from launch import engine, hold, local, running, state
 from pe_research import records
 
 
@@ -86,7 +86,7 @@ def test_a_signal_in_the_middle_of_a_start_comes_after_it(tmp_path, monkeypatch)
     signal.raise_signal(signal.SIGINT)
     return started[-1]
 
-  monkeypatch.setattr(local.subprocess, 'Popen', slow)
+  monkeypatch.setattr(running.subprocess, 'Popen', slow)
   with pytest.raises(KeyboardInterrupt):
     local.run([make(tmp_path, 'a', fate='sleep')], lambda: None, workers=1)
   assert started[0].poll() is not None  # it was told, and waited for

@@ -1,0 +1,155 @@
+"""One job on a part of this machine: started, held, told to leave, and what it came to."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from launch import devices, hold, state
+from launch.job import Job
+from pe_research import cli, records
+
+PAUSE = 0.2  # seconds between looks at what runs
+STARTED = 'started'
+REFUSED = 2  # exit status of a user's mistake, as cli.errors ends
+
+
+@dataclasses.dataclass
+class Running:
+  """A job that this process started: where, what holds it, and what it took.
+
+  Attributes:
+    many: whether its process is one of several, on as many machines.
+    seconds: of a core, once it has ended; what else the machine does is not in them.
+  """
+
+  job: Job
+  process: subprocess.Popen
+  worker: devices.Worker
+  many: bool
+  held: hold.Lock | hold.Lease
+  seconds: float = 0.0
+
+  def over(self) -> bool:
+    """Whether its process has ended; to be asked again and again while it has not."""
+    with _reported(self.job):
+      self.held.keep()
+    if self.process.returncode is None:
+      gone, status, used = os.wait4(self.process.pid, os.WNOHANG)
+      if gone:
+        self.process.returncode = os.waitstatus_to_exitcode(status)
+        self.seconds = used.ru_utime + used.ru_stime
+    return self.process.returncode is not None
+
+  def wait(self) -> None:
+    """Until its process has ended."""
+    while not self.over():
+      time.sleep(PAUSE)
+
+
+def command(job: Job, worker: devices.Worker, many: bool) -> tuple[dict[str, str], list[str]]:
+  """What starts a job on a part of this machine: variables to set, and arguments."""
+  variables = {'GLIBC_TUNABLES': cli.TUNABLES} if 'GLIBC_TUNABLES' not in os.environ else {}
+  more = ('--distributed',) if many else ()
+  return variables | dict(worker.environment), [
+    *worker.prefix, sys.executable, *job.command, *more,
+  ]  # fmt: skip
+
+
+def start(job: Job, worker: devices.Worker, running: list[Running], many: bool = False) -> str:
+  """Starts a job and adds it to `running`.
+
+  Returns:
+    STARTED; or RUNNING where another launcher has it, DONE, or FAILED, which is said.
+  """
+  with _reported(job):
+    held, one = hold.take(job), None
+    if held is None:
+      return state.RUNNING
+    try:
+      if job.done.exists():  # another launcher was quicker
+        return state.DONE
+      state.unmark(job)
+      variables, arguments = command(job, worker, many)
+      with state.local_log(job).open('ab') as log, _unbroken():
+        # A session of its own: Ctrl-C reaches this process, which passes it on once.
+        process = subprocess.Popen(
+          arguments, env=os.environ | variables, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+          start_new_session=True, pass_fds=held.inherited,
+        )  # fmt: skip
+        one = Running(job, process, worker, many, held)
+        running.append(one)
+      with _reported(job):
+        held.say(process.pid)
+        state.keep_log(job)
+      return STARTED
+    finally:
+      if one is None:
+        held.close()
+  return state.FAILED
+
+
+@contextlib.contextmanager
+def _unbroken() -> Iterator[None]:
+  """Holds back signals to leave: a process that is not noted yet would not be told."""
+  came = []
+  note = lambda number, _: came.append(number)
+  before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+  try:
+    yield
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+    for number in came[:1]:
+      signal.raise_signal(number)
+
+
+def end(
+  one: Running,
+  tries: int,
+  ended: Callable[[Job, float], None] = lambda job, seconds: None,
+  told: bool = False,
+) -> str:
+  """What became of a job whose process has ended, noted beside its log; see state.mark."""
+  job, status = one.job, one.process.returncode
+  name = state.DONE if job.done.exists() else state.FAILED
+  with _reported(job):
+    state.keep_log(job)
+  with _reported(job):
+    if name == state.DONE:
+      ended(job, one.seconds)
+    elif not one.held.keep() or (status == REFUSED and records.holder(job.folder)):
+      name = state.RUNNING
+    else:
+      # One of several that lost the others is killed by a signal; one alone that was is too large.
+      lost = one.many and (status < 0 or status > 128)
+      name = state.mark(job, status, lost or status in (0, cli.STOPPED), tries, told)
+  with _reported(job):
+    one.held.close()
+  return name
+
+
+def leave(
+  running: Sequence[Running],
+  tries: int,
+  ended: Callable[[Job, float], None] = lambda job, seconds: None,
+) -> None:
+  """Tells jobs to save and leave, and waits until they have."""
+  for one in running:
+    one.process.terminate()
+  for one in running:
+    one.wait()
+    end(one, tries, ended, told=True)
+
+
+@contextlib.contextmanager
+def _reported(job: Job) -> Iterator[None]:
+  """Says what could not be done for one job, a full disk above all: the others go on."""
+  try:
+    yield
+  except (OSError, ValueError) as error:
+    print(f'{job.name}: {error}', file=sys.stderr, flush=True)
