@@ -12,7 +12,7 @@ from flax import nnx
 from golden_case import Case
 from safetensors.numpy import load_file
 
-from pe_research import attend, model
+from pe_research import attend, logits, model
 from pe_research.blueprint import Blueprint
 from pe_research.huggingface import importing, tensors
 
@@ -145,7 +145,7 @@ def t5_stack(case: Case, directory: pathlib.Path, monkeypatch) -> None:
     everything = lambda spec, queries, keys, q_index, k_index: jnp.ones(
       (1, 1, 1, q_index.shape[1], k_index.shape[0]), bool
     )
-    monkeypatch.setattr(attend, '_visible', everything)
+    monkeypatch.setattr(logits, 'visible', everything)
   features, weights = run(case, decoder, monkeypatch)
   for name in case.outputs:
     case.compare(name, weights if name.startswith('attn') else features)
