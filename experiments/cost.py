@@ -97,15 +97,16 @@ def searching(node: Node, length: int, rate: float) -> float:
 
 def of(node: Node, planner: Planner, rate: float) -> float:
   """Seconds of all that a node takes, if nothing of it is done or shared."""
-  search = planner.searched.get(node.search.name) if node.search else None
-  found = searching(*search, rate) if search else 0.0
+  searched = planner.searched.get(node.search.name) if node.search else None
+  found = searching(*searched, rate) if searched else 0.0
   return found + training(node, rate) + measuring(node, rate)
 
 
 def left(planner: Planner, rate: float) -> float:
   """Seconds of all trainings, searches and measurements that are not done."""
   done = {job.name for job in planner.jobs() if job.done.exists()}
-  total = sum(searching(*of, rate) for name, of in planner.searched.items() if name not in done)
+  left = [own for name, own in planner.searched.items() if name not in done]
+  total = sum(searching(*own, rate) for own in left)
   for node in planner.nodes.values():
     trained, measured = (name in done for name in node.job_names()[:2])
     total += training(node, rate) * (not trained) + measuring(node, rate) * (not measured)

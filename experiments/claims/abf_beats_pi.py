@@ -5,12 +5,12 @@ from experiments.claims.terms import (
   EXACT,
   NEEDLES,
   Claim,
-  Effect,
   Expect,
   Model,
   Published,
   at_base,
   by_depth,
+  finds_within,
   found,
   nll,
 )
@@ -36,15 +36,7 @@ def tests(v: str) -> tuple[Expect, ...]:
   """Loss and retrieval at 8 L."""
   rope, pi, abf = (f'{name}, {v}' for name in ('rope', 'pi', 'abf'))
   return (
-    Expect(
-      'found at the beginning of L: RoPE',
-      Effect(((1.0, found(rope, 1, 0)),)),
-      above=0.5,
-      amount=True,
-      control=True,
-      unit=EXACT,
-      variant=v,
-    ),
+    finds_within(rope, v),
     Expect('ABF - PI at 8 L', nll(abf, 8) - nll(pi, 8), below=-0.003, paper='−0.003', variant=v),
     Expect(
       'found at the beginning of 8 L: ABF - PI',

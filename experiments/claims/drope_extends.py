@@ -5,13 +5,13 @@ from experiments.claims.terms import (
   EXACT,
   NEEDLES,
   Claim,
-  Effect,
   Expect,
   Model,
   Published,
   Quantity,
   at_base,
   by_depth,
+  finds_within,
   found,
   nll,
 )
@@ -58,15 +58,7 @@ def tests(v: str) -> tuple[Expect, ...]:
   far = lambda name, s: found(of(f'{name} {s}', v), s, 0)
   tuned = lambda name, s: best(of(f'{name} {s}', v), s)
   return (
-    Expect(
-      'found at the beginning of L: RoPE',
-      Effect(((1.0, found(of('same', v), 1, 0)),)),
-      above=0.5,
-      amount=True,
-      control=True,
-      unit=EXACT,
-      variant=v,
-    ),
+    finds_within(of('same', v), v),
     Expect(
       'DroPE - RoPE at L',
       nll(of('dropped', v)) - nll(of('same', v)),

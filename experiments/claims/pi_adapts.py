@@ -10,6 +10,7 @@ from experiments.claims.terms import (
   Model,
   Published,
   by_depth,
+  finds_within,
   found,
   nll,
 )
@@ -35,7 +36,7 @@ def tests(v: str) -> tuple[Expect, ...]:
   share = {'amount': True, 'unit': EXACT, 'variant': v}
   of = lambda model, at: Effect(((1.0, found(model, at)),))
   return (
-    Expect('found in the middle of L: RoPE', of(rope, 1), above=0.5, control=True, **share),
+    finds_within(rope, v, 0.5),
     Expect('PI, tuned, at 4 L - RoPE at L', nll(pi, 4) - nll(rope), below=0, variant=v,
            paper='−0.01'),
     Expect('RoPE, tuned at 4 L - PI, tuned', nll(raw, 4) - nll(pi, 4), above=0.02, variant=v,

@@ -185,6 +185,20 @@ class Expect:
   variant: str = ''
 
 
+def finds_within(model: str, variant: str, depth: float = 0) -> Expect:
+  """The control of what is found beyond L: that the model finds values within it."""
+  place = {0: 'at the beginning', 0.5: 'in the middle'}[depth]
+  return Expect(
+    f'found {place} of L: RoPE',
+    Effect(((1.0, found(model, 1, depth)),)),
+    above=0.5,
+    amount=True,
+    control=True,
+    unit=EXACT,
+    variant=variant,
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class Claim:
   """A published claim, and what would settle it here.

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from experiments import ledger
 from experiments.claims import yarn_temperature
 from experiments.claims.terms import EXACT, Effect, Expect, Quantity
-from experiments.report.claims.protocol import planner
-from experiments.report.claims.rows import Row, effect_text
+from experiments.report.claims.rows import Row, effect_text, planner
 from experiments.scales import Scale
 
 

@@ -1,25 +1,20 @@
 """What was run for a claim: the models, their training, and what is scored."""
 
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from experiments.ledger import Finding
-from experiments.plan import Node, Planner
+from experiments.plan import Node
 from experiments.report.claims import drawings
 from experiments.report.claims.parts import Table
+from experiments.report.claims.rows import planner
 from experiments.scales import Scale
 from pe_research import comparable
 
 SAID = ('name', 'target_length', 'train_length')  # in the row, or by the factor
 USUAL = {'fraction': 1.0, 'layout': 'half', 'partial': 'width', 'slice_factor': 1.0}
-COUNTED = ('steps', 'optimizer.batch', 'data.seed', 'eval.')
+COUNTED = ('optimizer.batch', 'data.seed')  # in the number of tokens, or of no matter
 HEADS = ['Model', 'Positions', 'Weights of', 'Trained on tokens', 'in texts of', 'Differs in']
-
-
-def planner(scale: Scale) -> Planner:
-  """Of the runs of a scale, where nothing is run."""
-  return Planner(scale, pathlib.Path('results/claims') / scale.name)
 
 
 def sentence(finding: Finding, scale: Scale) -> str:

@@ -105,18 +105,23 @@ def spent(rows: Sequence[Row]) -> str:
   return f'The costs add up to {minutes:.0f} core minutes, with what claims share counted in each.'
 
 
+def planner(scale: Scale) -> Planner:
+  """Of the runs of a scale, where nothing is run."""
+  return Planner(scale, pathlib.Path('results/claims') / scale.name)
+
+
 def load(scale: Scale) -> tuple[list[Finding], list[str]]:
   """The findings of all claims from their kept rows, and what was wrong with the files."""
-  planner = Planner(scale, pathlib.Path('results/claims') / scale.name)
+  plan = planner(scale)
   found, notes = [], []
   for claim in ordered():
     rows, note = ledger.read_rows(ledger.path(scale.name, claim, 'rows.jsonl'))
     notes += [note] if note else []
     kept = records.read_json(ledger.path(scale.name, claim, 'verdict.json')) or {}
-    rows, stale = ledger.current(claim, planner, rows)
+    rows, stale = ledger.current(claim, plan, rows)
     notes += stale
     fields = ('scale', 'registered', 'runs', 'core_minutes', 'refused')
-    found.append(ledger.settle(claim, planner, rows, {k: kept.get(k) for k in fields}))
+    found.append(ledger.settle(claim, plan, rows, {k: kept.get(k) for k in fields}))
   return found, notes
 
 
