@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from pe_research import comparable, records
+from pe_research import cli, comparable, records
 
 WAIT = 300  # seconds for the other processes to come
 GRACE = 60  # seconds more, until JAX gives up; and for the others to come to their end
@@ -78,7 +78,7 @@ def _give_up(where: str, wait: int) -> None:
     'the address right, and does no firewall close the port? --wait=SECONDS waits longer.',
     file=sys.stderr, flush=True,
   )  # fmt: skip
-  os._exit(2)
+  os._exit(cli.STOPPED)  # they may come later
 
 
 def _parse(how: str) -> tuple[str, int, int] | None:

@@ -19,7 +19,7 @@ from several import (
   wait_for,
 )
 
-from pe_research import cli
+from pe_research import cli, records
 
 STEPS = {'steps': 20}
 
@@ -156,7 +156,9 @@ def test_processes_that_never_come_are_given_up(rank, corpus, tmp_path):
   flags = [*small.flags(corpus), f'--workdir={tmp_path}', '--wait=3']
   start = time.monotonic()
   done = small.run(*COMMAND, *flags, f'--distributed=127.0.0.1:{free_port()},2,{rank}')
-  assert done.returncode == 2 and 'was not reached by all processes within 3 s' in done.stderr
+  assert (
+    done.returncode == cli.STOPPED and 'was not reached by all processes within 3 s' in done.stderr
+  )
   assert time.monotonic() - start < 90
 
 
@@ -211,3 +213,31 @@ def test_a_sequence_is_shared_by_the_devices_of_several_processes(count, rope, a
   for row, wanted in zip(found, alone, strict=True):
     assert row[0] == wanted[0] and row[2] == wanted[2]
     assert row[1] == pytest.approx(wanted[1], rel=1e-6)
+
+
+def test_candidates_of_a_search_are_shared_by_the_devices_of_several_processes(rope, tmp_path):
+  command = [
+    f'--run={rope}', '--factor=4', '--method=random', '--population=8', '--mutations=5',
+    '--iterations=1', '--documents=2', '--held-out=2', '--batch-tokens=1',
+  ]  # fmt: skip
+  one = small.run('-m', 'pe_research.search', *command, f'--workdir={tmp_path / "one"}')
+  assert one.returncode == 0, one.stderr
+  both = [*command, f'--workdir={tmp_path / "two"}']
+  several = start_all([both] * 2, 2, 'pe_research.search')
+  outputs = join(several)
+  assert [process.returncode for process in several] == [0, 0], outputs
+  assert 'held out' in outputs[0] and 'nats' not in outputs[1]
+  tried = [_tried(tmp_path / name) for name in ('one', 'two')]
+  assert [key for key, _ in tried[0]] == [key for key, _ in tried[1]] and len(tried[0]) > 10
+  losses = [[loss for _, loss in each] for each in tried]
+  assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+  wanted, found = (records.read_json(tmp_path / name / 'factors.json') for name in ('one', 'two'))
+  for name, loss in wanted['losses'].items():
+    assert found['losses'][name] == pytest.approx(loss, rel=1e-6)
+
+
+def _tried(workdir):
+  written = records.read_rows(workdir / 'evaluations.jsonl')
+  return [
+    ((*factors, start), loss) for row in written for factors, start, loss in row['candidates']
+  ]

@@ -4,13 +4,14 @@
 
 Interrupted, the same command goes on where it was and ends in the same result, DIR/factors.json,
 which a config names: --config.position.file=DIR/factors.json. Candidates are selected on training
-documents and reported on validation documents as well.
+documents and reported on validation documents as well. Those of a generation are shared by all
+devices, also of several processes.
 """
 
 import dataclasses
 import sys
 
-from pe_research import cli, configs, paths, records
+from pe_research import cli, configs, heartbeat, paths, processes, records
 from pe_research.positions import longrope
 from pe_research.search import methods, plan
 
@@ -36,6 +37,7 @@ def parser():
   )  # fmt: skip
   for field in dataclasses.fields(methods.Settings):
     add(f'--{field.name}', type=type(field.default), default=field.default)
+  processes.add_flags(made)
   return made
 
 
@@ -44,6 +46,7 @@ def main(argv: list[str]) -> None:
   given = vars(parser().parse_args(argv))
   origin, workdir, step = (given.pop(name) for name in ('run', 'workdir', 'step'))
   batch_tokens, short_of = given.pop('batch_tokens'), given.pop('short_of')
+  how, wait = given.pop('distributed'), given.pop('wait')
   names = [field.name for field in dataclasses.fields(methods.Settings)]
   with cli.errors():
     configs.at_least('--batch-tokens', batch_tokens, 1)
@@ -52,10 +55,17 @@ def main(argv: list[str]) -> None:
     short_of = plan.long_factors(short_of, config) if short_of else None
     wanted = plan.make(config, settings=settings, short_of=short_of, **given)
     cli.restart_tuned()
-    with records.claim(workdir):
+    processes.join(how, wait)
+    everything = {'run': config, 'search': dataclasses.asdict(wanted)}
+    with (
+      processes.hold(workdir, everything) as mine,
+      heartbeat.Heartbeat(workdir, config['run']['patience'], mine) as heart,
+    ):
       from pe_research.search import run  # slow to import, and all this may have failed
 
-      found = run.search(wanted, config, origin, step, workdir, batch_tokens)
+      found = run.search(wanted, config, origin, step, workdir, batch_tokens, heart.beat)
+  if not processes.first():
+    return
   print(f'{"nats/token":12}  searched on  held out')
   for name, loss in found['losses'].items():
     print(f'{name:12}  {loss["search"]:11.4f}  {loss["held_out"]:8.4f}')

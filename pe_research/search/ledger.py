@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from pe_research import records
+from pe_research import processes, records
 from pe_research.search import methods
 from pe_research.search.space import Candidate, Space
 
@@ -37,7 +37,8 @@ class Ledger:
       found = self.measure(new)
       self.measured += len(new)
       rows = [[c.factors, c.start_tokens, loss] for c, loss in zip(new, found, strict=True)]
-      records.append_row(self.path, {'candidates': rows})
+      if processes.first():
+        records.append_row(self.path, {'candidates': rows})
       self.known |= dict(zip(new, found, strict=True))
     return [self.known[c] for c in candidates]
 

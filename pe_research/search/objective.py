@@ -1,15 +1,15 @@
 """What a candidate is worth: the loss of a run's weights under its factors, many at a time."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pe_research import attend, data, digest, lineage, model, positions
+from pe_research import attend, data, digest, lineage, model, positions, sharding
 from pe_research.blueprint import Blueprint
 from pe_research.positions import longrope, phase, rotary
 from pe_research.search.space import Candidate
@@ -60,6 +60,8 @@ def windows(documents: data.Documents, length: int, count: int, seed: int, what:
 class Objective:
   """Mean nats/token of candidates on windows; frequencies enter the one compiled program as data.
 
+  Candidates that are evaluated at once are spread over the mesh of the config.
+
   A candidate multiplies the factors that the weights were last trained with, so that all ones are
   the run as it is; an `absolute` one replaces them, so that all ones are plain RoPE.
   """
@@ -80,7 +82,7 @@ class Objective:
       params: the weights.
       shape: [D, N] of the windows.
       attention_factor: multiplies queries and keys.
-      batch_tokens: tokens evaluated at once, at least one candidate's.
+      batch_tokens: tokens evaluated at once, at least one candidate's on each device.
       absolute: see the class.
     """
     blueprint = Blueprint(config)
@@ -94,7 +96,10 @@ class Objective:
     self.stretched = np.where(trained, plain / still, 1)  # lambda that the weights know
     self.theta = plain if absolute else trained  # what a candidate divides
     self.known = np.ones_like(plain) if absolute else self.stretched
-    self.params, self.size = params, max(1, batch_tokens // (shape[0] * shape[1]))
+    mesh, size = sharding.mesh(config['run']['mesh']), max(1, batch_tokens // math.prod(shape))
+    devices = math.prod(mesh.shape.values())
+    self.params, self.size = params, -(-size // devices) * devices
+    self.split, self.whole = sharding.split_batch(mesh, self.size), sharding.replicated(mesh)
     spec = attend.Spec(**(config['attention'] | {'implementation': 'tiled'}))
 
     def loss(params, high, low, start_tokens, tokens):
@@ -112,17 +117,19 @@ class Objective:
       return nll.mean(1)
 
     each = jax.vmap(loss, in_axes=(None, 0, 0, 0, None))
-    self.compiled = jax.jit(each)
+    self.compiled = jax.jit(each, out_shardings=self.whole)
 
   def __call__(self, candidates: Sequence[Candidate], windows: Windows) -> list[float]:
     """Nats/token of each candidate, mean over windows of equal length."""
     losses: list[float] = []
+    tokens = sharding.place(windows.tokens, self.whole)
     for first in range(0, len(candidates), self.size):
       part = candidates[first : first + self.size]
       full = [*part, *[part[-1]] * (self.size - len(part))]  # one shape, one program
       high, low = phase.fixed_point(self.theta / np.asarray([c.factors for c in full]))
-      starts = jnp.asarray([c.start_tokens for c in full], jnp.int32)
-      by_window = np.asarray(self.compiled(self.params, high, low, starts, windows.tokens))
+      starts = np.asarray([c.start_tokens for c in full], np.int32)
+      each = sharding.place((np.asarray(high), np.asarray(low), starts), self.split)
+      by_window = np.asarray(self.compiled(self.params, *each, tokens))
       losses += [float(x) for x in by_window[: len(part)].mean(1, dtype=np.float64)]
     return losses
 

@@ -2,12 +2,12 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from pe_research import data, digest, lineage, records, runtime, states
+from pe_research import data, digest, heartbeat, lineage, processes, records, runtime, states
 from pe_research.search import ledger, objective
 from pe_research.search import plan as plans
 from pe_research.search.space import Candidate
@@ -20,6 +20,7 @@ def search(
   step: int | None,
   workdir: pathlib.Path,
   batch_tokens: int,
+  beat: Callable[[str], None] = heartbeat.unheard,
 ) -> dict[str, Any]:
   """Searches, or goes on where it was; writes search.json, evaluations.jsonl and factors.json.
 
@@ -30,12 +31,13 @@ def search(
     step: a checkpoint other than its newest.
     workdir: where the search is kept, claimed by the caller.
     batch_tokens: tokens evaluated at once.
+    beat: is told what is begun.
 
   Returns:
     What factors.json holds.
   """
   runtime.prepare(config)
-  corpus = data.load(config)
+  corpus = data.load(config, beat)
   records.check_data(origin, corpus.facts)
   seed = plan.settings.seed
   chosen = objective.windows(corpus.train, plan.target_length, plan.documents, seed, 'training')
@@ -49,7 +51,7 @@ def search(
     'held_out_on': held_out.digest,
     'batch_tokens': batch_tokens,  # losses differ by it in their last bits
   }
-  records.settle(workdir / 'search.json', wanted)
+  processes.by_first(lambda: records.settle(workdir / 'search.json', wanted))
   scale = plans.attention_factor(plan, config)
   measure = objective.Objective(
     config,
@@ -63,18 +65,21 @@ def search(
   space = plans.make_space(plan, config, references)
   known = ledger.Ledger(workdir / 'evaluations.jsonl', lambda c: measure(c, chosen))
   for now in ledger.progress(plan.method, space, plan.settings, known):
-    print(
-      f'{workdir.name}  {now.evaluations:5}/{plan.settings.evaluations} candidates  '
-      f'best {now.loss:.4f} nats/token  {now.seconds:.0f} s',
-      flush=True,
-    )
+    beat(f'evaluating candidates after {now.evaluations}')
+    if processes.first():
+      print(
+        f'{workdir.name}  {now.evaluations:5}/{plan.settings.evaluations} candidates  '
+        f'best {now.loss:.4f} nats/token  {now.seconds:.0f} s',
+        flush=True,
+      )
   shown = space.seeds | references | {'best': now.best}
   found = plans.file_of(plan, config, measure.total(now.best), now.best.start_tokens)
   found |= {
     'losses': compare(measure, shown, chosen, held_out),
     'search': wanted | {'evaluations': now.evaluations},
   }
-  records.write_json(workdir / 'factors.json', found)
+  if processes.first():
+    records.write_json(workdir / 'factors.json', found)
   return found
 
 
