@@ -43,6 +43,7 @@ class Engine(abc.ABC):
     jobs: how many of the sweep's jobs go into one of the engine's.
     together: whether a job has all chips, one job at a time; if not, each job has one of the chips.
     hosts: machines of one of the engine's jobs; they share its part of the sweep, job by job.
+    data: where prepared text lies, as the machines see it ($PE_DATA of runs); '': as they have it.
   """
 
   kind: ClassVar[str]
@@ -56,6 +57,7 @@ class Engine(abc.ABC):
   jobs: int = 1
   hosts: int = 1
   together: bool = False
+  data: str = ''
 
   def __post_init__(self):
     """Raises ValueError where a setting cannot be."""
@@ -74,6 +76,11 @@ class Engine(abc.ABC):
     check_hosts(jobs_file, self.hosts, self.together)
     if self.shares_disk:
       return
+    if self.data and not paths.in_bucket(self.data):
+      raise ValueError(
+        f'data = {self.data!r} is on this machine, and those of {self.kind} see buckets only. '
+        'Nothing was created.'
+      )
     given = [jobs_file, *(str(path) for job in jobs for path in (job.log, job.done))]
     for path in given:
       if not paths.in_bucket(path):
@@ -96,8 +103,9 @@ class Engine(abc.ABC):
     """The shell command that does a share of a sweep; each of its machines runs it."""
     how = ' --together' if self.together else ''
     how += f' --hosts={self.hosts}' if self.hosts > 1 else ''
-    place = f'cd {shlex.quote(self.checkout)} && exec .venv/bin/python -m launch run'
-    return f'{place} {shlex.quote(jobs_file)} --share={share}/{count}{how}'
+    data = f'export PE_DATA={shlex.quote(self.data)} && ' if self.data else ''
+    place = f'cd {shlex.quote(self.checkout)} && {data}exec .venv/bin/python'
+    return f'{place} -m launch run {shlex.quote(jobs_file)} --share={share}/{count}{how}'
 
   def ready(self) -> None:
     """Raises ValueError where the engine's programs or credentials are missing."""

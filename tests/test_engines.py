@@ -26,7 +26,7 @@ SETTINGS = {
   ),
   'gcloud': Gcloud(
     sweep='alibi', runtime='v2-alpha-tpuv5-lite', repository='https://github.com/me/pe_research',
-    commit='0123456789abcdef0123456789abcdef01234567', **CLOUD,
+    commit='0123456789abcdef0123456789abcdef01234567', data='gs://mine/data', **CLOUD,
   ),
   'slurm': Slurm(
     sweep='alibi', partition='gpu', logs='/scratch/me/logs', checkout='/home/me/pe_research',
@@ -226,6 +226,24 @@ def test_only_a_cluster_with_a_disk_takes_jobs_that_are_not_in_a_bucket(name):
     else:
       with pytest.raises(ValueError, match=r'is on this machine, .* --workdir=gs://BUCKET'):
         SETTINGS[name].check(jobs_file, [job(folder)])
+  own = dataclasses.replace(SETTINGS[name], data='/data')
+  if name.startswith('slurm'):
+    own.check('jobs.json', [])
+  else:
+    with pytest.raises(ValueError, match=r"data = '/data' is on this machine"):
+      own.check('gs://mine/jobs.json', [])
+
+
+@pytest.mark.parametrize('shell', ['sh', 'bash'])
+def test_runs_are_told_where_the_text_is(shell, tmp_path):
+  made = dataclasses.replace(SETTINGS['gcloud'], checkout=str(tmp_path), data="gs://mine/it's")
+  python = tmp_path / '.venv' / 'bin' / 'python'
+  python.parent.mkdir(parents=True)
+  python.write_text('#!/bin/sh\nprintf %s "$PE_DATA"')
+  python.chmod(0o755)
+  command = [shell, '-c', made.work('gs://mine/jobs.json', '0', 1)]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.stdout == "gs://mine/it's", done.stderr
 
 
 def test_wanted_shares_alone_are_handed_in():
