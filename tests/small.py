@@ -109,6 +109,13 @@ def start(*arguments: str, **extra: str) -> subprocess.Popen:
   )  # fmt: skip
 
 
+def shellcheck(script: pathlib.Path) -> str:
+  """What shellcheck says of a script: '' where it passes."""
+  program = pathlib.Path(sys.executable).with_name('shellcheck')
+  done = subprocess.run([program, script], capture_output=True, text=True, check=False)
+  return done.stdout + done.stderr
+
+
 def losses(workdir: pathlib.Path) -> dict[int, float]:
   """Loss by step; of a step that was run twice, the last."""
   rows = map(json.loads, (workdir / 'metrics.jsonl').read_text().splitlines())
