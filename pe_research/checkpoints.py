@@ -2,6 +2,7 @@
 
 import logging as stdlib_logging
 import pathlib
+import shutil
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
-from pe_research import digest, paths
+from pe_research import digest, nearby, paths
 
 
 class Checkpoints:
@@ -25,7 +26,8 @@ class Checkpoints:
   def __init__(self, workdir: pathlib.Path, keep: int, read_only: bool = False):
     """Opens the directory; the newest `keep` checkpoints stay.
 
-    With `read_only` nothing in it is changed, so that a run that still trains may be read.
+    With `read_only` nothing in it is changed, so that a run that still trains may be read, and what
+    lies in a bucket is fetched once: the next process finds it on this machine.
     """
     folder = workdir / 'checkpoints'
     self.folder = folder if paths.in_bucket(folder) else folder.absolute()
@@ -115,6 +117,22 @@ class Checkpoints:
     self.manager.reload()
 
   def _read(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+    alone = self.read_only and jax.process_count() == 1  # several fetch their parts of it
+    if not alone or not paths.in_bucket(self.folder):
+      return self._whole(step, like)
+    copy = None
+    try:
+      copy = nearby.checkpoint(self.folder, step)
+      with Checkpoints(copy, 1, read_only=True) as near:
+        return near._whole(step, like)
+    except Exception as error:  # a full disk, a damaged copy; see restore
+      logging.warning('read from the bucket itself, for %s', _first_line(error))
+      if copy:
+        shutil.rmtree(copy, ignore_errors=True)
+      return self._whole(step, like)
+
+  def _whole(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+    """Raises whatever is raised where it is damaged."""
     restored = self.manager.restore(
       step,
       args=ocp.args.Composite(state=ocp.args.StandardRestore(like), extra=ocp.args.JsonRestore()),

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from pe_research import corpora, digest
+from pe_research import digest, nearby
 
 CACHE_BYTES = 2**30  # of compiled programs; beyond it the longest unused go
 
@@ -35,7 +35,7 @@ def prepare(config: Mapping[str, Any]) -> None:
 
 
 def programs_dir() -> pathlib.Path:
-  """Where programs for processors like this one are kept, under `corpora.local_dir`.
+  """Where programs for processors like this one are kept, under `nearby.home`.
 
   A program for the CPU is compiled for its instructions and for the number of cores that the
   process may use, so each of these has a folder of its own.
@@ -46,4 +46,4 @@ def programs_dir() -> pathlib.Path:
     processor += next((line for line in lines if line.startswith(('flags', 'Features'))), '')
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
   kind = digest.of_json({'processor': processor, 'cores': cores})[:16]
-  return pathlib.Path(corpora.local_dir()) / 'compiled' / kind
+  return nearby.home() / 'compiled' / kind

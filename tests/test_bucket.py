@@ -1,5 +1,7 @@
 """Runs in a bucket: an emulator of Google's storage, through the same libraries as the real one."""
 
+import os
+import shutil
 import socket
 import time
 
@@ -11,7 +13,7 @@ server = pytest.importorskip('gcp_storage_emulator.server')
 
 from etils import epath  # noqa: E402
 
-from pe_research import corpora, records  # noqa: E402
+from pe_research import corpora, digest, main, records, states  # noqa: E402
 
 COMMAND = ('-m', 'pe_research.main')
 BUCKET = 'gs://pe-bucket'
@@ -100,6 +102,32 @@ def test_a_sweep_in_a_bucket_is_run_shown_and_brought_home(bucket, corpus, tmp_p
   assert 'step' in (epath.Path(bucket) / 'sweep/runs/rope_seed0/log.txt').read_text()
   done = launch('collect', jobs, f'--into={tmp_path}')
   assert done.returncode == 0 and len(rows(tmp_path / 'alibi_seed0')) == 3
+
+
+def test_a_checkpoint_is_fetched_once_and_never_an_old_one(bucket, corpus, tmp_path, monkeypatch):
+  monkeypatch.setenv('PE_DATA', str(tmp_path))
+  there, config = epath.Path(f'{bucket}/runs/read'), small.config(corpus, steps=4)
+  main.run(config, there)
+  fetched = []
+  read = lambda: digest.of_arrays(states.load_params(config, there)[0])
+  copied = shutil.copyfileobj
+  monkeypatch.setattr(shutil, 'copyfileobj', lambda *f: fetched.append(f) or copied(*f))
+  expected = records.read_json(there / 'run.json')['final_parameters']
+  assert read() == expected and fetched
+  files = len(fetched)
+  assert read() == expected and len(fetched) == files
+  (copy,) = (tmp_path / 'runs').iterdir()
+  # A copy that is damaged is not used, and not kept.
+  largest = max((p for p in copy.rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
+  largest.write_bytes(bytes(largest.stat().st_size))
+  assert read() == expected and not copy.exists()
+  assert read() == expected and copy.exists()
+  # The same step of another training has another name; what nobody reads is gone after a day.
+  there.rmtree()
+  main.run(small.config(corpus, steps=4, seed=1), there)
+  os.utime(copy, (0, 0))
+  other = records.read_json(there / 'run.json')['final_parameters']
+  assert read() == other != expected and not copy.exists()
 
 
 def test_the_newest_process_has_a_bucket(bucket):

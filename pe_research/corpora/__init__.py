@@ -7,8 +7,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from pe_research import locks, paths
-from pe_research.corpora import catalogue, fetch
+from pe_research import locks, nearby, paths
+from pe_research.corpora import catalogue
 from pe_research.corpora.builders import PythonLibrary, StateOfTheUnion, TextFolder
 from pe_research.corpora.documents import Documents, find_text_key
 
@@ -20,7 +20,6 @@ __all__ = [
   'TextFolder',
   'at_hand',
   'default_data_dir',
-  'local_dir',
   'open_source',
 ]
 
@@ -34,12 +33,6 @@ def default_data_dir() -> str:
   return os.environ.get('PE_DATA') or os.path.expanduser('~/.cache/pe_research')
 
 
-def local_dir() -> str:
-  """The same on this machine's own disk."""
-  given = default_data_dir()
-  return os.path.expanduser('~/.cache/pe_research') if paths.in_bucket(given) else given
-
-
 def at_hand(name: str, data_dir: str, beat: Callable[[str], None] = lambda doing: None) -> str:
   """A directory of this machine that has the set, copied from `data_dir` where that is a bucket.
 
@@ -47,8 +40,10 @@ def at_hand(name: str, data_dir: str, beat: Callable[[str], None] = lambda doing
   """
   if not paths.in_bucket(data_dir):
     return os.path.expanduser(data_dir)
-  fetch.fetch(name, data_dir, local_dir(), beat)
-  return local_dir()
+  base = catalogue.base_name(name)
+  if base:  # no folder of texts
+    nearby.copy(paths.place(data_dir) / base, nearby.home() / base, beat)
+  return str(nearby.home())
 
 
 def open_source(
