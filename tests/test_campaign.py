@@ -1,6 +1,9 @@
 """The whole path of a claim in miniature: plan, train, stop, go on, measure, decide, report."""
 
+import contextlib
 import json
+import pathlib
+import sys
 
 import browser
 import pytest
@@ -26,18 +29,30 @@ TESTS = (
 REGISTERED = {'commit': 'f' * 40, 'clean': True, 'changed_after': []}
 
 
-@pytest.fixture(scope='module')
-def toy(tmp_path_factory):
-  """A claim, its scale, the directory of its runs, and where its rows and verdict are kept."""
-  folder = tmp_path_factory.mktemp('campaign')
-  scale = toys.scale(small.write_corpus(folder / 'text', documents=16))
-  claim = toys.claim(models=MODELS, tests=TESTS)
+@contextlib.contextmanager
+def at_home(folder):
+  """A claim, its scale, the directory of its runs; what it comes to is kept beside them."""
+  scale, claim = toys.scale(folder / 'text'), toys.claim(models=MODELS, tests=TESTS)
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('JAX_PLATFORMS', 'cpu')
     patch.setattr(ledger, 'RESULTS', folder / 'kept')
     patch.setattr(registered, 'since', lambda *_: REGISTERED)
     patch.setattr(claims, 'CLAIMS', {claim.id: claim})
     yield claim, scale, folder / 'runs'
+
+
+@pytest.fixture(scope='module')
+def toy(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('campaign')
+  small.write_corpus(folder / 'text', documents=16)
+  with at_home(folder) as made:
+    yield made
+
+
+def run_all(folder):
+  """What each of several processes does with the claim of a folder; ends this one."""
+  with at_home(pathlib.Path(folder)) as (claim, scale, workdir):
+    raise SystemExit(campaign.run([claim], scale, 3, workdir))
 
 
 def started(workdir):
@@ -65,13 +80,16 @@ def interrupted(claim, scale, workdir, after):
 
 @pytest.fixture(scope='module')
 def settled(toy):
-  """Stopped twice, and gone on with to the end."""
+  """Stopped twice, and gone on with to the end by two processes at once."""
   claim, scale, workdir = toy
   interrupted(claim, scale, workdir, 2)
   first = started(workdir)
   interrupted(claim, scale, workdir, 5)
   assert started(workdir)[: len(first)] == first
-  assert campaign.run([claim], scale, 3, workdir) == 0
+  code = f'import test_campaign; test_campaign.run_all({str(workdir.parent)!r})'
+  two = [small.start('-c', code, PYTHONPATH=':'.join(sys.path)) for _ in range(2)]
+  said = [process.communicate(timeout=400)[0] for process in two]
+  assert [process.returncode for process in two] == [0, 0], said
   return json.loads(ledger.path('toy', claim, 'verdict.json').read_text())
 
 
