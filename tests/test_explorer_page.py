@@ -126,6 +126,21 @@ def test_numbers_under_the_mouse_are_the_modules(mode, shown, opened):
     assert on_logit(words) == pytest.approx(one.modifier[0, 14, 2], rel=1e-4)
 
 
+def test_readouts_say_small_numbers_too(shown, opened):
+  """Of every position and pair as the page opens: the angle, and the effect on the logit."""
+  ask = """() => range(16).flatMap((m) => range(8).map((c) => {
+    Object.assign(state, {m, c, n: Math.min(c, m)});
+    panels[2].move();
+    return panels[2].readout.textContent;
+  }))"""
+  found, told = effect(shown['rope']), iter(opened().evaluate(ask))
+  for m, c in np.ndindex(16, 8):
+    words = next(told)
+    angle = number(re.search(r'turned by (\S+) rad', words)[1])
+    assert angle == pytest.approx(found.angles[m, c], rel=1e-4, abs=1e-12)
+    assert on_logit(words) == pytest.approx(found.modifier[0, m, min(c, m)], rel=1e-4, abs=3e-6)
+
+
 def test_points_of_lines_are_those_under_the_mouse(shown, opened):
   """Of the penalty as the page opens: the line of each head, at its points and between them."""
   tab, bias = opened(), effect(shown['alibi']).bias
@@ -151,7 +166,7 @@ def test_charts_by_distance_say_their_values(shown, opened):
   said = re.search(r'head 2: (\S+) on the logit of a key 7 back', readout.inner_text())
   assert number(said[1]) == pytest.approx(wanted[2, 15, 8], rel=1e-4)
   hover(tab, 'waves.chart', 3, 2 * np.pi * 10_000 ** (3 / 8))
-  assert 'RoPE, pair 3: comes around in 198.7 tokens' in tab.locator('#waves').inner_text()
+  assert 'RoPE, pair 3: comes around in 198.69 tokens' in tab.locator('#waves').inner_text()
 
 
 def test_arrow_keys_move_the_cell(shown, opened):
@@ -293,6 +308,6 @@ def test_formulas_have_the_names_of_the_controls(shown, opened):
   text = tab.locator('#panels .formula').first.inner_text()
   assert 'fhigh' in text and 'flow' in text
   alibi = tab.locator('#panels .formula').nth(3).inner_text()
-  assert '2−maxbias (h + 1)/H' in alibi
+  assert '2−max_bias (h + 1)/H' in alibi
   for h in range(4):
     assert effect(shown['alibi']).bias[h, 1, 0] == pytest.approx(-(2.0 ** (-8 * (h + 1) / 4)))

@@ -79,11 +79,11 @@ def test_learned_values_are_those_of_the_run(workdirs, data):
   given = data['schemes']['t5']
   scheme, dims = trained.scheme(workdirs[1])[0]
   np.testing.assert_allclose(given['parameters'][0]['table'], scheme.table[...], atol=1e-8)
-  assert given['source'] == 'learned by the run t5' and given['dims']['heads'] == dims.heads
+  assert given['notes'] == ['learned by the run t5'] and given['dims']['heads'] == dims.heads
   begun = Blueprint(records.load_config(workdirs[1])).init()['position/0/table']
   assert np.abs(np.array(given['parameters'][0]['table']) - begun).max() > 1e-3
   fresh = data['schemes']['kerple']
-  assert 'untrained' in fresh['source'] and fresh['dims']['heads'] == dims.heads
+  assert 'untrained' in fresh['notes'][0] and fresh['dims']['heads'] == dims.heads
 
 
 def test_views_are_at_the_trained_length_beyond_it_and_stretched(workdirs, searched, data):

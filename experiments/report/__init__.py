@@ -20,6 +20,7 @@ def write(
   workdir: pathlib.Path,
   marks: Sequence[str] = (),
   explored: bool = False,
+  stretches: Sequence[str] = (),
 ) -> list[pathlib.Path]:
   """Writes results.jsonl, loss_by_length.svg and .png, report.html; the same runs, the same bytes.
 
@@ -28,6 +29,7 @@ def write(
     workdir: where the files go.
     marks: differences that were allowed; the page says them first.
     explored: whether explorer.html is written too, a view into one run of every scheme.
+    stretches: extensions of such runs to look at there, 'yarn:factor=4'.
 
   Returns:
     The files.
@@ -41,7 +43,8 @@ def write(
   }
   if explored:
     seen = {run.config['position']['name']: run.workdir for run in reversed(runs)}
-    contents['explorer.html'] = explorer.html(list(reversed(seen.values()))).encode()
+    looked = list(reversed(seen.values()))
+    contents['explorer.html'] = explorer.html(looked, stretches).encode()
   workdir.mkdir(parents=True, exist_ok=True)
   records.write_rows(workdir / 'results.jsonl', (row for run in runs for row in run.rows))
   for name, content in contents.items():
@@ -54,10 +57,11 @@ def publish(
   workdir: pathlib.Path,
   marks: Sequence[str] = (),
   explored: bool = False,
+  stretches: Sequence[str] = (),
 ) -> None:
   """Prints the table, writes the files and says which; arguments as in `write`."""
   print(table(runs))
-  for path in write(runs, workdir, marks, explored):
+  for path in write(runs, workdir, marks, explored, stretches):
     print(f'wrote {path}')
 
 
@@ -97,8 +101,13 @@ def main(argv: list[str]) -> None:
   parser.add_argument('--workdir', type=pathlib.Path, required=True, metavar='DIR')
   parser.add_argument('--allow-different', action='append', default=[], metavar='FIELD')
   parser.add_argument('--explorer', action='store_true', help='also a page to explore the runs')
+  parser.add_argument(
+    '--stretch', action='append', default=[], metavar='NAME:...', help='to look at in that page'
+  )
   arguments = parser.parse_args(argv)
   with cli.errors():
+    if arguments.stretch and not arguments.explorer:
+      raise ValueError('--stretch is for the page to explore; give --explorer, too.')
     workdirs = sorted(p for p in (arguments.workdir / 'runs').glob('*') if p.is_dir())
     if not workdirs:
       raise ValueError(
@@ -106,4 +115,4 @@ def main(argv: list[str]) -> None:
       )
     runs = compare.load(workdirs)
     marks = compare.check(runs, arguments.allow_different)
-    publish(runs, arguments.workdir, marks, arguments.explorer)
+    publish(runs, arguments.workdir, marks, arguments.explorer, arguments.stretch)

@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from experiments import scales
 from experiments.claims.terms import Claim
 from experiments.report import cards
@@ -12,7 +14,7 @@ from experiments.report.claims import rows as rows_lib
 from experiments.site import docstrings, markdown
 from pe_research import card as card_lib
 from pe_research import configs, positions
-from pe_research.explorer import figure, page
+from pe_research.explorer import effects, figure, page
 from pe_research.explorer import panels as themes
 from pe_research.positions import facts
 
@@ -32,8 +34,19 @@ def page_of(name: str) -> str:
 def panels(name: str) -> dict[str, bytes]:
   """Drawings of what the scheme called `name` does, SVG, by the theme that they are for."""
   shown = page.shown(name)
-  draw = lambda theme: figure.drawn([shown], page.TOKENS, theme=theme)
+  draw = lambda theme: figure.drawn([shown], tokens(shown), theme=theme)
   return {theme: figure.written(draw(theme), 'svg')['.svg'] for theme in themes.THEMES}
+
+
+def tokens(shown: page.Shown) -> int:
+  """Of its panel: few, or as many as it takes until it differs from what it trains as."""
+  own = positions.scheme(shown.name).trains_as
+  if not own:
+    return page.TOKENS
+  does = lambda one, n: effects.of(one.layers[0], one.dims, n).modifier
+  other, lengths = page.shown(own), (page.TOKENS, 2 * shown.dims.length)
+  differs = lambda n: not np.array_equal(does(shown, n), does(other, n), equal_nan=True)
+  return next(filter(differs, lengths), page.TOKENS)
 
 
 def panel_of(name: str, theme: str) -> str:
@@ -163,13 +176,14 @@ def _properties(name: str, made: positions.PositionScheme) -> list[str]:
 
 
 def _figure(name: str, label: str) -> list[str]:
-  said = f'What {label} does at {page.TOKENS} tokens, as it is and as what it adds to logits.'
+  shown = page.shown(name)
+  said = f'What {label} does at {tokens(shown)} tokens, as it is and as what it adds to logits.'
   lines = []
   for theme in themes.THEMES:
     lines += [f'```{{image}} {panel_of(name, theme)}', f':alt: {said}', f':class: only-{theme}']
     lines += ['```', '']
-  factors = page.factors(page.shown(name))
-  return [*lines, *([f'{label}: {markdown.plain(factors)}.', ''] if factors else [])]
+  said = [f'{label}: {markdown.plain(note)}.' for note in page.notes(shown)]
+  return [*lines, *said, *([''] if said else [])]
 
 
 def _arguments(name: str) -> list[str]:

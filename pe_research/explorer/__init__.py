@@ -11,9 +11,13 @@ def schemes(workdirs: Sequence[pathlib.Path], stretches: Sequence[str] = ()):
 
   What stretches a run is shown as that was asked for. The others are built for a model of the first
   run's sizes.
+
+  Raises:
+    ValueError: a run that cannot be looked at, or a stretch that is of no use to any run.
   """
   from pe_research.explorer import page, runs  # Altair and its compiler take a second
 
+  runs.check(workdirs, stretches)
   learned = runs.schemes(workdirs, stretches)
   dims = next((one.dims for one in learned.values()), page.DIMS)
   return {name: learned.get(name) or page.shown(name, dims) for name in positions.SCHEMES}

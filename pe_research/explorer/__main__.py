@@ -15,6 +15,8 @@ import jax
 
 from pe_research import cli, configs, explorer, positions, records
 
+LARGE = 3e6  # bytes
+
 
 def main(argv: Sequence[str]) -> None:
   """Writes the page, or the figure."""
@@ -45,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
     if given.figure:
       from pe_research.explorer import figure  # Altair and its compiler take a second
 
-      shown = explorer.schemes(workdirs)
+      shown = explorer.schemes(workdirs, given.stretch)
       spec = figure.drawn([shown[name] for name in names], given.length, given.head)
       files = figure.written(spec, given.figure)
     else:
@@ -53,7 +55,9 @@ def main(argv: Sequence[str]) -> None:
     for end, contents in files.items():
       path = target.with_name(f'{target.stem}{end}')
       records.write_bytes(path, contents)
-      print(f'wrote {path}')
+      print(f'wrote {path}, {len(contents) / 1e6:.1f} MB')
+      if len(contents) > LARGE:
+        print(f'Over {LARGE / 1e6:g} MB a page opens slowly: name fewer runs or stretches.')
 
 
 if __name__ == '__main__':

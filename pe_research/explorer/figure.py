@@ -11,7 +11,8 @@ from pe_research import positions
 from pe_research.explorer import effects, page, panels
 
 SCALES = {'': 1, '@2x': 2}  # of a PNG, by what its name ends in
-SIZE, LEGEND = 240, 26  # pixels, of a panel and of the legend above it
+SIZE = 240  # pixels of a panel
+GAP, LEGENDS = 36, (0, 26, 31)  # pixels above it; those that no legend, colours or lines take
 
 
 def drawn(
@@ -33,12 +34,12 @@ def drawn(
   look = panels.THEMES[theme]
   found = [effects.of(one.layers[0], one.dims, length) for one in schemes]
   above = [panel(effect, effect.kind(), head, look) for effect in found]
-  top = max(largest(effect.modifier[_head(effect, head)]) for effect in found)
-  below = [panel(effect, 'modifier', head, look, top) for effect in found]
+  below = [panel(effect, 'modifier', head, look) for effect in found]
   for spec, one, effect in zip(above, schemes, found, strict=True):
-    legend = any('color' in layer['encoding'] for layer in spec['layer'])
-    spec['title'] = _title(positions.scheme(one.name).label, 15, look, 6 if legend else 6 + LEGEND)
-    spec['title'] |= {'subtitle': panels.FAMILIES[effect.kind()][0], 'subtitleColor': look.soft}
+    colors = any('color' in layer['encoding'] for layer in spec['layer'])
+    legend = LEGENDS[colors + (effect.kind() == 'penalty')]
+    spec['title'] = _title(positions.scheme(one.name).label, 15, look, GAP - legend)
+    spec['title'] |= {'subtitle': _subtitle(one, effect), 'subtitleColor': look.soft}
   for spec in below:
     spec['title'] = _title('as logit modifier', 15 if len(schemes) == 1 else 12, look, 6)
   config = above[0]['config']
@@ -50,27 +51,36 @@ def drawn(
   return {'config': config, 'padding': 8} | whole
 
 
+def _subtitle(one: page.Shown, effect: effects.Effect) -> str:
+  """Its family, and what its numbers are where they are neither given nor learned."""
+  said = [panels.FAMILIES[effect.kind()][0]]
+  if not one.trained and page.parameters(one.layers[0]):
+    said.append('as drawn before training')
+  if page.illustrates(one):
+    said.append('factors to illustrate')
+  return ', '.join(said)
+
+
 def _title(text: str, size: int, theme: panels.Theme, offset: int) -> dict[str, Any]:
   return {'text': text, 'anchor': 'start', 'fontSize': size, 'color': theme.ink, 'offset': offset}
 
 
-def panel(
-  effect: effects.Effect, kind: str, head: int, theme: panels.Theme, top: float | None = None
-) -> dict[str, Any]:
-  """One panel with its data, a Vega-Lite spec; `top` is that of the values unless it is given."""
+def panel(effect: effects.Effect, kind: str, head: int, theme: panels.Theme) -> dict[str, Any]:
+  """One panel with its data, a Vega-Lite spec."""
   if kind == 'penalty':
     return penalty(effect, theme)
   values = getattr(effect, kind)
   values = values[_head(effect, head)] if values.ndim == 3 else values
   length = len(values)
-  if kind == 'angles':
-    kind, top = 'hands' if length <= panels.HANDS else kind, math.pi
+  top = math.pi if kind == 'angles' else largest(values)
+  if kind == 'angles' and length <= panels.HANDS:
+    kind = 'hands'
   cells = [
     {'x': x, 'y': y, 'v': float(values[y, x])}
     for y, x in np.ndindex(values.shape)
     if np.isfinite(values[y, x])
   ]
-  fixed = panels.Fixed(top or largest(values), SIZE, SIZE / max(values.shape))
+  fixed = panels.Fixed(top, SIZE, SIZE / max(values.shape))
   chart = panels.matrix(kind, theme, fixed)
   return _filled(chart, cells)
 
@@ -79,7 +89,7 @@ def penalty(effect: effects.Effect, theme: panels.Theme) -> dict[str, Any]:
   """The bias of every head by distance, from the last query: a Vega-Lite spec with its data."""
   last = effect.bias[:, -1, ::-1]
   cells = [{'x': d, 'y': float(last[h, d]), 'by': str(h)} for h, d in np.ndindex(last.shape)]
-  fixed = panels.Fixed(1.0, SIZE, SIZE)
+  fixed = panels.Fixed(1.0, SIZE, SIZE / last.shape[1])
   return _filled(panels.lines('penalty', theme, fixed), cells)
 
 

@@ -5,9 +5,8 @@ let waiting = false;
 
 function redraw() {
   const tops = panels.map((panel) => panel.prepare());
-  const largest = Math.max(...tops);
   showShared();
-  return Promise.all(panels.map((panel, i) => panel.draw(state.modifier ? largest : tops[i])));
+  return Promise.all(panels.map((panel, i) => panel.draw(tops[i])));
 }
 
 // Inputs that all panels share, where any of them follows, up to what there is.

@@ -74,15 +74,24 @@ def parameters(scheme: PositionScheme) -> dict[str, Any]:
   return {'.'.join(map(str, path)): rounded(leaf[...]) for path, leaf in found}
 
 
+def illustrates(one: Shown) -> bool:
+  """Whether it has a factor for each pair, which no search found."""
+  return bool(one.arguments.get('long_factor')) and not one.arguments['lineage']
+
+
 def factors(one: Shown) -> str:
   """Where the factors of a scheme that has one for each pair come from; '' for others."""
   if not one.arguments.get('long_factor'):
     return ''
-  file = one.arguments['lineage'].partition(' ')[0]
-  if not file:
+  if illustrates(one):
     return 'its factors are an illustration, rising from 1 to the stretch; no search found them'
-  target = one.layers[0].target_length
+  file, target = one.arguments['lineage'].partition(' ')[0], one.layers[0].target_length
   return f'its factors are those that a search found for {target:,} tokens ({file}), at any stretch'
+
+
+def notes(one: Shown) -> list[str]:
+  """Where its numbers come from, for people."""
+  return [note for note in (one.source, factors(one)) if note]
 
 
 def layered(one: Shown) -> bool:
@@ -99,8 +108,11 @@ def packed(values: np.ndarray | None) -> str | None:
 
 
 def formula(text: str) -> str:
-  """As HTML: '_x' lowers a word, '^x' and '^(x)' raise a word or what is in brackets."""
-  text = re.sub(r'_(\w+)', r'<sub>\1</sub>', html.escape(text))
+  """As HTML: '_x' of a letter lowers a word, '^x' and '^(x)' raise a word or what is in brackets.
+
+  A word with '_' in it is a name, and stays.
+  """
+  text = re.sub(r'\b([^\W_])_(\w+)', r'\1<sub>\2</sub>', html.escape(text))
   inside = r'\(((?:[^()]|\([^()]*\))*)\)'
   return re.sub(rf'\^(?:{inside}|(\w+))', lambda m: f'<sup>{m[1] or m[2]}</sup>', text)
 
@@ -118,7 +130,7 @@ def embedded(one: Shown, twins: Collection[str]) -> dict[str, Any]:
   }
   return {
     'label': cls.label, 'formula': formula(cls.formula), 'paper': cls.paper,
-    'source': one.source, 'trained': one.trained, 'factors': factors(one),
+    'notes': notes(one), 'trained': one.trained, 'factors': factors(one),
     'kind': found[lengths[-1]].kind(), 'twin': twin, 'values': values,
     'arguments': {k: v for k, v in one.arguments.items() if k != 'name'},
     'dims': dataclasses.asdict(one.dims), 'parameters': [parameters(x) for x in one.layers],

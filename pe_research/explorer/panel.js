@@ -1,6 +1,6 @@
 // One of the four places: a scheme, drawn as it is or as what it does to logits.
 
-const MOST = 8; // heads of which lines are drawn
+const MOST = 40; // heads of which lines are drawn: so many colours and dashes there are
 
 class Panel {
   constructor(root, first, place) {
@@ -118,7 +118,7 @@ class Panel {
     this.family.replaceChildren(family, make('small', {}, means));
     this.formula.innerHTML = given.formula;
     const drawn = given.drawn && 'trained at drawn positions, which this does not show';
-    const notes = [given.source, given.factors, drawn];
+    const notes = [...given.notes, drawn];
     this.formula.append(make('span', {}, ...papers(given.paper)),
       ...notes.filter(Boolean).map((note) => make('span', {}, `${note}.`)));
     this.figure.hidden = !values;

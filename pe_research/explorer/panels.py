@@ -14,13 +14,13 @@ MATRICES = {
   'added': ('channel', 'position (tokens)', 'added'),
   'hands': ('pair of channels', 'position (tokens)', 'radians'),
   'angles': ('pair of channels', 'position (tokens)', 'radians'),
-  'bias': ('key position n (tokens)', 'query position m (tokens)', 'logits'),
+  'bias': ('key position n (tokens)', 'query position m (tokens)', 'bias'),
   'modifier': ('key position n (tokens)', 'query position m (tokens)', 'logits'),
   'weights': ('key (tokens)', 'query (tokens)', 'weight'),
 }  # across, down, unit of the values
 FAMILIES = {
   'added': ('Absolute', 'vectors are added to embeddings'),
-  'bias': ('Relative', 'a number for each distance goes onto the logit'),
+  'bias': ('Relative', 'how far back a key lies sets a number on the logit'),
   'angles': ('Rotary', 'queries and keys turn with position'),
   'penalty': ('Linear penalty', 'a key pays by its distance'),
   'modifier': ('Nothing of these', 'logits alone, scaled or as they are'),
@@ -61,7 +61,7 @@ class Fixed:
   Attributes:
     top: where the scale of colours ends, in the unit of the values.
     size: pixels of the panel.
-    cell: pixels of a cell, its shorter side.
+    cell: pixels of a cell, its shorter side, or from point to point.
   """
 
   top: float
@@ -104,7 +104,7 @@ def matrix(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChar
   """
   across, down, unit = MATRICES[kind]
   axis = alt.Axis(
-    labelAngle=0, labelOverlap='greedy', labelSeparation=6, ticks=False, domain=False, grid=False
+    labelAngle=0, labelOverlap='parity', labelSeparation=6, ticks=False, domain=False, grid=False
   )
   x = alt.X('x:O', title=across, axis=axis)
   y = alt.Y('y:O', title=down, axis=axis)
@@ -170,6 +170,7 @@ LINES = {
 }  # across, up, what tells lines apart
 POINTS, LOG_X, LOG_Y = ('penalty', 'waves'), ('loss',), ('waves',)
 LEVELS = ('waves',)  # where marks are lengths up, not across
+APART = 7  # pixels from point to point that marks need
 LABEL = 20  # pixels that the name of a mark needs above or below its rule
 
 
@@ -204,7 +205,7 @@ def lines(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChart
   layers = [base.mark_line(strokeWidth=1.8, clip=True)]
   if kind in POINTS:
     shape = alt.Shape('by:N', sort=None, legend=None)
-    layers.append(base.mark_point(filled=True, size=32, opacity=1).encode(shape=shape))
+    layers.append(base.mark_point(filled=True, size=_mark(fixed), opacity=1).encode(shape=shape))
   layers += _rules(kind, theme)
   ring = alt.Chart(alt.NamedData(CURSOR)).encode(x=x, y=y)
   layers += [
@@ -215,6 +216,13 @@ def lines(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChart
   if fixed is None:
     chart = chart.add_params(alt.param('columns', value=4))
   return _finished(chart, theme)
+
+
+def _mark(fixed: Fixed | None) -> int | alt.ExprRef:
+  """Square pixels of the mark at a point: none where they would run into each other."""
+  if fixed:
+    return 32 if fixed.cell >= APART else 0
+  return alt.ExprRef(f'width / (domain("x")[1] - domain("x")[0]) < {APART} ? 0 : 32')
 
 
 def _rules(kind: str, theme: Theme) -> list[alt.Chart]:

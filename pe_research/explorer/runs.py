@@ -85,6 +85,13 @@ def looks(workdirs: Sequence[pathlib.Path], stretches: Sequence[str]) -> list[di
   Raises:
     ValueError: a run that cannot be looked at, or a stretch that is of no use to any run.
   """
+  check(workdirs, stretches)
+  saved = [records.load_config(workdir) for workdir in workdirs]
+  return [_look(*one, stretches) for one in zip(workdirs, saved, strict=True)]
+
+
+def check(workdirs: Sequence[pathlib.Path], stretches: Sequence[str]) -> None:
+  """Raises ValueError where a stretch is of no use to any run, or is wrong for one."""
   saved = [records.load_config(workdir) for workdir in workdirs]
   for stretch in stretches:
     own = _stretched(stretch)
@@ -96,7 +103,6 @@ def looks(workdirs: Sequence[pathlib.Path], stretches: Sequence[str]) -> list[di
     for config in saved:
       if config['position']['name'] == own:
         lineage.given(stretch, config)  # says what is wrong before any is looked at
-  return [_look(*one, stretches) for one in zip(workdirs, saved, strict=True)]
 
 
 def _look(workdir: pathlib.Path, config: dict[str, Any], stretches: Sequence[str]):

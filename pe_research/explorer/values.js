@@ -9,10 +9,11 @@ const make = (tag, attributes = {}, ...children) => {
   return element;
 };
 const signed = (x) => Number.isFinite(x)
-  ? (Math.abs(x) < 5e-5 ? '0' : `${x < 0 ? '−' : '+'}${Number(Math.abs(x).toPrecision(5))}`)
-  : 'none';
+  ? (Math.abs(x) < 2e-6 ? '0' : `${x < 0 ? '−' : '+'}${Number(Math.abs(x).toPrecision(5))}`)
+  : 'none'; // below that it is what float32 rounds
 const plain = (x) => Number.isFinite(x)
-  ? Number(x.toPrecision(4)).toLocaleString('en').replace('-', '−') : '∞';
+  ? (x && Math.abs(x) < 1e-5 ? x.toExponential(3)
+    : x.toLocaleString('en', {maximumSignificantDigits: 5})).replaceAll('-', '−') : '∞';
 
 const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const unpacked = (text) => new Float32Array(bytesOf(text).buffer);
@@ -43,7 +44,7 @@ class Embedded {
 class Computed {
   constructor(given, name, args, dims, length) {
     const own = given.parameters[Math.min(dims.layer, given.parameters.length - 1)];
-    this.twin = new TWINS[name](args, dims, own, given.arguments);
+    this.twin = new TWINS[name](args, dims, own, given);
     Object.assign(this, {dims, length, heads: this.twin.heads, pairs: this.twin.pairs});
     const turn = (m) => range(this.pairs).map((i) => this.twin.angle(m, i, length));
     this.turns = range(length).map(turn);

@@ -9,8 +9,8 @@ const waves = new Reader(document.getElementById('waves'), ({x, y, by}) => {
 function wavelengths(name) {
   const given = DATA.schemes[name], {factor, base} = state.wave, kind = TWINS[name];
   const args = kind.stretched({...given.arguments, base}, factor);
-  const twin = new kind(args, {...given.dims, length: state.shared.length}, given.parameters[0],
-    given.arguments);
+  const dims = {...given.dims, length: state.shared.length};
+  const twin = new kind(args, dims, given.parameters[0], given);
   const target = factor * state.shared.length;
   return twin.pairs ? twin.frequencies(target).map((f) => 2 * Math.PI / f) : [];
 }

@@ -91,7 +91,7 @@ def defaults(name: str) -> dict[str, Any]:
 
 
 def example(name: str, pairs: int, factor: float = 4.0) -> dict[str, Any]:
-  """The defaults, and where these leave open how far a scheme stretches, by `factor`.
+  """The defaults, and where these leave open how far a scheme always stretches, by `factor`.
 
   Args:
     name: of the scheme.
@@ -99,7 +99,7 @@ def example(name: str, pairs: int, factor: float = 4.0) -> dict[str, Any]:
     factor: target length over training length.
   """
   given = defaults(name)
-  if 'factor' in given and given['factor'] is None:
+  if 'factor' in given and given['factor'] is None and not scheme(name).depends_on_length:
     given['factor'] = factor
   if 'long_factor' in given:
     share = [i / max(pairs - 1, 1) for i in range(pairs)]

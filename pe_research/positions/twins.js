@@ -72,12 +72,12 @@ class Sinusoidal extends NoPE {
 class T5 extends NoPE {
   static controls() { return {buckets: [4, 64, 2], max_distance: [40, 512, 8]}; }
 
-  constructor(args, dims, learned, trained) {
+  constructor(args, dims, learned, built) {
     super(args, dims, learned);
     this.heads = learned.table[0].length;
     const {buckets, max_distance: most} = args;
     // Buckets that were not trained read what was at their nearest distance.
-    const given = trained ?? args, seen = Array(buckets);
+    const given = built.arguments, seen = Array(buckets);
     for (const d of range(most + 1).reverse()) seen[T5.bucket(d, buckets, most)] = d;
     this.row = seen.map((d) => T5.bucket(d, given.buckets, given.max_distance));
     this.unscaled = args.scale_logits ? 1 : Math.sqrt(dims.rotary);

@@ -82,11 +82,12 @@ class ByHead extends RoPE {
     return [...super.idle(args), ...(trained ? ['initial'] : [])];
   }
 
-  constructor(args, dims, learned, given = args) {
+  // Where nothing was trained every head is as it begins.
+  constructor(args, dims, learned, built) {
     super(args, dims, learned);
     this.heads = learned.scale.length;
-    const own = args.initial === given.initial;
-    this.sharpness = own ? learned.scale : learned.scale.map(() => args.initial);
+    const initial = args.initial ?? ByHead.derived(args, dims).initial;
+    this.sharpness = built.trained ? learned.scale : learned.scale.map(() => initial);
   }
 
   scale(h, m) { return Math.log(m + 1) * this.sharpness[h]; }
@@ -95,8 +96,8 @@ class ByHead extends RoPE {
 class SSMax extends ByHead {
   static controls(dims) { return {initial: super.controls(dims).initial}; }
 
-  constructor(args, dims, learned, given) {
-    super(args, dims, learned, given);
+  constructor(args, dims, learned, built) {
+    super(args, dims, learned, built);
     this.pairs = 0;
   }
 }
