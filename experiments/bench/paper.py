@@ -212,11 +212,14 @@ def main(argv: list[str]) -> None:
   if given.size and given.machine:
     print(json.dumps(row(given.size, given.machine)))
     return
+  if given.size or given.machine:
+    parser.error('--size and --machine go together: one row; neither of them: the whole table')
   whole = {(row['size'], row['machine']) for row in kept() if row['xla_flops']}
   for size, machine in itertools.product(SIZES, MACHINES):
     if (size, machine) not in whole:
       records.append_row(ROWS, in_a_process(size, machine))
     print(f'{size} on {machine}', flush=True)
+  records.write_rows(ROWS, kept())
   records.write_bytes(TABLE, paper_table.markdown(kept()).encode())
   print(f'wrote {TABLE}')
 
