@@ -55,7 +55,9 @@ ACCELERATOR = Scale(
     'model.layers': 12,
     'model.heads': 12,
     'model.dtype': 'bfloat16',
+    'attention.implementation': 'tiled',
     'optimizer.batch': 256,
+    'optimizer.accumulate': 16,  # a step of 131,072 tokens then fits a chip of 16 GB
     'optimizer.learning_rate': 6e-4,
     'optimizer.warmup': 1000,
     'steps': 50_000,

@@ -1,9 +1,16 @@
 """Jobs of claims: each does something of its own, and a file of them is what was planned."""
 
+import math
+import re
+
+import jax
 import pytest
+import small
 
 from experiments import campaign, claims, scales
 from launch import job
+from pe_research import attend, batches, train
+from pe_research.blueprint import Blueprint
 
 SEEDS = 2
 
@@ -16,3 +23,44 @@ def test_jobs_of_all_claims_are_written_and_read(scale, tmp_path):
   assert sum(one.continues for one in jobs) >= SEEDS  # measures what its training left
   job.write(tmp_path / 'jobs.json', jobs)
   assert job.read(tmp_path / 'jobs.json') == jobs
+
+
+def taken(config) -> float:
+  """Bytes of a chip that trains alone: state, gradients, and what a part of a step keeps."""
+  blueprint, spec = Blueprint(config), attend.Spec(**config['attention'])
+  rows = config['optimizer']['batch'] // config['optimizer']['accumulate']
+  part = lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype)
+  params, key = jax.eval_shape(blueprint.init), jax.random.key(0)
+
+  def back(params, batch):
+    loss = lambda p: train.token_loss(blueprint.bind(p), batch, spec, key)[0]
+    return jax.vjp(loss, params)[1]
+
+  kept = jax.eval_shape(back, params, jax.tree.map(part, batches.shapes(config)))
+  size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+  return size(kept) + 4 * size(params)
+
+
+@pytest.mark.parametrize('claim', ['C01', 'C03', 'C31'])
+def test_a_run_of_the_accelerators_scale_fits_a_small_chip(claim, tmp_path):
+  planner, _ = campaign.prepare([claims.CLAIMS[claim]], scales.ACCELERATOR, 1, tmp_path)
+  kinds = {}
+  for node in planner.nodes.values():
+    if node.trains:
+      kinds[node.config['length'], node.config['position']['name']] = node.config
+  assert len(kinds) >= 1
+  for config in kinds.values():
+    assert 1e9 < taken(config) < 0.8 * 16e9
+
+
+def test_the_guide_to_google_cloud_has_the_claims_own_numbers(tmp_path):
+  claim = claims.CLAIMS['C01']
+  planner, _ = campaign.prepare([claim], scales.ACCELERATOR, claim.fewest_seeds, tmp_path)
+  jobs = planner.jobs()
+  trained = sum(not one.continues for one in jobs)
+  guide = (small.ROOT / 'launch' / 'GOOGLE_CLOUD.md').read_text()
+  assert f'{trained} models of 12 layers' in guide and f'{trained} runs are' in guide
+  assert f'# {len(jobs)} waiting: {trained} trainings' in guide
+  own = int(re.search(r'^jobs = (\d+)', guide, re.MULTILINE)[1])
+  words = {5: 'Five', 6: 'Six', 7: 'Seven', 8: 'Eight'}
+  assert f'{words[math.ceil(len(jobs) / own)]} machines are asked for' in guide
