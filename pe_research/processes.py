@@ -53,8 +53,11 @@ def join(how: str | None, wait: int = WAIT) -> None:
     address, processes, rank = given
     where = f'the coordinator at {address}'
     if rank == 0:
-      _check_port(address)
+      port, text = address.rpartition(':')[2], f'give another in --distributed={address},...'
+      _check_port(int(port), text)
     named |= {'coordinator_address': address, 'num_processes': processes, 'process_id': rank}
+  elif port := _usual_port():
+    _check_port(port, 'set JAX_COORDINATOR_PORT, on all machines, to one that is free.')
   jax.config.update('jax_enable_preemption_service', False)  # it swallows SIGTERM
   # JAX ends the process by itself and says less; it only comes to that if this does not.
   given_up = threading.Timer(wait, _give_up, (where, wait))
@@ -139,17 +142,23 @@ def _check_alone() -> None:
     )
 
 
-def _check_port(address: str) -> None:
-  """Raises ValueError where the port of process 0 is taken."""
-  port = int(address.rpartition(':')[2])
+def _usual_port() -> int | None:
+  """The port that JAX will open here, where Slurm or a TPU pod says that this is process 0."""
+  given = os.environ.get('JAX_COORDINATOR_PORT')
+  if os.environ.get('SLURM_PROCID') == '0' and 'SLURM_STEP_NODELIST' in os.environ:
+    return int(given or int(os.environ['SLURM_JOB_ID']) % 2**12 + 2**16 - 2**12)
+  return int(given or 8482) if os.environ.get('TPU_WORKER_ID') == '0' else None
+
+
+def _check_port(port: int, instead: str) -> None:
+  """Raises ValueError where it is taken: JAX would end the process without a word."""
   with socket.socket() as probe:
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
       probe.bind(('', port))
     except OSError as error:
       raise ValueError(
-        f'port {port} of this machine is in use ({error.strerror}); give another in '
-        f'--distributed={address},...'
+        f'port {port} of this machine is in use ({error.strerror}); {instead}'
       ) from error
 
 
@@ -186,10 +195,12 @@ def check_shared(workdir: pathlib.Path) -> None:
   mark = workdir / '.shared'
   token = np.frombuffer(secrets.token_bytes(16), np.uint8)
   token = np.asarray(multihost_utils.broadcast_one_to_all(token))
-  if jax.process_index() == 0:
+
+  def begin() -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     records.write_bytes(mark, token.tobytes())
-  multihost_utils.sync_global_devices('the mark is written')
+
+  by_first(begin)
   sees = mark.exists() and mark.read_bytes() == token.tobytes()
   seen = multihost_utils.process_allgather(np.array(sees))
   if jax.process_index() == 0:
@@ -245,12 +256,12 @@ def hold(
 
 
 def by_first(work: Callable[[], None]) -> None:
-  """Process 0 does it while the others wait; what it raises, a ValueError, is raised in all."""
+  """Process 0 does it while the others wait; an error of its is a ValueError in all."""
   problem = ''
   try:
     if first():
       work()
-  except ValueError as error:
+  except (ValueError, OSError) as error:
     if jax.process_count() == 1:
       raise
     problem = str(error)

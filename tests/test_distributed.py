@@ -142,6 +142,35 @@ def test_what_process_0_alone_finds_ends_all(corpus, straight, tmp_path):
   assert all('holds a run with another config' in output for output in outputs)
 
 
+def test_a_workdir_that_cannot_be_written_is_refused_by_all(corpus):
+  command = [*small.flags(corpus), '--workdir=/proc/nowhere/run']
+  processes = start_all([command] * 2, 1)
+  outputs = join(processes, timeout=60)
+  assert [process.returncode for process in processes] == [2, 2]
+  assert all('error: ' in output and '/proc/nowhere' in output for output in outputs)
+
+
+def test_processes_of_other_code_are_refused_with_the_difference(corpus, tmp_path):
+  """The second as it would be with another commit on its machine."""
+  own = """
+import runpy
+from pe_research import records
+own = records.provenance()
+records.provenance = lambda: own | {'code': 'of another commit'}
+runpy.run_module('pe_research.main', run_name='__main__')
+"""
+  flags = [*small.flags(corpus), f'--workdir={tmp_path}']
+  among = f'--distributed=127.0.0.1:{free_port()},2'
+  processes = [
+    small.start(*start, *flags, f'{among},{rank}')
+    for rank, start in enumerate([COMMAND, ('-c', own)])
+  ]
+  outputs = join(processes, timeout=60)
+  assert [process.returncode for process in processes] == [2, 2]
+  wanted = 'processes 0 and 1 disagree about code and versions'
+  assert all(wanted in output and 'of another commit' in output for output in outputs)
+
+
 def test_a_workdir_that_is_not_shared_is_refused(corpus, tmp_path):
   commands = [[*small.flags(corpus), f'--workdir={tmp_path / name}'] for name in 'ab']
   processes = start_all(commands, 1)

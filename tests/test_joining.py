@@ -1,5 +1,7 @@
 """How processes find each other: what Slurm says, where nothing is said, and whose the GPUs are."""
 
+import socket
+
 import pytest
 import small
 from several import DEVICES, free_port
@@ -36,6 +38,19 @@ def test_a_task_of_slurm_has_its_machine_or_one_gpu_of_it(machines, own):
   for rank, task in enumerate(tasks):
     said, _ = task.communicate(timeout=120)
     assert f'joined {rank} 2 4 {own[rank]}\n' in said
+
+
+@pytest.mark.parametrize('told', [True, False], ids=['told', 'of the job'])
+def test_a_port_that_is_taken_is_named_where_nobody_typed_it(told):
+  with socket.socket() as taken:
+    taken.bind(('', 0 if told else 2**16 - 2**12 + 1017))
+    taken.listen()
+    port = taken.getsockname()[1]
+    named = {'JAX_COORDINATOR_PORT': str(port)} if told else {}
+    task = joined(**slurm(0, 2) | {'SLURM_JOB_ID': str(4096 + 1017)}, **named)
+    said, _ = task.communicate(timeout=120)
+  assert f'ValueError: port {port} of this machine is in use' in said and task.returncode == 1
+  assert 'set JAX_COORDINATOR_PORT' in said
 
 
 def test_machines_of_skypilot_find_each_other():
