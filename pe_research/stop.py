@@ -2,14 +2,13 @@
 
 import signal
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 APART = 1.0  # seconds between two signals that were meant as two
+EVERY, MOST = 2.0, 100  # seconds, and steps, after which several processes ask each other
 
 
 class Stop:
@@ -19,12 +18,9 @@ class Stop:
   so SIGTERM never ends the run before it has saved. SIGKILL does, and a second Ctrl-C.
   """
 
-  def __init__(self, config: Mapping[str, Any]):
-    """Several processes agree every `run.log_every` steps; one asks itself after each."""
-    self.every = config['run']['log_every']
-
   def __enter__(self) -> 'Stop':
     self.noted, self.since = False, 0.0
+    self.next, self.last, self.asked = 0, 0, time.monotonic()
     self.before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
     return self
 
@@ -35,12 +31,20 @@ class Stop:
       raise KeyboardInterrupt
 
   def agreed(self, step: int) -> bool:
-    """Whether any process was asked to stop; all must know, since saving is collective."""
+    """Whether any process was asked to stop; all must know, since saving is collective.
+
+    One process asks itself after each step, several ask each other every few seconds.
+    """
     if jax.process_count() == 1:
       return self.noted
-    if step % self.every:
+    if step < self.next:
       return False
-    return bool(np.any(multihost_utils.process_allgather(np.array(self.noted))))
+    now = time.monotonic()
+    mine = np.array([self.noted, (now - self.asked) / max(step - self.last, 1)])
+    noted, seconds = multihost_utils.process_allgather(mine).max(0)  # in all of them the same
+    self.last, self.asked = step, now
+    self.next = step + int(np.clip(EVERY / max(seconds, 1e-9), 1, MOST))
+    return bool(noted)
 
   def __exit__(self, *_) -> None:
     for number, handler in self.before.items():

@@ -128,7 +128,7 @@ def train_all(
     evaluate.validator(blueprint, corpus, config, mesh) if config['eval']['every'] else None
   )
   with contextlib.ExitStack() as stack:
-    stopped = stack.enter_context(stop.Stop(config))  # the first is left last, see train.train
+    stopped = stack.enter_context(stop.Stop())  # the first is left last, see train.train
     for member in members:
       member.open(stack)
     start = max(set.intersection(*(set(m.saved.steps()) for m in members)), default=0)

@@ -66,7 +66,7 @@ def train(
     evaluate.validator(blueprint, corpus, config, mesh) if config['eval']['every'] else None
   )
   # Leaving takes them from the right: what is being saved is waited for while signals are noted.
-  with Stop(config) as stop, checkpoints.Checkpoints(workdir, config['run']['keep']) as saved:
+  with Stop() as stop, checkpoints.Checkpoints(workdir, config['run']['keep']) as saved:
     beat('beginning or restoring')
     restored = saved.restore(like)
     if restored is None:

@@ -2,18 +2,17 @@
 
 import signal
 
+import numpy as np
 import pytest
 import small
 
 from pe_research import checkpoints, main, stop
 
-CONFIG = {'run': {'log_every': 1}}
-
 
 def test_only_a_second_interrupt_ends_at_once(monkeypatch):
   clock = [100.0]
   monkeypatch.setattr(stop.time, 'monotonic', lambda: clock[0])
-  with stop.Stop(CONFIG) as asked:
+  with stop.Stop() as asked:
     assert not asked.agreed(1)
     signal.raise_signal(signal.SIGTERM)
     signal.raise_signal(signal.SIGTERM)
@@ -24,6 +23,30 @@ def test_only_a_second_interrupt_ends_at_once(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
       signal.raise_signal(signal.SIGINT)
   assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+  ('seconds', 'apart'), [(0.001, stop.MOST), (0.5, 4), (18.0, 1)], ids=['fast', 'usual', 'slow']
+)
+def test_several_processes_ask_each_other_every_few_seconds(seconds, apart, monkeypatch):
+  """The other takes as long for a step, and is told to stop in the end."""
+  clock, other, gathered = [0.0], [False], []
+
+  def gather(mine):
+    gathered.append(step)
+    return np.stack([mine, np.array([other[0], mine[1]])])
+
+  monkeypatch.setattr(stop.time, 'monotonic', lambda: clock[0])
+  monkeypatch.setattr(stop.jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(stop.multihost_utils, 'process_allgather', gather)
+  with stop.Stop() as asked:
+    for step in range(1, 500):
+      clock[0] += seconds
+      other[0] = step >= 300
+      if asked.agreed(step):
+        break
+  assert set(np.diff(gathered)) == {apart}
+  assert step - 300 < apart
 
 
 def test_signals_are_noted_until_the_last_save_is_written(tmp_path, monkeypatch):
