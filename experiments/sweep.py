@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from experiments import compare, demo, progress, report
 from launch import job, local, state
 from launch.job import Job
-from pe_research import cli, configs, paths, positions, records
+from pe_research import cli, comparable, configs, digest, paths, positions, records
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -69,7 +69,11 @@ def grid(arguments: argparse.Namespace) -> dict[str, tuple[str, ...]]:
 
 
 def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.Planned]:
-  """A run for each point of the grid, its config resolved and checked."""
+  """A run for each point of the grid, its config resolved and checked.
+
+  Raises:
+    ValueError: a config is bad, or two points are one experiment.
+  """
   axes, runs = grid(arguments), []
   for values in itertools.product(*axes.values()):
     point = dict(zip(axes, values, strict=True))
@@ -89,6 +93,14 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.P
     command = ('-m', 'pe_research.main', *flags, f'--workdir={workdir}')
     own = Job(workdir.name, command, workdir / 'log.txt', workdir / 'done.json')
     runs.append(progress.Planned(own, workdir, resolved))
+  seen: dict[str, str] = {}
+  for run in runs:
+    other = seen.setdefault(digest.of_json(comparable.experiment(run.config)), run.job.name)
+    if other != run.job.name:
+      raise ValueError(
+        f'runs {other!r} and {run.job.name!r} are one experiment: what the grid varies between '
+        'them does not decide a result, or is one value written in two ways.'
+      )
   return runs
 
 

@@ -138,6 +138,8 @@ def test_a_grid_has_a_row_for_each_point_with_its_seeds_together(corpus, tmp_pat
   [
     (['seed=0:2', 'seed=3'], '--grid names a dimension twice'),
     (['length=16,16'], 'length names one twice: 16,16'),
+    (['seed=0,00', 'steps=200,300'], 'are one experiment'),
+    (['run.log_every=1,2'], 'are one experiment'),
     (['length'], 'write NAME=a,b or seed=0:3'),
     (['nonsense=1'], 'nonsense'),
     (['model.depth=2'], 'depth'),
