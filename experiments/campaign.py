@@ -91,10 +91,7 @@ def run(
   failed = local.run(jobs, watch, workers, ended)
   for job in jobs:
     if job.name in failed:
-      said_last = (
-        state.last_words(job) if job.log.exists() else f'{job.name} waited for one that did.'
-      )
-      print(said_last, file=sys.stderr)
+      print(state.last_words(job, failed[job.name]), file=sys.stderr)
   for claim in claims:
     finding = decide(claim, planner, nodes[claim.id], costs)
     if keep:

@@ -51,7 +51,9 @@ def rate(config: Mapping[str, Any], workdir: pathlib.Path) -> float:
     jobs.append(Job(f'speed of worker {i}', command, folder / f'{i}.txt', done))
   failed = local.run(jobs, lambda: None)
   if failed:
-    raise ChildProcessError('\n'.join(state.last_words(j) for j in jobs if j.name in failed))
+    raise ChildProcessError(
+      '\n'.join(state.last_words(j, failed[j.name]) for j in jobs if j.name in failed)
+    )
   return statistics.fmean(records.read_json(job.done)['flops_per_second'] for job in jobs)
 
 

@@ -148,7 +148,7 @@ def main(argv: list[str]) -> int:
         return 130
       for run in runs:
         if run.job.name in failed:
-          print(state.last_words(run.job), file=sys.stderr)
+          print(state.last_words(run.job, failed[run.job.name]), file=sys.stderr)
       if failed:
         return 1
       finished = compare.load([run.workdir for run in runs])

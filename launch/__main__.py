@@ -12,43 +12,61 @@ A job is done when its mark is there, and then never runs again, whoever asks.
 import argparse
 import pathlib
 import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
+from concurrent import futures
 
-from launch import devices, engine, job, local, state
-from launch.gcloud import Gcloud
+from launch import devices, engine, job, local, state, submit
 from launch.job import Job
-from launch.skypilot import Skypilot
-from launch.slurm import Slurm
-from launch.xpk import Xpk
-from pe_research import checks, cli, paths, records
+from pe_research import checks, cli, paths
 
-ENGINES = {made.kind: made for made in (Xpk, Gcloud, Slurm, Skypilot)}
 ROWS = ('*.json', '*.jsonl')  # what `collect` brings home of a run
+BAD = (state.FAILED, state.STALLED, state.STOPPED)  # what `retry` is for
+THREADS = 16  # that ask after jobs at once, each of which may lie in a bucket
 
 
 def parser() -> argparse.ArgumentParser:
-  """Flags of every command."""
+  """The commands with the flags of each."""
   made = cli.parser('launch', __doc__)
-  made.add_argument('command', choices=COMMANDS)
-  made.add_argument('jobs', help='file of jobs')
-  made.add_argument('--on', type=pathlib.Path, metavar='FILE.toml', help='an engine; default: here')
-  made.add_argument('--share', type=share, default=(0, 1), metavar='I/N', help='of the jobs')
-  made.add_argument('--together', action='store_true', help='a job has all chips, one at a time')
-  made.add_argument('--hosts', type=int, default=1, help='machines that run this same command')
-  made.add_argument('--workers', type=int, default=0, help='0: one a core, or one an accelerator')
-  made.add_argument(
-    '--tries', type=int, default=state.TRIES,
-    help='times in a row that a job may stop where it stopped before',
-  )  # fmt: skip
-  made.add_argument('--dry-run', action='store_true', help='print what would be done')
-  made.add_argument(
-    '--patience', type=float, default=state.PATIENCE, help='seconds of silence that mean stalled'
-  )
-  made.add_argument('--into', type=pathlib.Path, metavar='DIR', help='of collect')
+  commands = made.add_subparsers(dest='command', required=True, metavar='COMMAND')
+  for name, about in COMMANDS.items():
+    one = commands.add_parser(name, help=about.__doc__.partition('\n')[0], allow_abbrev=False)
+    one.add_argument('jobs', help='file of jobs')
+    if name in ('run', 'retry'):
+      _add_here(one)
+    if name in ('submit', 'retry'):
+      required = name == 'submit'
+      one.add_argument(
+        '--on',
+        type=pathlib.Path,
+        required=required,
+        metavar='FILE.toml',
+        help='an engine; launch/README.md has some' + ('' if required else '; default: here'),
+      )
+    if name == 'retry':
+      one.add_argument(
+        '--again', action='store_true', help='also what was handed in since, with --on'
+      )
+    if name in ('status', 'retry'):
+      one.add_argument(
+        '--patience', type=float, default=state.PATIENCE, help='seconds of silence: stalled'
+      )
+    if name == 'collect':
+      one.add_argument('--into', type=pathlib.Path, required=True, metavar='DIR')
+    if name != 'status':
+      one.add_argument('--dry-run', action='store_true', help='print what would be done')
   return made
+
+
+def _add_here(made: argparse.ArgumentParser) -> None:
+  """Flags of jobs on this machine; None: not given."""
+  add = made.add_argument
+  add('--share', type=share, metavar='I/N', help='of the jobs; default: all')
+  add('--together', action='store_true', default=None, help='a job has all chips, one at a time')
+  add('--hosts', type=int, help='machines that run this same command; default: 1')
+  add('--workers', type=int, help='default: one a core, or one an accelerator')
+  add('--tries', type=int, help='times in a row that a job may stop where it stopped before; '
+      f'default: {state.TRIES}')  # fmt: skip
 
 
 def share(text: str) -> tuple[int, int]:
@@ -60,34 +78,38 @@ def share(text: str) -> tuple[int, int]:
 
 
 def run(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
-  """Does the jobs of a share, and says what is not done.
+  """Does the jobs of a share here, and says what is not done.
 
   Returns:
     0: all are done; engine.STOPPED: the same command goes on; 1: it does not, some failed.
   """
-  checks.at_least('--tries', given.tries, 1)
-  engine.check_hosts(given.jobs, given.hosts, given.together)
-  index, count = given.share
-  rank, shares = devices.rank(given.hosts), job.shares(jobs, count)
+  tries = state.TRIES if given.tries is None else given.tries
+  hosts, workers = given.hosts if given.hosts is not None else 1, given.workers
+  checks.at_least('--tries', tries, 1)
+  checks.at_least('--hosts', hosts, 1)
+  checks.at_least('--workers', 1 if workers is None else workers, 1)
+  engine.check_hosts(given.jobs, hosts, bool(given.together))
+  index, count = given.share or (0, 1)
+  rank, shares = devices.rank(hosts), job.shares(jobs, count)
   own = shares[index] if index < len(shares) else []
   if given.dry_run:
-    print(local.show(own, given.workers, given.together))
+    print(local.show(own, workers or 0, bool(given.together)))
     return 0
   signal.signal(signal.SIGTERM, _leave)
   try:
     if given.together:
-      left = local.together(own, rank, given.tries)
+      left = local.together(own, rank, tries)
     else:
-      left = local.run(own, lambda: None, given.workers, tries=given.tries)
+      left = local.run(own, lambda: None, workers or 0, tries=tries)
   except KeyboardInterrupt:
     print('stopped; the same command goes on from here')
     return engine.STOPPED
   for one in own:
     if one.name in left:
-      print(state.last_words(one), file=sys.stderr)
+      print(state.last_words(one, left[one.name]), file=sys.stderr)
   print(f'{sum(one.done.exists() for one in own)} of {len(own)} jobs done')
-  if state.STOPPED in left.values():
-    print('some stopped before their end; the same command goes on from here')
+  if {state.STOPPED, state.RUNNING} & set(left.values()):
+    print('some are not at their end; the same command goes on from here')
     return engine.STOPPED
   return 1 if left else 0
 
@@ -98,72 +120,68 @@ def _leave(number: int, _) -> None:
   raise KeyboardInterrupt
 
 
-def submit(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
+def hand_in(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
   """Hands the jobs that are not done to an engine, or prints what would be handed in."""
-  return _submit(given, jobs, [one for one in jobs if not one.done.exists()])
-
-
-def _submit(given: argparse.Namespace, jobs: Sequence[Job], wanted: Sequence[Job]) -> int:
-  """Hands in the shares that hold a wanted job; 1 where one was not taken."""
-  if given.on is None:
-    raise ValueError(
-      'submit needs --on=FILE.toml, which names an engine; launch/README.md has one.'
-    )
-  made = engine.load(given.on, ENGINES)
-  made.check(given.jobs, jobs)
-  # Shares are those of all jobs, so that each keeps its number and its jobs.
-  shares = job.shares(jobs, -(-len(jobs) // made.jobs))
-  left = [i for i, own in enumerate(shares) if any(one in wanted for one in own)]
-  before = paths.place(given.jobs).with_suffix('.submitted.jsonl')
-  used = [row['name'] for row in records.read_rows(before)]
-  if not left:
+  wanted = [one for one in jobs if not one.done.exists()]
+  if not wanted:
     print('all jobs are done')
     return 0
-  submissions = made.submissions(given.jobs, made.names(left, used), len(shares))
-  if given.dry_run:
-    print(engine.show(submissions))
-    return 0
-  made.ready()
-  refused = False
-  for one in submissions:
-    with tempfile.TemporaryDirectory() as folder:
-      for name, text in one.files.items():
-        (pathlib.Path(folder) / name).write_text(text)
-      command = [str(pathlib.Path(folder) / c) if c in one.files else c for c in one.command]
-      status = subprocess.run(command, check=False).returncode
-    if status:
-      refused = True
-      print(f'{one.name} was not taken: {command[0]} ended with {status}', file=sys.stderr)
-      continue
-    records.append_row(before, {'name': one.name, 'engine': made.kind})
-    print(f'{one.name} submitted', flush=True)
-  return 1 if refused else 0
+  return submit.hand_in(given.jobs, given.on, jobs, wanted, given.dry_run)
+
+
+def states(jobs: Sequence[Job], patience: float) -> list[state.State]:
+  """Of each."""
+  checks.at_least('--patience', patience, 1, 'seconds')
+  with futures.ThreadPoolExecutor(THREADS) as pool:
+    return list(pool.map(lambda one: state.of(one, patience), jobs))
 
 
 def status(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
   """Prints a line a job; 0 where all are done."""
-  states = [state.of(one, given.patience) for one in jobs]
-  print(state.table(jobs, states))
-  return 0 if all(one.name == state.DONE for one in states) else 1
+  found = states(jobs, given.patience)
+  print(state.table(jobs, found))
+  return 0 if all(one.name == state.DONE for one in found) else 1
 
 
 def retry(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
   """Runs, or submits, what failed, stopped or stalled; here also what waited for it."""
-  bad = [state.FAILED, state.STALLED, state.STOPPED]
-  # What has not begun may still be in an engine's queue.
-  bad += [] if given.on else [state.WAITING]
-  again = [one for one in jobs if state.of(one, given.patience).name in bad]
-  print(f'{len(again)} of {len(jobs)} jobs to run again: {", ".join(one.name for one in again)}')
-  if not again:
-    return 0
-  return _submit(given, jobs, again) if given.on else run(given, again)
+  found = states(jobs, given.patience)
+  again = [one for one, known in zip(jobs, found, strict=True) if known.name in BAD]
+  if not given.on:
+    left = sum(known.name != state.DONE for known in found)
+    _say(given, f'{left} of {len(jobs)} jobs are not done; again: {_listed(again)}')
+    return run(given, jobs)
+  here = [name for name in ('share', 'together', 'hosts', 'workers', 'tries') if vars(given)[name]]
+  if here:
+    raise ValueError(
+      f'--{here[0]} is for jobs that run here; with --on the file of the engine says '
+      'how they run there.'
+    )
+  if not given.again:
+    waiting = submit.queued(given.jobs, given.on, jobs, again)
+    again = [one for one in again if one not in waiting]
+    if waiting:
+      _say(
+        given,
+        f'handed in since, and left in the queue (--again hands it in once more): '
+        f'{_listed(waiting)}',
+      )
+  _say(given, f'{len(again)} of {len(jobs)} jobs to run again: {_listed(again)}')
+  return submit.hand_in(given.jobs, given.on, jobs, again, given.dry_run) if again else 0
+
+
+def _listed(jobs: Sequence[Job]) -> str:
+  return ', '.join(one.name for one in jobs) or 'none'
+
+
+def _say(given: argparse.Namespace, text: str) -> None:
+  """Prints it; of a dry run, what it prints is for a shell."""
+  print(f'# {text}' if given.dry_run else text, flush=True)
 
 
 def collect(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
   """Copies configs, records and rows of all runs into a folder of this machine."""
-  if given.into is None:
-    raise ValueError('collect needs --into=DIR.')
-  copies = list(_copies(jobs, given.into))
+  copies = list(_copies(jobs, paths.place(given.jobs).parent, given.into))
   for path, target in copies:
     if given.dry_run:
       print(f'{path} -> {target}')
@@ -175,16 +193,27 @@ def collect(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
   return 0
 
 
-def _copies(jobs: Sequence[Job], into: pathlib.Path) -> Iterable[tuple[pathlib.Path, pathlib.Path]]:
-  """What `collect` copies, and where to; the jobs of a folder share what is in it."""
-  for folder in dict.fromkeys(one.folder for one in jobs):
+def _copies(
+  jobs: Sequence[Job], root: pathlib.Path, into: pathlib.Path
+) -> Iterable[tuple[pathlib.Path, pathlib.Path]]:
+  """What `collect` copies, and where to: as it lies beside the file of jobs.
+
+  Raises:
+    ValueError: a folder lies elsewhere.
+  """
+  for folder in dict.fromkeys(one.folder for one in jobs):  # jobs of a folder share what is in it
+    if not folder.is_relative_to(root):
+      raise ValueError(
+        f'{folder} is not below {root}, where the file of jobs is; move that file to where the '
+        'folders of its jobs are.'
+      )
     for pattern in ROWS:
       for path in folder.glob(pattern):
-        yield path, into / folder.name / path.name
+        yield path, into / str(folder.relative_to(root)) / path.name
 
 
 COMMANDS = {
-  'run': run, 'submit': submit, 'status': status, 'retry': retry, 'collect': collect,
+  'run': run, 'submit': hand_in, 'status': status, 'retry': retry, 'collect': collect,
 }  # fmt: skip
 
 

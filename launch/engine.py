@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from launch.job import Job, engine_name
-from pe_research import paths
+from pe_research import checks, paths
 from pe_research.cli import STOPPED as STOPPED
 
 ROOM = 8  # characters of a name for the number of a share and of its attempt: '-1234-99'
@@ -50,6 +50,7 @@ class Engine(abc.ABC):
   longest: ClassVar[int]  # characters of a name
   needs: ClassVar[tuple[str, ...]]  # programs
   signed_in: ClassVar[tuple[str, ...]]  # command that fails without credentials or a cluster
+  positive: ClassVar[tuple[str, ...]] = ('jobs', 'hosts')  # numbers of which 0 is too few
   shares_disk: ClassVar[bool] = False  # with this machine; if not, everything is in a bucket
 
   sweep: str
@@ -67,9 +68,9 @@ class Engine(abc.ABC):
         f'sweep = {self.sweep!r} is no name for {self.kind}: at most {room} of a-z, 0-9 and '
         f'hyphens, a letter first, for example {engine_name(self.sweep, room)!r}.'
       )
-    for field in ('jobs', 'hosts'):
-      if getattr(self, field) < 1:
-        raise ValueError(f'{field} = {getattr(self, field)}; it must be at least 1.')
+    for name, value in vars(self).items():
+      if type(value) is int:
+        checks.at_least(name, value, 1 if name in self.positive else 0)
 
   def check(self, jobs_file: str, jobs: Sequence[Job]) -> None:
     """Raises ValueError where the machines would not see the file of jobs, or what jobs write."""
@@ -153,7 +154,7 @@ def load(path: Path, engines: Mapping[str, type[Engine]]) -> Engine:
   except tomllib.TOMLDecodeError as error:
     raise ValueError(f'{path} is not TOML: {error}') from error
   kind = given.pop('engine', None)
-  if kind not in engines:
+  if not isinstance(kind, str) or kind not in engines:
     raise ValueError(f'{path}: engine = {kind!r}; it must be one of {", ".join(engines)}.')
   made = engines[kind]
   fields = {field.name: field for field in dataclasses.fields(made)}

@@ -1,6 +1,7 @@
 """Jobs: commands with names and marks of being done, as a list, a file of them, or shares of it."""
 
 import dataclasses
+import graphlib
 import hashlib
 import json
 import pathlib
@@ -44,7 +45,13 @@ class Job:
 
 
 def check(jobs: Sequence[Job]) -> None:
-  """Raises ValueError where two jobs have one name or one mark, or differ only in their names."""
+  """Raises ValueError where jobs cannot be those of a sweep.
+
+  There are none; two have one name or one mark, or differ only in their names; or some wait for
+  each other.
+  """
+  if not jobs:
+    raise ValueError('there are no jobs.')
   seen: dict[object, Job] = {}
   for job in jobs:
     # The folder is part of what a job does where it works on what lies there.
@@ -57,6 +64,12 @@ def check(jobs: Sequence[Job]) -> None:
       other = seen.setdefault((what, key), job)
       if other is not job:
         raise ValueError(f'jobs {other.name!r} and {job.name!r} {what}; a sweep has each job once.')
+  try:
+    graphlib.TopologicalSorter({job.done: job.after for job in jobs}).prepare()
+  except graphlib.CycleError as error:
+    writes = {job.done: job.name for job in jobs}
+    around = ', '.join(repr(writes[done]) for done in error.args[1][1:])
+    raise ValueError(f'jobs {around} wait for each other, and none could begin.') from error
 
 
 def write(path: pathlib.Path, jobs: Sequence[Job]) -> None:
@@ -87,13 +100,25 @@ def read(path: pathlib.Path) -> list[Job]:
     raise ValueError(f'{path} does not exist; write it with --jobs={path} of a sweep.')
   try:
     found = [_job(given) for given in json.loads(path.read_text())['jobs']]
-  except (KeyError, TypeError, ValueError) as error:
-    raise ValueError(f'{path} is not a file of jobs; --jobs of a sweep writes one.') from error
-  check(found)
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise ValueError(
+      f'{path} is not a file of jobs ({error}); --jobs of a sweep writes one.'
+    ) from error
+  try:
+    check(found)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
   return found
 
 
 def _job(given: Mapping) -> Job:
+  for field in ('name', 'log', 'done'):
+    if not isinstance(given[field], str) or not given[field]:
+      raise TypeError(f'{field} {given[field]!r} is no text')
+  for field in ('command', 'after'):
+    listed = isinstance(given[field], list)
+    if not listed or not all(isinstance(part, str) for part in given[field]):
+      raise TypeError(f'{field} {given[field]!r} is no list of texts')
   own = {name: paths.place(given[name]) for name in ('log', 'done')}
   after = tuple(map(paths.place, given['after']))
   return Job(name=given['name'], command=tuple(given['command']), after=after, **own)

@@ -44,11 +44,17 @@ def run(
   free, told = devices.workers(workers, alone=len(waiting) == 1), set()
   try:
     while waiting or running:
-      waiting = [job for job in waiting if not job.done.exists()]
       elsewhere = False
-      for job in [job for job in waiting if job.ready()]:
+      for job in list(waiting):  # of a bucket every look is a request
+        for one in running:
+          one.keep()
         if not free:
           break
+        if job.done.exists():
+          waiting.remove(job)
+          continue
+        if not job.ready():
+          continue
         name = start(job, free[0], running)
         if name == state.RUNNING:
           elsewhere = True  # and may yet fail there
@@ -91,7 +97,9 @@ def finish(jobs: Sequence[Job], workers: int = 0) -> None:
 
   left = run(jobs, watch, workers)
   if left:
-    raise ChildProcessError('\n'.join(state.last_words(job) for job in jobs if job.name in left))
+    raise ChildProcessError(
+      '\n'.join(state.last_words(job, left[job.name]) for job in jobs if job.name in left)
+    )
 
 
 def together(jobs: Sequence[Job], rank: int = 0, tries: int = state.TRIES) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from launch import devices, hold, state
 from launch.job import Job
-from pe_research import cli, records
+from pe_research import cli, paths, records
 
 PAUSE = 0.2  # seconds between looks at what runs
 STARTED = 'started'
@@ -34,10 +34,14 @@ class Running:
   held: hold.Lock | hold.Lease
   seconds: float = 0.0
 
-  def over(self) -> bool:
-    """Whether its process has ended; to be asked again and again while it has not."""
+  def keep(self) -> None:
+    """Says that its launcher lives; to be called again and again."""
     with _reported(self.job):
       self.held.keep()
+
+  def over(self) -> bool:
+    """Whether its process has ended; to be asked again and again while it has not."""
+    self.keep()
     if self.process.returncode is None:
       gone, status, used = os.wait4(self.process.pid, os.WNOHANG)
       if gone:
@@ -151,5 +155,7 @@ def _reported(job: Job) -> Iterator[None]:
   """Says what could not be done for one job, a full disk above all: the others go on."""
   try:
     yield
-  except (OSError, ValueError) as error:
+  except Exception as error:
+    if not isinstance(error, OSError | ValueError) and not paths.failed(error):
+      raise
     print(f'{job.name}: {error}', file=sys.stderr, flush=True)

@@ -54,6 +54,7 @@ class Slurm(Engine):
   needs = ('sbatch', 'srun', 'scontrol')
   signed_in = ('sinfo', '--noheader')  # asks the cluster
   shares_disk = True
+  positive = (*Engine.positive, 'cores', 'at_once')
 
   partition: str
   logs: str

@@ -38,14 +38,9 @@ class State:
 
 def of(job: Job, patience: float = PATIENCE, clock: float | None = None) -> State:
   """The state of a job at a time, now unless `clock` says otherwise (seconds, as time.time)."""
-  clock = time.time() if clock is None else clock
-  signs = [job.log]
-  if not job.continues or job.log.exists():  # else they are of the job before it
-    signs += [job.folder / 'metrics.jsonl', job.folder / 'results.jsonl']
-    signs += job.folder.glob('heartbeat-*.json') if job.folder.exists() else []
-  last = max((paths.modified(path) for path in signs if path.exists()), default=None)
+  clock, last = time.time() if clock is None else clock, heard(job)
   step, loss = (None, None) if job.continues else _trained(job)
-  age = None if last is None else max(0.0, clock - last)
+  age = max(0.0, clock - last) if last else None
   found = lambda name, said='': State(name, step, loss, age, said)
   if job.done.exists():
     return found(DONE)
@@ -55,6 +50,15 @@ def of(job: Job, patience: float = PATIENCE, clock: float | None = None) -> Stat
   if age is None:
     return found(WAITING)
   return found(RUNNING if age < patience else STALLED)
+
+
+def heard(job: Job) -> float:
+  """When it gave its last sign of life, as time.time; 0: never."""
+  signs = [job.log, _mark(job)]
+  if not job.continues or job.log.exists():  # else they are of the job before it
+    signs += [job.folder / 'metrics.jsonl', job.folder / 'results.jsonl']
+    signs += job.folder.glob('heartbeat-*.json') if job.folder.exists() else []
+  return max((paths.modified(path) for path in signs if path.exists()), default=0.0)
 
 
 def _trained(job: Job) -> tuple[int | None, float | None]:
@@ -125,9 +129,13 @@ def _last_line(job: Job) -> str:
   return said.strip().rpartition('\n')[2]
 
 
-def last_words(job: Job) -> str:
-  """What a job that is not done said last, and where the rest is."""
-  return f'{job.name} failed: {_last_line(job)}  (see {job.log})'
+def last_words(job: Job, name: str) -> str:
+  """What became of a job that is not done, what it said last, and where the rest is."""
+  if name in (WAITING, RUNNING):
+    why = 'waited for one that is not done' if name == WAITING else 'is run by another process'
+    return f'{job.name} {why}'
+  became = 'stopped before its end' if name == STOPPED else 'failed'
+  return f'{job.name} {became}: {_last_line(job)}  (see {job.log})'
 
 
 def table(jobs: Sequence[Job], states: Sequence[State]) -> str:

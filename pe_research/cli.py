@@ -11,20 +11,27 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from pe_research import paths
+
 STOPPED = 75  # exit status of work that left before its end and goes on by the same command
 TUNABLES = 'glibc.malloc.hugetlb=1'  # huge pages: XLA's CPU backend allocates at every call
 
 
 @contextlib.contextmanager
 def errors() -> Iterator[None]:
-  """Turns a user's mistake into one message and exit status 2; PE_TRACEBACK=1 shows where."""
+  """Turns a user's mistake into one message and exit status 2; PE_TRACEBACK=1 shows where.
+
+  Where a bucket does not answer the status is STOPPED: it may answer later.
+  """
   try:
     yield
-  except (ValueError, OSError) as error:
-    if os.environ.get('PE_TRACEBACK'):
+  except Exception as error:
+    bucket = paths.failed(error)
+    if os.environ.get('PE_TRACEBACK') or not (bucket or isinstance(error, ValueError | OSError)):
       raise
-    print(f'error: {error}', file=sys.stderr)
-    raise SystemExit(2) from error
+    hint = ' Is the bucket there, and are you signed in where it is?' if bucket else ''
+    print(f'error: {str(error) or type(error).__name__}{hint}', file=sys.stderr)
+    raise SystemExit(STOPPED if bucket else 2) from error
 
 
 def restart_tuned() -> None:

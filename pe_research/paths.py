@@ -1,13 +1,40 @@
 """Paths: of this machine, and of buckets (gs://, s3://), which etils and orbax reach."""
 
+import argparse
+import importlib.util
+import logging
 import pathlib
 
 from etils import epath
 
+LIBRARIES = {'gs': 'gcsfs', 's3': 's3fs'}  # that reach a bucket, by the scheme of its paths
+logging.getLogger('gcsfs').setLevel(logging.CRITICAL)  # it logs all that it raises
+BENEATH = {'google', 'aiohttp', 'botocore', 'aiobotocore', 'requests', *LIBRARIES.values()}
+
+
+class BucketError(argparse.ArgumentTypeError, ValueError):
+  """A bucket that nothing here reaches; argparse shows its text where a flag names one."""
+
 
 def place(text) -> pathlib.Path:
-  """The path that a text names; of a bucket where it has a scheme, with the same methods."""
-  return epath.Path(text) if '://' in str(text) else pathlib.Path(text)
+  """The path that a text names; of a bucket where it has a scheme, with the same methods.
+
+  Raises:
+    BucketError: there is no such kind of bucket, or a package is missing.
+  """
+  scheme, found, _ = str(text).partition('://')
+  if not found:
+    return pathlib.Path(text)
+  if scheme not in LIBRARIES:
+    raise BucketError(f'{text}: {scheme}:// is no bucket; write gs://... or s3://....')
+  if importlib.util.find_spec(LIBRARIES[scheme]) is None:
+    raise BucketError(f'{text} needs a package more: pip install {LIBRARIES[scheme]}.')
+  return epath.Path(text)
+
+
+def failed(error: Exception) -> bool:
+  """Whether it is of a library that reaches buckets: these have errors of many kinds."""
+  return type(error).__module__.partition('.')[0] in BENEATH
 
 
 def in_bucket(path: pathlib.Path) -> bool:

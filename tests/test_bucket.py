@@ -1,8 +1,10 @@
 """Runs in a bucket: an emulator of Google's storage, through the same libraries as the real one."""
 
+import http.server
 import os
 import shutil
 import socket
+import threading
 import time
 
 import pytest
@@ -13,7 +15,7 @@ server = pytest.importorskip('gcp_storage_emulator.server')
 
 from etils import epath  # noqa: E402
 
-from pe_research import corpora, digest, main, records, states  # noqa: E402
+from pe_research import cli, corpora, digest, main, records, states  # noqa: E402
 
 COMMAND = ('-m', 'pe_research.main')
 BUCKET = 'gs://pe-bucket'
@@ -101,7 +103,38 @@ def test_a_sweep_in_a_bucket_is_run_shown_and_brought_home(bucket, corpus, tmp_p
   assert 'fixed_targets' in (epath.Path(bucket) / 'sweep/runs/rope_seed0/results.jsonl').read_text()
   assert 'step' in (epath.Path(bucket) / 'sweep/runs/rope_seed0/log.txt').read_text()
   done = launch('collect', jobs, f'--into={tmp_path}')
-  assert done.returncode == 0 and len(rows(tmp_path / 'alibi_seed0')) == 3
+  assert done.returncode == 0 and len(rows(tmp_path / 'runs/alibi_seed0')) == 3
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+  """A storage that wants credentials."""
+
+  def do_GET(self):
+    self.send_response(401)
+    self.end_headers()
+
+  def log_message(self, *_):
+    """Keeps it to itself."""
+
+
+def test_a_bucket_that_does_not_answer_is_one_line_and_may_be_tried_again():
+  with http.server.HTTPServer(('127.0.0.1', 0), Refusing) as refusing:
+    threading.Thread(target=refusing.serve_forever, daemon=True).start()
+    address = f'http://127.0.0.1:{refusing.server_port}'
+    done = small.run('-m', 'launch', 'status', 'gs://none/jobs.json', STORAGE_EMULATOR_HOST=address)
+    refusing.shutdown()
+  assert done.returncode == cli.STOPPED and 'are you signed in' in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize(
+  ('path', 'says'),
+  [('s3://mine/jobs.json', 'pip install s3fs'), ('ftp://x', 'ftp:// is no bucket')],
+)
+def test_a_bucket_that_nothing_reaches_is_refused(path, says):
+  for command in (['launch', 'status', path], ['pe_research.evaluate', f'--workdir={path}']):
+    done = small.run('-m', *command)
+    assert done.returncode == 2 and says in done.stderr and 'Traceback' not in done.stderr
 
 
 def test_a_checkpoint_is_fetched_once_and_never_an_old_one(bucket, corpus, tmp_path, monkeypatch):

@@ -11,11 +11,11 @@ import yaml
 from etils import epath
 
 from launch import engine, gcloud
-from launch.__main__ import ENGINES
 from launch.gcloud import Gcloud
 from launch.job import Job, engine_name
 from launch.skypilot import Skypilot
 from launch.slurm import Slurm
+from launch.submit import ENGINES
 from launch.xpk import Xpk
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'launch'
@@ -163,7 +163,9 @@ def test_settings_are_read_from_toml(tmp_path):
     ({'clusters': 'x'}, "xpk has no setting 'clusters'; it has"),
     ({'cluster': None, 'zone': None}, 'xpk needs zone, cluster'),
     ({'jobs': 'two'}, "jobs = 'two' is a str; it must be a int"),
-    ({'jobs': 0}, 'jobs = 0; it must be at least 1'),
+    ({'jobs': 0}, 'jobs is 0; it must be at least 1'),
+    ({'restarts': -1}, 'restarts is -1; it must be at least 0'),
+    ({'engine': ['xpk']}, "engine = ['xpk']; it must be one of xpk"),
     ({'sweep': 'x' * 40}, 'is no name for xpk: at most 32 of a-z, 0-9 and hyphens'),
     ({'sweep': 'ALiBi_sweep'}, "for example 'alibi-sweep-"),
   ],

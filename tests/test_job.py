@@ -1,6 +1,7 @@
 """Files of jobs, and the shares that machines take of them."""
 
 import dataclasses
+import json
 import pathlib
 import re
 
@@ -22,7 +23,7 @@ def make(name: str, *after: str, command=None) -> Job:
   return Job(name, does, folder / 'log.txt', folder / 'done.json', needs)
 
 
-names = st.lists(st.text('abcdefgh', min_size=1, max_size=4), unique=True, max_size=12)
+names = st.lists(st.text('abcdefgh', min_size=1, max_size=4), unique=True, min_size=1, max_size=12)
 
 
 @st.composite
@@ -103,7 +104,20 @@ def test_jobs_that_work_on_what_is_in_their_folders_differ_by_these(tmp_path):
     job.write(tmp_path / 'other.json', trained + alone)
 
 
-@pytest.mark.parametrize('text', ['', '[]', '{"jobs": [{"name": "a"}]}'])
+def one_with(**changed) -> str:
+  """A file of one job, with other fields."""
+  given = {'name': 'a', 'command': ['x'], 'log': 'a/log', 'done': 'a/done', 'after': []}
+  return json.dumps({'jobs': [given | changed]})
+
+
+BAD = {
+  'nothing': '', 'a list': '[]', 'not all': '{"jobs": [{"name": "a"}]}',
+  'no name': one_with(name=1), 'one text': one_with(command='x -y'),
+  'after nothing': one_with(after=None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('text', BAD.values(), ids=BAD)
 def test_a_file_that_is_none_of_jobs_is_named(text, tmp_path):
   path = tmp_path / 'jobs.json'
   with pytest.raises(ValueError, match='does not exist'):
@@ -111,6 +125,15 @@ def test_a_file_that_is_none_of_jobs_is_named(text, tmp_path):
   path.write_text(text)
   with pytest.raises(ValueError, match='is not a file of jobs'):
     job.read(path)
+
+
+def test_jobs_that_could_never_end_are_refused(tmp_path):
+  (tmp_path / 'jobs.json').write_text('{"jobs": []}')
+  with pytest.raises(ValueError, match=r'jobs\.json: there are no jobs'):
+    job.read(tmp_path / 'jobs.json')
+  around = [make('a', 'c'), make('b', 'a'), make('c', 'b'), make('d', 'a')]
+  with pytest.raises(ValueError, match=r"jobs '[abc]', '[abc]', '[abc]' wait for each other"):
+    job.check(around)
 
 
 @settings(deadline=None)

@@ -29,7 +29,8 @@ def test_twenty_jobs_with_faults_in_them_are_all_done_and_none_twice(tmp_path):
   before = runs(tmp_path)
   assert set(before.values()) == {1} and 'last' not in before
   again = launch('retry', path)
-  assert again.returncode == 0 and again.stdout.startswith('6 of 20 jobs to run again: job3')
+  assert again.returncode == 0
+  assert again.stdout.startswith('6 of 20 jobs are not done; again: job3, job7')
   assert runs(tmp_path) == before | {f'job{i}': 2 for i in fates} | {'last': 1}
   assert launch('status', path).stdout.endswith('\n20 done\n')
   assert launch('run', path).returncode == launch('retry', path).returncode == 0
@@ -85,16 +86,19 @@ def test_machines_that_work_together_do_the_same_jobs_in_their_order(tmp_path):
 def test_rows_come_home(tmp_path):
   path = write(tmp_path, [make(tmp_path, 'a'), make(tmp_path, 'b')])
   launch('run', path)
-  assert launch('collect', path).returncode == 2
+  done = launch('collect', path)
+  assert done.returncode == 2 and 'required: --into' in done.stderr
   done = launch('collect', path, f'--into={tmp_path / "home"}', '--dry-run')
-  assert f'{tmp_path}/runs/a/done.json -> {tmp_path}/home/a/done.json' in done.stdout
+  assert f'{tmp_path}/runs/a/done.json -> {tmp_path}/home/runs/a/done.json' in done.stdout
   assert not (tmp_path / 'home').exists()
   done = launch('collect', path, f'--into={tmp_path / "home"}')
   assert done.returncode == 0
   found = {
     p.relative_to(tmp_path / 'home').as_posix() for p in (tmp_path / 'home').rglob('*.json*')
   }
-  assert found == {f'{name}/{file}' for name in 'ab' for file in ('metrics.jsonl', 'done.json')}
+  assert found == {
+    f'runs/{name}/{file}' for name in 'ab' for file in ('metrics.jsonl', 'done.json')
+  }
 
 
 @pytest.mark.parametrize('how', [['--workers=2'], ['--together']])
@@ -107,6 +111,41 @@ def test_a_dry_run_prints_what_a_shell_can_do_instead(how, tmp_path):
   assert launch('status', path).stdout.endswith('\n2 done\n')
   if '--workers=2' in how:
     assert 'JAX_PLATFORMS=cpu OMP_NUM_THREADS=1 taskset -c ' in lines
+
+
+def test_folders_that_would_lose_their_places_are_not_brought_home(tmp_path):
+  path = write(tmp_path / 'runs' / 'elsewhere', [make(tmp_path, 'a')])
+  done = launch('collect', path, f'--into={tmp_path / "home"}')
+  assert done.returncode == 2 and 'is not below' in done.stderr
+
+
+FOREIGN = {
+  'run': ['--on=v5e.toml', '--into=home', '--patience=9', '--again'],
+  'submit': ['--together', '--hosts=4', '--share=0/2', '--workers=3'],
+  'status': ['--dry-run', '--on=v5e.toml'],
+  'collect': ['--share=0/2'],
+}
+
+
+@pytest.mark.parametrize('flag', [(c, flag) for c, flags in FOREIGN.items() for flag in flags])
+def test_flags_that_a_command_does_not_read_are_refused(flag, tmp_path):
+  done = launch(flag[0], tmp_path / 'jobs.json', flag[1])
+  assert done.returncode == 2 and ('unrecognized' in done.stderr or 'required' in done.stderr)
+
+
+@pytest.mark.parametrize('flag', ['--workers=-1', '--workers=0', '--hosts=0', '--tries=0'])
+def test_numbers_that_cannot_be_are_refused(flag, tmp_path):
+  path = write(tmp_path, [make(tmp_path, 'a')])
+  done = launch('run', path, flag)
+  assert done.returncode == 2 and f'{flag[:-2].rstrip("=")} is ' in done.stderr
+  assert not runs(tmp_path)
+
+
+def test_what_waits_is_not_said_to_have_failed(tmp_path):
+  path = write(tmp_path, [make(tmp_path, 'a', fate='crash'), make(tmp_path, 'b', 'a')])
+  done = launch('run', path)
+  assert done.returncode == 1 and 'a failed: it crashed' in done.stderr
+  assert 'b waited for one that is not done\n' in done.stderr
 
 
 @pytest.mark.parametrize('share', ['3', '2/2', '-1/2', 'a/b'])

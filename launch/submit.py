@@ -1,0 +1,81 @@
+"""Handing the shares of a file of jobs to an engine, and what was handed in already."""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+from launch import engine, job, state
+from launch.gcloud import Gcloud
+from launch.job import Job
+from launch.skypilot import Skypilot
+from launch.slurm import Slurm
+from launch.xpk import Xpk
+from pe_research import paths, records
+
+ENGINES = {made.kind: made for made in (Xpk, Gcloud, Slurm, Skypilot)}
+
+
+def hand_in(
+  jobs_file: str, settings: pathlib.Path, jobs: Sequence[Job], wanted: Sequence[Job], dry: bool
+) -> int:
+  """Hands in the shares that hold a wanted job, or prints what would be handed in.
+
+  Args:
+    jobs_file: path of the file of jobs.
+    settings: of the engine, TOML.
+    jobs: all of the file, so that each share keeps its number and its jobs.
+    wanted: those of them that are to be done.
+    dry: print only.
+
+  Returns:
+    1 where the engine did not take one.
+  """
+  made = engine.load(settings, ENGINES)
+  made.check(jobs_file, jobs)
+  shares = _shares(jobs, made)
+  left = [i for i, own in enumerate(shares) if any(one in wanted for one in own)]
+  before = _before(jobs_file)
+  names = made.names(left, [row['name'] for row in records.read_rows(before)])
+  submissions = made.submissions(jobs_file, names, len(shares))
+  if dry:
+    print(engine.show(submissions))
+    return 0
+  made.ready()
+  refused = False
+  for one in submissions:
+    with tempfile.TemporaryDirectory() as folder:
+      for name, text in one.files.items():
+        (pathlib.Path(folder) / name).write_text(text)
+      command = [str(pathlib.Path(folder) / c) if c in one.files else c for c in one.command]
+      status = subprocess.run(command, check=False).returncode
+    if status:
+      refused = True
+      print(f'{one.name} was not taken: {command[0]} ended with {status}', file=sys.stderr)
+      continue
+    held = [i for i, name in names.items() if name == one.name] or left  # an array has all
+    row = {'name': one.name, 'engine': made.kind, 'shares': held, 'time': time.time()}
+    records.append_row(before, row)
+    print(f'{one.name} submitted', flush=True)
+  return 1 if refused else 0
+
+
+def queued(
+  jobs_file: str, settings: pathlib.Path, jobs: Sequence[Job], bad: Sequence[Job]
+) -> list[Job]:
+  """Those of the bad jobs whose share was handed in after the last that was heard of them."""
+  shares = _shares(jobs, engine.load(settings, ENGINES))
+  number = {one.name: i for i, own in enumerate(shares) for one in own}
+  last = {i: row['time'] for row in records.read_rows(_before(jobs_file)) for i in row['shares']}
+  return [one for one in bad if last.get(number[one.name], 0.0) > state.heard(one)]
+
+
+def _shares(jobs: Sequence[Job], made: engine.Engine) -> list[list[Job]]:
+  return job.shares(jobs, -(-len(jobs) // made.jobs))
+
+
+def _before(jobs_file: str) -> pathlib.Path:
+  """Where it is noted what was handed in."""
+  return paths.place(jobs_file).with_suffix('.submitted.jsonl')
