@@ -62,7 +62,7 @@ def _add_here(made: argparse.ArgumentParser) -> None:
   """Flags of jobs on this machine; None: not given."""
   add = made.add_argument
   add('--share', type=share, metavar='I/N', help='of the jobs; default: all')
-  add('--together', action='store_true', default=None, help='a job has all chips, one at a time')
+  add('--all-chips', action='store_true', default=None, help='a job has all chips, one at a time')
   add('--hosts', type=int, help='machines that run this same command; default: 1')
   add('--workers', type=int, help='default: one a core, or one an accelerator')
   add('--tries', type=int, help='times in a row that a job may stop where it stopped before; '
@@ -88,17 +88,17 @@ def run(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
   checks.at_least('--tries', tries, 1)
   checks.at_least('--hosts', hosts, 1)
   checks.at_least('--workers', 1 if workers is None else workers, 1)
-  engine.check_hosts(given.jobs, hosts, bool(given.together))
+  engine.check_hosts(given.jobs, hosts, bool(given.all_chips))
   index, count = given.share or (0, 1)
   rank, shares = devices.rank(hosts), job.shares(jobs, count)
   own = shares[index] if index < len(shares) else []
   if given.dry_run:
-    print(local.show(own, workers or 0, bool(given.together)))
+    print(local.show(own, workers or 0, bool(given.all_chips)))
     return 0
   signal.signal(signal.SIGTERM, _leave)
   try:
-    if given.together:
-      left = local.together(own, rank, tries)
+    if given.all_chips:
+      left = local.on_all_chips(own, rank, tries)
     else:
       left = local.run(own, lambda: None, workers or 0, tries=tries)
   except KeyboardInterrupt:
@@ -151,7 +151,7 @@ def retry(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
     left = sum(known.name != state.DONE for known in found)
     _say(given, f'{left} of {len(jobs)} jobs are not done; again: {_listed(again)}')
     return run(given, jobs)
-  here = [name for name in ('share', 'together', 'hosts', 'workers', 'tries') if vars(given)[name]]
+  here = [name for name in ('share', 'all_chips', 'hosts', 'workers', 'tries') if vars(given)[name]]
   if here:
     raise ValueError(
       f'--{here[0]} is for jobs that run here; with --on the file of the engine says '

@@ -41,7 +41,7 @@ class Engine(abc.ABC):
     sweep: name of the sweep; jobs are named after it.
     checkout: where this repository lies on the machines, with its .venv.
     jobs: how many of the sweep's jobs go into one of the engine's.
-    together: whether a job has all chips, one job at a time; if not, each job has one of the chips.
+    all_chips: whether a job has all chips, one job at a time; if not, each job has one of them.
     hosts: machines of one of the engine's jobs; they share its part of the sweep, job by job.
     data: where prepared text lies, as the machines see it ($PE_DATA of runs); '': as they have it.
   """
@@ -57,7 +57,7 @@ class Engine(abc.ABC):
   checkout: str = '/pe_research'
   jobs: int = 1
   hosts: int = 1
-  together: bool = False
+  all_chips: bool = False
   data: str = ''
 
   def __post_init__(self):
@@ -74,7 +74,7 @@ class Engine(abc.ABC):
 
   def check(self, jobs_file: str, jobs: Sequence[Job]) -> None:
     """Raises ValueError where the machines would not see the file of jobs, or what jobs write."""
-    check_hosts(jobs_file, self.hosts, self.together)
+    check_hosts(jobs_file, self.hosts, self.all_chips)
     if self.shares_disk:
       return
     if self.data and not paths.in_bucket(self.data):
@@ -102,7 +102,7 @@ class Engine(abc.ABC):
 
   def work(self, jobs_file: str, share: str, count: int) -> str:
     """The shell command that does a share of a sweep; each of its machines runs it."""
-    how = ' --together' if self.together else ''
+    how = ' --all-chips' if self.all_chips else ''
     how += f' --hosts={self.hosts}' if self.hosts > 1 else ''
     data = f'export PE_DATA={shlex.quote(self.data)} && ' if self.data else ''
     place = f'cd {shlex.quote(self.checkout)} && {data}exec .venv/bin/python'
@@ -134,12 +134,12 @@ class Engine(abc.ABC):
     """
 
 
-def check_hosts(jobs_file: str, hosts: int, together: bool) -> None:
+def check_hosts(jobs_file: str, hosts: int, all_chips: bool) -> None:
   """Raises ValueError where machines would share jobs on a disk: not all keep these apart."""
-  if hosts > 1 and not together and not paths.in_bucket(jobs_file):
+  if hosts > 1 and not all_chips and not paths.in_bucket(jobs_file):
     raise ValueError(
       f'hosts = {hosts} machines share jobs in a bucket only, and {jobs_file} is on a disk. Have '
-      'them work together (together), or hand in more shares of one machine.'
+      'them work together (all_chips), or hand in more shares of one machine.'
     )
 
 

@@ -102,7 +102,7 @@ def finish(jobs: Sequence[Job], workers: int = 0) -> None:
     )
 
 
-def together(jobs: Sequence[Job], rank: int = 0, tries: int = state.TRIES) -> dict[str, str]:
+def on_all_chips(jobs: Sequence[Job], rank: int = 0, tries: int = state.TRIES) -> dict[str, str]:
   """Runs the jobs one after another, each over all machines that run this at the same time.
 
   Args:
@@ -126,7 +126,7 @@ def together(jobs: Sequence[Job], rank: int = 0, tries: int = state.TRIES) -> di
 
 
 def _over_all(job: Job, rank: int, running: list[Running], tries: int) -> str:
-  """Runs a job of `together` to its end."""
+  """Runs a job of `on_all_chips` to its end."""
   own = job.log.with_name(f'{job.log.stem}-{rank}{job.log.suffix}') if rank else job.log
   mine, told = dataclasses.replace(job, log=own), set()
   name = state.RUNNING

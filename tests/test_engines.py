@@ -22,7 +22,7 @@ GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'launch'
 CLOUD = {'project': 'my-project', 'zone': 'us-west4-a', 'tpu_type': 'v5litepod-8'}
 SETTINGS = {
   'xpk': Xpk(
-    sweep='alibi', cluster='mine', image='gcr.io/my-project/pe', hosts=2, together=True, **CLOUD,
+    sweep='alibi', cluster='mine', image='gcr.io/my-project/pe', hosts=2, all_chips=True, **CLOUD,
   ),
   'gcloud': Gcloud(
     sweep='alibi', runtime='v2-alpha-tpuv5-lite', repository='https://github.com/me/pe_research',
@@ -33,7 +33,7 @@ SETTINGS = {
   ),
   'slurm over hosts': Slurm(
     sweep='alibi', partition='gpu', logs='/scratch/me/logs', checkout="/home/me/it's mine", hosts=4,
-    together=True,
+    all_chips=True,
   ),
   'skypilot': Skypilot(sweep='alibi', accelerators='H100:8'),
 }  # fmt: skip
@@ -90,7 +90,7 @@ def test_the_array_script_queues_again_what_was_told_to_leave(status, queued_aga
   said = (tmp_path / 'ran').read_text()
   assert (
     said.startswith('--kill-on-bad-exit=0\n--wait=0\n--cpus-per-task=16\nbash\n-c\ncd ')
-    and '--together' in said
+    and '--all-chips' in said
   )
 
 
@@ -140,7 +140,7 @@ def test_xpk_makes_a_manifest(tmp_path):
   assert job['parallelism'] == SETTINGS['xpk'].hosts
   pod = job['template']['spec']
   assert pod['terminationGracePeriodSeconds'] == 120
-  assert '--share=1/2 --together --hosts=2' in pod['containers'][0]['command'][2]
+  assert '--share=1/2 --all-chips --hosts=2' in pod['containers'][0]['command'][2]
   assert engine.STOPPED in job['podFailurePolicy']['rules'][0]['onExitCodes']['values']
 
 
@@ -196,10 +196,10 @@ def test_machines_that_a_type_does_not_have_are_refused():
   with pytest.raises(ValueError, match=r'v5litepod-16 has 4; set hosts = 4'):
     changed(tpu_type='v5litepod-16')
   with pytest.raises(ValueError, match=r'v5litepod-8 has 1; set hosts = 1'):
-    changed(hosts=2, together=True)
+    changed(hosts=2, all_chips=True)
   with pytest.raises(ValueError, match='is no type'):
     changed(tpu_type='v5litepod16')
-  assert changed(tpu_type='v5litepod-16', hosts=4, together=True).hosts == 4
+  assert changed(tpu_type='v5litepod-16', hosts=4, all_chips=True).hosts == 4
 
 
 @each_engine
@@ -253,7 +253,7 @@ def test_wanted_shares_alone_are_handed_in():
 
 
 def test_machines_that_would_share_jobs_on_a_disk_are_refused():
-  alone = dataclasses.replace(SETTINGS['slurm over hosts'], together=False)
+  alone = dataclasses.replace(SETTINGS['slurm over hosts'], all_chips=False)
   with pytest.raises(ValueError, match=r'share jobs in a bucket only, and jobs\.json is on a disk'):
     alone.check('jobs.json', [])
-  dataclasses.replace(SETTINGS['xpk'], together=False).check('gs://mine/jobs.json', [])
+  dataclasses.replace(SETTINGS['xpk'], all_chips=False).check('gs://mine/jobs.json', [])

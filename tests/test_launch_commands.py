@@ -75,11 +75,11 @@ def test_machines_that_would_share_jobs_on_a_disk_are_refused(tmp_path):
 def test_machines_that_work_together_do_the_same_jobs_in_their_order(tmp_path):
   made = [make(tmp_path, 'a'), make(tmp_path, 'b', 'a', fate='crash'), make(tmp_path, 'c')]
   path = write(tmp_path, made)
-  done = launch('run', path, '--together')
+  done = launch('run', path, '--all-chips')
   assert done.returncode == 1 and 'b failed: it crashed' in done.stderr
   assert '1 of 3 jobs done' in done.stdout
   assert runs(tmp_path) == {'a': 1, 'b': 1}
-  assert launch('run', path, '--together').returncode == 0
+  assert launch('run', path, '--all-chips').returncode == 0
   assert runs(tmp_path) == {'a': 1, 'b': 2, 'c': 1}
 
 
@@ -101,11 +101,11 @@ def test_rows_come_home(tmp_path):
   }
 
 
-@pytest.mark.parametrize('how', [['--workers=2'], ['--together']])
+@pytest.mark.parametrize('how', [['--workers=2'], ['--all-chips']])
 def test_a_dry_run_prints_what_a_shell_can_do_instead(how, tmp_path):
   path = write(tmp_path, [make(tmp_path, 'a'), make(tmp_path, "it's b")])
   lines = launch('run', path, '--dry-run', *how).stdout
-  assert not runs(tmp_path) and lines.count(' --distributed\n') == 2 * ('--together' in how)
+  assert not runs(tmp_path) and lines.count(' --distributed\n') == 2 * ('--all-chips' in how)
   subprocess.run(['bash', '-ec', lines], check=True)
   assert runs(tmp_path) == {'a': 1, "it's b": 1}
   assert launch('status', path).stdout.endswith('\n2 done\n')
@@ -121,7 +121,7 @@ def test_folders_that_would_lose_their_places_are_not_brought_home(tmp_path):
 
 FOREIGN = {
   'run': ['--on=v5e.toml', '--into=home', '--patience=9', '--again'],
-  'submit': ['--together', '--hosts=4', '--share=0/2', '--workers=3'],
+  'submit': ['--all-chips', '--hosts=4', '--share=0/2', '--workers=3'],
   'status': ['--dry-run', '--on=v5e.toml'],
   'collect': ['--share=0/2'],
 }

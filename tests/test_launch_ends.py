@@ -26,10 +26,10 @@ def test_a_job_that_its_watchdog_ends_goes_on_by_the_same_command(tmp_path):
 @pytest.mark.parametrize(
   'fate, how, status',
   [
-    ('stop', '--together', engine.STOPPED),  # another machine was told to leave
-    ('abort', '--together', engine.STOPPED),  # JAX ends a process that lost its peers
-    ('kill', '--together', engine.STOPPED),
-    ('crash', '--together', 1),
+    ('stop', '--all-chips', engine.STOPPED),  # another machine was told to leave
+    ('abort', '--all-chips', engine.STOPPED),  # JAX ends a process that lost its peers
+    ('kill', '--all-chips', engine.STOPPED),
+    ('crash', '--all-chips', 1),
     ('stop', '--workers=1', engine.STOPPED),
     ('kill', '--workers=1', 1),  # too large for the machine, as a rule
   ],
@@ -44,7 +44,7 @@ def test_ends_that_come_from_elsewhere_are_no_failures(fate, how, status, tmp_pa
 
 def test_a_job_that_stops_again_and_again_at_one_place_has_failed(tmp_path):
   path = write(tmp_path, [make(tmp_path, 'a', fate='stop\nabort\nstop\n')])
-  found = [launch('run', path, '--together', '--tries=2') for _ in range(4)]
+  found = [launch('run', path, '--all-chips', '--tries=2') for _ in range(4)]
   assert [done.returncode for done in found] == [engine.STOPPED, 1, engine.STOPPED, 0]
   assert launch('run', path, '--tries=0').returncode == 2
 
@@ -121,7 +121,7 @@ def waits(*arguments) -> tuple[subprocess.Popen, int]:
   return process, int(found[1])
 
 
-@pytest.mark.parametrize('how', ['--workers=1', '--together'])
+@pytest.mark.parametrize('how', ['--workers=1', '--all-chips'])
 def test_a_second_launcher_waits_and_says_for_whom(how, tmp_path):
   path = write(tmp_path, [make(tmp_path, 'a', fate='sleep')])
   first = small.start('-m', 'launch', 'run', path, how)
@@ -130,7 +130,7 @@ def test_a_second_launcher_waits_and_says_for_whom(how, tmp_path):
   subprocess.run(['kill', '-9', str(pid)], check=True)
   assert second.communicate(timeout=60) and second.returncode == 0
   first.communicate(timeout=60)
-  assert first.returncode == (engine.STOPPED if how == '--together' else 1)
+  assert first.returncode == (engine.STOPPED if how == '--all-chips' else 1)
   assert runs(tmp_path) == {'a': 2}
 
 
@@ -157,13 +157,13 @@ def test_a_job_whose_folder_another_process_has_did_not_fail(tmp_path):
   one = type(one)(one.name, ('-c', code, str(one.folder)), one.log, one.done)
   with records.claim(one.folder):
     assert local.run([one], lambda: None, workers=1) == {'a': state.RUNNING}
-    assert local.together([one]) == {'a': state.RUNNING}
+    assert local.on_all_chips([one]) == {'a': state.RUNNING}
   assert state.of(one).name != state.FAILED
 
 
 def test_each_machine_has_a_log_and_marks_of_its_own(tmp_path):
   one = make(tmp_path, 'a', fate='crash\n')
-  assert local.together([one], rank=1) == {'a': state.FAILED}
+  assert local.on_all_chips([one], rank=1) == {'a': state.FAILED}
   assert state.of(one).name != state.FAILED and not one.log.exists()
   assert 'it crashed' in (one.folder / 'log-1.txt').read_text()
   assert json.loads((one.folder / 'log-1.ended').read_text())['status'] == 1
