@@ -11,6 +11,7 @@ its fields. Interrupted, the same command goes on where it was.
 """
 
 import argparse
+import dataclasses
 import itertools
 import pathlib
 import signal
@@ -36,6 +37,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
   parser.add_argument('--workdir', type=paths.place, default=pathlib.Path(demo.WORKDIR))
   parser.add_argument('--workers', type=int, default=0, help='0: one a core, or one an accelerator')
   parser.add_argument('--jobs', type=paths.place, metavar='FILE', help='write the jobs, run none')
+  parser.add_argument(
+    '--seeds-together', action='store_true', help='in one program: pe_research.together'
+  )
   parser.add_argument('--allow-different', action='append', default=[], metavar='FIELD')
   return parser.parse_known_args(argv)
 
@@ -101,7 +105,32 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.P
         f'runs {other!r} and {run.job.name!r} are one experiment: what the grid varies between '
         'them does not decide a result, or is one value written in two ways.'
       )
-  return runs
+  return _joined(runs) if arguments.seeds_together else runs
+
+
+def _joined(runs: Sequence[progress.Planned]) -> list[progress.Planned]:
+  """The same runs, those that differ in their seed alone by one job."""
+  from pe_research import together  # slow to import, and a config may have been bad
+
+  groups: dict[str, list[progress.Planned]] = {}
+  for run in runs:
+    groups.setdefault(_point(run), []).append(run)
+  made = []
+  for name, own in groups.items():
+    seeds = ','.join(str(run.config['seed']) for run in own)
+    flags = [flag for flag in own[0].job.command[2:] if not flag.startswith('--workdir=')]
+    workdir = own[0].workdir.with_name(f'{name}{together.SEED}')
+    command = ('-m', 'pe_research.together', *flags, f'--seeds={seeds}', f'--workdir={workdir}')
+    first, *others = (run.workdir for run in own)
+    done = own[-1].workdir / 'done.json'  # seeds end one after another
+    job = Job(first.name, command, first / 'log.txt', done, others=tuple(others))
+    made += [dataclasses.replace(run, job=job) for run in own]
+  return made
+
+
+def _point(run: progress.Planned) -> str:
+  """The name of a run without the number of its seed, which ends it."""
+  return run.workdir.name.removesuffix(str(run.config['seed']))
 
 
 def varied(axes: Sequence[str], runs: Sequence[compare.Run]) -> list[str]:
@@ -134,21 +163,22 @@ def main(argv: list[str]) -> int:
   with cli.errors():
     arguments, overrides = parse(argv)
     runs = plan(arguments, overrides)
+    jobs = list(dict.fromkeys(run.job for run in runs))
     if arguments.jobs:
-      job.write(arguments.jobs, [run.job for run in runs])
-      print(f'wrote {len(runs)} jobs to {arguments.jobs}; python -m launch carries them out')
+      job.write(arguments.jobs, jobs)
+      print(f'wrote {len(jobs)} jobs to {arguments.jobs}; python -m launch carries them out')
       return 0
     with records.claim(arguments.workdir):
       prepare(runs)
       try:
         with progress.Monitor(runs) as monitor:
-          failed = local.run([run.job for run in runs], monitor, arguments.workers)
+          failed = local.run(jobs, monitor, arguments.workers)
       except KeyboardInterrupt:
         print('stopped; the same command goes on from here')
         return 130
-      for run in runs:
-        if run.job.name in failed:
-          print(state.last_words(run.job, failed[run.job.name]), file=sys.stderr)
+      for one in jobs:
+        if one.name in failed:
+          print(state.last_words(one, failed[one.name]), file=sys.stderr)
       if failed:
         return 1
       finished = compare.load([run.workdir for run in runs])

@@ -201,7 +201,8 @@ def _copies(
   Raises:
     ValueError: a folder lies elsewhere.
   """
-  for folder in dict.fromkeys(one.folder for one in jobs):  # jobs of a folder share what is in it
+  # Jobs of one folder share what is in it.
+  for folder in dict.fromkeys(path for one in jobs for path in (one.folder, *one.others)):
     if not folder.is_relative_to(root):
       raise ValueError(
         f'{folder} is not below {root}, where the file of jobs is; move that file to where the '

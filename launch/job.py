@@ -21,6 +21,7 @@ class Job:
     log: file that gets its output.
     done: file that it writes last.
     after: files that must be there before it can start, which other jobs write last.
+    others: folders that it makes besides its own.
   """
 
   name: str
@@ -28,6 +29,7 @@ class Job:
   log: pathlib.Path
   done: pathlib.Path
   after: tuple[pathlib.Path, ...] = ()
+  others: tuple[pathlib.Path, ...] = ()
 
   @property
   def folder(self) -> pathlib.Path:
@@ -115,13 +117,13 @@ def _job(given: Mapping) -> Job:
   for field in ('name', 'log', 'done'):
     if not isinstance(given[field], str) or not given[field]:
       raise TypeError(f'{field} {given[field]!r} is no text')
-  for field in ('command', 'after'):
+  for field in ('command', 'after', 'others'):
     listed = isinstance(given[field], list)
     if not listed or not all(isinstance(part, str) for part in given[field]):
       raise TypeError(f'{field} {given[field]!r} is no list of texts')
   own = {name: paths.place(given[name]) for name in ('log', 'done')}
-  after = tuple(map(paths.place, given['after']))
-  return Job(name=given['name'], command=tuple(given['command']), after=after, **own)
+  listed = {name: tuple(map(paths.place, given[name])) for name in ('after', 'others')}
+  return Job(name=given['name'], command=tuple(given['command']), **listed, **own)
 
 
 def shares(jobs: Sequence[Job], count: int) -> list[list[Job]]:

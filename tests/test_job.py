@@ -106,7 +106,14 @@ def test_jobs_that_work_on_what_is_in_their_folders_differ_by_these(tmp_path):
 
 def one_with(**changed) -> str:
   """A file of one job, with other fields."""
-  given = {'name': 'a', 'command': ['x'], 'log': 'a/log', 'done': 'a/done', 'after': []}
+  given = {
+    'name': 'a',
+    'command': ['x'],
+    'log': 'a/log',
+    'done': 'a/done',
+    'after': [],
+    'others': [],
+  }
   return json.dumps({'jobs': [given | changed]})
 
 

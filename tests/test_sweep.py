@@ -108,7 +108,7 @@ def test_a_failed_run_is_named_and_the_others_go_on(corpus, tmp_path):
   with records.claim(tmp_path / 'runs' / 'rope_seed0'):
     out = small.run(*COMMAND, *given)
   assert out.returncode == 1
-  assert 'rope_seed0 failed: error: workdir' in out.stderr and 'is in use' in out.stderr
+  assert 'rope_seed0 is run by another process\n' in out.stderr
   assert (tmp_path / 'runs' / 'learned_seed0' / 'done.json').exists()
 
 
@@ -131,6 +131,34 @@ def test_a_grid_has_a_row_for_each_point_with_its_seeds_together(corpus, tmp_pat
       losses = [row['bits_per_byte'] for r in found for row in r.rows if row['eval_length'] == at]
       assert len(losses) == 2 and abs(sum(losses) / 2 - mean) < 6e-4
     assert told in (tmp_path / 'report.html').read_text()
+
+
+def test_seeds_in_one_program_are_runs_that_come_home_and_are_reported(corpus, tmp_path):
+  given = [flag for flag in small.flags(corpus, steps=4) if not flag.startswith('--config=')]
+  command = ['sweep', '--config=configs/smoke.py', *given, '--grid', 'position=rope,alibi']
+  command += ['seed=0:2', '--seeds-together']
+  there, jobs = tmp_path / 'there', tmp_path / 'there' / 'jobs.json'
+  run = lambda *words: small.run('-m', *words)
+  done = run('experiments', *command, f'--workdir={there}', f'--jobs={jobs}')
+  assert done.returncode == 0 and 'wrote 2 jobs' in done.stdout, done.stderr
+  done = run('launch', 'run', jobs)
+  assert done.returncode == 0, done.stdout + done.stderr
+  home = tmp_path / 'home'
+  done = run('launch', 'collect', jobs, f'--into={home}')
+  assert done.returncode == 0 and 'wrote 4 runs' in done.stdout
+  done = run('experiments', *command, f'--workdir={home}')
+  assert done.returncode == 0 and (home / 'report.html').exists(), done.stderr
+  names = [f'{scheme}_seed{seed}' for scheme in ('rope', 'alibi') for seed in (0, 1)]
+  assert sorted(p.name for p in (home / 'runs').iterdir()) == sorted(names)
+  found = compare.load([home / 'runs' / name for name in names])
+  assert [run.record['seed'] for run in found] == [0, 1, 0, 1]
+  alone = tmp_path / 'alone'
+  done = run('pe_research.main', '--config=configs/smoke.py:position=alibi,seed=1', *given,
+             f'--workdir={alone}')  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  (wanted,) = compare.load([alone])
+  for row, other in zip(found[3].rows, wanted.rows, strict=True):
+    assert row['value'] == pytest.approx(other['value'], rel=1e-5)
 
 
 @pytest.mark.parametrize(
