@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import small
 
-from experiments.bench import paper, paper_table
+from experiments.bench import paper, paper_document, paper_table
 from pe_research import blueprint, costs
 
 # Programs for eight devices, which only a process of its own has.
@@ -79,13 +79,25 @@ def test_utilization_is_bounded_by_recomputation_and_by_traffic():
 
 def test_the_kept_table_is_that_of_the_kept_rows():
   rows = paper.kept()
-  assert paper.TABLE.read_text() == paper_table.markdown(rows)
+  document = paper_document.markdown(paper_document.rows())
+  assert paper.TABLE.read_text() == paper_table.markdown(rows) + document
   assert len(rows) == len(paper.SIZES) * len(paper.MACHINES)
   for row in rows:
     size, machine = paper.SIZES[row['size']], paper.MACHINES[row['machine']]
     assert (row['mesh'], row['why']) == paper.mesh(size, machine)
     assert row['rows'] == max(1, paper.at_once(size, machine))
     assert row['parameters'] == pytest.approx(paper.parameters(size), rel=0.03)
+
+
+def test_a_document_of_a_million_tokens_fits_the_chips_that_share_it():
+  machine, rows = paper.MACHINES[paper_document.MACHINE], paper_document.rows()
+  assert paper_document.TOKENS % machine.chips == 0
+  for row in rows:
+    size = paper.SIZES[row['size']]
+    assert row['weight_bytes'] == 4 * row['parameters']
+    # At the least a chip holds the queries, keys and values of its tokens.
+    assert row['temporary_bytes'] > 3 * 2 * paper_document.TOKENS // machine.chips * size.width
+    assert row['weight_bytes'] + row['temporary_bytes'] < machine.memory
 
 
 def test_xla_counts_a_loop_once():  # as the notes under the table say

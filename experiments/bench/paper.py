@@ -188,16 +188,14 @@ def row(size_name: str, machine_name: str) -> dict[str, Any]:
   }  # fmt: skip
 
 
-def in_a_process(size: str, machine: str) -> dict[str, Any]:
-  """The row, from a process of its own that sees as many devices as the machine has chips."""
+def in_a_process(module: str, machine: str, **asked: str) -> dict[str, Any]:
+  """A row, from a process of its own that sees as many devices as the machine has chips."""
   flags = f'--xla_force_host_platform_device_count={MACHINES[machine].chips}'
   environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags}
-  command = [sys.executable, '-m', 'experiments.bench.paper', f'--size={size}']
-  done = subprocess.run(
-    [*command, f'--machine={machine}'], env=environment, capture_output=True, text=True, check=False
-  )
+  command = [sys.executable, '-m', module, *(f'--{name}={text}' for name, text in asked.items())]
+  done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
   if done.returncode:
-    raise ChildProcessError(f'{size} on {machine}: {done.stderr.strip().splitlines()[-1]}')
+    raise ChildProcessError(f'{asked}: {done.stderr.strip().splitlines()[-1]}')
   return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -207,7 +205,7 @@ def main(argv: list[str]) -> None:
   parser.add_argument('--size', choices=SIZES)
   parser.add_argument('--machine', choices=MACHINES)
   given = parser.parse_args(argv)
-  from experiments.bench import paper_table  # which is made of what is here
+  from experiments.bench import paper_document, paper_table  # which are made of what is here
 
   if given.size and given.machine:
     print(json.dumps(row(given.size, given.machine)))
@@ -217,10 +215,12 @@ def main(argv: list[str]) -> None:
   whole = {(row['size'], row['machine']) for row in kept() if row['xla_flops']}
   for size, machine in itertools.product(SIZES, MACHINES):
     if (size, machine) not in whole:
-      records.append_row(ROWS, in_a_process(size, machine))
+      asked = {'size': size, 'machine': machine}
+      records.append_row(ROWS, in_a_process('experiments.bench.paper', machine, **asked))
     print(f'{size} on {machine}', flush=True)
   records.write_rows(ROWS, kept())
-  records.write_bytes(TABLE, paper_table.markdown(kept()).encode())
+  document = paper_document.markdown(paper_document.rows())
+  records.write_bytes(TABLE, (paper_table.markdown(kept()) + document).encode())
   print(f'wrote {TABLE}')
 
 
