@@ -83,7 +83,7 @@ def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
     return campaign.run(chosen, scale, given.seeds, workdir, given.workers, not given.no_keep)
   except KeyboardInterrupt:
     print('stopped; the same command goes on from here')
-    return 130
+    return cli.STOPPED
 
 
 def listed(scale: str) -> list[list[str]]:

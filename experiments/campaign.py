@@ -69,7 +69,7 @@ def run(
   """Does what is not done, decides every claim, and keeps rows and verdicts where `keep`.
 
   Returns:
-    0, or 1 where a job failed.
+    state.status of the jobs that are not done.
   """
   for claim in claims:
     check(claim, scale, seeds, keep)
@@ -97,7 +97,7 @@ def run(
     if keep:
       save(finding, scale.name)
     print(sentence(finding), flush=True)
-  return 1 if failed else 0
+  return state.status(failed)
 
 
 def check(claim: Claim, scale: Scale, seeds: int, keep: bool) -> None:

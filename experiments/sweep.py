@@ -175,12 +175,12 @@ def main(argv: list[str]) -> int:
           failed = local.run(jobs, monitor, arguments.workers)
       except KeyboardInterrupt:
         print('stopped; the same command goes on from here')
-        return 130
+        return cli.STOPPED
       for one in jobs:
         if one.name in failed:
           print(state.last_words(one, failed[one.name]), file=sys.stderr)
       if failed:
-        return 1
+        return state.status(failed)
       finished = compare.load([run.workdir for run in runs])
       allowed = [*arguments.allow_different, *varied(tuple(grid(arguments)), finished)]
       marks = compare.check(finished, allowed)

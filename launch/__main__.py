@@ -78,11 +78,7 @@ def share(text: str) -> tuple[int, int]:
 
 
 def run(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
-  """Does the jobs of a share here, and says what is not done.
-
-  Returns:
-    0: all are done; engine.STOPPED: the same command goes on; 1: it does not, some failed.
-  """
+  """Does the jobs of a share here, says what is not done, and returns state.status of that."""
   tries = state.TRIES if given.tries is None else given.tries
   hosts, workers = given.hosts if given.hosts is not None else 1, given.workers
   checks.at_least('--tries', tries, 1)
@@ -103,15 +99,15 @@ def run(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
       left = local.run(own, lambda: None, workers or 0, tries=tries)
   except KeyboardInterrupt:
     print('stopped; the same command goes on from here')
-    return engine.STOPPED
+    return cli.STOPPED
   for one in own:
     if one.name in left:
       print(state.last_words(one, left[one.name]), file=sys.stderr)
   print(f'{sum(one.done.exists() for one in own)} of {len(own)} jobs done')
-  if {state.STOPPED, state.RUNNING} & set(left.values()):
+  ended = state.status(left)
+  if ended == cli.STOPPED:
     print('some are not at their end; the same command goes on from here')
-    return engine.STOPPED
-  return 1 if left else 0
+  return ended
 
 
 def _leave(number: int, _) -> None:

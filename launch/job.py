@@ -83,7 +83,16 @@ def write(path: pathlib.Path, jobs: Sequence[Job]) -> None:
   """
   check(jobs)
   as_json = lambda job: {k: _plain(v) for k, v in dataclasses.asdict(job).items()}
-  records.settle(path, {'jobs': [as_json(job) for job in jobs]})
+  made = [as_json(job) for job in jobs]
+  kept = (records.read_json(path) or {'jobs': made})['jobs']
+  if kept != made:
+    only = lambda some, other: ', '.join(one['name'] for one in some if one not in other) or 'none'
+    raise records.WorkdirError(
+      f'{path} holds other jobs. Only there, or otherwise: {only(kept, made)}. Only here: '
+      f'{only(made, kept)}. Give another --jobs, or remove the file if nobody works on it.'
+    )
+  path.parent.mkdir(parents=True, exist_ok=True)
+  records.write_json(path, {'jobs': made})
 
 
 def _plain(value):

@@ -5,7 +5,7 @@ import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from launch.job import Job
 from pe_research import cli, digest, paths, records
@@ -136,6 +136,16 @@ def last_words(job: Job, name: str) -> str:
     return f'{job.name} {why}'
   became = 'stopped before its end' if name == STOPPED else 'failed'
   return f'{job.name} {became}: {_last_line(job)}  (see {job.log})'
+
+
+def status(left: Mapping[str, str]) -> int:
+  """Exit status of who ran jobs, by what became of those that are not done.
+
+  0: there are none; cli.STOPPED: the same command goes on; 1: it does not, some failed.
+  """
+  if {STOPPED, RUNNING} & set(left.values()):
+    return cli.STOPPED
+  return 1 if left else 0
 
 
 def table(jobs: Sequence[Job], states: Sequence[State]) -> str:

@@ -15,6 +15,7 @@ from launch.slurm import Slurm
 from launch.xpk import Xpk
 from pe_research import paths, records
 
+SECOND = 1.0  # to which some storages round the time of a file
 ENGINES = {made.kind: made for made in (Xpk, Gcloud, Slurm, Skypilot)}
 
 
@@ -69,7 +70,7 @@ def queued(
   shares = _shares(jobs, engine.load(settings, ENGINES))
   number = {one.name: i for i, own in enumerate(shares) for one in own}
   last = {i: row['time'] for row in records.read_rows(_before(jobs_file)) for i in row['shares']}
-  return [one for one in bad if last.get(number[one.name], 0.0) > state.heard(one)]
+  return [one for one in bad if last.get(number[one.name], 0.0) > state.heard(one) + SECOND]
 
 
 def _shares(jobs: Sequence[Job], made: engine.Engine) -> list[list[Job]]:

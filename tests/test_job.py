@@ -68,7 +68,7 @@ def test_a_file_gives_back_what_was_written(tmp_path_factory, jobs):
 
 def test_a_file_of_other_jobs_is_not_overwritten(tmp_path):
   job.write(tmp_path / 'jobs.json', [make('a')])
-  with pytest.raises(WorkdirError, match='holds something else'):
+  with pytest.raises(WorkdirError, match=r'Only there, or otherwise: none\. Only here: b\.'):
     job.write(tmp_path / 'jobs.json', [make('a'), make('b')])
   assert job.read(tmp_path / 'jobs.json') == [make('a')]
 

@@ -9,7 +9,7 @@ import pytest
 import small
 
 from experiments import compare, progress
-from pe_research import records
+from pe_research import cli, records
 
 COMMAND = ('-m', 'experiments.sweep')
 NAMES = ('rope', 'learned')
@@ -38,7 +38,7 @@ def swept(corpus, tmp_path_factory):
     time.sleep(0.01)
   first.terminate()  # as Ctrl-C does, and as a scheduler does
   out, _ = first.communicate(timeout=120)
-  assert first.returncode == 130 and 'goes on from here' in out, out
+  assert first.returncode == cli.STOPPED and 'goes on from here' in out, out
   assert not list(workdir.glob('runs/*/done.json'))
   second = small.run(*COMMAND, *given)
   assert second.returncode == 0, second.stdout + second.stderr
@@ -103,11 +103,11 @@ def test_too_long_an_evaluation_is_refused_before_any_run(corpus, tmp_path):
   assert not list(tmp_path.glob('runs/*/metrics.jsonl'))
 
 
-def test_a_failed_run_is_named_and_the_others_go_on(corpus, tmp_path):
+def test_a_run_that_another_process_has_is_named_and_the_others_go_on(corpus, tmp_path):
   given = flags(corpus, tmp_path, steps=8)
   with records.claim(tmp_path / 'runs' / 'rope_seed0'):
     out = small.run(*COMMAND, *given)
-  assert out.returncode == 1
+  assert out.returncode == cli.STOPPED
   assert 'rope_seed0 is run by another process\n' in out.stderr
   assert (tmp_path / 'runs' / 'learned_seed0' / 'done.json').exists()
 
