@@ -1,6 +1,7 @@
 """What a report says of each claim in one row: its verdict, and the effect that decides it."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -150,13 +151,20 @@ def strongest(finding: Finding) -> verdicts.Outcome | None:
 
 def effect_text(outcome: verdicts.Outcome) -> str:
   """'+0.512 [+0.498, +0.526] nats/token'."""
-  found = f'{outcome.estimate.value:+.3f} {span_text(outcome.estimate.interval)}'
+  span = outcome.estimate.interval
+  found = f'{outcome.estimate.value:+.{_places(span)}f} {span_text(span)}'
   return f'{found} {outcome.test.unit}'.replace('-', '−')
 
 
 def span_text(span: tuple[float, float]) -> str:
-  """'[+0.498, +0.526]'."""
-  return f'[{span[0]:+.3f}, {span[1]:+.3f}]'.replace('-', '−')
+  """'[+0.498, +0.526]', with as many places as show how wide it is."""
+  places = _places(span)
+  return f'[{span[0]:+.{places}f}, {span[1]:+.{places}f}]'.replace('-', '−')
+
+
+def _places(span: tuple[float, float]) -> int:
+  wide = span[1] - span[0]
+  return min(max(3, 1 + math.ceil(-math.log10(wide))), 6) if 0 < wide < math.inf else 3
 
 
 def verdict_text(row: Row) -> str:
