@@ -25,6 +25,7 @@ from pe_research import (
   digest,
   eval_config,
   heartbeat,
+  joining,
   lineage,
   measures,
   paths,
@@ -164,7 +165,7 @@ def _overrides(argv: list[str]) -> dict[str, Any]:
     '--mesh', type=_mesh, default={}, metavar='AXIS=DEVICES,...',
     help='context=8: so many devices share a sequence; default: each has its own',
   )  # fmt: skip
-  processes.add_flags(parser)
+  joining.add_flags(parser)
   return vars(parser.parse_args(argv))
 
 
@@ -187,7 +188,7 @@ def main(argv: list[str] | None = None) -> None:
       config |= {'position': lineage.given(position, saved)}
       config['run'] = config['run'] | {'label': label}
     config, home = configs.resolve(config), into or workdir
-    processes.join(how, wait)
+    joining.join(how, wait)
     with (
       processes.hold(home, config) as mine,
       heartbeat.Heartbeat(home, config['run']['patience'], mine) as heart,

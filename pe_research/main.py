@@ -11,20 +11,20 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from pe_research import cli, configs, heartbeat, lineage, paths, processes, records
+from pe_research import cli, configs, heartbeat, joining, lineage, paths, processes, records
 
 
 def main(argv: list[str]) -> None:
   """Checks the config, then trains and evaluates."""
   parser = cli.parser('pe_research.main', __doc__)
   parser.add_argument('--workdir', type=paths.place, required=True, help='where the run is kept')
-  processes.add_flags(parser)
+  joining.add_flags(parser)
   arguments, rest = parser.parse_known_args(argv)
   with cli.errors():
     config = configs.resolve(cli.read_config(rest))
     lineage.check_new(config, arguments.workdir)
     cli.restart_tuned()
-    processes.join(arguments.distributed, arguments.wait)
+    joining.join(arguments.distributed, arguments.wait)
     run(config, arguments.workdir)
 
 

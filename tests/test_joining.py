@@ -6,12 +6,12 @@ import pytest
 import small
 from several import DEVICES, free_port
 
-from pe_research import processes
+from pe_research import joining
 
 JOINS = """
 import jax
-from pe_research import processes
-processes.join('auto', 60)
+from pe_research import joining
+joining.join('auto', 60)
 print('joined', jax.process_index(), jax.process_count(), jax.device_count(),
       jax.config.read('jax_cuda_visible_devices'))
 """
@@ -55,7 +55,7 @@ def test_a_port_that_is_taken_is_named_where_nobody_typed_it(told):
 
 def test_machines_of_skypilot_find_each_other():
   port = free_port()
-  script = f'from pe_research import processes\nprocesses.PORT = {port}\n' + JOINS
+  script = f'from pe_research import joining\njoining.PORT = {port}\n' + JOINS
   given = {'SKYPILOT_NODE_IPS': '127.0.0.1\n127.0.0.2', 'XLA_FLAGS': f'{DEVICES}2'}
   both = [small.start('-c', script, **given, SKYPILOT_NODE_RANK=str(i)) for i in range(2)]
   for rank, one in enumerate(both):
@@ -94,7 +94,7 @@ def test_gpus_belong_to_the_process_that_slurm_gives_them(
   given |= {'CUDA_VISIBLE_DEVICES': seen, 'SLURM_GPUS_PER_TASK': per_task}
   for name, value in given.items():
     monkeypatch.setenv(name, str(value)) if value else monkeypatch.delenv(name, raising=False)
-  assert processes._own_devices() == own
+  assert joining._own_devices() == own
 
 
 def test_gpus_that_would_be_left_over_are_refused(monkeypatch):
@@ -102,4 +102,4 @@ def test_gpus_that_would_be_left_over_are_refused(monkeypatch):
   for name, value in given.items():
     monkeypatch.setenv(name, value)
   with pytest.raises(ValueError, match='4 tasks on 2 machines of 4 GPUs'):
-    processes._own_devices()
+    joining._own_devices()

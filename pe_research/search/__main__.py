@@ -11,7 +11,7 @@ devices, also of several processes.
 import dataclasses
 import sys
 
-from pe_research import cli, configs, heartbeat, paths, processes, records
+from pe_research import cli, configs, heartbeat, joining, paths, processes, records
 from pe_research.positions import longrope
 from pe_research.search import methods, plan
 
@@ -37,7 +37,7 @@ def parser():
   )  # fmt: skip
   for field in dataclasses.fields(methods.Settings):
     add(f'--{field.name}', type=type(field.default), default=field.default)
-  processes.add_flags(made)
+  joining.add_flags(made)
   return made
 
 
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     short_of = plan.long_factors(short_of, config) if short_of else None
     wanted = plan.make(config, settings=settings, short_of=short_of, **given)
     cli.restart_tuned()
-    processes.join(how, wait)
+    joining.join(how, wait)
     everything = {'run': config, 'search': dataclasses.asdict(wanted)}
     with (
       processes.hold(workdir, everything) as mine,
