@@ -39,8 +39,11 @@ def test_it_prints(page):
 
 
 def test_the_committed_results_are_those_of_the_kept_rows(page):
-  committed = (small.ROOT / 'experiments' / 'RESULTS.md').read_text()
-  assert (page.parent / 'RESULTS.md').read_text() == committed
+  here = small.ROOT / 'experiments'
+  assert (page.parent / 'RESULTS.md').read_text() == (here / 'RESULTS.md').read_text()
+  link = '<p><a href="explorer.html">See what the schemes do</a></p>'
+  # The explorer lies beside the page there.
+  assert link in (here / 'claims.html').read_text() and link not in page.read_text()
 
 
 def test_lengths_are_written_where_there_is_room():

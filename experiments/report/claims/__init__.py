@@ -12,10 +12,10 @@ from pe_research import records
 def write(scale: Scale, folder: pathlib.Path) -> list[pathlib.Path]:
   """Writes RESULTS.md, claims.html and claims.png into `folder`; the same rows, the same bytes."""
   findings, notes = load(scale)
-  made = judge(findings)
+  made, explored = judge(findings), (folder / 'explorer.html').exists()
   contents = {
     'RESULTS.md': markdown.text(scale, made, notes).encode(),
-    'claims.html': page.text(scale, made, notes).encode(),
+    'claims.html': page.text(scale, made, notes, explored).encode(),
     'claims.png': figures.png(picture.table(made)),
   }
   folder.mkdir(parents=True, exist_ok=True)

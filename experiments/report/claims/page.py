@@ -12,12 +12,21 @@ from experiments.report.page import bullets, document
 from experiments.scales import Scale
 
 
-def text(scale: Scale, rows: Sequence[Row], notes: Sequence[str]) -> str:
-  """The whole page; needs no network, no script and no other file."""
+def text(scale: Scale, rows: Sequence[Row], notes: Sequence[str], explored: bool = False) -> str:
+  """The whole page; needs no network, no script and no other file.
+
+  Args:
+    scale: of the runs.
+    rows: of the table, in its order.
+    notes: what the reader has to know first.
+    explored: whether explorer.html is beside it.
+  """
   done = sum(row.finding.verdict != verdicts.MISSING for row in rows)
   title = f'{done} published claims on positional schemes, run at scale {scale.name}'
   body = [
-    f'<header><h1>{html.escape(title)}</h1>\n<p class="lead">{lead(rows)}</p></header>',
+    f'<header><h1>{html.escape(title)}</h1>\n<p class="lead">{lead(rows)}</p>',
+    *(['<p><a href="explorer.html">See what the schemes do</a></p>'] if explored else []),
+    '</header>',
     *(f'<p class="warning">{html.escape(note)}</p>' for note in notes),
     _table(rows),
     *(_section(row, scale) for row in rows),
