@@ -136,9 +136,9 @@ class DynamicNTK(rotary.RoPE):
   take the factor of its whole length, cached ones too: what a cache holds is computed anew as the
   document grows.
 
-  Paper and code: f = 1 is the paper's s = l / L (sec. 3.3); code (the authors' and transformers')
-  has f, so that at f = 2 a context of 2 L is stretched by 3. In generation transformers keeps keys
-  that were turned for a shorter text.
+  Paper and code: at f = 1 this is the paper's s = l / L (sec. 3.3); code (the authors' and
+  transformers') has f, so that at f = 2 a context of 2 L is stretched by 3. In generation
+  transformers keeps keys that were turned for a shorter text.
   """
 
   label = 'Dynamic NTK'
