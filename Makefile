@@ -13,7 +13,7 @@ RUN := .venv/bin/python
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
-	$(RUN) -m experiments.sweep
+	$(RUN) -m experiments.sweep --explorer
 
 test: .venv/ready
 	.venv/bin/ruff check .

@@ -40,6 +40,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
   parser.add_argument(
     '--seeds-together', action='store_true', help='in one program: pe_research.together'
   )
+  parser.add_argument('--explorer', action='store_true', help='also a page to explore the runs')
   parser.add_argument('--allow-different', action='append', default=[], metavar='FIELD')
   return parser.parse_known_args(argv)
 
@@ -184,7 +185,7 @@ def main(argv: list[str]) -> int:
       finished = compare.load([run.workdir for run in runs])
       allowed = [*arguments.allow_different, *varied(tuple(grid(arguments)), finished)]
       marks = compare.check(finished, allowed)
-      report.publish(finished, arguments.workdir, marks)
+      report.publish(finished, arguments.workdir, marks, arguments.explorer)
   return 0
 
 

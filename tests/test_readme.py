@@ -88,7 +88,7 @@ def test_make_targets_exist():
     shown = subprocess.run(['make', '-n', target], cwd=small.ROOT, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
   demo = subprocess.run(['make', '-n', 'demo'], cwd=small.ROOT, capture_output=True, text=True)
-  assert 'experiments.sweep' in demo.stdout
+  assert 'experiments.sweep --explorer' in demo.stdout
 
 
 PYTHON = [c for c in commands() if c.startswith('python')]

@@ -89,6 +89,15 @@ def test_the_same_command_again_only_reports(swept):
   assert [path.read_bytes() for path in sorted(workdir.glob('runs/*/metrics.jsonl'))] == metrics
 
 
+def test_a_page_to_explore_the_models_is_part_of_the_report(swept):
+  workdir, given, _ = swept
+  done = small.run(*COMMAND, *given, '--explorer')
+  assert done.returncode == 0 and done.stdout.endswith(f'wrote {workdir / "explorer.html"}\n')
+  assert '<a href="explorer.html">' in (workdir / 'report.html').read_text()
+  page = (workdir / 'explorer.html').read_text()
+  assert '"label":"RoPE, 16 tokens"' in page and '"label":"Learned, 16 tokens"' in page
+
+
 def test_another_config_in_the_same_folder_is_refused_before_any_run(swept):
   _, given, _ = swept
   changed = [f.replace('steps=300', 'steps=301') for f in given]
