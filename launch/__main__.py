@@ -29,44 +29,12 @@ def parser() -> argparse.ArgumentParser:
   """The commands with the flags of each."""
   made = cli.parser('launch', __doc__)
   commands = made.add_subparsers(dest='command', required=True, metavar='COMMAND')
-  for name, about in COMMANDS.items():
-    one = commands.add_parser(name, help=about.__doc__.partition('\n')[0], allow_abbrev=False)
+  for name, does in COMMANDS.items():
+    one = commands.add_parser(name, help=does.__doc__.partition('\n')[0], allow_abbrev=False)
     one.add_argument('jobs', help='file of jobs')
-    if name in ('run', 'retry'):
-      _add_here(one)
-    if name in ('submit', 'retry'):
-      required = name == 'submit'
-      one.add_argument(
-        '--on',
-        type=pathlib.Path,
-        required=required,
-        metavar='FILE.toml',
-        help='an engine; launch/README.md has some' + ('' if required else '; default: here'),
-      )
-    if name == 'retry':
-      one.add_argument(
-        '--again', action='store_true', help='also what was handed in since, with --on'
-      )
-    if name in ('status', 'retry'):
-      one.add_argument(
-        '--patience', type=float, default=state.PATIENCE, help='seconds of silence: stalled'
-      )
-    if name == 'collect':
-      one.add_argument('--into', type=pathlib.Path, required=True, metavar='DIR')
-    if name != 'status':
-      one.add_argument('--dry-run', action='store_true', help='print what would be done')
+    for flag in FLAGS[name]:
+      one.add_argument(flag, **OPTIONS[flag], required=(name, flag) in NEEDED)
   return made
-
-
-def _add_here(made: argparse.ArgumentParser) -> None:
-  """Flags of jobs on this machine; None: not given."""
-  add = made.add_argument
-  add('--share', type=share, metavar='I/N', help='of the jobs; default: all')
-  add('--all-chips', action='store_true', default=None, help='a job has all chips, one at a time')
-  add('--hosts', type=int, help='machines that run this same command; default: 1')
-  add('--workers', type=int, help='default: one a core, or one an accelerator')
-  add('--tries', type=int, help='times in a row that a job may stop where it stopped before; '
-      f'default: {state.TRIES}')  # fmt: skip
 
 
 def share(text: str) -> tuple[int, int]:
@@ -75,6 +43,31 @@ def share(text: str) -> tuple[int, int]:
   if not (part.isdigit() and whole.isdigit() and int(part) < int(whole)):
     raise argparse.ArgumentTypeError(f'{text!r} is not understood; write 3/8 for the fourth of 8.')
   return int(part), int(whole)
+
+
+HERE = {  # of jobs on this machine
+  '--share': {'type': share, 'metavar': 'I/N', 'help': 'of the jobs; default: all'},
+  '--all-chips': {'action': 'store_const', 'const': True, 'help': 'one job at a time has all'},
+  '--hosts': {'type': int, 'help': 'machines that run this same command; default: 1'},
+  '--workers': {'type': int, 'help': 'default: one a core, or one an accelerator'},
+  '--tries': {'type': int, 'help': 'times in a row that a job may stop where it stopped before; '
+              f'default: {state.TRIES}'},
+}  # fmt: skip
+OPTIONS = HERE | {
+  '--on': {'type': pathlib.Path, 'metavar': 'FILE.toml', 'help': 'engine, see launch/README.md'},
+  '--again': {'action': 'store_true', 'help': 'with --on, also what was handed in since'},
+  '--patience': {'type': float, 'default': state.PATIENCE, 'help': 'seconds of silence: stalled'},
+  '--into': {'type': pathlib.Path, 'metavar': 'DIR', 'help': 'of this machine'},
+  '--dry-run': {'action': 'store_true', 'help': 'print what would be done'},
+}
+FLAGS = {
+  'run': (*HERE, '--dry-run'),
+  'submit': ('--on', '--dry-run'),
+  'status': ('--patience',),
+  'retry': (*HERE, '--on', '--again', '--patience', '--dry-run'),
+  'collect': ('--into', '--dry-run'),
+}
+NEEDED = {('submit', '--on'), ('collect', '--into')}
 
 
 def run(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
@@ -147,21 +140,18 @@ def retry(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
     left = sum(known.name != state.DONE for known in found)
     _say(given, f'{left} of {len(jobs)} jobs are not done; again: {_listed(again)}')
     return run(given, jobs)
-  here = [name for name in ('share', 'all_chips', 'hosts', 'workers', 'tries') if vars(given)[name]]
+  here = [flag for flag in HERE if vars(given)[flag[2:].replace('-', '_')] is not None]
   if here:
     raise ValueError(
-      f'--{here[0]} is for jobs that run here; with --on the file of the engine says '
-      'how they run there.'
+      f'{here[0]} is for jobs that run here; with --on the file of the engine says how they run '
+      'there.'
     )
   if not given.again:
     waiting = submit.queued(given.jobs, given.on, jobs, again)
     again = [one for one in again if one not in waiting]
     if waiting:
-      _say(
-        given,
-        f'handed in since, and left in the queue (--again hands it in once more): '
-        f'{_listed(waiting)}',
-      )
+      left = 'handed in since, and left in the queue (--again hands it in once more)'
+      _say(given, f'{left}: {_listed(waiting)}')
   _say(given, f'{len(again)} of {len(jobs)} jobs to run again: {_listed(again)}')
   return submit.hand_in(given.jobs, given.on, jobs, again, given.dry_run) if again else 0
 
