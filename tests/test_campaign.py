@@ -195,7 +195,7 @@ def test_a_failed_run_is_named_and_the_rest_goes_on(toy, settled, capfd):
   fine = toys.claim('T03', models=MODELS, tests=TESTS[:1], figure=())
   assert campaign.run([other, fine], scale, 3, workdir, keep=False) == 1
   said = capfd.readouterr()
-  assert 'failed' in said.err and 'waited for one that did' in said.err
+  assert 'failed' in said.err and 'waited for one that is not done' in said.err
   assert 'toy_t02: not run' in said.out and 'toy_t03: reproduced' in said.out
 
 
