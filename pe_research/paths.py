@@ -8,8 +8,8 @@ import pathlib
 from etils import epath
 
 LIBRARIES = {'gs': 'gcsfs', 's3': 's3fs'}  # that reach a bucket, by the scheme of its paths
+BENEATH = ('google.auth', 'google.api_core', 'aiohttp', 'botocore', 'aiobotocore')  # those
 logging.getLogger('gcsfs').setLevel(logging.CRITICAL)  # it logs all that it raises
-BENEATH = {'google', 'aiohttp', 'botocore', 'aiobotocore', 'requests', *LIBRARIES.values()}
 
 
 class BucketError(argparse.ArgumentTypeError, ValueError):
@@ -34,7 +34,8 @@ def place(text) -> pathlib.Path:
 
 def failed(error: Exception) -> bool:
   """Whether it is of a library that reaches buckets: these have errors of many kinds."""
-  return type(error).__module__.partition('.')[0] in BENEATH
+  module = type(error).__module__ + '.'
+  return any(module.startswith(f'{name}.') for name in (*LIBRARIES.values(), *BENEATH))
 
 
 def in_bucket(path: pathlib.Path) -> bool:

@@ -15,7 +15,7 @@ import jax
 
 from pe_research import cli, configs, explorer, positions, records
 
-LARGE = 3e6  # bytes
+LARGE = 3e6  # bytes of a page
 
 
 def main(argv: Sequence[str]) -> None:
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
       path = target.with_name(f'{target.stem}{end}')
       records.write_bytes(path, contents)
       print(f'wrote {path}, {len(contents) / 1e6:.1f} MB')
-      if len(contents) > LARGE:
+      if end == '.html' and len(contents) > LARGE:
         print(f'Over {LARGE / 1e6:g} MB a page opens slowly: name fewer runs or stretches.')
 
 
