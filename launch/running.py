@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from launch import devices, hold, state
 from launch.job import Job
-from pe_research import cli, paths, records
+from pe_research import cli, records
 
 PAUSE = 0.2  # seconds between looks at what runs
 STARTED = 'started'
@@ -156,6 +156,6 @@ def _reported(job: Job) -> Iterator[None]:
   try:
     yield
   except Exception as error:
-    if not isinstance(error, OSError | ValueError) and not paths.failed(error):
+    if cli.status(error) is None:
       raise
     print(f'{job.name}: {error}', file=sys.stderr, flush=True)

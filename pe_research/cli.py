@@ -17,21 +17,28 @@ STOPPED = 75  # exit status of work that left before its end and goes on by the 
 TUNABLES = 'glibc.malloc.hugetlb=1'  # huge pages: XLA's CPU backend allocates at every call
 
 
+def status(error: Exception) -> int | None:
+  """Exit status that an error means; None: it is a bug.
+
+  2: a user's mistake. STOPPED: a bucket did not answer, and may answer later.
+  """
+  if paths.failed(error):
+    return STOPPED
+  return 2 if isinstance(error, ValueError | OSError) else None
+
+
 @contextlib.contextmanager
 def errors() -> Iterator[None]:
-  """Turns a user's mistake into one message and exit status 2; PE_TRACEBACK=1 shows where.
-
-  Where a bucket does not answer the status is STOPPED: it may answer later.
-  """
+  """Turns what `status` knows into one message and that status; PE_TRACEBACK=1 shows where."""
   try:
     yield
   except Exception as error:
-    bucket = paths.failed(error)
-    if os.environ.get('PE_TRACEBACK') or not (bucket or isinstance(error, ValueError | OSError)):
+    ends = status(error)
+    if os.environ.get('PE_TRACEBACK') or ends is None:
       raise
-    hint = ' Is the bucket there, and are you signed in where it is?' if bucket else ''
+    hint = ' Is the bucket there, and are you signed in where it is?' if ends == STOPPED else ''
     print(f'error: {str(error) or type(error).__name__}{hint}', file=sys.stderr)
-    raise SystemExit(STOPPED if bucket else 2) from error
+    raise SystemExit(ends) from error
 
 
 def restart_tuned() -> None:

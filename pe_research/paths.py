@@ -16,6 +16,10 @@ class BucketError(argparse.ArgumentTypeError, ValueError):
   """A bucket that nothing here reaches; argparse shows its text where a flag names one."""
 
 
+class Unreachable(OSError):
+  """A bucket did not answer: what processes that wait for process 0 hear of it."""
+
+
 def place(text) -> pathlib.Path:
   """The path that a text names; of a bucket where it has a scheme, with the same methods.
 
@@ -33,7 +37,9 @@ def place(text) -> pathlib.Path:
 
 
 def failed(error: Exception) -> bool:
-  """Whether it is of a library that reaches buckets: these have errors of many kinds."""
+  """Whether a bucket did not answer; the libraries that reach them have errors of many kinds."""
+  if isinstance(error, Unreachable):
+    return True
   module = type(error).__module__ + '.'
   return any(module.startswith(f'{name}.') for name in (*LIBRARIES.values(), *BENEATH))
 

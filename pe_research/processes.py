@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from pe_research import comparable, records
+from pe_research import cli, comparable, paths, records
 
 
 def check_alike(what: str, value: Mapping[str, Any]) -> None:
@@ -102,27 +102,29 @@ def hold(
     by_first(begin)
     try:
       yield mine
-    except (ValueError, OSError) as error:
-      if jax.process_count() == 1:
+    except Exception as error:
+      status = cli.status(error)
+      if jax.process_count() == 1 or status is None:
         raise
       # An exit in order waits for the others, which wait for this one in the middle of a step.
       print(f'error: {error}', file=sys.stderr, flush=True)
-      os._exit(2)
+      os._exit(status)
 
 
 def by_first(work: Callable[[], None]) -> None:
-  """Process 0 does it while the others wait; an error of its is a ValueError in all."""
-  problem = ''
+  """Process 0 does it while the others wait; an error that cli.status knows is raised in all."""
+  problem, later = '', False
   try:
     if first():
       work()
-  except (ValueError, OSError) as error:
-    if jax.process_count() == 1:
+  except Exception as error:
+    status = cli.status(error)
+    if jax.process_count() == 1 or status is None:
       raise
-    problem = str(error)
-  problem = _texts(problem)[0]
+    problem, later = str(error) or type(error).__name__, status == cli.STOPPED
+  problem, later = json.loads(_texts(json.dumps([problem, later]))[0])
   if problem:
-    raise ValueError(problem)
+    raise (paths.Unreachable if later else ValueError)(problem)
 
 
 def first() -> bool:

@@ -15,7 +15,7 @@ server = pytest.importorskip('gcp_storage_emulator.server')
 
 from etils import epath  # noqa: E402
 
-from pe_research import cli, corpora, digest, main, records, states  # noqa: E402
+from pe_research import cli, corpora, digest, main, paths, records, states  # noqa: E402
 
 COMMAND = ('-m', 'pe_research.main')
 BUCKET = 'gs://pe-bucket'
@@ -135,6 +135,17 @@ def test_a_bucket_that_nothing_reaches_is_refused(path, says):
   for command in (['launch', 'status', path], ['pe_research.evaluate', f'--workdir={path}']):
     done = small.run('-m', *command)
     assert done.returncode == 2 and says in done.stderr and 'Traceback' not in done.stderr
+
+
+def test_errors_are_those_of_users_of_buckets_or_bugs():
+  from gcsfs.retry import HttpError
+  from google.auth.exceptions import RefreshError
+  from google.protobuf.message import DecodeError
+
+  bucket = HttpError({'code': 503}), RefreshError(), paths.Unreachable()
+  assert [cli.status(error) for error in bucket] == [cli.STOPPED] * 3
+  assert cli.status(ValueError()) == cli.status(OSError()) == 2
+  assert cli.status(KeyError()) is None and cli.status(DecodeError()) is None
 
 
 def test_a_checkpoint_is_fetched_once_and_never_an_old_one(bucket, corpus, tmp_path, monkeypatch):

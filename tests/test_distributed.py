@@ -142,6 +142,31 @@ def test_what_process_0_alone_finds_ends_all(corpus, straight, tmp_path):
   assert all('holds a run with another config' in output for output in outputs)
 
 
+FIRST = """
+import sys
+from gcsfs.retry import HttpError
+from pe_research import cli, joining, processes
+def work():
+  raise {error}
+with cli.errors():
+  joining.join(sys.argv[1])
+  processes.by_first(work)
+"""
+
+
+@pytest.mark.parametrize(
+  ('error', 'status'),
+  [("HttpError({'code': 503, 'message': 'busy'})", cli.STOPPED), ("OSError('busy')", 2)],
+  ids=['bucket', 'disk'],
+)
+def test_what_process_0_meets_means_the_same_for_all(error, status):
+  code, among = FIRST.format(error=error), f'127.0.0.1:{free_port()},2'
+  processes = [small.start('-c', code, f'{among},{rank}') for rank in range(2)]
+  outputs = join(processes, timeout=100)
+  assert [process.returncode for process in processes] == [status] * 2, outputs
+  assert all('busy' in output for output in outputs)
+
+
 def test_a_workdir_that_cannot_be_written_is_refused_by_all(corpus):
   command = [*small.flags(corpus), '--workdir=/proc/nowhere/run']
   processes = start_all([command] * 2, 1)
