@@ -21,7 +21,16 @@ from collections.abc import Sequence
 from experiments import compare, demo, progress, report
 from launch import job, local, state
 from launch.job import Job
-from pe_research import cli, comparable, configs, digest, paths, positions, records
+from pe_research import (
+  cli,
+  comparable,
+  configs,
+  digest,
+  explorer,
+  paths,
+  positions,
+  records,
+)
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -165,6 +174,8 @@ def main(argv: list[str]) -> int:
     arguments, overrides = parse(argv)
     runs = plan(arguments, overrides)
     jobs = list(dict.fromkeys(run.job for run in runs))
+    if arguments.explorer:
+      explorer.check({run.job.name: run.config for run in runs}, [])
     if arguments.jobs:
       job.write(arguments.jobs, jobs)
       print(f'wrote {len(jobs)} jobs to {arguments.jobs}; python -m launch carries them out')

@@ -84,15 +84,18 @@ def write(path: pathlib.Path, jobs: Sequence[Job]) -> None:
   check(jobs)
   as_json = lambda job: {k: _plain(v) for k, v in dataclasses.asdict(job).items()}
   made = [as_json(job) for job in jobs]
-  kept = (records.read_json(path) or {'jobs': made})['jobs']
-  if kept != made:
+  if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    records.write_json(path, {'jobs': made})
+    return
+  kept = records.read_json(path)['jobs']
+  if kept != made:  # also in another order, by which they are cut into shares
     only = lambda some, other: ', '.join(one['name'] for one in some if one not in other) or 'none'
     raise records.WorkdirError(
-      f'{path} holds other jobs. Only there, or otherwise: {only(kept, made)}. Only here: '
-      f'{only(made, kept)}. Give another --jobs, or remove the file if nobody works on it.'
+      f'{path} holds other jobs, or in another order. Only there, or otherwise: '
+      f'{only(kept, made)}. Only here: {only(made, kept)}. Give another --jobs, or remove the file '
+      'if nobody works on it.'
     )
-  path.parent.mkdir(parents=True, exist_ok=True)
-  records.write_json(path, {'jobs': made})
 
 
 def _plain(value):

@@ -13,7 +13,7 @@ UNUSED = 86_400  # seconds after which a checkpoint that nobody read gives its r
 
 
 def home() -> pathlib.Path:
-  """Where copies and compiled programs are kept: $PE_DATA, or ~/.cache/pe_research for a bucket."""
+  """Where copies and compiled programs are kept: $PE_DATA where that is on this machine."""
   given = os.environ.get('PE_DATA', '')
   return pathlib.Path(
     given if given and not paths.in_bucket(given) else '~/.cache/pe_research'

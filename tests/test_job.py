@@ -71,6 +71,9 @@ def test_a_file_of_other_jobs_is_not_overwritten(tmp_path):
   with pytest.raises(WorkdirError, match=r'Only there, or otherwise: none\. Only here: b\.'):
     job.write(tmp_path / 'jobs.json', [make('a'), make('b')])
   assert job.read(tmp_path / 'jobs.json') == [make('a')]
+  job.write(tmp_path / 'two.json', [make('a'), make('b')])
+  with pytest.raises(WorkdirError, match='or in another order'):
+    job.write(tmp_path / 'two.json', [make('b'), make('a')])
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,20 @@ def test_a_port_that_is_taken_is_named_where_nobody_typed_it(told):
   assert 'set JAX_COORDINATOR_PORT' in said
 
 
+def test_ports_nobody_typed_are_those_that_jax_opens(monkeypatch):
+  from jax._src.clusters import cloud_tpu_cluster
+  from jax._src.clusters.slurm_cluster import SlurmCluster
+
+  for name, value in (slurm(0, 2) | {'SLURM_JOB_ID': '123457'}).items():
+    monkeypatch.setenv(name, value)
+  address = SlurmCluster.get_coordinator_address(1, None)
+  assert joining._usual_port() == int(address.rpartition(':')[2])
+  monkeypatch.setenv('SLURM_PROCID', '1')
+  assert joining._usual_port() is None
+  monkeypatch.setenv('TPU_WORKER_ID', '0')
+  assert joining._usual_port() == int(cloud_tpu_cluster.coordinator_port)
+
+
 def test_machines_of_skypilot_find_each_other():
   port = free_port()
   script = f'from pe_research import joining\njoining.PORT = {port}\n' + JOINS

@@ -98,6 +98,13 @@ def test_a_page_to_explore_the_models_is_part_of_the_report(swept):
   assert '"label":"RoPE, 16 tokens"' in page and '"label":"Learned, 16 tokens"' in page
 
 
+def test_a_model_that_cannot_be_explored_is_refused_before_any_run(corpus, tmp_path):
+  mla = {'model__projection': 'mla', 'model__rotary_dim': 4}
+  done = small.run(*COMMAND, *flags(corpus, tmp_path, **mla), '--explorer')
+  assert done.returncode == 2 and 'rope_seed0 has latent attention' in done.stderr
+  assert not list(tmp_path.iterdir())
+
+
 def test_another_config_in_the_same_folder_is_refused_before_any_run(swept):
   _, given, _ = swept
   changed = [f.replace('steps=300', 'steps=301') for f in given]

@@ -34,7 +34,8 @@ def page_of(name: str) -> str:
 def panels(name: str) -> dict[str, bytes]:
   """Drawings of what the scheme called `name` does, SVG, by the theme that they are for."""
   shown = page.shown(name)
-  draw = lambda theme: figure.drawn([shown], tokens(shown), theme=theme)
+  length = tokens(shown)
+  draw = lambda theme: figure.drawn([shown], length, theme=theme)
   return {theme: figure.written(draw(theme), 'svg')['.svg'] for theme in themes.THEMES}
 
 

@@ -30,7 +30,7 @@ Builder = tfds.core.DatasetBuilder
 
 def default_data_dir() -> str:
   """Where prepared sets are kept: $PE_DATA, else ~/.cache/pe_research; maybe a bucket."""
-  return os.environ.get('PE_DATA') or os.path.expanduser('~/.cache/pe_research')
+  return os.environ.get('PE_DATA') or str(nearby.home())
 
 
 def at_hand(name: str, data_dir: str, beat: Callable[[str], None] = lambda doing: None) -> str:

@@ -1,9 +1,40 @@
 """A page, and figures, that show what positional schemes do."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from pe_research import positions
+from pe_research import lineage, positions, records
+
+
+def stretched(stretch: str) -> str:
+  """The name of the scheme whose weights it takes."""
+  return positions.scheme(stretch.partition(':')[0]).trains_as
+
+
+def check(saved: Mapping[str, Mapping[str, Any]], stretches: Sequence[str]) -> None:
+  """Raises ValueError where a run has latent attention, or a stretch is of no use or wrong.
+
+  Args:
+    saved: resolved config of each run, by name.
+    stretches: schemes that can use the weights of at least one run: 'yarn:factor=4'.
+  """
+  for name, config in saved.items():
+    if positions.Dims.of(config['model'], config['length']).sliced:
+      raise ValueError(
+        f'{name} has latent attention, of whose heads a slice carries position; the explorer shows '
+        'whole heads. Name runs of another projection.'
+      )
+  for stretch in stretches:
+    own = stretched(stretch)
+    if own not in [config['position']['name'] for config in saved.values()]:
+      raise ValueError(
+        f'--stretch={stretch} stretches a run of {own or "no other scheme"!r}, and no --workdir is '
+        'one; name such a run, or leave the stretch out.'
+      )
+    for config in saved.values():
+      if config['position']['name'] == own:
+        lineage.given(stretch, config)  # says what is wrong before any is looked at
 
 
 def schemes(workdirs: Sequence[pathlib.Path], stretches: Sequence[str] = ()):
@@ -17,7 +48,7 @@ def schemes(workdirs: Sequence[pathlib.Path], stretches: Sequence[str] = ()):
   """
   from pe_research.explorer import page, runs  # Altair and its compiler take a second
 
-  runs.check(workdirs, stretches)
+  check({str(workdir): records.load_config(workdir) for workdir in workdirs}, stretches)
   learned = runs.schemes(workdirs, stretches)
   dims = next((one.dims for one in learned.values()), page.DIMS)
   return {name: learned.get(name) or page.shown(name, dims) for name in positions.SCHEMES}
@@ -40,5 +71,5 @@ def html(
   """
   from pe_research.explorer import page, runs
 
-  looks = runs.looks(workdirs, stretches)
-  return page.page(list(schemes(workdirs, stretches).values()), first, looks)
+  shown = list(schemes(workdirs, stretches).values())
+  return page.page(shown, first, runs.looks(workdirs, stretches))

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from pe_research import configs, lineage, positions, records
-from pe_research.explorer import page, trained
+from pe_research.explorer import page, stretched, trained
 from pe_research.positions.base import Dims
 
 FAR = 4  # times the training length, where a model is looked at beyond it
@@ -19,34 +19,20 @@ STEPS = 8  # points of a curve of losses in which the position doubles
 def schemes(
   workdirs: Sequence[pathlib.Path], stretches: Sequence[str] = ()
 ) -> dict[str, page.Shown]:
-  """The schemes of the runs, by name; of two runs with one scheme the first; and of stretches.
-
-  Raises:
-    ValueError: a run has latent attention.
-  """
+  """The schemes of the runs, by name; of two runs with one scheme the first; and of stretches."""
   found: dict[str, page.Shown] = {}
   for workdir in workdirs:
     saved = records.load_config(workdir)
     name = saved['position']['name']
-    for asked in (None, *(one for one in stretches if _stretched(one) == name)):
+    for asked in (None, *(one for one in stretches if stretched(one) == name)):
       one = _shown(workdir, saved, asked)
       found.setdefault(one.name, one)
   return found
 
 
-def _stretched(stretch: str) -> str:
-  """The name of the scheme whose weights it takes."""
-  return positions.scheme(stretch.partition(':')[0]).trains_as
-
-
 def _shown(workdir: pathlib.Path, saved: Mapping[str, Any], stretch: str | None) -> page.Shown:
   made = trained.scheme(workdir, stretch)
   layers, dims = [scheme for scheme, _ in made], made[0][1]
-  if dims.sliced:
-    raise ValueError(
-      f'{workdir} has latent attention, of whose heads a slice carries position; the panels show '
-      'whole heads. Name a run of another projection.'
-    )
   position = saved['position'] if stretch is None else lineage.given(stretch, saved)
   position = unsettled(configs.settled(position, layers[0]), dims)
   learned = bool(page.parameters(layers[0]))
@@ -81,28 +67,8 @@ def looks(workdirs: Sequence[pathlib.Path], stretches: Sequence[str]) -> list[di
   Args:
     workdirs: of finished runs.
     stretches: schemes that can use the weights of at least one run: 'yarn:factor=4'.
-
-  Raises:
-    ValueError: a run that cannot be looked at, or a stretch that is of no use to any run.
   """
-  check(workdirs, stretches)
-  saved = [records.load_config(workdir) for workdir in workdirs]
-  return [_look(*one, stretches) for one in zip(workdirs, saved, strict=True)]
-
-
-def check(workdirs: Sequence[pathlib.Path], stretches: Sequence[str]) -> None:
-  """Raises ValueError where a stretch is of no use to any run, or is wrong for one."""
-  saved = [records.load_config(workdir) for workdir in workdirs]
-  for stretch in stretches:
-    own = _stretched(stretch)
-    if own not in [config['position']['name'] for config in saved]:
-      raise ValueError(
-        f'--stretch={stretch} stretches a run of {own or "no other scheme"!r}, and no --workdir is '
-        'one; name such a run, or leave the stretch out.'
-      )
-    for config in saved:
-      if config['position']['name'] == own:
-        lineage.given(stretch, config)  # says what is wrong before any is looked at
+  return [_look(workdir, records.load_config(workdir), stretches) for workdir in workdirs]
 
 
 def _look(workdir: pathlib.Path, config: dict[str, Any], stretches: Sequence[str]):
@@ -110,7 +76,7 @@ def _look(workdir: pathlib.Path, config: dict[str, Any], stretches: Sequence[str
   limit = configs.scheme(config).max_length or FAR * length
   asked = [(length, None)] + [(FAR * length, None)] * (limit >= FAR * length)
   for stretch in stretches:
-    if _stretched(stretch) == name:
+    if stretched(stretch) == name:
       asked.append((FAR * length, stretch))
   seen = [trained.look(workdir, *one) for one in asked]
   views = [_view(workdir, *one) for one in zip(seen, asked, strict=True)]
