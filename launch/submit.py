@@ -4,7 +4,6 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 
 from launch import engine, job, state
@@ -15,7 +14,6 @@ from launch.slurm import Slurm
 from launch.xpk import Xpk
 from pe_research import paths, records
 
-SECOND = 1.0  # to which some storages round the time of a file
 ENGINES = {made.kind: made for made in (Xpk, Gcloud, Slurm, Skypilot)}
 
 
@@ -45,6 +43,7 @@ def hand_in(
     print(engine.show(submissions))
     return 0
   made.ready()
+  heard = [_heard(own) for own in shares]  # before the engine can begin one
   refused = False
   for one in submissions:
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +56,7 @@ def hand_in(
       print(f'{one.name} was not taken: {command[0]} ended with {status}', file=sys.stderr)
       continue
     held = [i for i, name in names.items() if name == one.name] or left  # an array has all
-    row = {'name': one.name, 'engine': made.kind, 'shares': held, 'time': time.time()}
+    row = {'name': one.name, 'engine': made.kind, 'heard': {i: heard[i] for i in held}}
     records.append_row(before, row)
     print(f'{one.name} submitted', flush=True)
   return 1 if refused else 0
@@ -66,11 +65,15 @@ def hand_in(
 def queued(
   jobs_file: str, settings: pathlib.Path, jobs: Sequence[Job], bad: Sequence[Job]
 ) -> list[Job]:
-  """Those of the bad jobs whose share was handed in after the last that was heard of them."""
+  """Those of the bad jobs of which nothing was heard since their share was handed in."""
   shares = _shares(jobs, engine.load(settings, ENGINES))
-  number = {one.name: i for i, own in enumerate(shares) for one in own}
-  last = {i: row['time'] for row in records.read_rows(_before(jobs_file)) for i in row['shares']}
-  return [one for one in bad if last.get(number[one.name], 0.0) > state.heard(one) + SECOND]
+  number = {one.name: str(i) for i, own in enumerate(shares) for one in own}
+  last = {i: t for row in records.read_rows(_before(jobs_file)) for i, t in row['heard'].items()}
+  return [one for one in bad if state.heard(one) <= last.get(number[one.name], -1.0)]
+
+
+def _heard(share: Sequence[Job]) -> float:
+  return max(state.heard(one) for one in share)
 
 
 def _shares(jobs: Sequence[Job], made: engine.Engine) -> list[list[Job]]:
