@@ -1,6 +1,6 @@
 """Latent attention is as good as multi-head attention, with a fraction of its cache."""
 
-from experiments.claims.terms import Claim, Expect, Model, Published, nll
+from experiments.claims.terms import BASES, Claim, Expect, Model, Published, at_base, nll
 
 HEADS = {'model.heads': {'cpu': 8}}
 LATENT = {
@@ -15,6 +15,26 @@ GROUPED = {
   'model.mlp_width': {'cpu': 213, 'accelerator': 2472},
 }
 
+
+def models(v: str) -> dict[str, Model]:
+  """Three projections, all with RoPE at one base."""
+  ways = {'mha': ({}, 'MHA'), 'mla': (LATENT, 'MLA'), 'gqa': (GROUPED, 'GQA, cache as small')}
+  rope = at_base('rope', v)
+  return {
+    f'{name}, {v}': Model(rope, fields=HEADS | fields, label=label, panel=v)
+    for name, (fields, label) in ways.items()
+  }
+
+
+def tests(v: str) -> tuple[Expect, ...]:
+  """Against both of the others."""
+  mla = nll(f'mla, {v}')
+  return (
+    Expect('MLA - MHA at L', mla - nll(f'mha, {v}'), above=-0.01, below=0.01, variant=v),
+    Expect('MLA - grouped queries at L', mla - nll(f'gqa, {v}'), below=0, variant=v),
+  )
+
+
 CLAIM = Claim(
   id='C31',
   name='mla_quality',
@@ -28,15 +48,8 @@ CLAIM = Claim(
   ),
   says='At matched parameters MLA and MHA differ by less than 0.01 nats at L, and MLA is better '
   'than grouped queries whose cache is nearly as small.',
-  models={
-    'mha': Model('rope', fields=HEADS, label='MHA'),
-    'mla': Model('rope', fields=HEADS | LATENT, label='MLA'),
-    'gqa': Model('rope', fields=HEADS | GROUPED, label='GQA, cache as small'),
-  },
-  tests=(
-    Expect('MLA - MHA at L', nll('mla') - nll('mha'), above=-0.01, below=0.01),
-    Expect('MLA - grouped queries at L', nll('mla') - nll('gqa'), below=0),
-  ),
+  models={name: model for v in BASES for name, model in models(v).items()},
+  tests=tuple(test for v in BASES for test in tests(v)),
   traps=(
     'With few heads the latent is most of the cache: 8 heads on a CPU, and d_c twice their width.',
     'What attention saves in parameters the MLP gets: 167,360, 167,600 and 167,168 in all on a '
