@@ -94,7 +94,7 @@ def listed(scale: str) -> list[list[str]]:
   held = verdicts.hold({name: own['verdicts'] for name, own in kept.items() if own})
   rows = [['id and name', 'verdict', 'claim']]
   for claim in claims.CLAIMS.values():
-    verdict = held[claim.id][claim.variants[0]] if kept[claim.id] else verdicts.MISSING
+    verdict = held.get(claim.id, {}).get(claim.variants[0], verdicts.MISSING)
     rows.append([f'{claim.id} {claim.name}', verdict, claim.title])
   return rows
 

@@ -89,7 +89,7 @@ def attend(
   Returns:
     [B, Lq, H, V] in the dtype of v.
   """
-  spec = _narrowed(spec, scheme)
+  spec = narrowed(spec, scheme)
   if spec.watch is not None:
     _watch(q, k, queries, keys, scheme=scheme, spec=spec, offset=offset)
   if spec.mesh is not None and spec.mesh.shape[sharding.CONTEXT] > 1:
@@ -125,7 +125,7 @@ def weights(
   Arguments as for `attend`; a row sums to 1 over the keys that its query may see, of which there
   must be one.
   """
-  spec, rows = _narrowed(spec, scheme), _grouped(q, k.shape[2])
+  spec, rows = narrowed(spec, scheme), _grouped(q, k.shape[2])
   logits = masked(scheme.bias, spec, rows, k.swapaxes(1, 2), queries, keys, offset)
   return jax.nn.softmax(logits, axis=-1).reshape(*q.shape[:1], q.shape[2], *logits.shape[3:])
 
@@ -141,7 +141,7 @@ def _watch(q, k, queries, keys, *, spec: Spec, **settings) -> None:
   spec.watch(found)
 
 
-def _narrowed(spec: Spec, scheme: PositionScheme) -> Spec:
+def narrowed(spec: Spec, scheme: PositionScheme) -> Spec:
   """With the narrower of its own window and what the scheme sees."""
   windows = [window for window in (spec.window, scheme.sees) if window is not None]
   return dataclasses.replace(spec, window=min(windows, default=None))

@@ -91,7 +91,8 @@ def set_field(config: ml_collections.ConfigDict, field: str, text: str, where: s
 def scheme(config: Mapping[str, Any]) -> positions.PositionScheme:
   """The scheme of a resolved config, with its parameters as shapes only."""
   model = config['model']
-  dims = positions.Dims.of(model, config['length'])
+  encodes = positions.scheme(config['position']['name']).encodes()
+  dims = positions.Dims.of(model, config['length'], encodes)
   return nnx.eval_shape(lambda: positions.build(config['position'], dims, nnx.Rngs(0)))
 
 

@@ -80,12 +80,13 @@ class Decoder(nnx.Module):
 
     Args:
       model: sizes and kinds.
-      position: the scheme's name and arguments, as `positions.defaults` gives them.
+      position: the scheme's name and arguments, as `configs.position` gives them.
       length: tokens, the training length, which some schemes take their defaults from.
       key: every parameter is drawn from this and its own name.
     """
     self.model = model
-    dims, kind = Dims.of(dataclasses.asdict(model), length), positions.scheme(position['name'])
+    kind = positions.scheme(position['name'])
+    dims = Dims.of(dataclasses.asdict(model), length, kind.encodes())
     owners = model.layers if kind.per_layer else 1
     build = lambda i: positions.build(
       position, dataclasses.replace(dims, layer=i), keys.rngs(key, f'position{i}')

@@ -41,6 +41,19 @@ def test_pairs_that_complete_a_turn(length, head_dim, base, turning):
   assert twice.fact(unseen) == pairs - turning
 
 
+def test_pairs_go_by_the_distances_that_a_scheme_sees():
+  waves = [2 * math.pi * 1e4 ** (2 * i / 64) for i in range(32)]
+  drawn = card_case.card('randomized', 64, 1024, head_dim=64, span=2048)
+  assert drawn.fact('pairs that complete a turn in training') == sum(w <= 2048 for w in waves)
+  assert drawn.fact('pairs that meet untrained angles at 1,024 tokens') == 0
+  assert not drawn.notes
+  window = card_case.card('rnope', 64, 1024, head_dim=64)  # of 32 tokens
+  assert window.fact('pairs that complete a turn in training') == sum(w <= 32 for w in waves)
+  assert window.fact('pairs that meet untrained angles at 1,024 tokens') == 0
+  tuned = card_case.card('log_n', 512, 1024, head_dim=64, train_length=64)
+  assert tuned.fact('pairs that complete a turn in training') == sum(w <= 64 for w in waves)
+
+
 def test_pairs_of_a_partial_head():
   made = card_case.card('rope', 64, head_dim=64, fraction=0.5, partial='frequencies')
   assert made.fact('pairs that stand still') == 16

@@ -60,6 +60,16 @@ def test_several_processes_equal_one(mesh, count, corpus, straight, tmp_path):
   assert_same_run(tmp_path, straight)
 
 
+def test_positions_are_drawn_alike_by_several_processes(corpus, tmp_path):
+  flags = small.flags(corpus, 'randomized', **STEPS, position__span=256)
+  alone = train(tmp_path / 'alone', flags)
+  command = [*flags, f'--workdir={tmp_path / "shared"}']
+  processes = start_all([command] * 2, 4)
+  outputs = join(processes)
+  assert [process.returncode for process in processes] == [0, 0], outputs
+  assert_same_run(tmp_path / 'shared', alone)
+
+
 @pytest.mark.parametrize('moment', ['step', 'save'])
 def test_a_killed_process_loses_nothing_and_others_go_on_elsewhere(
   moment, corpus, straight_long, tmp_path

@@ -11,7 +11,7 @@ import small
 from flax import nnx
 from hypothesis import strategies as st
 
-from pe_research import attend, positions, train
+from pe_research import attend, positions, scoring, sharding, train
 from pe_research.blueprint import Blueprint
 from pe_research.positions import base, drawn
 
@@ -86,6 +86,21 @@ def test_loss_is_that_of_the_drawn_positions(name, tmp_path):
   total, count = train.token_loss(decoder, {'tokens': tokens}, attend.Spec(), key)
   assert count == 48
   np.testing.assert_allclose(total, want.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize('name', DRAWN)
+def test_evaluation_counts_on_from_0(name, tmp_path):
+  given = {} if name == 'randomized' else {'position__factor': 4.0}
+  config = small.config(small.write_corpus(tmp_path / 'text'), name, **given)
+  blueprint = Blueprint(config)
+  params = jax.jit(blueprint.init)()
+  scorer = scoring.Scorer(blueprint, config, sharding.mesh({'data': 1, 'fsdp': 1, 'tensor': 1}))
+  windows = np.random.default_rng(0).integers(0, 256, (3, 17))
+  logits = blueprint.bind(params)(
+    windows[:, :-1], attend.Tokens(jnp.arange(16)[None]), attend.Spec()
+  )
+  want = -jax.nn.log_softmax(logits)[np.arange(3)[:, None], np.arange(16)[None], windows[:, 1:]]
+  np.testing.assert_allclose(scorer.nats(params, windows), want, rtol=2e-5)
 
 
 def test_a_run_that_is_stopped_goes_on_with_the_positions_of_its_steps(tmp_path):

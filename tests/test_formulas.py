@@ -1,16 +1,19 @@
 """Each scheme against its paper's formula, written once more in a few lines of NumPy float64."""
 
 import math
+import re
 
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 from flax import nnx
+from hypothesis import given, settings
 
-from pe_research import positions
-from pe_research.positions import base, rotary
+from pe_research import attend, attention, configs, positions
+from pe_research.positions import base, kerple, phase, rotary
 
 pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
 turns_only = lambda scheme: isinstance(scheme, rotary.RoPE) and type(scheme).key is rotary.RoPE.key
@@ -192,6 +195,17 @@ def test_t5_scale_and_notes():
   assert 'reach 31 of 32 buckets' in scheme.notes(113)[0]
 
 
+@given(length=st.integers(2, 300), buckets=st.integers(2, 130))
+@settings(max_examples=200, deadline=None)
+def test_t5_advice_fits(length, buckets):
+  for said in build('t5', buckets=buckets, max_distance=400).notes(length):
+    advised = re.search(r'max_distance (\d+) fits', said)
+    if advised:
+      assert build('t5', buckets=buckets, max_distance=int(advised[1])).notes(length) == []
+    else:
+      assert 'Fewer buckets' in said
+
+
 @pytest.mark.parametrize('width', [4, 5, 7, 32, 33])
 @pytest.mark.parametrize('layout', ['paper', 'tensor2tensor', 'concatenated'])
 def test_sinusoidal(layout, width):
@@ -247,6 +261,68 @@ def test_log_n_counts_the_keys_of_each_query():
   scheme = build('log_n', train_length=8)
   got = scheme.logit_scale(jnp.array([[0, 7, 8, 63, 511]]), None)
   tiny.close(got[0], [1, 1, np.log(9) / np.log(8), 2, 3])
+
+
+@pytest.mark.parametrize(
+  'name, want', [('ssmax', np.log), ('log_n', lambda n: np.log(n) / np.log(8))]
+)
+def test_keys_that_a_window_hides_are_not_counted(name, want):
+  scheme = build(name, length=64) if name == 'ssmax' else build(name, train_length=8)
+  if name == 'ssmax':
+    scheme.scale[...] = jnp.ones(4)
+  at = attend.Tokens.contiguous(64)
+  got = attention.scaled(jnp.ones((1, 64, 4, 8)), scheme, attend.Spec(window=20), at, None, 1)
+  tiny.close(got[0, 30:, 0, 0], np.full(34, want(20.0)))
+  tiny.close(got[0, 10:20, 0, 0], want(np.arange(11.0, 21)))
+
+
+@pytest.mark.parametrize('projection', ['mha', 'mla'])
+def test_t5_can_leave_logits_undivided(projection):
+  from configs import lm
+
+  config = lm.get_config('position=t5')
+  config.position.scale_logits = False
+  config.model.projection = projection
+  if projection == 'mla':
+    config.model.latent, config.model.rotary_dim = 16, 4
+  made = configs.resolve(config)
+  scale = configs.scheme(made).logit_scale(None, None)
+  assert scale / made['model']['head_dim'] ** 0.5 == 1  # T5 has no slice
+
+
+@pytest.mark.parametrize('kernel, most', [('log', math.inf), ('power', 2.0)])
+def test_kerple_stays_in_its_range_and_can_leave_the_edge(kernel, most):
+  scheme = build('kerple', heads=2, kernel=kernel)
+  pos = jnp.arange(5)[None]
+
+  def bias(r1, r2):
+    placed = nnx.clone(scheme)
+    placed.r1[...], placed.r2[...] = r1, r2
+    return placed.bias(pos, pos)[0, :, -1]
+
+  outside, inside = (-1.0, 5.0), (kerple.LEAST, min(5.0, most))
+  given_ = lambda pair: tuple(jnp.full(2, value) for value in pair)
+  tiny.close(bias(*given_(outside)), bias(*given_(inside)), 1e-6)
+  low = lambda r2: bias(jnp.ones(2), r2).sum()
+  tiny.close(low(jnp.full(2, -3.0)), low(jnp.full(2, kerple.LEAST)), 1e-6)
+  assert (np.asarray(jax.grad(low)(jnp.full(2, -3.0))) != 0).all()
+
+
+def test_rotary_positions_are_integers():
+  scheme = build('rope')
+  with pytest.raises(ValueError, match='positions are float32'):
+    scheme.query(jnp.ones((1, 3, 4, 8)), jnp.arange(3.0)[None], None)
+  with pytest.raises(ValueError, match='positions are bfloat16'):
+    phase.angles(jnp.arange(3, dtype=jnp.bfloat16)[None], phase.fixed_point(np.ones(4)))
+
+
+def test_positions_beyond_those_of_a_scheme_are_refused():
+  scheme = build('xpos')
+  far = jnp.array([[0, scheme.max_length]])
+  for hook in (scheme.query, scheme.key):
+    with pytest.raises(ValueError, match=f'holds {scheme.max_length} positions'):
+      hook(jnp.ones((1, 2, 4, 8)), far, None)
+    assert np.isfinite(hook(jnp.ones((1, 2, 4, 8)), far - 1, None)[:, 1]).all()
 
 
 def test_drope_stands_still_and_sharpens():

@@ -134,6 +134,14 @@ def test_the_temperature_is_on_the_whole_logit(given, whole, slice_):
       assert np.abs(np.asarray(got[0]) - want(*wrong)).max() > 1e-3, wrong
 
 
+@pytest.mark.parametrize('name', ['mscale', 'mscale_all_dim'])
+def test_one_mscale_alone_is_refused_where_each_has_its_own_use(name):
+  with pytest.raises(ValueError, match=f'position.{name} is 0.7') as error:
+    stretched(**{name: 0.7})
+  assert 'give both, or position.attention_factor' in str(error.value)
+  stretched(**{name: 0.7}, attention_factor=1.0)
+
+
 def test_the_scale_is_that_of_keys_and_not_of_latents():
   decoder = tiny.decoder('rope', 'mla')
   whole = tiny.forward(decoder, tiny.TOKENS, tiny.at(), 'dense')

@@ -46,6 +46,44 @@ def test_words_are_aside_and_numbers_are_asked(before, after, same):
   assert (registered.asked(other) == registered.asked(FILE)) == same
 
 
+COMMON = """
+WORD, LIMIT = 'a word', 0.5
+BASE = {'rope': Model('rope', label='RoPE'), 'else': 1}
+LEFT = 3
+
+
+def nll(model):
+  return Quantity(model, BASE)
+
+
+def effect(model):
+  return nll(model)
+
+
+def left(model):
+  return Quantity(model, LEFT)
+"""
+USES = "CLAIM = Claim(tests=(Expect('a', effect('rope'), above=LIMIT, unit=WORD),))"
+
+
+@pytest.mark.parametrize('before, after, same', [
+  ('LIMIT = ', 'BOUND = ', False),
+  ('0.5', '0.4', False),
+  ("Model('rope', label='RoPE')", "Model('alibi', label='RoPE')", False),
+  ('Quantity(model, BASE)', 'Quantity(model, BASE, 2)', False),
+  ("label='RoPE'", "label='Rotary'", True),
+  ('LEFT = 3', 'LEFT = 4', True),
+  ('Quantity(model, LEFT)', 'Quantity(LEFT)', True),
+  ("WORD, LIMIT = 'a word', 0.5", "LIMIT = 0.5\nWORD = 'a word'", True),
+])  # fmt: skip
+def test_what_a_claim_takes_from_the_common_words_is_asked_too(before, after, same):
+  assert before in COMMON
+  other = registered.asked(USES, COMMON.replace(before, after))
+  assert (other == registered.asked(USES, COMMON)) == same
+  plain = USES.replace('LIMIT', '0.5').replace('WORD', "'a word'")
+  assert registered.asked(plain, COMMON) == registered.asked(USES, COMMON)
+
+
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
   """Of one claim's file; commits what it is given, and says by which commit."""
@@ -74,6 +112,12 @@ def test_a_threshold_that_is_moved_after_the_runs_is_said_to_be(repository, tmp_
   assert found == {'commit': first, 'clean': True, 'changed_after': []}
   assert registered.since(claim, [old, words])['changed_after'] == [old]
   assert registered.since(claim, [None, 'f' * 40])['changed_after'] == ['None', 'f' * 40]
+  common = tmp_path / registered.COMMON
+  common.write_text('def Expect(*said, above):\n  return above\n')
+  assert registered.since(claim, [words]) == {
+    'commit': None, 'clean': False, 'changed_after': [words],
+  }  # fmt: skip
+  common.unlink()
   (tmp_path / 'toy_t01.py').write_text(FILE.replace('0.5', '0.6'))
   assert registered.since(claim) == {'commit': None, 'clean': False, 'changed_after': []}
 

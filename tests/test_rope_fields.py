@@ -40,6 +40,19 @@ def same(a, b, width, lengths=(8, 16, 17, 40)):
       np.testing.assert_allclose(scale[0] * one, scale[1] * other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize('said, factor', [({'factor': 2.0}, 2), ({}, 8)])
+def test_a_factor_that_is_said_goes_before_the_lengths(said, factor):
+  """transformers 5.23.0, modeling_rope_utils.py: _compute_longrope_parameters."""
+  fields = {'rope_type': 'longrope', 'rope_theta': 1e4, 'original_max_position_embeddings': 16}
+  fields |= {'short_factor': [1.0] * 4, 'long_factor': [1.0, 1.5, 2.0, 2.5]} | said
+  for sliced in (False, True):
+    position = huggingface_read.read_rope(fields, most=128, sliced=sliced)
+    scheme = built(position, length=16, sliced=sliced)
+    assert scheme.factor == factor
+    temperature = math.sqrt(scheme.logit_scale(None, 17)) * scheme.slice_factor
+    assert temperature == pytest.approx(math.sqrt(1 + math.log(factor) / math.log(16)))
+
+
 @pytest.mark.parametrize('name', ROTARY)
 def test_what_is_written_reads_back(name):
   config = published.config(name)
@@ -214,6 +227,8 @@ def test_what_no_class_holds_is_not_exportable(position, given_, words):
      published.LLAMA | published.MLA, ['whole logits']),
     ('yarn', {'factor': 4.0, 'attention_factor': 0.5}, published.LLAMA | published.MLA,
      ['no less than 1']),
+    ('yarn', {'factor': 1.0, 'attention_factor': 1.3}, published.LLAMA | published.MLA,
+     ['multiplied by 1.69', 'factor 1']),
   ],
 )  # fmt: skip
 def test_what_a_class_does_not_do_is_said(position, given_, model, words):

@@ -292,6 +292,12 @@ def test_a_config_names_the_file_and_a_second_search_multiplies(trained, searche
   ones, twice = space.Candidate((1.0,) * 4), space.Candidate((1.0, 1.0, 2.0, 2.0))
   np.testing.assert_allclose(measure.total(ones), found['long_factor'])
   np.testing.assert_allclose(measure.total(twice), np.array(found['long_factor']) * [1, 1, 2, 2])
+  # YaRN leaves alone what turned often before any stretching, at 16 tokens and not at 64.
+  first, second = (
+    plan.make_space(small_plan(of), of, {}) for of in (records.load_config(trained), tuned)
+  )
+  assert first.train_length == second.train_length == 16
+  assert first.seeds == second.seeds and second.starts[-1] == 64 > first.starts[-1] == 16
   absolute = objective.Objective(tuned, params, (2, 64), 1.0, 128, absolute=True)
   np.testing.assert_array_equal(absolute.total(twice), twice.factors)
 
@@ -367,11 +373,19 @@ def test_long_factors_of_another_model_are_refused(trained, searched, tmp_path, 
   assert (filled['temperature'], filled['start_tokens']) == ('none', 0)
 
 
+def small_plan(config, temperature=None):
+  return plan.make(
+    config, method='paper', factor=2, most=None, target_length=None, temperature=temperature,
+    documents=1, held_out=1, settings=methods.Settings(), short_of=None,
+  )  # fmt: skip
+
+
 @pytest.mark.parametrize(
   ('text', 'temperature', 'words'),
   [
     ('yarn:factor=4', None, ['logits times 1.296', "'yarn'", '--temperature none']),
     ('dynamic_ntk', None, ["'dynamic_ntk'", 'follow the length']),
+    ('log_n', None, ["'log_n'", 'grow with the position']),
     ('pi:factor=2', None, None),
     ('longrope:factor=4,long_factor=1;2;3;4,temperature=su', 'none', ['--temperature none']),
     ('longrope:factor=4,long_factor=1;2;3;4,temperature=su', 'su', None),
@@ -383,10 +397,7 @@ def test_long_factors_of_another_model_are_refused(trained, searched, tmp_path, 
 def test_what_a_search_would_leave_out_is_said(trained, text, temperature, words):
   saved = records.load_config(trained)
   config = configs.resolve(saved | {'position': lineage.given(text, saved)})
-  call = lambda: plan.make(
-    config, method='paper', factor=2, most=None, target_length=None, temperature=temperature,
-    documents=1, held_out=1, settings=methods.Settings(), short_of=None,
-  )  # fmt: skip
+  call = lambda: small_plan(config, temperature)
   if words is None:
     call()
     return

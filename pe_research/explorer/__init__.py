@@ -20,10 +20,10 @@ def check(saved: Mapping[str, Mapping[str, Any]], stretches: Sequence[str]) -> N
     stretches: schemes that can use the weights of at least one run: 'yarn:factor=4'.
   """
   for name, config in saved.items():
-    if positions.Dims.of(config['model'], config['length']).sliced:
+    if config['model']['projection'] == 'mla':
       raise ValueError(
-        f'{name} has latent attention, of whose heads a slice carries position; the explorer shows '
-        'whole heads. Name runs of another projection.'
+        f'{name} has latent attention, where a slice of each head carries position; the '
+        'explorer shows whole heads. Name runs of another projection.'
       )
   for stretch in stretches:
     own = stretched(stretch)

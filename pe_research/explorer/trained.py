@@ -130,7 +130,7 @@ def scheme(workdir: pathlib.Path, position: str | None = None) -> list[tuple[Pos
   One for all layers, or one a layer in their order; `position` as for `look`.
   """
   config = _config(workdir, position=position)
-  dims = Dims.of(config['model'], config['length'])
+  dims = Dims.of(config['model'], config['length'], encodes=True)  # whole heads: no slices here
   made = Blueprint(config).bind(_params(workdir, config)).position
   return [(one, dataclasses.replace(dims, layer=i)) for i, one in enumerate(made)]
 

@@ -33,9 +33,12 @@ class Dims:
   layer: int = 0
 
   @classmethod
-  def of(cls, model: Mapping[str, Any], length: int) -> 'Dims':
-    """Those of a model's config: `rotary_dim` where a head has a slice for positions alone."""
-    slice_ = model.get('rotary_dim')
+  def of(cls, model: Mapping[str, Any], length: int, encodes: bool) -> 'Dims':
+    """Those of a model's config: `rotary_dim` where a head has a slice for positions alone.
+
+    Only what `encodes` queries and keys has that slice.
+    """
+    slice_ = model.get('rotary_dim') if encodes else None
     return cls(model['width'], model['heads'], slice_ or model['head_dim'], length, bool(slice_))
 
 
@@ -130,7 +133,11 @@ class PositionScheme(nnx.Module):
     )
 
   def logit_scale(self, q_pos: jax.Array, length) -> jax.Array | float:
-    """Multiplies q.k / sqrt(head width), not the bias. Scalar, [B or 1, Lq] or [B or 1, Lq, H]."""
+    """Multiplies q.k / sqrt(head width), not the bias. Scalar, [B or 1, Lq] or [B or 1, Lq, H].
+
+    `q_pos` [B or 1, Lq] is the position of a query, or the last that it sees counted from the first
+    where a window hides others, so that q_pos + 1 is the number of its keys.
+    """
     del q_pos, length
     return 1.0
 
@@ -189,6 +196,11 @@ class PositionScheme(nnx.Module):
     last = jnp.asarray([[length - 1]])
     scale = self.logit_scale(last, length if self.depends_on_length else None)
     return float(np.asarray(scale).reshape(-1)[-1])
+
+  def check_positions(self, pos: jax.Array) -> None:
+    """The same for given positions, where they are known: not while a program is compiled."""
+    if self.max_length is not None and not isinstance(pos, jax.core.Tracer):
+      self.check_length(int(np.asarray(pos).max()) + 1)
 
   def check_length(self, length: int) -> None:
     """Raises ValueError where the scheme is not defined for positions 0 .. length - 1."""

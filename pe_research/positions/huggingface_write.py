@@ -150,6 +150,10 @@ def _temperature(scheme, fields, sliced: bool, partial: bool) -> dict[str, float
   turned = scheme.slice_factor
   if sliced and fields['rope_type'] == 'yarn':
     if scheme.factor == 1:
+      if whole != 1:
+        raise NotExportable(
+          f'the logits are multiplied by {whole**2:g}; DeepSeek has 1 at factor 1'
+        )
       return {'attention_factor': turned}
     own = {n: getattr(scheme, n, None) for n in ('mscale', 'mscale_all_dim')}
     if all(own.values()) and turned == scheme.ratio(scheme.factor):

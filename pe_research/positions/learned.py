@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from pe_research.positions import base, facts
@@ -50,8 +49,7 @@ class Learned(base.PositionScheme):
 
   def embed(self, x: jax.Array, pos: jax.Array) -> jax.Array:
     """x + sqrt(D) table[pos], or table[pos] unscaled. x [B, L, D], pos [B or 1, L]."""
-    if not isinstance(pos, jax.core.Tracer):
-      self.check_length(int(np.asarray(pos).max()) + 1)
+    self.check_positions(pos)
     rows = self.table[...].at[pos].get(mode='fill', fill_value=jnp.nan, wrap_negative_indices=False)
     return x + (self.scale * rows).astype(x.dtype)
 

@@ -13,7 +13,7 @@ from pe_research.positions import base, rotary
 
 
 def log_keys(q_pos: jax.Array) -> jax.Array:
-  """ln n, float32 [B or 1, Lq]: a query at position m of its document sees n = m + 1 keys."""
+  """ln n, float32 [B or 1, Lq]: a query whose last key is at m, from its first on, sees m + 1."""
   return jnp.log(q_pos.astype(jnp.float32) + 1)
 
 
@@ -43,6 +43,10 @@ class LogN(rotary.RoPE):
     self.train_length = dims.length if train_length is None else train_length
     if self.train_length < 2:
       raise ValueError(f'position.train_length is {self.train_length}; ln of it must be positive.')
+
+  def marks(self, length: int, longest: int) -> dict[str, int]:
+    """As the weights were trained, which a config's length need not say."""
+    return super().marks(self.train_length, longest)
 
   def logit_scale(self, q_pos: jax.Array, length) -> jax.Array:
     """float32 [B or 1, Lq]."""

@@ -32,7 +32,12 @@ def angle_error(frequencies: np.ndarray, length: int) -> tuple[float, float]:
 
 
 def describe(
-  card: facts.Card, part: str, trained: np.ndarray, used: Mapping[str, np.ndarray], by_length: bool
+  card: facts.Card,
+  part: str,
+  trained: np.ndarray,
+  used: Mapping[str, np.ndarray],
+  reach: tuple[int, int | None],
+  by_length: bool,
 ) -> facts.Card:
   """Adds wavelengths, turns and interpolation of every pair to a card.
 
@@ -41,11 +46,12 @@ def describe(
     part: what a pair is called.
     trained: float64 [F], radians per token that the weights were trained with.
     used: the same at each of the marks.
+    reach: distances of training are below the first, those of any use below the second, if any.
     by_length: whether these follow the length.
   """
-  length, longest = card.marks['training'], max(card.marks, key=card.marks.get)
+  (shown, sees), longest = reach, max(card.marks, key=card.marks.get)
   pairs, moves, waves = len(trained), trained > 0, wavelengths(trained)
-  of, turns = f'of {pairs}', trained * length / phase.TURN
+  of, turns = f'of {pairs}', trained * shown / phase.TURN
   turning = int((turns >= 1).sum())
   found = [
     facts.Fact(f'{part}s', pairs),
@@ -57,8 +63,8 @@ def describe(
   if not moves.all():
     found.append(facts.Fact('pairs that stand still', int((~moves).sum()), of))
   for name, at in card.marks.items():
-    if at > length:
-      reached = used[name] * at / phase.TURN
+    if at > card.marks['training']:
+      reached = used[name] * min(at, sees or at) / phase.TURN
       new = int(((turns < 1) & (reached > turns * ROUNDING)).sum())
       found.append(facts.Fact(f'pairs that meet untrained angles at {at:,} tokens', new, of))
   last = min(card.marks[longest], phase.MAX_POSITION)
@@ -67,12 +73,16 @@ def describe(
     facts.Fact(f'angle error at {last:,} tokens', fixed, 'radians'),
     facts.Fact('angle error of a float32 product', single, 'radians'),
   ]
-  columns = _columns(card, trained, used, by_length)
+  columns = _columns(card, trained, used, turns, by_length)
   return card.more(*found, part=part, columns=columns)
 
 
 def _columns(
-  card: facts.Card, trained: np.ndarray, used: Mapping[str, np.ndarray], by_length: bool
+  card: facts.Card,
+  trained: np.ndarray,
+  used: Mapping[str, np.ndarray],
+  turns: np.ndarray,
+  by_length: bool,
 ) -> tuple[facts.Column, ...]:
   """The table; lengths at which frequencies are the same share their columns."""
   same: dict[bytes, list[str]] = {}
@@ -88,7 +98,6 @@ def _columns(
   def column(quantity: str, unit: str, values: np.ndarray, at: str = '', drawn: bool = True):
     return facts.Column(quantity, unit, tuple(values.tolist()), at, drawn)
 
-  turns = trained * card.marks['training'] / phase.TURN
   # A pair that never turned is not interpolated, one that stands still is stretched without end.
   with np.errstate(invalid='ignore', divide='ignore'):
     stretch = {at: trained / frequencies for at, frequencies in changed.items()}

@@ -130,6 +130,10 @@ class RoPE(base.PositionScheme):
     """Keys rotate as queries do."""
     return self.query(k, pos, length)
 
+  def shown(self, length: int) -> int:
+    """Distances that training at `length` tokens shows are below this; `sees` tells of use."""
+    return min(length, self.sees or length)
+
   @classmethod
   def matched(cls, length: int) -> dict[str, Any]:
     """The base at which as large a part of the pairs turns within `length` as in LLaMA-2.
@@ -140,14 +144,16 @@ class RoPE(base.PositionScheme):
 
   def notes(self, length: int) -> list[str]:
     """Says how many pairs turn within the training length, where that is far from usual."""
-    turning = int((self.spectrum(self.base) * length >= phase.TURN).sum())
+    shown = self.shown(length)
+    turning = int((self.spectrum(self.base) * shown >= phase.TURN).sum())
     if turning >= self.moving / 2:
       return []
     matched = self.matched(length).get('base')
     hint = f'; at base {matched:g} 70 % would, as in LLaMA-2' if matched else ''
     return [
-      f'{turning} of {self.moving} rotary pairs complete a turn within the training length '
-      f'{length} (base {self.base:g}){hint}.'
+      f'{turning} of {self.moving} rotary pairs complete a turn within the '
+      f'{"training length" if shown == length else "distances of training,"} {shown} '
+      f'(base {self.base:g}){hint}.'
     ]
 
   def card(self, length: int, longest: int) -> facts.Card:
@@ -156,7 +162,8 @@ class RoPE(base.PositionScheme):
     at = lambda n: self.frequencies(n if self.depends_on_length else None)
     used = {name: at(n) for name, n in card.marks.items()}
     trained = self.spectrum(self.base)
-    return pairs.describe(card, 'rotary pair', trained, used, self.depends_on_length)
+    reach = self.shown(card.marks['training']), self.sees
+    return pairs.describe(card, 'rotary pair', trained, used, reach, self.depends_on_length)
 
 
 class PRoPE(RoPE):

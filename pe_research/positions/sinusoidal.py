@@ -76,4 +76,5 @@ class Sinusoidal(base.PositionScheme):
     """Adds the pairs of a sine and a cosine."""
     card, trained = super().card(length, longest), self.frequencies()
     used = dict.fromkeys(card.marks, trained)
-    return pairs.describe(card, 'sine and cosine pair', trained, used, by_length=False)
+    reach = card.marks['training'], None
+    return pairs.describe(card, 'sine and cosine pair', trained, used, reach, by_length=False)

@@ -102,7 +102,10 @@ class T5(base.PositionScheme):
 
   @classmethod
   def matched(cls, length: int) -> dict[str, Any]:
-    """A `max_distance` at which training reaches the last of 32 buckets."""
+    """A `max_distance` at which training reaches the last of 32 buckets, or most of them.
+
+    Below 24 tokens no value does: 16 of the buckets hold one distance each.
+    """
     return {'max_distance': max(17, 3 * length // 4)}
 
   def notes(self, length: int) -> list[str]:
@@ -115,11 +118,14 @@ class T5(base.PositionScheme):
     trained = int(bucket_of(np.arange(length), self.past, self.max_distance)[-1]) + 1
     if trained == self.past:
       return said
+    fits = self.matched(length)['max_distance']
+    reached = bucket_of(np.arange(length), self.past, fits)[-1] if fits > self.past // 2 else 0
+    better = reached == self.past - 1
     return [
       *said,
       f'distances below the training length {length} reach {trained} of {self.past} '
       f'buckets (max_distance {self.max_distance}); the others keep their initial values. '
-      f'max_distance {self.matched(length)["max_distance"]} fits that length.',
+      + (f'max_distance {fits} fits that length.' if better else 'Fewer buckets would be reached.'),
     ]
 
   def card(self, length: int, longest: int) -> facts.Card:

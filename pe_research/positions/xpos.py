@@ -57,10 +57,12 @@ class XPos(rotary.RoPE):
 
   def query(self, q: jax.Array, pos: jax.Array, length) -> jax.Array:
     """Rotates [B, L, H, R] at `pos` [B or 1, L], times zeta^(pos / scale_base)."""
+    self.check_positions(pos)
     return self._faded(super().query(q, pos, length), pos)
 
   def key(self, k: jax.Array, pos: jax.Array, length) -> jax.Array:
     """As queries, by the inverse."""
+    self.check_positions(pos)
     return self._faded(super().query(k, pos, length), -pos)
 
   def _faded(self, x, pos):

@@ -50,7 +50,8 @@ class YaRN(by_parts.NTKByParts):
       dims: sizes of the model.
       attention_factor: multiplies queries and keys, so its square the logits; None computes it.
       mscale: m, with mscale_all_dim: the factor is (0.1 m ln s + 1) / (0.1 m' ln s + 1).
-      mscale_all_dim: m' above. One of the two alone is ignored, as in transformers.
+      mscale_all_dim: m' above. One of the two alone is ignored, as in transformers; in latent
+        attention, where DeepSeek's code has a use for each, it is refused.
       slice_factor: multiplies what rotates of queries and keys, and no more; None: 1, or the ratio
         above in latent attention.
       **parts: as in NTKByParts.
@@ -63,6 +64,11 @@ class YaRN(by_parts.NTKByParts):
     for name, weight in (('mscale', mscale), ('mscale_all_dim', mscale_all_dim)):
       if weight is not None and not 0 <= weight < math.inf:
         raise ValueError(f'position.{name} is {weight:g}; it must be at least 0.')
+    if dims.sliced and attention_factor is None and bool(mscale) != bool(mscale_all_dim):
+      raise ValueError(
+        f'position.mscale is {mscale} and position.mscale_all_dim {mscale_all_dim}; in latent '
+        'attention give both, or position.attention_factor and position.slice_factor.'
+      )
     self.mscale, self.mscale_all_dim = mscale, mscale_all_dim
     self.attention_factor, self.slice_factor = attention_factor, slice_factor
     self.sliced = dims.sliced

@@ -89,7 +89,7 @@ class Objective:
     own = blueprint.scheme
     known = lineage.known(config, 'longrope')
     rope = {field: known[field] for field in ROPE}
-    dims = positions.Dims.of(config['model'], config['length'])
+    dims = positions.Dims.of(config['model'], config['length'], encodes=True)
     plain = rotary.RoPE(dims, **rope).frequencies(None)
     trained = np.asarray(own.frequencies(config['length']), np.float64)
     still = np.where(trained, trained, 1)  # pairs that stand still have no factor

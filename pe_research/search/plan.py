@@ -5,6 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
+
 from pe_research import configs, lineage
 from pe_research.positions import factors, longrope
 from pe_research.search import methods, space
@@ -122,7 +125,13 @@ def check_temperature(temperature: str, config: Mapping[str, Any]) -> None:
       f'the run was trained with {position["name"]!r}, whose frequencies follow the length; a '
       'search has one factor a pair. Search on a run whose frequencies stay.'
     )
-  scale = float(scheme.logit_scale(None, None))
+  ends = jnp.asarray([[0, 2**20]])
+  first, scale = np.broadcast_to(scheme.logit_scale(ends, None), ends.shape)[0].tolist()
+  if first != scale:
+    raise ValueError(
+      f'the run was trained with {position["name"]!r}, whose logits grow with the position; a '
+      'search leaves that out. Search on a run whose logits do not.'
+    )
   reach = position.get('factor', 1), lineage.original_length(config)
   usual = longrope.temperature_of(temperature, *reach) ** 2
   if not (math.isclose(scale, 1) or math.isclose(scale, usual)):
@@ -177,12 +186,13 @@ def make_space(plan: Plan, config: Mapping[str, Any], references: References) ->
   """Where to search; one for short texts begins from the references, too."""
   scheme, short = configs.scheme(config), plan.short_of
   base = lineage.known(config, 'longrope')['base']
-  length = lineage.original_length(config) if short else config['length']
-  starts = tuple(n for n in space.STARTS if n <= length)
+  original = lineage.original_length(config)
+  longest = original if short else config['length']
+  starts = tuple(n for n in space.STARTS if n <= longest)
   made = space.Space(
     base,
     scheme.rotated,
-    length,
+    original,
     plan.factor,
     plan.most,
     starts if plan.method != 'released' else (0,),

@@ -32,7 +32,8 @@ class Space:
   Attributes:
     base: of the rotary frequencies.
     rotated: R, channels of a head that rotate; R / 2 pairs.
-    train_length: tokens, at which the weights were trained.
+    train_length: tokens, at which the weights were trained before any stretching: YaRN's seed
+      leaves alone what turned often then.
     factor: s, what the seeds stretch by.
     most: largest factor; 1.25 s in the paper, 1 + s in the authors' code.
     starts: values that n-hat may take; the authors' code has 0 alone.
