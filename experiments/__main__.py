@@ -12,8 +12,10 @@ A run that was interrupted goes on by the same command; finished work is never d
 import pathlib
 import signal
 import sys
+from collections.abc import Sequence
 
 from experiments import campaign, claims, cost, ledger, plan, scales, verdicts
+from experiments.claims.terms import Claim
 from launch import job
 from pe_research import cli, configs, paths, records
 
@@ -47,11 +49,15 @@ def main(argv: list[str]) -> int:
   with cli.errors():
     chosen, scale = claims.find(given.claims), scales.SCALES[given.scale]
     if given.command == 'list':
-      print('\n'.join(cli.aligned(listed(scale.name))))
+      print('\n'.join(cli.aligned(listed(chosen, scale.name))))
       return 0
     configs.at_least('--seeds', given.seeds, 0)
     workdir = given.workdir or pathlib.Path('results/claims') / scale.name
     if given.command == 'report':
+      if given.claims:
+        raise ValueError(
+          f'report takes no claims ({", ".join(given.claims)}); it is of all of them.'
+        )
       from experiments.report import claims as pages
 
       for path in pages.write(scale, given.workdir or pathlib.Path('experiments')):
@@ -86,14 +92,14 @@ def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
     return cli.STOPPED
 
 
-def listed(scale: str) -> list[list[str]]:
-  """A line a claim: id, name, verdict at a scale as a report has it, title."""
+def listed(chosen: Sequence[Claim], scale: str) -> list[list[str]]:
+  """A line a claim: id, name, verdict at a scale as a report of all has it, title."""
   kept = {
     c.id: records.read_json(ledger.path(scale, c, 'verdict.json')) for c in claims.CLAIMS.values()
   }
   held = verdicts.hold({name: own['verdicts'] for name, own in kept.items() if own})
   rows = [['id and name', 'verdict', 'claim']]
-  for claim in claims.CLAIMS.values():
+  for claim in chosen:
     verdict = held.get(claim.id, {}).get(claim.variants[0], verdicts.MISSING)
     rows.append([f'{claim.id} {claim.name}', verdict, claim.title])
   return rows

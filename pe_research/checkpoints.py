@@ -87,6 +87,8 @@ class Checkpoints:
       try:
         found, problem = self._read(candidate, like), ''
       except Exception as error:  # orbax, tensorstore and JSON each fail in their own ways
+        if paths.failed(error):
+          raise
         found, problem = None, _first_line(error)
       if _any_process(problem):
         logging.warning('checkpoint of step %d is damaged (%s)', candidate, problem)

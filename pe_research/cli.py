@@ -32,6 +32,9 @@ def errors() -> Iterator[None]:
   """Turns what `status` knows into one message and that status; PE_TRACEBACK=1 shows where."""
   try:
     yield
+  except BrokenPipeError:  # who read the output has gone: `... | head`
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(1) from None
   except Exception as error:
     ends = status(error)
     if os.environ.get('PE_TRACEBACK') or ends is None:
@@ -72,10 +75,13 @@ def integers(text: str) -> tuple[int, ...]:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-  """Lines of a table for a terminal: the first column to the left, the others to the right."""
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  pad = lambda cells: [c.rjust(w) for c, w in zip(cells, widths[1:], strict=True)]
-  return ['  '.join([name.ljust(widths[0]), *pad(cells)]).rstrip() for name, *cells in rows]
+  """Lines of a table for a terminal, the first row its head; columns of numbers to the right."""
+  columns = []
+  for head, *cells in zip(*rows, strict=True):
+    numbers = all(re.match(r'[-+−–?]?\d|[-–?]?$', cell) for cell in cells)
+    width = max(map(len, (head, *cells)))
+    columns.append([(str.rjust if numbers else str.ljust)(c, width) for c in (head, *cells)])
+  return ['  '.join(line).rstrip() for line in zip(*columns, strict=True)]
 
 
 def read_config(arguments: Sequence[str]) -> ml_collections.ConfigDict:

@@ -14,6 +14,7 @@ from ml_collections import config_dict
 
 from pe_research import attend, eval_config, positions
 from pe_research.checks import at_least, choose, nearest
+from pe_research.decoder_config import DecoderConfig
 
 TOKENIZERS = ('bytes', 'sentencepiece', 'json')
 LOADERS = ('memory', 'grain')
@@ -117,7 +118,7 @@ def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, 
     return _resolve(json.loads(json.dumps(plain)))
   except KeyError as error:
     raise ValueError(
-      f'the config has no field {error}; an earlier version saved it. Train anew.'
+      f'the config has no field {error}; configs/lm.py has it. Give it there, or train anew.'
     ) from error
 
 
@@ -146,14 +147,11 @@ def _resolve(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _resolve_model(model: dict[str, Any], data: dict[str, Any]) -> None:
-  from pe_research.decoder_config import (
-    DecoderConfig,
-  )  # slow to import, not needed to read a config
-
   fields = {field.name for field in dataclasses.fields(DecoderConfig)} - {'vocab'}
   if absent := sorted(fields - model.keys()):
     raise ValueError(
-      f'the config has no model.{", model.".join(absent)}; an earlier version saved it. Train anew.'
+      f'the config has no model.{", model.".join(absent)}; configs/lm.py has it. Give it there, or '
+      'train anew.'
     )
   at_least('model.width', model['width'], 1)
   at_least('model.heads', model['heads'], 1)
@@ -194,8 +192,12 @@ def _check_optimizer(optimizer: Mapping[str, Any], steps: int) -> None:
       f'optimizer.batch ({optimizer["batch"]}) is not a multiple of optimizer.accumulate '
       f'({optimizer["accumulate"]}).'
     )
-  for field in ('learning_rate', 'weight_decay', 'warmup', 'clip', 'final'):
+  for field in ('learning_rate', 'weight_decay', 'warmup', 'clip', 'eps'):
     at_least(f'optimizer.{field}', optimizer[field], 0)
+  for field, most in (('b1', 'below 1'), ('b2', 'below 1'), ('final', '1 at most')):
+    value = optimizer[field]
+    if not 0 <= value <= 1 or (value == 1 and most == 'below 1'):
+      raise ValueError(f'optimizer.{field} is {value}; it must be at least 0, and {most}.')
   if steps and optimizer['warmup'] >= steps:
     raise ValueError(
       f'optimizer.warmup is {optimizer["warmup"]} steps of {steps}; it must be fewer than all.'
@@ -237,9 +239,6 @@ def _check_data(data: Mapping[str, Any]) -> None:
 def anywhere(
   config: Mapping[str, Any], mesh: Mapping[str, int] = types.MappingProxyType({})
 ) -> dict[str, Any]:
-  """The config of a saved run, to be read on whatever devices there are, as `mesh` has them.
-
-  A run that says nothing of patience is waited for.
-  """
+  """The config of a saved run, to be read on whatever devices there are, as `mesh` has them."""
   mesh = {axis: 1 for axis in config['run']['mesh']} | {'data': -1} | dict(mesh)
-  return dict(config) | {'run': {'patience': 0.0} | config['run'] | {'mesh': mesh}}
+  return dict(config) | {'run': config['run'] | {'mesh': mesh}}

@@ -95,6 +95,7 @@ def check(evaluation: dict[str, Any], config: Mapping[str, Any]) -> None:
     )
   for field in ('targets', 'windows', 'stride', 'tokens', 'batch_tokens'):
     at_least(f'eval.{field}', evaluation[field], 1)
+  at_least('eval.every', evaluation['every'], 0, 'steps')
   if evaluation['targets'] > min(evaluation['lengths']) and 'task' not in evaluation['protocols']:
     raise ValueError(
       f'eval.targets ({evaluation["targets"]}) is above the shortest of eval.lengths '

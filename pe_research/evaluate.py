@@ -179,6 +179,8 @@ def main(argv: list[str] | None = None) -> None:
   with cli.errors():
     if bool(position) != (into is not None):
       raise ValueError('--position and --into go together: another scheme, and where it is kept.')
+    if label and not position:
+      raise ValueError(f'--label={label} names what --position makes; give that, or leave it out.')
     saved = records.load_config(workdir)
     changed = {name: value for name, value in given.items() if value is not None}
     if 'lengths' in changed:

@@ -10,7 +10,9 @@ def schedule(optimizer: Mapping[str, Any], steps: int) -> optax.Schedule:
   """Learning rate by step: linear warmup, then as `optimizer.schedule` says.
 
   'cosine' falls to the final value at the last step; 'wsd' stays, then falls linearly over the last
-  share `decay` of the steps (arXiv:2404.06395, sec. 4); 'constant' stays.
+  share `decay` of the steps (arXiv:2404.06395, sec. 4); 'constant' stays. The slope of 'wsd' is
+  that of the whole share: what of it the warmup takes is missing at the end, so that with decay 1
+  the last rate is warmup / steps of the peak above the final value.
   """
   peak, warmup = optimizer['learning_rate'], optimizer['warmup']
   last = peak * optimizer['final']

@@ -1,6 +1,7 @@
 """What a run leaves behind: its directory, the record of its conditions, rows that are whole."""
 
 import contextlib
+import errno
 import fcntl
 import importlib.metadata
 import json
@@ -81,7 +82,7 @@ def append_row(path: pathlib.Path, row: Mapping[str, Any]) -> None:
       try:
         written = file.write(line)
         if written != len(line):
-          raise OSError(28, f'only {written} of {len(line)} bytes fit')
+          raise OSError(errno.ENOSPC, f'only {written} of {len(line)} bytes fit')
         os.fsync(file.fileno())
       except OSError:
         file.truncate(whole)
@@ -139,11 +140,16 @@ def claim(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
   with lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
       lock.seek(0)
       raise WorkdirError(
         f'workdir {workdir} is in use by process {lock.read() or "unknown"}; wait for it or choose '
         'another --workdir.'
+      ) from error
+    except OSError as error:
+      raise WorkdirError(
+        f'workdir {workdir} cannot be locked: {error.strerror}. Choose a --workdir on a disk that '
+        'has locks.'
       ) from error
     lock.truncate(0)
     lock.write(str(os.getpid()))

@@ -146,7 +146,7 @@ def _train(path: str, vocab: int, documents: Sequence[bytes]) -> None:
   if vocab < SMALLEST:
     raise ValueError(
       f'a vocabulary of {vocab} tokens is too small: 256 bytes, unknown text and 1 character '
-      f'need {SMALLEST}. Raise vocab.'
+      f'need {SMALLEST}. Raise data.vocab.'
     )
   lines = list(_lines(documents))
   if not lines:
@@ -173,8 +173,8 @@ def _train(path: str, vocab: int, documents: Sequence[bytes]) -> None:
   except RuntimeError as error:
     reason = str(error).rsplit('] ', maxsplit=1)[-1]  # after the place in its source
     raise ValueError(
-      f'{len(documents)} documents do not give a vocabulary of {vocab} tokens: {reason} Set vocab '
-      'within that limit.'
+      f'{len(documents)} documents do not give a vocabulary of {vocab} tokens: {reason} Set '
+      'data.vocab within that limit.'
     ) from error
   record = {'documents': _digest(documents), 'vocab': vocab, 'version': sentencepiece.__version__}
   # The model last: who sees it must also see what it was trained on.

@@ -1,5 +1,7 @@
 """Latent attention: against NumPy, its two ways of decoding, its temperature and its slice."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -136,9 +138,9 @@ def test_the_temperature_is_on_the_whole_logit(given, whole, slice_):
 
 @pytest.mark.parametrize('name', ['mscale', 'mscale_all_dim'])
 def test_one_mscale_alone_is_refused_where_each_has_its_own_use(name):
-  with pytest.raises(ValueError, match=f'position.{name} is 0.7') as error:
+  with pytest.raises(ValueError, match='give both, or position') as error:
     stretched(**{name: 0.7})
-  assert 'give both, or position.attention_factor' in str(error.value)
+  assert re.search(f'position.{name} (is )?0.7', str(error.value))
   stretched(**{name: 0.7}, attention_factor=1.0)
 
 

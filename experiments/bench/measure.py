@@ -135,6 +135,7 @@ def forward(given) -> dict[str, Any]:
   once = lambda: run(params, tokens).block_until_ready()
   seconds = statistics.median(seconds_of(once) for _ in range(3))
   return {
+    'batch': 1,
     'seconds': round(seconds, 2),
     'peak_gb': round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
     'compile_seconds': round(compile_seconds, 2),

@@ -1,4 +1,4 @@
-"""The claims, by id. A claim is one file here and one line in CLAIMS."""
+"""The claims, by id: a file each, imported here, and a line in CLAIMS."""
 
 import difflib
 from collections.abc import Sequence

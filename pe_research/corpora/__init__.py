@@ -46,9 +46,7 @@ def at_hand(name: str, data_dir: str, beat: Callable[[str], None] = lambda doing
   return str(nearby.home())
 
 
-def open_source(
-  name: str, data_dir: str | None = None, split: str = 'train', *, text_key: str | None = None
-) -> Documents:
+def open_source(name: str, data_dir: str | None = None, split: str = 'train') -> Documents:
   """Opens a text source for random access, preparing it on first use.
 
   Several processes may call it at once: one prepares, the others wait. TensorFlow is never
@@ -61,14 +59,13 @@ def open_source(
     data_dir: where prepared sets are kept, see `at_hand`; None means `default_data_dir()`.
     split: a split of the set, or a slice of one, 'train[:90%]'. The project's own sets have
       'train' only; divide them by document.
-    text_key: the feature that holds the text, where a set has several.
 
   Returns:
     The documents in the order of the set.
   """
   data_dir = at_hand(name, data_dir or default_data_dir())
   builder, prepare = _find(name, data_dir)
-  key = find_text_key(builder.info, text_key)
+  key = find_text_key(builder.info)
   source = _read(builder, split)
   if source is None:
     with locks.locked(os.path.join(data_dir, f'{builder.name}.lock')):

@@ -74,22 +74,17 @@ def _bytes(text: str | bytes) -> bytes:
   return text.encode() if isinstance(text, str) else bytes(text)
 
 
-def find_text_key(info: tfds.core.DatasetInfo, text_key: str | None = None) -> str:
-  """The feature that holds the text: as given, a usual name, or the only text there is."""
+def find_text_key(info: tfds.core.DatasetInfo) -> str:
+  """The feature that holds the text: one of a usual name, or the only text there is."""
   texts = [key for key, feature in info.features.items() if _is_text(feature)]
-  if text_key:
-    if text_key not in texts:
-      raise ValueError(
-        f'{info.full_name} has no text feature {text_key!r}. Set text_key to one of {texts}.'
-      )
-    return text_key
   for key in TEXT_KEYS:
     if key in texts:
       return key
   if len(texts) != 1:
     raise ValueError(
-      f'{info.full_name} has {len(texts)} text features, and none has a usual name. '
-      + (f'Set text_key to one of {texts}.' if texts else 'Choose a text set.')
+      f'{info.full_name} has {len(texts)} text features {texts}, and none is called '
+      f'{" or ".join(TEXT_KEYS)}. Choose a set with one text a document, or write the texts out '
+      'into a folder.'
     )
   return texts[0]
 

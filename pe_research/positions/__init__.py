@@ -1,4 +1,4 @@
-"""The registry of positional schemes. A scheme is one file here and one line in SCHEMES."""
+"""The registry of positional schemes: a file each, imported here, and a line in SCHEMES."""
 
 import difflib
 import inspect
