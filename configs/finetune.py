@@ -176,7 +176,5 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     optimizer.weight_decay = 0.0
     config.steps, optimizer.batch = stage.steps, recipe.batch
     optimizer.schedule, optimizer.warmup = recipe.schedule, recipe.warmup
-    # All of the steps after the warmup are the most that a rate can fall in.
-    optimizer.decay = min(recipe.decay, 1 - recipe.warmup / stage.steps)
-    optimizer.final = recipe.final
+    optimizer.decay, optimizer.final = recipe.decay, recipe.final
   return config

@@ -69,7 +69,7 @@ def run(
   """Does what is not done, decides every claim, and keeps rows and verdicts where `keep`.
 
   Returns:
-    state.status of the jobs that are not done.
+    state.status of the jobs that are not done; 1 also where they are, and a test has no effect.
   """
   for claim in claims:
     check(claim, scale, seeds, keep)
@@ -92,12 +92,14 @@ def run(
   for job in jobs:
     if job.name in failed:
       print(state.last_words(job, failed[job.name]), file=sys.stderr)
+  lacking = False
   for claim in claims:
     finding = decide(claim, planner, nodes[claim.id], costs)
     if keep:
       save(finding, scale.name)
     print(sentence(finding), flush=True)
-  return state.status(failed)
+    lacking |= any(outcome.estimate is None for outcome in finding.outcomes)
+  return state.status(failed) or int(lacking)
 
 
 def check(claim: Claim, scale: Scale, seeds: int, keep: bool) -> None:
@@ -170,6 +172,7 @@ def save(finding: ledger.Finding, scale: str) -> None:
 def sentence(finding: ledger.Finding) -> str:
   """A claim's verdict and its tests, for a terminal."""
   lines = [f'{finding.claim.id} {finding.claim.name}: {finding.verdict}']
+  lines += [f'    refused, since runs differ: {text}' for text in finding.record['refused']]
   for outcome in finding.outcomes:
     if outcome.estimate is None:
       lines.append(f'    {outcome.test.says}: {outcome.why}')

@@ -9,11 +9,12 @@ from typing import Any
 from experiments import plan, quantities, statistics, verdicts
 from experiments.claims.terms import Claim, Expect, Quantity
 from experiments.plan import Node, Planner
-from pe_research import records
+from pe_research import eval_config, records
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
-KEPT = ('protocol', 'control', 'eval_length', 'value', 'unit', 'tokens', 'windows', 'documents',
-        'targets', 'by_position', 'undefined', 'hits', 'chance', 'bits_per_byte')  # fmt: skip
+KEPT = ('protocol', 'control', 'eval_length', 'code', 'value', 'unit', 'tokens', 'windows',
+        'documents', 'targets', 'by_position', 'undefined', 'hits', 'chance',
+        'bits_per_byte')  # fmt: skip
 # Conditions that all runs of a claim have alike, whatever they are trained on.
 SHARED = ('data.source', 'data.validation', 'data.tokenizer', 'version.', 'code', 'device')
 
@@ -72,8 +73,7 @@ def collect(
       whole = _texts(by_document(claim), planner, model, node)
       wanted = _texts(plan.quantities(claim), planner, model, node)
       latest = {
-        f'{row["protocol"]}/{row["control"]}/{row["eval_length"]}': row
-        for row in records.read_rows(node.workdir / 'results.jsonl')
+        f'{row["protocol"]}/{row["control"]}/{row["eval_length"]}': row for row in _final(node)
       }
       for text in sorted(wanted & latest.keys()):
         row = {k: latest[text][k] for k in KEPT if k in latest[text]}
@@ -85,6 +85,14 @@ def collect(
           row['by_position'] = [round(loss, 6) for loss in row['by_position']]
         found.append({'model': model, 'seed': node.config['seed'], 'key': node.key} | row)
   return found
+
+
+def _final(node: Node) -> list[dict[str, Any]]:
+  """The rows of a run's last weights, measured as its config has it."""
+  rows = records.read_rows(node.workdir / 'results.jsonl')
+  last = max((row['step'] for row in rows), default=0)
+  how = eval_config.settings(node.config['eval'])
+  return [row for row in rows if row['step'] == last and row['settings'] == how]
 
 
 def by_document(claim: Claim) -> list[Quantity]:
@@ -100,12 +108,20 @@ def _texts(of: Sequence[Quantity], planner: Planner, model: str, node: Node) -> 
 
 
 def differences(nodes: Mapping[str, Sequence[Node]]) -> list[str]:
-  """Conditions in which runs of a claim differ and must not: text, versions, code, device."""
+  """Conditions in which runs of a claim differ and must not: text, versions, code, device.
+
+  Rows of another run, or that other code measured, are one.
+  """
   seen: dict[str, tuple[str, Any]] = {}
   found = []
   for node in (node for own in nodes.values() for node in own):
     record = records.read_json(node.workdir / 'run.json') or {'conditions': {}}
     shared = {k: v for k, v in record['conditions'].items() if k.startswith(SHARED)}
+    rows = records.read_rows(node.workdir / 'results.jsonl')
+    if codes := ', '.join(sorted({row['code'] for row in rows})):
+      shared['code that measured'] = codes
+    for other in sorted({row['fingerprint'] for row in rows} - {record.get('fingerprint')}):
+      found.append(f'rows of {node.workdir.name}: of a run {other}, and it is another')
     for name in shared.keys() - seen.keys():
       seen[name] = node.workdir.name, shared[name]
     for name, value in sorted(shared.items()):

@@ -88,10 +88,11 @@ class Planner:
     unit = self.scale.task_size if task else self.scale.length
     middle = -(-node.config['model']['layers'] // 2)
     controls = quantity.controls or (quantity.control,)
+    filled = [control.format(middle=middle, L=self.scale.length) for control in controls]
     return [
-      (f'{quantity.protocol}/{control.format(middle=middle)}/{round(at * unit)}', at)
+      (f'{quantity.protocol}/{control}/{round(at * unit)}', at)
       for at in quantity.at
-      for control in controls
+      for control in filled
     ]
 
   def node(self, claim: Claim, name: str, seed: int) -> Node:
@@ -252,7 +253,7 @@ def check_quantity(claim: Claim, quantity: Quantity) -> None:
   choose(f'{where} {quantity.model!r}: the quantity', quantity.of, DERIVED)
   for control in quantity.controls or (quantity.control,):
     try:
-      eval_config.measurement(f'{quantity.protocol}/{control.format(middle=1)}/1')
+      eval_config.measurement(f'{quantity.protocol}/{control.format(middle=1, L=1)}/1')
     except ValueError as error:
       raise ValueError(f'{where} {quantity.model!r}: {error}') from error
 

@@ -56,8 +56,8 @@ def by_document(row: Mapping[str, Any], names: Sequence[str]) -> Score:
 def reach(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   """Doublings of L up to the greatest length at which the loss is within REACH of its lowest.
 
-  Between the lengths that were measured by a line through the losses of both. A scheme that is not
-  defined at a length does not reach it.
+  Between the lengths that were measured by a line through the losses of both, which shows no less
+  than the doublings between them. A scheme that is not defined at a length does not reach it.
   """
   pairs = zip(at, (_value(own, text) for text in texts), strict=True)
   lengths, losses = zip(
@@ -68,7 +68,7 @@ def reach(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   if last + 1 == len(losses):
     return Score(lengths[last])
   (x, y), (further, higher) = (lengths[last], losses[last]), (lengths[last + 1], losses[last + 1])
-  return Score(x + (further - x) * (bar - y) / (higher - y))
+  return Score(x + (further - x) * (bar - y) / (higher - y), (), further - x)
 
 
 def _value(rows: Rows, text: str) -> float | None:
@@ -86,24 +86,31 @@ def best_scale(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   Between the points of the grid by the parabola through the lowest and its neighbours.
   """
   del at
-  scales = [float(measures.option(eval_config.measurement(t)[1], 'scale', '1')) for t in texts]
+  scales = _scales(texts)
   order = np.argsort(scales)
   x = np.sqrt(np.array(scales))[order]
   y = np.array([read(own, text)['value'] for text in texts])[order]
   i = int(y.argmin())
-  if i in (0, len(x) - 1):
-    raise Missing(
-      f'the lowest loss is at the edge of the grid, a factor of {x[i]:.2f}; widen the grid.'
-    )
+  _inside(scales[order[i]], scales)
   a, b, _ = np.polyfit(x[i - 1 : i + 2], y[i - 1 : i + 2], 2)
   return Score(-b / (2 * a))
+
+
+def _scales(texts: Sequence[str]) -> list[float]:
+  return [float(measures.option(eval_config.measurement(t)[1], 'scale', '1')) for t in texts]
+
+
+def _inside(best: float, scales: Sequence[float]) -> None:
+  """Raises Missing where the best is the first or last of a grid, which is no optimum."""
+  if best in (min(scales), max(scales)):
+    raise Missing(f'the best logit scale is {best:g}, at the edge of the grid; widen the grid.')
 
 
 def tuned(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   """The score on half of the documents at the logit scale that is best on the others: [D / 2].
 
-  Best is the lowest loss, or the most answers.
-  Each seed chooses its own scale.
+  Best is the lowest loss, or the most answers, the nearest to 1 of those alike. Each seed chooses
+  its own scale.
   """
   del at
   names = sorted(read(own, texts[0])['documents'])
@@ -111,9 +118,13 @@ def tuned(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   mean = lambda row: (
     sum(row['documents'][n][0] for n in choosing) / sum(row['documents'][n][1] for n in choosing)
   )
-  rows = [read(own, text) for text in texts]
-  best = (max if 'hits' in rows[0] else min)(rows, key=mean)
-  return by_document(best, held_out)
+  rows, scales = [read(own, text) for text in texts], _scales(texts)
+  sign = -1 if 'hits' in rows[0] else 1
+  rank = lambda i: (sign * mean(rows[i]), abs(math.log(scales[i])))
+  best = min(range(len(rows)), key=rank)
+  if len(rows) > 2:
+    _inside(scales[best], scales)
+  return by_document(rows[best], held_out)
 
 
 def early_tokens(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:

@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pe_research import attend, tasks
+from pe_research import attend, digest, tasks
 from pe_research.checks import at_least, choose
 
 NUMBER = r'[0-9]+(\.[0-9]+)?'
 PROTOCOLS = {  # the controls of each, the first of them where none is asked for
-  'fixed_targets': ('none', 'cropped', 'shuffled', f'scale:{NUMBER}'),
+  'fixed_targets': ('none', 'cropped', 'shuffled', f'scale:{NUMBER}', 'window:[1-9][0-9]*'),
   'non_overlapping': ('none',),
   'sliding': ('none',),
   'by_position': ('none',),
@@ -37,6 +37,11 @@ def measurement(text: str) -> tuple[str, str, int]:
       f'of {", ".join(PROTOCOLS[protocol])}.'
     )
   return protocol, control, int(length)
+
+
+def settings(evaluation: Mapping[str, Any]) -> str:
+  """Digest of how a config measures, whatever it measures."""
+  return digest.of_json({k: v for k, v in evaluation.items() if k not in SELECTION})
 
 
 def _check_task(evaluation: Mapping[str, Any], config: Mapping[str, Any]) -> None:

@@ -100,11 +100,11 @@ def evaluate(
     context.check(scorer.spec, length)
   subject = scoring.Subject(scorer, params)
   record, results = records.read_json(workdir / 'run.json'), workdir / 'results.jsonl'
-  settings = {k: v for k, v in config['eval'].items() if k not in eval_config.SELECTION}
   identity = {
     'run': workdir.name,
     'commit': record['provenance']['commit'],
     'fingerprint': record['fingerprint'],
+    'code': records.code(),
     'scheme': config['position']['name'],
     'seed': config['seed'],
     'train_length': config['length'],
@@ -112,7 +112,7 @@ def evaluate(
     'attention': config['eval']['implementation'],
     'dtype': config['model']['dtype'],
     'device': jax.devices()[0].device_kind,
-    'settings': digest.of_json(settings),
+    'settings': eval_config.settings(config['eval']),
   }
   key = lambda row: tuple(row[field] for field in ('step', 'settings', *KEY))
   done = {key(row) for row in records.read_rows(results)}

@@ -9,21 +9,21 @@ import optax
 def schedule(optimizer: Mapping[str, Any], steps: int) -> optax.Schedule:
   """Learning rate by step: linear warmup, then as `optimizer.schedule` says.
 
-  'cosine' falls to the final value at the last step; 'wsd' stays, then falls linearly over the last
-  share `decay` of the steps (arXiv:2404.06395, sec. 4); 'constant' stays. The slope of 'wsd' is
-  that of the whole share: what of it the warmup takes is missing at the end, so that with decay 1
-  the last rate is warmup / steps of the peak above the final value.
+  'cosine' falls to the final value at the last step; 'wsd' stays, then falls linearly to it over
+  the last share `decay` of the steps (arXiv:2404.06395, sec. 4), or over all that the warmup
+  leaves, if that is less; 'constant' stays.
   """
   peak, warmup = optimizer['learning_rate'], optimizer['warmup']
   last = peak * optimizer['final']
   if optimizer['schedule'] == 'cosine':
     return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, last)
-  decay = round(optimizer['decay'] * steps) if optimizer['schedule'] == 'wsd' else 0
+  share = optimizer['decay'] if optimizer['schedule'] == 'wsd' else 0
+  decay = min(round(share * steps), steps - warmup)
   parts = [optax.linear_schedule(0.0, peak, warmup), optax.constant_schedule(peak)]
   boundaries = [warmup]
   if decay:
     parts.append(optax.linear_schedule(peak, last, decay))
-    boundaries.append(max(steps - decay, warmup))
+    boundaries.append(steps - decay)
   return optax.join_schedules(parts, boundaries)
 
 

@@ -232,17 +232,21 @@ def load_config(workdir: pathlib.Path) -> dict[str, Any]:
 
 def provenance() -> dict[str, Any]:
   """Commit, whether the tree was clean, hash of the code, versions and machine."""
-  sources = [
-    path for folder in ('pe_research', 'configs') for path in sorted((ROOT / folder).rglob('*.py'))
-  ]
   return {
     'commit': _git('rev-parse', 'HEAD'),
     'clean': _git('status', '--porcelain') == '',
-    'code': digest.of_bytes(*(path.read_bytes() for path in sources)),
+    'code': code(),
     'versions': {name: importlib.metadata.version(name) for name in PACKAGES},
     'python': platform.python_version(),
     'machine': f'{platform.system()} {platform.machine()}',
   }
+
+
+def code() -> str:
+  """Hash of all that trains and measures."""
+  folders = [ROOT / name for name in ('pe_research', 'configs')]
+  sources = [path for folder in folders for path in sorted(folder.rglob('*.py'))]
+  return digest.of_bytes(*(path.read_bytes() for path in sources))
 
 
 def _git(*arguments: str) -> str | None:

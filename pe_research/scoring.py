@@ -27,18 +27,20 @@ class Scorer:
     self.tokens = config['eval']['batch_tokens']
     replicated = sharding.replicated(mesh)
     compiled = functools.partial(jax.jit, out_shardings=replicated)
-    self._nats = compiled(self._nats, static_argnums=(2, 3))
+    self._nats = compiled(self._nats, static_argnums=(2, 3, 4))
     self._hits = compiled(self._hits, static_argnums=(2, 3))
     self._hidden = compiled(self._hidden, static_argnums=2)
 
-  def _logits(self, params, tokens, last, scale=1.0):
+  def _logits(self, params, tokens, last, scale=1.0, window=None):
     decoder, spec = self.blueprint.bind(params), dataclasses.replace(self.spec, scale=scale)
+    windows = [n for n in (spec.window, window) if n is not None]
+    spec = dataclasses.replace(spec, window=min(windows, default=None))
     at = attend.Tokens.contiguous(tokens.shape[1] - 1)
     features, _ = decoder.features(tokens[:, :-1], at, spec, last=last)
     return decoder.logits(features)
 
-  def _nats(self, params, tokens, last, scale):
-    return model.loss(self._logits(params, tokens, last, scale), tokens[:, -last:])
+  def _nats(self, params, tokens, last, scale, window):
+    return model.loss(self._logits(params, tokens, last, scale, window), tokens[:, -last:])
 
   def _hits(self, params, tokens, last, scale):
     return self._logits(params, tokens, last, scale).argmax(-1) == tokens[:, -last:]
@@ -62,10 +64,21 @@ class Scorer:
       found.append(np.asarray(program(params, sharding.place(full, rows), *static))[: len(part)])
     return np.concatenate(found)
 
-  def nats(self, params, windows: np.ndarray, last: int | None = None, scale: float = 1.0):
-    """Losses of the last `last` targets, all if None: float32 [W, last]."""
+  def nats(
+    self,
+    params,
+    windows: np.ndarray,
+    last: int | None = None,
+    scale: float = 1.0,
+    window: int | None = None,
+  ) -> np.ndarray:
+    """Losses of the last `last` targets, all if None: float32 [W, last].
+
+    The logits of attention are multiplied by `scale`; a query sees the last `window` keys, if that
+    is given and fewer than it would.
+    """
     last = windows.shape[1] - 1 if last is None else last
-    return self._batched(self._nats, params, windows, last, scale)
+    return self._batched(self._nats, params, windows, last, scale, window)
 
   def hits(self, params, windows: np.ndarray, last: int, scale: float = 1.0) -> np.ndarray:
     """Whether each of the last `last` targets is the likeliest token: bool [W, last].
@@ -91,10 +104,14 @@ class Subject:
     self.scorer, self.params = scorer, params
 
   def __call__(
-    self, windows: np.ndarray, last: int | None = None, scale: float = 1.0
+    self,
+    windows: np.ndarray,
+    last: int | None = None,
+    scale: float = 1.0,
+    window: int | None = None,
   ) -> np.ndarray:
     """Losses, see Scorer.nats."""
-    return self.scorer.nats(self.params, windows, last, scale)
+    return self.scorer.nats(self.params, windows, last, scale, window)
 
   def hits(self, windows: np.ndarray, last: int, scale: float = 1.0) -> np.ndarray:
     """See Scorer.hits."""

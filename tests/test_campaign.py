@@ -162,6 +162,39 @@ def test_runs_on_another_text_are_refused(toy, settled):
   assert any('data.source' in line and 'another' in line for line in finding.record['refused'])
 
 
+@pytest.mark.parametrize('field, said', [
+  ('fingerprint', 'rows of alibi-seed1'), ('code', 'code that measured'),
+])  # fmt: skip
+def test_rows_of_another_run_or_code_are_refused(toy, settled, field, said, capsys, monkeypatch):
+  claim, scale, workdir = toy
+  _, nodes = campaign.prepare([claim], scale, 3, workdir)
+  file = nodes['T01']['alibi'][1].workdir / 'results.jsonl'
+  before = file.read_text()
+  records.write_rows(file, [row | {field: 'another'} for row in records.read_rows(file)])
+  try:
+    assert campaign.run([claim], scale, 3, workdir, keep=False) == 1
+  finally:
+    file.write_text(before)
+  out = capsys.readouterr().out
+  assert 'T01 toy_t01: not run' in out and 'refused, since runs differ: ' in out
+  assert said in out and 'another' in out
+
+
+@pytest.mark.parametrize('field', ['step', 'settings'])
+def test_rows_of_other_weights_or_settings_are_left_alone(toy, settled, field):
+  claim, scale, workdir = toy
+  planner, nodes = campaign.prepare([claim], scale, 3, workdir)
+  file = nodes['T01']['alibi'][1].workdir / 'results.jsonl'
+  before, other = file.read_text(), {'step': 4, 'settings': 'another'}[field]
+  strange = [row | {field: other, 'value': 99.0} for row in records.read_rows(file)]
+  records.write_rows(file, [*records.read_rows(file), *strange])
+  try:
+    finding = campaign.decide(claim, planner, nodes['T01'], workdir / 'costs.jsonl')
+  finally:
+    file.write_text(before)
+  assert json.loads(json.dumps(ledger.as_json(finding)))['tests'] == settled['tests']
+
+
 def test_another_claim_measures_more_of_a_stretched_run(toy, settled):
   _, scale, workdir = toy
   test = Expect('PI at 2.5 L - at 4 L', nll('pi', 2.5) - nll('pi', 4), above=-5, below=5)

@@ -263,12 +263,12 @@ def test_schedules_by_hand(kind):
   assert math.isclose(rate(100), 2.0 if kind == 'constant' else 0.2, rel_tol=1e-5)
 
 
-def test_a_fall_that_the_warmup_cuts_ends_above_the_final_rate():
-  optimizer = {'learning_rate': 2.0, 'warmup': 10, 'schedule': 'wsd', 'final': 0.0}
-  whole = optimizers.schedule(optimizer | {'decay': 1.0}, 100)
-  assert whole(10) == 2.0 and math.isclose(whole(100), 2.0 * 10 / 100, rel_tol=1e-5)
-  after = optimizers.schedule(optimizer | {'decay': 0.9}, 100)
-  assert after(10) == 2.0 and math.isclose(after(100), 0.0, abs_tol=1e-6)
+@pytest.mark.parametrize('decay', [1.0, 0.95, 0.9])
+def test_a_rate_that_falls_from_the_warmup_on_ends_at_the_final_one(decay):
+  optimizer = {'learning_rate': 2.0, 'warmup': 10, 'schedule': 'wsd', 'final': 0.0, 'decay': decay}
+  rate = optimizers.schedule(optimizer, 100)
+  assert rate(10) == 2.0 and math.isclose(rate(55), 1.0, rel_tol=1e-5)
+  assert math.isclose(rate(100), 0.0, abs_tol=1e-6)
 
 
 def test_only_matrices_decay(corpus):

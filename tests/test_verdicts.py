@@ -205,7 +205,7 @@ def test_the_best_scale_is_the_bottom_of_the_parabola():
   for best in (1.13, 1.0):
     found = quantities.best_scale(seed(best), texts, (1,) * 5)
     assert found.value == pytest.approx(best, abs=1e-4)
-  with pytest.raises(quantities.Missing, match=r'edge of the grid, a factor of 1\.30'):
+  with pytest.raises(quantities.Missing, match=r'scale is 1\.69, at the edge of the grid'):
     quantities.best_scale(seed(2.0), texts, (1,) * 5)
 
 
@@ -230,6 +230,21 @@ def test_a_scale_is_tuned_on_documents_that_are_not_scored():
   counted = {k: row | {'hits': 1, 'windows': 4} for k, row in (plain | doubled).items()}
   got = quantities.tuned(counted, texts, (1, 1))
   np.testing.assert_allclose(got.value, [5.0, 7.0])  # the more answers the better
+
+
+def test_a_scale_at_the_edge_of_its_grid_is_none():
+  texts = [f'fixed_targets/scale:{s}/16' for s in ('0.5', '1', '2')]
+  made = lambda *losses: {
+    key: row
+    for text, loss in zip(texts, losses, strict=True)
+    for key, row in rows([loss] * 4, control=text.split('/')[1], weights=(1,) * 4).items()
+  }
+  assert quantities.tuned(made(3.0, 2.0, 4.0), texts, (1,) * 3).value.tolist() == [2.0, 2.0]
+  for losses, edge in (((1.0, 2.0, 4.0), '0.5'), ((3.0, 2.0, 1.0), '2')):
+    with pytest.raises(quantities.Missing, match=f'scale is {edge}, at the edge'):
+      quantities.tuned(made(*losses), texts, (1,) * 3)
+  none = {k: row | {'hits': 0, 'windows': 4} for k, row in made(0.0, 0.0, 0.0).items()}
+  assert quantities.tuned(none, texts, (1,) * 3).value.tolist() == [0.0, 0.0]  # at 1, as all alike
 
 
 @pytest.mark.parametrize('claim', claims.CLAIMS.values(), ids=lambda c: c.id)

@@ -16,9 +16,16 @@ class Subject(Protocol):
   """A model with its weights, as scoring.Subject has it."""
 
   def __call__(
-    self, windows: np.ndarray, last: int | None = None, scale: float = 1.0
+    self,
+    windows: np.ndarray,
+    last: int | None = None,
+    scale: float = 1.0,
+    window: int | None = None,
   ) -> np.ndarray:
-    """Nats of the last `last` targets of windows [W, N + 1], logits times `scale`: [W, last]."""
+    """Nats of the last `last` targets of windows [W, N + 1]: [W, last].
+
+    Logits of attention times `scale`; a query sees the last `window` keys, or all that it does.
+    """
 
   def hits(self, windows: np.ndarray, last: int, scale: float = 1.0) -> np.ndarray:
     """Whether each of these targets is the likeliest token, logits times `scale`: [W, last]."""

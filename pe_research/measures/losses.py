@@ -16,16 +16,18 @@ def fixed_targets(score: Subject, plan: Plan, length: int, control: str = 'none'
 
   Controls: 'cropped' keeps the last `train_length` tokens of the input only; 'shuffled' permutes
   all tokens before those, which leaves long context without order; 'scale:1.2' multiplies the
-  logits of attention.
+  logits of attention; 'window:64' leaves each query the last 64 keys in every layer.
   """
-  windows, scale = base.windows(plan, length), base.option(control, 'scale')
+  windows = base.windows(plan, length)
+  scale, window = (base.option(control, name) for name in ('scale', 'window'))
+  how = ({'scale': float(scale)} if scale else {}) | ({'window': int(window)} if window else {})
   if control == 'cropped':
     windows = windows[:, -min(length, plan.train_length) - 1 :]
   if control == 'shuffled' and length > plan.train_length:
     prefix = length - plan.train_length
     for i, window in enumerate(windows):
       window[:prefix] = np.random.default_rng(i).permutation(window[:prefix])
-  nll = score(windows, plan.targets, **({'scale': float(scale)} if scale else {}))
+  nll = score(windows, plan.targets, **how)
   used = windows.shape[1] - 1
   return _row(plan, [d for d, _ in plan.ends], nll, windows[:, -plan.targets :]) | {
     'context': [used - plan.targets + 1, used],
