@@ -239,6 +239,9 @@ def _check_data(data: Mapping[str, Any]) -> None:
 def anywhere(
   config: Mapping[str, Any], mesh: Mapping[str, int] = types.MappingProxyType({})
 ) -> dict[str, Any]:
-  """The config of a saved run, to be read on whatever devices there are, as `mesh` has them."""
+  """The config of a saved run, to be read on whatever devices there are, as `mesh` has them.
+
+  A run that says nothing of patience is waited for.
+  """
   mesh = {axis: 1 for axis in config['run']['mesh']} | {'data': -1} | dict(mesh)
-  return dict(config) | {'run': config['run'] | {'mesh': mesh}}
+  return dict(config) | {'run': {'patience': 0.0} | config['run'] | {'mesh': mesh}}

@@ -75,13 +75,13 @@ def schemes(runs: Sequence[compare.Run]) -> list[Scheme]:
 
 
 def _identity(run: compare.Run) -> dict[str, Any]:
-  label = run.config['run']['label']
+  label = run.config.get('run', {}).get('label')
   return run.config['position'] | {'trained at': run.record['train_length'], 'label': label}
 
 
 def _label(run: compare.Run, runs: Sequence[compare.Run]) -> str:
   """What the run calls itself, or the label of the class and what tells variants of it apart."""
-  if run.config['run']['label']:
+  if run.config.get('run', {}).get('label'):
     return run.config['run']['label']
   own = _identity(run)
   name, length = own['name'], own.pop('trained at')
