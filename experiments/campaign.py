@@ -141,7 +141,7 @@ def decide(
       })  # fmt: skip
   record = {
     'scale': planner.scale.name,
-    'registered': registered.since(claim, {run['commit'] for run in runs}),
+    'registered': registered.since(claim, {run['commit'] for run in runs}, planner.scale.name),
     'runs': runs,
     'core_minutes': round(sum(took.values()) / 60, 1),
     'refused': differ,

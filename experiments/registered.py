@@ -8,31 +8,36 @@ rule of verdicts.py is one for all claims.
 
 import ast
 import copy
+import json
+import os
 import pathlib
 import subprocess
 from collections.abc import Iterable
 from typing import Any
 
 from experiments.claims.terms import Claim
+from experiments.verdicts import MISSING
 
 CLAIMS = pathlib.Path(__file__).parent / 'claims'
-COMMON = 'terms.py'
 SHOWN = {'title', 'published', 'says', 'traps', 'note', 'figure', 'label', 'panel', 'shown',
          'paper'}  # fmt: skip
 SEEDS = {'least_seeds', 'fewest_seeds'}  # no threshold: a verdict says how many it has
 NAMES = {'PAPER', 'LABELS'}  # constants of what only shows
 
 
-def asked(source: str, common: str = '') -> str:
+def asked(source: str, common: str = '', derived: str = '') -> str:
   """A claim's file as far as it decides anything: not its words, nor how it is written down.
 
   Args:
     source: text of the file.
     common: text of the claims' common words, of which what the file reaches decides too.
+    derived: text of what makes numbers of measurements, which claims name by strings.
   """
-  words = _Words(_deciding(common))
-  tree = words.visit(_deciding(source))
-  return '\n'.join([ast.dump(tree), *(words.functions[name] for name in sorted(words.functions))])
+  tree, functions = _deciding(source), {}
+  own = frozenset(_defined(tree))
+  words = _Words(_defined(_deciding(common)), _defined(_deciding(derived)), functions, own)
+  tree = words.visit(tree)
+  return '\n'.join([ast.dump(tree), *(functions[name] for name in sorted(functions))])
 
 
 def _deciding(source: str) -> ast.Module:
@@ -49,28 +54,48 @@ def _deciding(source: str) -> ast.Module:
   return tree
 
 
+def _defined(module: ast.Module) -> dict[str, ast.expr | ast.FunctionDef]:
+  """Functions and constants by name; the classes are the claims' grammar."""
+  found: dict[str, ast.expr | ast.FunctionDef] = {}
+  for part in module.body:
+    if isinstance(part, ast.FunctionDef):
+      found[part.name] = part
+    elif isinstance(part, ast.Assign):
+      target, value = part.targets[0], part.value
+      several = isinstance(target, ast.Tuple)
+      pairs = zip(target.elts, value.elts, strict=True) if several else [(target, value)]
+      found |= {name.id: meant for name, meant in pairs}
+  return found
+
+
 class _Words(ast.NodeTransformer):
   """Puts what a constant stands for in its place, and notes the functions that are reached."""
 
-  def __init__(self, common: ast.Module):
-    """Takes both from the common words; their classes are the claims' grammar."""
-    self.functions: dict[str, str] = {}
-    self._known: dict[str, ast.expr | ast.FunctionDef] = {}
-    for part in common.body:
-      if isinstance(part, ast.FunctionDef):
-        self._known[part.name] = part
-      elif isinstance(part, ast.Assign):
-        target, value = part.targets[0], part.value
-        several = isinstance(target, ast.Tuple)
-        pairs = zip(target.elts, value.elts, strict=True) if several else [(target, value)]
-        self._known |= {name.id: meant for name, meant in pairs}
+  def __init__(self, known, derived, functions: dict[str, str], hidden: frozenset[str]):
+    """Looks names up in `known` but for `hidden`, strings in `derived`; notes in `functions`."""
+    self.known, self.derived, self.functions, self.hidden = known, derived, functions, hidden
 
   def visit_Name(self, node: ast.Name) -> ast.expr:
-    found = self._known.get(node.id) if isinstance(node.ctx, ast.Load) else None
-    if isinstance(found, ast.FunctionDef) and node.id not in self.functions:
-      self.functions[node.id] = ''  # it may call itself
-      self.functions[node.id] = ast.dump(self.visit(copy.deepcopy(found)))
-    return self.visit(copy.deepcopy(found)) if isinstance(found, ast.expr) else node
+    if not isinstance(node.ctx, ast.Load) or node.id in self.hidden or node.id not in self.known:
+      return node
+    meant = self.known[node.id]
+    if isinstance(meant, ast.expr):
+      return self._within(self.known).visit(copy.deepcopy(meant))
+    self._note(node.id, self.known)
+    return node
+
+  def visit_Constant(self, node: ast.Constant) -> ast.expr:
+    if isinstance(node.value, str) and node.value in self.derived:
+      self._note(node.value, self.derived)
+    return node
+
+  def _note(self, name: str, among) -> None:
+    if name not in self.functions:
+      self.functions[name] = ''  # it may call itself
+      self.functions[name] = ast.dump(self._within(among).visit(copy.deepcopy(among[name])))
+
+  def _within(self, among) -> '_Words':
+    return _Words(among, self.derived, self.functions, frozenset())
 
 
 def _aside(part: ast.stmt) -> bool:
@@ -81,38 +106,52 @@ def _aside(part: ast.stmt) -> bool:
   return text or isinstance(part, ast.Import | ast.ImportFrom)
 
 
-def since(claim: Claim, runs: Iterable[str | None] = ()) -> dict[str, Any]:
+def since(claim: Claim, runs: Iterable[str | None] = (), scale: str = '') -> dict[str, Any]:
   """When a claim's question was committed.
 
   Args:
     claim: the claim.
     runs: commits that its runs were made by; None where one is not known.
+    scale: whose committed verdicts are looked at.
 
   Returns:
     'commit': the first that has the question as it is; None where git knows none. 'clean': whether
     HEAD has it so. 'changed_after': those of `runs` that do not have it so, or are not known here.
+    'otherwise': commit -> verdict, of every verdict that was committed on another question.
   """
-  file = CLAIMS / f'{claim.name}.py'
-  common = CLAIMS / COMMON
-  present = asked(file.read_text(), common.read_text() if common.exists() else '')
-  at = lambda commit: _same(commit, file.name, present)
-  commits = _git('log', '--format=%H', '--', file.name, COMMON).split()
+  present = asked(*(file.read_text() if file.exists() else '' for file in _files(claim)))
+  at = lambda commit: _at(commit, claim) == present
   first = None
-  for commit in commits:
+  for commit in _git('log', '--format=%H', '--', *map(str, _files(claim))).split():
     if not at(commit):
       break
     first = commit
+  verdict = f'../results/{scale}/{claim.id}.verdict.json'
+  told = _git('log', '--reverse', '--format=%H', '--', verdict).split() if scale else []
   return {
     'commit': first,
     'clean': at('HEAD'),
     'changed_after': sorted({str(run) for run in runs if not (run and at(run))}),
+    'otherwise': {
+      commit: came_to
+      for commit in told
+      if not at(commit)
+      and (came_to := json.loads(_git('show', f'{commit}:./{verdict}'))['verdict']) != MISSING
+    },
   }
 
 
-def _same(commit: str, name: str, present: str) -> bool:
-  show = lambda file: _git('show', f'{commit}:./{file}')
-  source = show(name)
-  return bool(source) and asked(source, show(COMMON)) == present
+def _files(claim: Claim) -> tuple[pathlib.Path, ...]:
+  """The claim, the common words, and what makes numbers of measurements."""
+  return CLAIMS / f'{claim.name}.py', CLAIMS / 'terms.py', CLAIMS.parent / 'quantities.py'
+
+
+def _at(commit: str, claim: Claim) -> str:
+  """The question as a commit has it; '' where it has none."""
+  source, *others = (
+    _git('show', f'{commit}:./{os.path.relpath(file, CLAIMS)}') for file in _files(claim)
+  )
+  return asked(source, *others) if source else ''
 
 
 def _git(*words: str) -> str:

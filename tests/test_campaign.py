@@ -26,7 +26,7 @@ TESTS = (
   Expect('found at 2 L', found('rope', 2) - found('alibi', 2), above=-1, below=1, unit='share'),
 )
 
-REGISTERED = {'commit': 'f' * 40, 'clean': True, 'changed_after': []}
+REGISTERED = {'commit': 'f' * 40, 'clean': True, 'changed_after': [], 'otherwise': {}}
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What a claim asks, and since when: words may change, thresholds may not."""
 
+import json
 import subprocess
 
 import pytest
@@ -87,15 +88,20 @@ def test_what_a_claim_takes_from_the_common_words_is_asked_too(before, after, sa
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
   """Of one claim's file; commits what it is given, and says by which commit."""
-  monkeypatch.setattr(registered, 'CLAIMS', tmp_path)
+  monkeypatch.setattr(registered, 'CLAIMS', tmp_path / 'claims')
+  (tmp_path / 'claims').mkdir()
+  verdict = tmp_path / 'results' / 'toy' / 'T01.verdict.json'
+  verdict.parent.mkdir(parents=True)
   git = lambda *words: subprocess.run(
     ['git', '-C', tmp_path, '-c', 'user.name=x', '-c', 'user.email=x@x', *words],
     check=True, capture_output=True, text=True,
   ).stdout.strip()  # fmt: skip
   git('init', '-q')
 
-  def commit(text):
-    (tmp_path / 'toy_t01.py').write_text(text)
+  def commit(text, came_to=None):
+    (tmp_path / 'claims' / 'toy_t01.py').write_text(text)
+    if came_to:
+      verdict.write_text(json.dumps({'verdict': came_to}))
     git('add', '-A')
     git('commit', '-q', '-m', 'x')
     return git('rev-parse', 'HEAD')
@@ -109,20 +115,65 @@ def test_a_threshold_that_is_moved_after_the_runs_is_said_to_be(repository, tmp_
   first = repository(FILE)
   words = repository(FILE.replace('A toy.', 'Another.'))
   found = registered.since(claim, [first, words])
-  assert found == {'commit': first, 'clean': True, 'changed_after': []}
+  assert found == {'commit': first, 'clean': True, 'changed_after': [], 'otherwise': {}}
   assert registered.since(claim, [old, words])['changed_after'] == [old]
   assert registered.since(claim, [None, 'f' * 40])['changed_after'] == ['None', 'f' * 40]
-  common = tmp_path / registered.COMMON
+  common = tmp_path / 'claims' / 'terms.py'
   common.write_text('def Expect(*said, above):\n  return above\n')
   assert registered.since(claim, [words]) == {
-    'commit': None, 'clean': False, 'changed_after': [words],
+    'commit': None, 'clean': False, 'changed_after': [words], 'otherwise': {},
   }  # fmt: skip
   common.unlink()
-  (tmp_path / 'toy_t01.py').write_text(FILE.replace('0.5', '0.6'))
-  assert registered.since(claim) == {'commit': None, 'clean': False, 'changed_after': []}
+  (tmp_path / 'claims' / 'toy_t01.py').write_text(FILE.replace('0.5', '0.6'))
+  assert registered.since(claim) == {
+    'commit': None, 'clean': False, 'changed_after': [], 'otherwise': {},
+  }  # fmt: skip
+
+
+def test_verdicts_on_another_question_stay_told(repository):
+  claim = toys.claim()
+  asked = FILE.replace('0.5', '0.4')
+  repository(asked)
+  first, second = repository(asked, 'refuted'), repository(asked, 'not run')
+  since = repository(FILE)
+  repository(FILE, 'reproduced')
+  found = registered.since(claim, scale='toy')
+  assert found['commit'] == since and found['otherwise'] == {first: 'refuted'}
+  assert second not in found['otherwise'] and not registered.since(claim)['otherwise']
+
+
+DERIVED = """BAR = 0.01
+
+
+def reach(rows):
+  return rows + BAR
+
+
+def other(rows):
+  return rows
+"""
+
+
+@pytest.mark.parametrize('before, after, same', [
+  ('0.01', '0.02', False),
+  ('rows + BAR', 'rows - BAR', False),
+  ('  return rows\n', '  return 2 * rows\n', True),
+])  # fmt: skip
+def test_what_makes_a_number_of_measurements_is_asked_too(before, after, same):
+  uses = "CLAIM = Claim(tests=(Expect('a', Quantity('rope', of='reach'), above=0),))"
+  assert before in DERIVED
+  other = registered.asked(uses, '', DERIVED.replace(before, after))
+  assert (other == registered.asked(uses, '', DERIVED)) == same
+
+
+def test_a_claims_own_word_is_the_one_that_it_means():
+  own = f'LIMIT = 3\n{USES}'
+  assert registered.asked(own, COMMON) == registered.asked(own, COMMON.replace('0.5', '0.4'))
 
 
 def test_without_git_nothing_is_known(tmp_path, monkeypatch):
   monkeypatch.setattr(registered, 'CLAIMS', tmp_path)
   (tmp_path / 'toy_t01.py').write_text(FILE)
-  assert registered.since(toys.claim()) == {'commit': None, 'clean': False, 'changed_after': []}
+  assert registered.since(toys.claim()) == {
+    'commit': None, 'clean': False, 'changed_after': [], 'otherwise': {},
+  }  # fmt: skip
