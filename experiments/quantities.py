@@ -151,6 +151,14 @@ def _parts(own: Rows, texts, at) -> tuple[float, float]:
   return share * (level - curve[:first].mean()), share * (curve[first:].mean() - level)
 
 
+def later_positions(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
+  """The mean at positions past L less the mean at those within, as a share of `at` L."""
+  (text,), (times,) = texts, at
+  curve = np.array(read(own, text)['by_position'])
+  first = round(len(curve) / times)
+  return Score((curve[first:].mean() - curve[:first].mean()) / len(curve))
+
+
 def mean(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   """The value as it is, which a row has also where its documents were not kept."""
   del at
@@ -184,6 +192,7 @@ DERIVED: dict[str, Callable[..., Score]] = {
   'per_length': per_length,
   'early_tokens': early_tokens,
   'later_tokens': later_tokens,
+  'later_positions': later_positions,
 }
 DOCUMENTS = ('', 'tuned', 'per_length')  # of these, what reads more of a row than its mean
 Measured = Callable[[Quantity], tuple[Rows, Sequence[tuple[str, float]]]]

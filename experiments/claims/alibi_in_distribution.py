@@ -7,6 +7,7 @@ REPEATED = {
   'data.limit': {'cpu': 150_000},
   'data.train_split': {'accelerator': 'train[:3%]'},
 }
+ONCE = 'no repetition'  # on a CPU, a third of an epoch
 
 CLAIM = Claim(
   id='C05',
@@ -29,9 +30,9 @@ CLAIM = Claim(
   says='At L, ALiBi and RoPE differ by less than 0.01 nats; where the training text is seen twenty '
   'times, ALiBi gains on RoPE.',
   models={
-    'alibi': Model('alibi', panel='1 epoch'),
-    'rope': Model('rope', panel='1 epoch'),
-    'rope matched': Model('rope:preset=matched', label=MATCHED_LABEL, panel='1 epoch'),
+    'alibi': Model('alibi', panel=ONCE),
+    'rope': Model('rope', panel=ONCE),
+    'rope matched': Model('rope:preset=matched', label=MATCHED_LABEL, panel=ONCE),
     'alibi repeated': Model('alibi', fields=REPEATED, panel='20 epochs'),
     'rope repeated': Model('rope', fields=REPEATED, panel='20 epochs'),
     'rope matched repeated': Model(
@@ -51,15 +52,18 @@ CLAIM = Claim(
         variant=v,
       ),
       Expect(
-        'the same with twenty epochs - with one',
-        nll('alibi repeated') - nll(f'{rope} repeated') - nll('alibi') - (-1.0 * nll(rope)),
+        'the same with twenty epochs - with no repetition',
+        (nll('alibi repeated') - nll(f'{rope} repeated')) - (nll('alibi') - nll(rope)),
         below=0,
         paper='−0.017 with 205 epochs',
         variant=v,
       ),
     )
   ),
-  traps=('The sign depends on repetition, hence both; at this size loss is far from saturated.',),
+  traps=(
+    'The sign depends on repetition, hence both; at this size loss is far from saturated.',
+    'Text that repeats is less text, 1.5 % of it on a CPU: repetition and variety go together.',
+  ),
   note='The paper compares with sinusoidal positions at 1.3B parameters; this is a small RoPE.',
   figure=(0.5, 1, 2, 4),
 )

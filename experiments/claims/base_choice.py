@@ -32,7 +32,7 @@ CLAIM = Claim(
     ),
   ),
   traps=(
-    'The bound of the paper is some 320 at L = 64 and head width 32, and less for wider heads.',
+    'The bound of the paper is some 1,700 at L = 64 and heads of 16; 300 and 1,000 are below it.',
     'A base too small makes far and near distances look alike.',
   ),
   figure=(0.5, 1, 2, 4, 8),

@@ -74,6 +74,7 @@ CLAIM = Claim(
     'NoPE makes positions out of the causal mask, which takes layers: 3 and 4 are few.',
     'Nothing but the scheme differs: one learning rate for all, as everywhere here.',
   ),
-  note='The larger model has 5 times the parameters on a CPU, 4 times on an accelerator.',
+  note='The larger model has 5 times the parameters on a CPU, 4 times on an accelerator; '
+  'the paper has four sizes.',
   figure=(0.5, 1),
 )

@@ -9,6 +9,11 @@ def error(model: str, at: float = 1, weights: str = '') -> Quantity:
   return Quantity(model, 'probe', control, (at,), of='per_length')
 
 
+def past(model: str, at: float) -> Effect:
+  """Its mean error at positions past L less that at those within, as a share of the length."""
+  return Effect(((1.0, Quantity(model, 'probe', 'layer:{middle}', (at,), of='later_positions')),))
+
+
 CLAIM = Claim(
   id='C07',
   name='nope_knows_positions',
@@ -22,8 +27,9 @@ CLAIM = Claim(
       'transcription',
     ),
   ),
-  says='The mean error at the middle layer is below a tenth of L (a third is chance), training '
-  'lowers it, and at 4 L it is a larger share of the length than at L.',
+  says='The mean error at the middle layer is below a tenth of L (a quarter is chance), training '
+  'lowers it; of positions up to 4 L those past L are read worse than those within, and the '
+  'error is a larger share of the length than at L.',
   models={'nope': Model('nope'), 'rope': Model('rope')},
   tests=(
     Expect(
@@ -40,6 +46,7 @@ CLAIM = Claim(
       unit='of the length',
     ),
     Expect('at 4 L - at L', error('nope', 4) - error('nope'), above=0, unit='of the length'),
+    Expect('at 4 L: past L - within', past('nope', 4), above=0, unit='of the length'),
   ),
   traps=(
     'The probe learns and is tested on different documents.',

@@ -12,7 +12,7 @@ from experiments.claims.terms import (
   Quantity,
 )
 
-AT = (1, 1.25, 1.5, 2, 3, 4, 6, 8, 16, 32, 64)
+AT = (1, 1.03125, 1.0625, 1.125, 1.25, 1.5, 2, 3, 4, 6, 8, 16, 32, 64)
 
 
 def reach(model: str) -> Quantity:

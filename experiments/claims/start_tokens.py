@@ -75,5 +75,6 @@ CLAIM = Claim(
   traps=(
     'One number of tokens is tested, chosen before the runs: the best of many would be luck.',
   ),
+  note='That the effect is one of a first token that all attend to is not tested: no text has one.',
   figure=(1, 2, 4),
 )

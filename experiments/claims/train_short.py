@@ -45,7 +45,7 @@ CLAIM = Claim(
     ),
   ),
   traps=(
-    'The headline rests on equal time; here tokens are equal, and the cost is reported.',
+    'The headline rests on equal time; here tokens are equal, and no run is given more for speed.',
     'The paper has 6 L (3,072 over 512); 8 L makes whole batches.',
   ),
   figure=(0.5, 1, 2, 4, 8),

@@ -33,7 +33,6 @@ def tests(v: str) -> tuple[Expect, ...]:
     Expect(
       'staged at 8 L - at 4 L',
       nll(staged, 8) - nll(staged, 4),
-      above=-0.02,
       below=0.02,
       variant=v,
       paper='−0.03 from 64k to 128k',
@@ -66,8 +65,8 @@ CLAIM = Claim(
       's = 32, from there: at 8k / 64k / 98k / 128k', '3.56 / 2.45 / 2.36 / 2.37', 'table 2'
     ),
   ),
-  says='Tuned at s = 4 and then s = 8, on texts of 4 L: 8 L is within 0.02 nats of 4 L, and of '
-  's = 8 at once with as many tokens; s = 4 alone loses more than 0.1 at 8 L.',
+  says='Tuned at s = 4 and then s = 8, on texts of 4 L: 8 L is at most 0.02 nats worse than 4 L, '
+  'and within 0.02 of s = 8 at once with as many tokens; s = 4 alone loses more than 0.1 at 8 L.',
   models=TRAINED | models(PUBLISHED) | models(MATCHED),
   tests=tests(PUBLISHED) + tests(MATCHED),
   traps=('The same tokens in all: 10 % and 5 %, or 15 %.',),

@@ -12,6 +12,7 @@ from experiments.claims.terms import (
 
 WAYS = {'pi': 'pi:', 'ntk': 'ntk:', 'yarn': 'yarn:', 'yarn paper': 'yarn:ramp=rotations,'}
 PAPER = {(8, 0): '+0.04', (8, 1): '+2.07', (8, 2): '+2.11', (8, 3): '+4.55'}  # by factor and test
+FACTORS = (2, 4, 8)
 LABELS = {'yarn paper': 'YaRN, ramp of the paper'}
 
 
@@ -52,8 +53,8 @@ CLAIM = Claim(
       'table 1',
     ),
   ),
-  says='For s = 4 and 8: at half of s L NTK-aware and YaRN differ by less than 0.05 nats and PI is '
-  'worse than both by more than 0.2; at s L NTK-aware is worse than YaRN by more than 0.3.',
+  says='For s = 2, 4 and 8: at half of s L NTK-aware and YaRN differ by less than 0.05 nats and PI '
+  'is worse than both by more than 0.2; at s L NTK-aware is worse than YaRN by more than 0.3.',
   models=TRAINED
   | {
     stretched(variant, way, factor): Model(
@@ -64,9 +65,9 @@ CLAIM = Claim(
     )
     for variant, (rope, preset) in BASES.items()
     for way, text in WAYS.items()
-    for factor in (4, 8)
+    for factor in FACTORS
   },
-  tests=tuple(test for v in BASES for factor in (4, 8) for test in tests(v, factor)),
+  tests=tuple(test for v in BASES for factor in FACTORS for test in tests(v, factor)),
   traps=(
     'The two papers contradict each other about YaRN on prose.',
     "All code ramps YaRN over pairs, the paper over rotations: both are shown, the code's tested.",
