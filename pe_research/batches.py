@@ -2,7 +2,8 @@
 
 A batch is {'tokens': [B, L + 1]}: inputs and, one to the right, targets. A packed batch has
 'segments' and 'pos' [B, L + 1] besides; one of a task has 'weights', float32, 1 where a token is
-scored.
+scored. Where the scheme reads on, 'beyond' [B, M] has what follows each window in its document, -1
+from where that ends; windows, their order and the hash chain over them are those of any scheme.
 """
 
 import abc
@@ -14,20 +15,40 @@ import grain
 import jax
 import numpy as np
 
-from pe_research import data, digest, needles, tasks, tokenizers
+from pe_research import configs, data, digest, needles, tasks, tokenizers
 
 
 def shapes(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
   """What every batch of a resolved config is, over all processes."""
   shape, names = (config['optimizer']['batch'], config['length'] + 1), ('tokens',)
+  beyond = configs.scheme(config).reads_beyond
   names += ('segments', 'pos') if config['data']['packing'] else ()
   whole = {name: jax.ShapeDtypeStruct(shape, np.int32) for name in names}
   scored = {'weights': jax.ShapeDtypeStruct(shape, np.float32)}
-  return whole | (scored if config['data']['task'] else {})
+  more = {'beyond': jax.ShapeDtypeStruct((shape[0], beyond), np.int32)} if beyond else {}
+  return whole | more | (scored if config['data']['task'] else {})
+
+
+def check(config: Mapping[str, Any]) -> None:
+  """Raises ValueError where the scheme reads on after a window and the data have no such text."""
+  wanted, beyond = config['data'], configs.scheme(config).reads_beyond
+  for field in ('task', 'packing', 'needles') if beyond else ():
+    if wanted[field]:
+      raise ValueError(
+        f'data.{field} is {wanted[field]!r}, and {config["position"]["name"]!r} chooses the tokens '
+        f'of a sequence out of {config["length"]} and {beyond} more that follow, which breaks up '
+        f"what belongs together. Set position.text='whole', or unset data.{field}."
+      )
+
+
+def _following(tokens: np.ndarray, start: int, count: int) -> np.ndarray:
+  """`count` tokens from `start` on, -1 past the end: int32 [count]."""
+  found = tokens[start : start + count].astype(np.int32)
+  return np.pad(found, (0, count - found.size), constant_values=-1)
 
 
 class Batches(abc.ABC):
-  """An endless iterator with a hash chain over what it gave, and a state to go on from."""
+  """An endless iterator with a hash chain over its windows, and a state to go on from."""
 
   def __init__(self):
     self.chain = ''
@@ -37,7 +58,8 @@ class Batches(abc.ABC):
 
   def __next__(self) -> dict[str, np.ndarray]:
     batch = self.draw()
-    self.chain = digest.chain(self.chain, batch)
+    windows = {name: array for name, array in batch.items() if name != 'beyond'}
+    self.chain = digest.chain(self.chain, windows)
     return batch
 
   @abc.abstractmethod
@@ -56,7 +78,15 @@ class Batches(abc.ABC):
 class Memory(Batches):
   """Batch = f(seed, step): each epoch visits every window of L + 1 tokens once, shuffled."""
 
-  def __init__(self, documents: data.Documents, length: int, batch: int, seed: int, packing: bool):
+  def __init__(
+    self,
+    documents: data.Documents,
+    length: int,
+    batch: int,
+    seed: int,
+    packing: bool,
+    beyond: int = 0,
+  ):
     """Counts the windows; ValueError if there is none.
 
     Args:
@@ -65,10 +95,11 @@ class Memory(Batches):
       batch: B, windows a batch.
       seed: decides the order.
       packing: windows may cross documents; their tokens then carry document and position.
+      beyond: tokens after a window to give besides; 0 with packing.
     """
     super().__init__()
     self.documents, self.length, self.batch, self.seed = documents, length, batch, seed
-    self.packing, self.step = packing, 0
+    self.packing, self.beyond, self.step = packing, beyond, 0
     total = np.array([documents.tokens.size]) if packing else documents.lengths
     self.firsts = np.cumsum([0, *np.maximum(total - length, 0)])  # first window of each document
     self.windows = int(self.firsts[-1])
@@ -95,6 +126,11 @@ class Memory(Batches):
       batch['segments'] = (document - document[:, :1] + 1).astype(np.int32)
       begins = np.maximum(self.documents.starts[document], start[:, None])
       batch['pos'] = (index - begins).astype(np.int32)
+    if self.beyond:
+      texts = (self.documents[d] for d in document)
+      ends = window - self.firsts[document] + self.length + 1
+      following = [_following(t, e, self.beyond) for t, e in zip(texts, ends, strict=True)]
+      batch['beyond'] = np.stack(following)
     return batch
 
   def _shuffled(self, epoch: int, index: int) -> int:
@@ -120,10 +156,12 @@ class Streamed(Batches):
   reads the global batch and keeps its rows: the order never depends on the number of hosts.
   """
 
-  def __init__(self, source, tokenizer, length: int, batch: int, seed: int, packing: bool):
+  def __init__(
+    self, source, tokenizer, length: int, batch: int, seed: int, packing: bool, beyond: int = 0
+  ):
     """Builds the pipeline over `source`, documents of bytes by index; the rest as for Memory."""
     super().__init__()
-    self.length = length
+    self.length, self.beyond = length, beyond
     least = 1 if packing else length + 1
     if not any(tokenizer.encode(source[i]).size >= least for i in range(len(source))):
       raise ValueError(
@@ -151,13 +189,15 @@ class Streamed(Batches):
     if spare < 0:
       return {'tokens': None}
     start = int(rng.integers(spare + 1))
-    return {'tokens': tokens[start : start + self.length + 1].astype(np.int32)}
+    end = start + self.length + 1
+    window = {'tokens': tokens[start:end].astype(np.int32)}
+    return window | ({'beyond': _following(tokens, end, self.beyond)} if self.beyond else {})
 
   def draw(self) -> dict[str, np.ndarray]:
     """The next batch of the pipeline."""
     item = next(self.iterator)
-    names = {'tokens': 'tokens', 'tokens_positions': 'pos', 'tokens_segment_ids': 'segments'}
-    return {names[name]: np.asarray(x) for name, x in item.items()}
+    names = {'tokens_positions': 'pos', 'tokens_segment_ids': 'segments'}
+    return {names.get(name, name): np.asarray(x) for name, x in item.items()}
 
   def state(self) -> dict[str, Any]:
     """Chain, and grain's own state."""
@@ -225,7 +265,8 @@ def build(corpus: data.Corpus, config: Mapping[str, Any]) -> Batches:
   wanted, rows = config['data'], config['optimizer']['batch']
   if wanted['task']:
     return Generated(wanted['task'], wanted['task_size'], rows, wanted['seed'])
-  shape = config['length'], rows, wanted['seed'], wanted['packing']
+  beyond = configs.scheme(config).reads_beyond
+  shape = config['length'], rows, wanted['seed'], wanted['packing'], beyond
   stream = (
     Streamed(corpus.source, corpus.tokenizer, *shape)
     if corpus.train is None

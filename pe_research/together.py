@@ -112,6 +112,7 @@ def train_all(
   """
   check([*runs.values()])
   config = next(iter(runs.values()))
+  batches.check(config)
   runtime.prepare(config)
   mesh = sharding.mesh(config['run']['mesh'])
   rows = sharding.split_batch(mesh, config['optimizer']['batch'], config['optimizer']['accumulate'])

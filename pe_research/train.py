@@ -48,6 +48,7 @@ def train(
   Returns:
     The final state; None if a signal stopped the run, which the same call goes on with.
   """
+  batches.check(config)
   runtime.prepare(config)
   mesh = sharding.mesh(config['run']['mesh'])
   if mesh.shape[sharding.CONTEXT] > 1:
@@ -137,13 +138,15 @@ def token_loss(
 ):
   """Sum of nats over the batch's targets, and their number; none crosses into a new document.
 
-  `key` is for positions that are drawn.
+  `key` is for what a scheme draws, positions and text.
   """
   tokens, segments = batch['tokens'], batch.get('segments')
+  scheme = decoder.position[0]
+  if 'beyond' in batch:
+    tokens = scheme.draw_text(tokens, batch['beyond'], key)
   at, weights = attend.Tokens.contiguous(tokens.shape[1] - 1), jnp.float32(tokens[:, 1:].size)
   if segments is not None:
     at = attend.Tokens(batch['pos'][:, :-1], segments[:, :-1])
-  scheme = decoder.position[0]
   if scheme.draws_positions:
     at = attend.Tokens(scheme.draw_positions(at.pos, tokens.shape[0], key), at.segments)
   if segments is None and 'weights' not in batch:

@@ -15,8 +15,8 @@ STARTS = np.cumsum([0, *SIZES])
 DOCUMENTS = data.Documents(list('abcd'), np.arange(sum(SIZES), dtype=np.uint8), STARTS)
 
 
-def memory(length=5, batch=3, seed=0, packing=False):
-  return batches.Memory(DOCUMENTS, length, batch, seed, packing)
+def memory(length=5, batch=3, seed=0, packing=False, beyond=0):
+  return batches.Memory(DOCUMENTS, length, batch, seed, packing, beyond)
 
 
 @pytest.mark.parametrize('packing', [False, True])
@@ -91,8 +91,8 @@ def test_the_chain_sees_every_bit_and_the_order():
 SOURCE = [bytes([97 + i]) * size for i, size in enumerate(SIZES)]
 
 
-def streamed(packing, seed=0):
-  return batches.Streamed(SOURCE, tokenizers.Bytes(), 5, 3, seed, packing)
+def streamed(packing, seed=0, beyond=0, source=SOURCE):
+  return batches.Streamed(source, tokenizers.Bytes(), 5, 3, seed, packing, beyond)
 
 
 BUILDERS = {
@@ -100,6 +100,8 @@ BUILDERS = {
   'memory packed': lambda: memory(packing=True),
   'grain': lambda: streamed(False),
   'grain packed': lambda: streamed(True),
+  'memory, beyond': lambda: memory(beyond=7),
+  'grain, beyond': lambda: streamed(False, beyond=7),
 }
 
 
@@ -118,6 +120,37 @@ def test_restoring_the_state_goes_on_exactly(kind, stop):
     for name in expected:
       np.testing.assert_array_equal(expected[name], got[name])
   assert whole.chain == resumed.chain
+
+
+PLACED = [DOCUMENTS[i].tobytes() for i in range(len(SIZES))]  # the same places, as bytes
+BEYOND = {
+  'memory': lambda beyond: memory(beyond=beyond),
+  'grain': lambda beyond: streamed(False, beyond=beyond, source=PLACED),
+}
+
+
+@pytest.mark.parametrize('kind', BEYOND)
+def test_what_follows_a_window_is_given_as_far_as_its_document_goes(kind):
+  rests = set()
+  for batch in itertools.islice(BEYOND[kind](7), 20):
+    assert batch['beyond'].shape == (3, 7) and batch['beyond'].dtype == np.int32
+    for window, beyond in zip(batch['tokens'], batch['beyond'], strict=True):
+      last = window[-1]
+      end = STARTS[np.searchsorted(STARTS, last, side='right')]  # of the document
+      rest = [*range(last + 1, min(last + 8, end))]
+      assert beyond.tolist() == rest + [-1] * (7 - len(rest))
+      rests.add(len(rest))
+  assert rests == {*range(8)}
+
+
+@pytest.mark.parametrize('kind', BEYOND)
+def test_reading_on_changes_neither_windows_nor_their_chain(kind):
+  plain, more = BEYOND[kind](0), BEYOND[kind](7)
+  for _ in range(12):
+    one, other = next(plain), next(more)
+    assert one.keys() == {'tokens'} and other.keys() == {'tokens', 'beyond'}
+    np.testing.assert_array_equal(one['tokens'], other['tokens'])
+  assert plain.chain == more.chain
 
 
 def test_streamed_windows_lie_in_one_document():

@@ -60,8 +60,9 @@ def test_several_processes_equal_one(mesh, count, corpus, straight, tmp_path):
   assert_same_run(tmp_path, straight)
 
 
-def test_positions_are_drawn_alike_by_several_processes(corpus, tmp_path):
-  flags = small.flags(corpus, 'randomized', **STEPS, position__span=256)
+@pytest.mark.parametrize(('name', 'given'), [('randomized', {'position__span': 256}), ('pose', {})])
+def test_what_is_drawn_is_drawn_alike_by_several_processes(name, given, corpus, tmp_path):
+  flags = small.flags(corpus, name, **STEPS, **given)
   alone = train(tmp_path / 'alone', flags)
   command = [*flags, f'--workdir={tmp_path / "shared"}']
   processes = start_all([command] * 2, 4)

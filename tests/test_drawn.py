@@ -11,12 +11,16 @@ import small
 from flax import nnx
 from hypothesis import strategies as st
 
-from pe_research import attend, positions, scoring, sharding, train
+from pe_research import attend, batches, positions, scoring, sharding, together, train
 from pe_research.blueprint import Blueprint
 from pe_research.positions import base, drawn
 
 DRAWN = [name for name, scheme in positions.SCHEMES.items() if scheme.draws_positions]
 DIMS = base.Dims(width=32, heads=4, rotary=8, length=16)
+# Pinned: what `skips` gives three rows of eight tokens, in three chunks, with a span of 40.
+SKIPS = [
+  [0, 0, 0, 0, 0, 0, 0, 17], [0, 0, 15, 15, 15, 26, 26, 26], [0, 0, 0, 12, 14, 14, 14, 14],
+]  # fmt: skip
 
 
 def build(name, **arguments):
@@ -55,6 +59,83 @@ def test_two_chunks_reach_every_distance_up_to_the_target():
   assert seen == set(range(1, 64))
   skipped = pos[:, -1] - 15
   assert abs(skipped.mean() - 24) < 1 and skipped.min() == 0 and skipped.max() == 48
+
+
+def places(chunks, rows, length, more, key, room=None):
+  """Where in its text PoSE finds each token of a sequence, [rows, length + 1].
+
+  `room` of the `more` tokens after a window are in its document; None: all.
+  """
+  text = np.broadcast_to(np.arange(length + 1 + more, dtype=np.int32), (rows, length + 1 + more))
+  room = np.broadcast_to(more if room is None else room, rows)
+  text = np.where(text < length + 1 + room[:, None], text, -1)
+  dims = base.Dims(width=32, heads=4, rotary=8, length=length)
+  given = {'name': 'pose', 'target_length': length + more, 'chunks': chunks}
+  scheme = positions.build(given, dims, nnx.Rngs(0))
+  assert scheme.reads_beyond == more
+  pos = scheme.draw_positions(jnp.arange(length)[None], rows, key)
+  place = scheme.draw_text(text[:, : length + 1], text[:, length + 1 :], key)
+  return np.asarray(place), np.asarray(pos)
+
+
+@hypothesis.given(
+  sizes=st.sampled_from([(2, 1), (5, 60), (16, 48)]), chunks=st.integers(2, 4),
+  seed=st.integers(0, 99), data=st.data(),
+)  # fmt: skip
+def test_text_and_positions_are_parted_at_the_same_places(sizes, chunks, seed, data):
+  (length, more), rows = sizes, 8
+  chunks = min(chunks, length)
+  room = np.array(data.draw(st.lists(st.integers(0, more), min_size=rows, max_size=rows)))
+  place, pos = places(chunks, rows, length, more, jax.random.key(seed), room)
+  assert place.shape == (rows, length + 1) and place.dtype == np.int32
+  text, skipped = np.diff(place, axis=1), np.diff(pos, axis=1)
+  assert (place[:, 0] == 0).all() and (text >= 1).all() and (place[:, -1] <= length + room).all()
+  assert (((text[:, :-1] > 1) | (skipped > 1)).sum(1) <= chunks - 1).all()
+  assert (text[:, -1] == 1).all()  # the last target follows its input
+
+
+def test_what_text_leaves_out_is_uniform_and_apart_from_what_positions_skip():
+  rows, more = 9800, 48
+  place, pos = places(2, rows, 16, more, jax.random.key(1))
+  left, skipped = place[:, -1] - 16, pos[:, -1] - 15
+  for drawn_ in (left, skipped):
+    counts = np.bincount(drawn_, minlength=more + 1)
+    assert len(counts) == 49 and (abs(counts - 200) < 70).all()  # five standard deviations
+  assert abs(np.corrcoef(left, skipped)[0, 1]) < 0.04
+  cut = (np.diff(place, axis=1) > 1).argmax(1)[left > 0]
+  assert set(cut) == set(range(15))  # chunks of every size
+  distances = {int(b - a) for row in place[:4000] for a in row for b in row if b > a}
+  assert distances == set(range(1, 16 + more + 1))
+
+
+def test_each_chunk_leaves_out_at_least_what_the_one_before_does():
+  """Eq. 5 with three chunks and room for two: the first is uniform, the next on what is left."""
+  rows = 9000
+  place, _ = places(3, rows, 3, 2, jax.random.key(2))  # a token a chunk
+  found = collections.Counter(map(tuple, (place[:, 1:3] - [1, 2]).tolist()))
+  chances = {(0, 0): 9, (0, 1): 9, (0, 2): 9, (1, 1): 6, (1, 2): 6, (2, 2): 3}
+  assert found.keys() == chances.keys()
+  for pair, of in chances.items():
+    assert abs(found[pair] - rows / of) < 5 * np.sqrt(rows / of)
+
+
+def test_what_is_left_of_a_document_bounds_what_is_left_out():
+  room = np.arange(6000) % 3
+  place, _ = places(2, 6000, 4, 9, jax.random.key(4), room)
+  for most in range(3):
+    counts = np.bincount(place[room == most, -1] - 4)
+    assert len(counts) == most + 1 and (abs(counts - 2000 / (most + 1)) < 130).all()
+
+
+def test_whole_text_skips_positions_alone():
+  found = drawn.skips(jax.random.key(3), 3, 8, 40, 3)
+  assert found.tolist() == SKIPS
+  key, pos = jax.random.key(5), jnp.arange(16)[None]
+  whole, parted = (build('pose', factor=4.0, text=text) for text in ('whole', 'parted'))
+  assert (whole.reads_beyond, parted.reads_beyond) == (0, 48)
+  for scheme in (whole, parted):
+    want = pos + drawn.skips(key, 7, 16, 64, 2)
+    np.testing.assert_array_equal(scheme.draw_positions(pos, 7, key), want)
 
 
 def test_schemes_draw_in_their_range():
@@ -103,9 +184,41 @@ def test_evaluation_counts_on_from_0(name, tmp_path):
   np.testing.assert_allclose(scorer.nats(params, windows), want, rtol=2e-5)
 
 
-def test_a_run_that_is_stopped_goes_on_with_the_positions_of_its_steps(tmp_path):
+def test_loss_is_that_of_the_chunks_put_together(tmp_path):
+  config = small.config(small.write_corpus(tmp_path / 'text'), 'pose')
+  blueprint, key, scheme = Blueprint(config), jax.random.key(7), Blueprint(config).scheme
+  decoder = blueprint.bind(jax.jit(blueprint.init)())
+  text = np.random.default_rng(0).integers(0, 256, (3, 17 + scheme.reads_beyond), np.int32)
+  place, pos = places(2, 3, 16, scheme.reads_beyond, key)
+  assert (place[:, -1] > 16).all()
+  tokens = np.stack([row[p] for row, p in zip(text, place, strict=True)])
+  logits = decoder(tokens[:, :-1], attend.Tokens(pos), attend.Spec())
+  want = -jax.nn.log_softmax(logits)[np.arange(3)[:, None], np.arange(16)[None], tokens[:, 1:]]
+  batch = {'tokens': text[:, :17], 'beyond': text[:, 17:]}
+  total, count = train.token_loss(decoder, batch, attend.Spec(), key)
+  assert count == 48
+  np.testing.assert_allclose(total, want.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('setting', 'value'), [('task', 'copy'), ('packing', True), ('needles', 0.5)]
+)
+def test_text_that_belongs_together_is_not_parted(setting, value, tmp_path, monkeypatch):
+  config = small.config(small.write_corpus(tmp_path / 'text'), 'pose')
+  config['data'] |= {setting: value}
+  monkeypatch.setattr(train.data, 'load', None)  # nothing is read before
+  with pytest.raises(ValueError, match=rf"data\.{setting} is .*position\.text='whole'"):
+    train.train(config, tmp_path / 'run')
+  with pytest.raises(ValueError, match=rf'unset data\.{setting}'):
+    together.train_all({tmp_path / 'run': config})
+  config['position'] |= {'text': 'whole'}
+  batches.check(config)
+
+
+@pytest.mark.parametrize('name', ['randomized', 'pose'])
+def test_a_run_that_is_stopped_goes_on_with_what_its_steps_draw(name, tmp_path):
   corpus = small.write_corpus(tmp_path / 'text')
-  whole = small.config(corpus, 'randomized', steps=8, run__save_every=4)
+  whole = small.config(corpus, name, steps=8, run__save_every=4)
   train.train(whole, tmp_path / 'whole')
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(train.Stop, 'agreed', lambda self, step: step == 4)

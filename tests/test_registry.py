@@ -90,6 +90,7 @@ def test_defaults_build_the_scheme(name):
     ({'name': 'log_n', 'train_length': 1}, ['position.train_length', '1']),
     ({'name': 'randomized', 'span': 15}, ['position.span', '15', '16 tokens']),
     ({'name': 'pose', 'factor': 2.0, 'chunks': 1}, ['position.chunks', '1', '2 to 16']),
+    ({'name': 'pose', 'factor': 2.0, 'text': 'hole'}, ['position.text', "'hole'", 'parted, whole']),
     ({'name': 'drope', 'coefficient': -1.0}, ['position.coefficient', '-1.0', 'at least 0']),
   ],
 )

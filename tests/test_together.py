@@ -45,7 +45,12 @@ def compare(one, other):
 
 @pytest.mark.parametrize(
   ('name', 'changes'),
-  [('rope', {}), ('t5', {'optimizer__accumulate': 2}), ('randomized', {})],
+  [
+    ('rope', {}),
+    ('t5', {'optimizer__accumulate': 2}),
+    ('randomized', {}),
+    ('pose', {'optimizer__accumulate': 2}),
+  ],
 )
 def test_each_seed_is_its_single_run(name, changes, corpus, tmp_path):
   given = configs(corpus, name, **changes)

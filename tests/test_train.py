@@ -313,7 +313,10 @@ GRAIN = {'data__loader': 'grain', 'data__train_split': 'train[:80%]'}
 GRAIN |= {'data__validation_split': 'train[80%:]'}
 
 
-@pytest.mark.parametrize('settings', [{}, {'data__packing': True}, GRAIN])
+POSE = {'position': 'pose'}
+
+
+@pytest.mark.parametrize('settings', [{}, {'data__packing': True}, GRAIN, POSE, GRAIN | POSE])
 def test_batches_are_what_the_step_is_compiled_for(corpus, settings):
   config = small.config(corpus, **settings)
   batch = next(batches.build(data.load(config), config))
@@ -327,6 +330,13 @@ def test_initial_parameters_and_batches_are_shared_by_schemes(corpus, straight, 
   for field in ('fingerprint', 'initial_parameters', 'batches'):
     assert one[field] == two[field]
   assert two['position_parameters'] == 32 * 2 and other is not None
+
+
+def test_text_that_a_scheme_parts_comes_from_the_windows_of_any(corpus, straight, tmp_path):
+  train.train(small.config(corpus, position='pose'), tmp_path)
+  one, two = (records.read_json(w / 'run.json') for w in (straight[1], tmp_path))
+  for field in ('fingerprint', 'batches', 'train_flops_per_token'):
+    assert one[field] == two[field]
 
 
 def test_a_scheme_says_what_its_training_length_leaves_out(corpus, tmp_path, capsys):

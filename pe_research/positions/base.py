@@ -80,6 +80,7 @@ class PositionScheme(nnx.Module):
   trains_as: ClassVar[str] = ''  # 'rope': needs no training of its own, stretches a run of that
   depends_on_length: bool = False  # True: a token's encoding changes as its document grows
   draws_positions: ClassVar[bool] = False  # True: training goes by `draw_positions`
+  reads_beyond: int = 0  # tokens after those of a sequence that `draw_text` chooses from too
   sees: int | None = None  # tokens that a query sees, itself included; None: all
   max_length: int | None = None  # tokens; None: defined at every position
   remedy: ClassVar[str] = 'Use a shorter length.'  # what a user may do past max_length
@@ -94,6 +95,19 @@ class PositionScheme(nnx.Module):
     """
     del rows, key
     return pos
+
+  def draw_text(self, tokens: jax.Array, beyond: jax.Array, key: jax.Array) -> jax.Array:
+    """The tokens of one training step, in the order of their text: int32 [rows, L + 1].
+
+    Nothing but training asks, and only where there is `reads_beyond`.
+
+    Args:
+      tokens: the text of each row, inputs and, one to the right, targets: int32 [rows, L + 1].
+      beyond: how it goes on, -1 from where it ends: int32 [rows, reads_beyond].
+      key: that of the step's `draw_positions`, so that the two may go together.
+    """
+    del beyond, key
+    return tokens
 
   def embed(self, x: jax.Array, pos: jax.Array) -> jax.Array:
     """Adds position to the embedded tokens. x [B, L, D], pos [B or 1, L] -> [B, L, D]."""
