@@ -6,7 +6,7 @@ python -m experiments run C01 C02 --seeds=5
 python -m experiments report
 python -m experiments sweep --positions=rope,alibi --seeds=0,1
 
-A run that was interrupted goes on by the same command; finished work is never done again.
+The same command resumes a run that was interrupted; finished work is never done again.
 """
 
 import pathlib

@@ -2,7 +2,7 @@
 
   python -m experiments.cache --workdir=results/demo
 
-Prints bytes a token, by formula and as allocated, and tokens/s of decoding behind contexts of
+Prints bytes a token, by formula and as allocated, and tokens/s of decoding after contexts of
 several lengths, and writes them to DIR/cache.json, which a report of DIR shows.
 """
 

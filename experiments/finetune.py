@@ -4,7 +4,7 @@
 
 Each budget, in percent of the tokens that the run was trained on, gets a report of its own. Two
 controls are always there: as many steps more at the old length, nothing changed, and at the new
-length with plain RoPE. Interrupted, the same command goes on where it was.
+length with plain RoPE. If interrupted, the same command resumes where it stopped.
 """
 
 import argparse

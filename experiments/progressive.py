@@ -5,7 +5,7 @@
 Trains a base model at 128 tokens and takes it to 8,192 (arXiv:2402.13753, sec. 3.3): at each factor
 the weights get searched factors, and after each but the last they are fine-tuned with them. A last
 search finds factors for texts as short as those of the first training. Every stage is evaluated on
-the same targets. Interrupted, the same command goes on where it was.
+the same targets. If interrupted, the same command resumes where it stopped.
 """
 
 import argparse

@@ -3,7 +3,7 @@
   python -m experiments.stretch --run=results/demo/runs/rope_seed0 --workdir=results/stretch
 
 For each factor LongRoPE's factors are searched, all schemes are evaluated on the same targets, and
-a report is written. Interrupted, the same command goes on where it was.
+a report is written. If interrupted, the same command resumes where it stopped.
 """
 
 import argparse

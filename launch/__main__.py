@@ -99,7 +99,7 @@ def run(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
   print(f'{sum(one.done.exists() for one in own)} of {len(own)} jobs done')
   ended = state.status(left)
   if ended == cli.STOPPED:
-    print('some are not at their end; the same command goes on from here')
+    print('some have not finished; the same command resumes them')
   return ended
 
 

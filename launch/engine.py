@@ -65,7 +65,7 @@ class Engine(abc.ABC):
     room = self.longest - ROOM
     if engine_name(self.sweep, room) != self.sweep:
       raise ValueError(
-        f'sweep = {self.sweep!r} is no name for {self.kind}: at most {room} of a-z, 0-9 and '
+        f'sweep = {self.sweep!r} is not a name for {self.kind}: at most {room} of a-z, 0-9 and '
         f'hyphens, a letter first, for example {engine_name(self.sweep, room)!r}.'
       )
     for name, value in vars(self).items():

@@ -128,11 +128,11 @@ def read(path: pathlib.Path) -> list[Job]:
 def _job(given: Mapping) -> Job:
   for field in ('name', 'log', 'done'):
     if not isinstance(given[field], str) or not given[field]:
-      raise TypeError(f'{field} {given[field]!r} is no text')
+      raise TypeError(f'{field} {given[field]!r} is not a text')
   for field in ('command', 'after', 'others'):
     listed = isinstance(given[field], list)
     if not listed or not all(isinstance(part, str) for part in given[field]):
-      raise TypeError(f'{field} {given[field]!r} is no list of texts')
+      raise TypeError(f'{field} {given[field]!r} is not a list of texts')
   own = {name: paths.place(given[name]) for name in ('log', 'done')}
   listed = {name: tuple(map(paths.place, given[name])) for name in ('after', 'others')}
   return Job(name=given['name'], command=tuple(given['command']), **listed, **own)

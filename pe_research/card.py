@@ -140,7 +140,7 @@ def parse(argv: Sequence[str]) -> dict[str, str]:
     flag = unknown[0].partition('=')[0]
     known = [f'--{field}' for field in (*HELP, *positions.arguments(name))]
     raise ValueError(
-      f'{flag} is unknown.{configs.nearest(flag, known)} There are {", ".join(known)}.'
+      f'{flag} is unknown.{configs.nearest(flag, known)} Choose one of {", ".join(known)}.'
     )
   return {field: value for field, value in vars(given).items() if value is not None}
 

@@ -145,7 +145,7 @@ def check_start(config: Mapping[str, Any]) -> None:
   ]
   if changed:
     raise ValueError(
-      f'the weights in {where} cannot be gone on from, since these differ (it -> config):\n  '
+      f'the weights in {where} cannot be continued from, since these differ (saved -> config):\n  '
       + '\n  '.join(changed)
       + '\nOnly scheme, length, steps, seeds, optimizer and evaluation may change.'
     )

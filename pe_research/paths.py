@@ -30,9 +30,9 @@ def place(text) -> pathlib.Path:
   if not found:
     return pathlib.Path(text)
   if scheme not in LIBRARIES:
-    raise BucketError(f'{text}: {scheme}:// is no bucket; write gs://... or s3://....')
+    raise BucketError(f'{text}: {scheme}:// is not a bucket; write gs://... or s3://....')
   if importlib.util.find_spec(LIBRARIES[scheme]) is None:
-    raise BucketError(f'{text} needs a package more: pip install {LIBRARIES[scheme]}.')
+    raise BucketError(f'{text} needs one more package: pip install {LIBRARIES[scheme]}.')
   return epath.Path(text)
 
 

@@ -34,7 +34,7 @@ class Json:
       text = pathlib.Path(path).read_text()
       self._tokenizer = tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # its Rust side raises bare exceptions
-      raise ValueError(f'{path} is no tokenizer.json: {error}.') from error
+      raise ValueError(f'{path} is not a tokenizer.json: {error}.') from error
     self._tokenizer.no_padding()
     self._tokenizer.no_truncation()
     pieces = self._tokenizer.get_vocab(with_added_tokens=True)
@@ -67,7 +67,7 @@ def _speller(path: str, file: dict[str, Any]):
 
     def spell(piece: str) -> bytes:
       if odd := [char for char in piece if char not in bytes_of]:
-        raise ValueError(f'{path} has the token {piece!r}, in which {odd[0]!r} is no byte.')
+        raise ValueError(f'{path} has the token {piece!r}, in which {odd[0]!r} is not a byte.')
       return bytes(bytes_of[char] for char in piece)
 
     return spell

@@ -22,8 +22,8 @@ FAMILIES = {
   'added': ('Absolute', 'vectors are added to embeddings'),
   'bias': ('Relative', 'how far back a key lies sets a number on the logit'),
   'angles': ('Rotary', 'queries and keys turn with position'),
-  'penalty': ('Linear penalty', 'a key pays by its distance'),
-  'modifier': ('Nothing of these', 'logits alone, scaled or as they are'),
+  'penalty': ('Linear penalty', 'a key is penalised by its distance'),
+  'modifier': ('None of these', 'logits alone, scaled or as they are'),
 }  # by how a scheme is drawn: a name, and what it means
 
 

@@ -2,10 +2,10 @@
 
   python -m pe_research.search --run=results/demo/runs/rope_seed0 --factor=4 --workdir=results/s4
 
-Interrupted, the same command goes on where it was and ends in the same result, DIR/factors.json,
-which a config names: --config.position.file=DIR/factors.json. Candidates are selected on training
-documents and reported on validation documents as well. Those of a generation are shared by all
-devices, also of several processes.
+If interrupted, the same command resumes where it stopped and ends in the same result,
+DIR/factors.json, which a config names: --config.position.file=DIR/factors.json. Candidates are
+selected on training documents and reported on validation documents as well. Those of a generation
+are shared by all devices, also of several processes.
 """
 
 import dataclasses
