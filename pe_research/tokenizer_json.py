@@ -1,6 +1,5 @@
 """The tokenizer.json of a published model, read through Hugging Face's `tokenizers`."""
 
-import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pe_research import digest
 from pe_research.tokenizers import SPACE_MARK, checked, text_of
 
 
@@ -47,7 +47,7 @@ class Json:
       self._bytes[i] = piece.encode() if piece in added else spell(piece)
     self.vocab, self.path = vocab, path
     self.token_bytes = np.array([len(token) for token in self._bytes], np.int32)
-    self.fingerprint = hashlib.sha256(f'{vocab} {text}'.encode()).hexdigest()
+    self.fingerprint = digest.of_bytes(f'{vocab} {text}'.encode())
 
   def encode(self, data: bytes, name: str = 'the document') -> np.ndarray:
     """Ids int32 [L]; ValueError with `name` if data is not UTF-8."""

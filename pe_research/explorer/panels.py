@@ -1,7 +1,6 @@
 """The panels as Vega-Lite charts, for the page and for papers; data come later, by name."""
 
 import dataclasses
-from typing import Any
 
 import altair as alt
 
@@ -88,11 +87,6 @@ THEMES = {
     tuple(pair[1] for pair in PALETTE),
   ),
 }  # fmt: skip
-
-
-def spec(chart: alt.Chart | alt.LayerChart) -> dict[str, Any]:
-  """The chart as plain data."""
-  return chart.to_dict()
 
 
 def matrix(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChart:
