@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from experiments import campaign, claims, cost, ledger, plan, scales, verdicts
 from experiments.claims.terms import Claim
 from launch import job
-from pe_research import cli, configs, paths, records
+from pe_research import checks, cli, paths, records
 
 
 def parser():
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     if given.command == 'list':
       print('\n'.join(cli.aligned(listed(chosen, scale.name))))
       return 0
-    configs.at_least('--seeds', given.seeds, 0)
+    checks.at_least('--seeds', given.seeds, 0)
     workdir = given.workdir or pathlib.Path('results/claims') / scale.name
     if given.command == 'report':
       if given.claims:

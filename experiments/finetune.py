@@ -15,7 +15,7 @@ from configs import finetune
 from experiments import compare, report, stretch
 from launch import local
 from launch.job import Job
-from pe_research import cli, configs, lineage, records
+from pe_research import checks, cli, configs, lineage, records
 
 NAMES = ('same', 'raw', 'pi', 'abf', 'yarn', 'longrope')
 # What recipes differ in by their nature: how long their texts are, hence how many make a batch, and
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
   with cli.errors():
     saved = configs.resolve(configs.anywhere(records.load_config(given.run)))
     lineage.check_plain(saved, given.run)
-    configs.at_least('--factor', given.factor, 2)
+    checks.at_least('--factor', given.factor, 2)
     for share in given.shares:
       if not 0 < share < float('inf'):
         raise ValueError(f'--shares has {share:g}; a budget is a positive number of percent.')

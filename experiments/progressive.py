@@ -15,7 +15,7 @@ import sys
 from experiments import compare, finetune, report, stretch
 from launch import local
 from launch.job import Job
-from pe_research import cli, configs, lineage, records
+from pe_research import checks, cli, lineage, records
 
 BASE = (
   '--config=configs/lm.py:position=rope,length={length}',
@@ -60,7 +60,7 @@ def check(given: argparse.Namespace) -> None:
       )
   if given.length is None:
     given.length = trained['length'] if trained else 128
-  configs.at_least('--length', given.length, 8, 'tokens')
+  checks.at_least('--length', given.length, 8, 'tokens')
   for factor in given.factors:
     if not 1 < factor < float('inf'):
       raise ValueError(f'--factors has {factor:g}; a stage stretches by more than 1.')

@@ -11,7 +11,7 @@ are shared by all devices, also of several processes.
 import dataclasses
 import sys
 
-from pe_research import cli, configs, heartbeat, joining, paths, processes, records
+from pe_research import checks, cli, configs, heartbeat, joining, paths, processes, records
 from pe_research.positions import longrope
 from pe_research.search import methods, plan
 
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
   how, wait = given.pop('distributed'), given.pop('wait')
   names = [field.name for field in dataclasses.fields(methods.Settings)]
   with cli.errors():
-    configs.at_least('--batch-tokens', batch_tokens, 1)
+    checks.at_least('--batch-tokens', batch_tokens, 1)
     settings = methods.Settings(**{name: given.pop(name) for name in names})
     config = configs.resolve(configs.anywhere(records.load_config(origin)))
     short_of = plan.long_factors(short_of, config) if short_of else None

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from pe_research import configs, lineage
+from pe_research import checks, configs, lineage
 from pe_research.positions import factors, longrope
 from pe_research.search import methods, space
 
@@ -72,12 +72,12 @@ def make(
   """
   lineage.check_family('longrope', config)
   released, trained = method == 'released', config['length']
-  configs.choose('--method', method, methods.METHODS)
-  configs.at_least('--factor', factor, 1)
+  checks.choose('--method', method, methods.METHODS)
+  checks.at_least('--factor', factor, 1)
   trained = lineage.original_length(config) if short_of else trained
   reach = round(factor * trained)
   target_length = reach if target_length is None else target_length
-  configs.at_least('--target-length', target_length, 1, 'tokens')
+  checks.at_least('--target-length', target_length, 1, 'tokens')
   if target_length > reach:
     raise ValueError(
       f'--target-length {target_length} is beyond --factor {factor:g} times the {trained} tokens '
@@ -90,10 +90,10 @@ def make(
     )
   if most is None:
     most = 1 + factor if released else 1.25 * factor
-  configs.at_least('--most', most, factor)
+  checks.at_least('--most', most, factor)
   if most > MOST:
     raise ValueError(f'--most is {most:g}, and --factor {factor:g}; {MOST:g} is the most.')
-  configs.at_least('--documents', documents, 1)
+  checks.at_least('--documents', documents, 1)
   if held_out < documents or held_out % documents:
     raise ValueError(
       f'--held-out is {held_out}; it must be a multiple of --documents ({documents}), so that one '
@@ -101,7 +101,7 @@ def make(
     )
   if short_of is None:
     temperature = temperature or ('su' if released else 'none')
-    configs.choose('--temperature', temperature, longrope.TEMPERATURES)
+    checks.choose('--temperature', temperature, longrope.TEMPERATURES)
   elif temperature not in (None, short_of['temperature']):
     raise ValueError(
       f'--temperature is {temperature!r}, and that of --short-of {short_of["temperature"]!r}; one '
