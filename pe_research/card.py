@@ -206,7 +206,7 @@ def main(argv: Sequence[str]) -> None:
     position = described(configs.settled(config['position'], configs.scheme(config)))
     print('\n'.join([*filter(None, [position]), '', text(made)]))
     if target:
-      from experiments.report import card_figure  # matplotlib takes longer than all the rest
+      from pe_research import card_figure  # matplotlib takes longer than all the rest
 
       records.write_bytes(target, card_figure.drawn(made, target.suffix))
       print(f'\nwrote {target}')
