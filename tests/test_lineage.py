@@ -96,6 +96,8 @@ def test_a_run_that_is_stretched_is_no_plain_one(saved):
 
 
 def test_no_scheme_stretches_alibi(corpus):
+  with pytest.raises(ValueError, match=r"DIR was trained with 'alibi', which no scheme stretches"):
+    lineage.check_plain(small.config(corpus, 'alibi'), 'DIR')
   with pytest.raises(ValueError, match=r"trained with 'alibi'.*stretches 'rope'.*No scheme"):
     lineage.given('yarn:factor=4', small.config(corpus, 'alibi'))
 

@@ -12,6 +12,7 @@ from pe_research import checks
 from pe_research.positions import base as base_lib
 from pe_research.positions import extend, factors, facts, phase, rotary, yarn
 
+NAME = 'longrope'  # of LongRoPE in the registry, for those that search its factors
 TEMPERATURES = ('none', 'su', 'yarn')
 
 
