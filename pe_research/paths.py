@@ -8,7 +8,8 @@ import pathlib
 from etils import epath
 
 LIBRARIES = {'gs': 'gcsfs', 's3': 's3fs'}  # that reach a bucket, by the scheme of its paths
-BENEATH = ('google.auth', 'google.api_core', 'aiohttp', 'botocore', 'aiobotocore')  # those
+# What these are built on, whose errors come through as well.
+BENEATH = ('google.auth', 'google.api_core', 'aiohttp', 'botocore', 'aiobotocore')
 logging.getLogger('gcsfs').setLevel(logging.CRITICAL)  # it logs all that it raises
 
 
