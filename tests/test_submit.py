@@ -80,7 +80,7 @@ def test_a_retry_hands_in_what_began_and_did_not_end_well(cluster, tmp_path):
   # Both are in the queue until they begin, or end once more.
   (tmp_path / 'got').unlink()
   done = hand_in('retry', path, cluster)
-  assert 'left in the queue (--again hands it in once more): job0, job5\n' in done.stdout
+  assert 'left in the queue (--again submits it once more): job0, job5\n' in done.stdout
   assert done.returncode == 0 and '\n0 of 6 jobs to run again: none\n' in done.stdout
   assert not (tmp_path / 'got').exists()
   (made[0].folder / 'fate').write_text('crash')
