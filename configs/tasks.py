@@ -9,14 +9,14 @@ training are those of lm.py.
 import ml_collections
 
 from configs import lm
-from pe_research import configs, tasks
+from pe_research import checks, configs, tasks
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   """The config of one task and scheme."""
   arg = configs.parse_arg(arg, task='copy', size=20, position='rope', preset='published', seed=0)
-  configs.choose('task', arg.task, tasks.TASKS)
-  configs.at_least('size', arg.size, 1, tasks.TASKS[arg.task].unit)
+  checks.choose('task', arg.task, tasks.TASKS)
+  checks.at_least('size', arg.size, 1, tasks.TASKS[arg.task].unit)
   length = tasks.tokens(arg.task, arg.size) - 1
   config = lm.get_config(
     f'position={arg.position},preset={arg.preset},length={length},seed={arg.seed}'

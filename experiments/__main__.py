@@ -6,7 +6,7 @@ python -m experiments run C01 C02 --seeds=5
 python -m experiments report
 python -m experiments sweep --positions=rope,alibi --seeds=0,1
 
-A run that was interrupted goes on by the same command; finished work is never done again.
+The same command resumes a run that was interrupted; finished work is never done again.
 """
 
 import pathlib
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from experiments import campaign, claims, cost, ledger, plan, scales, verdicts
 from experiments.claims.terms import Claim
 from launch import job
-from pe_research import cli, configs, paths, records
+from pe_research import checks, cli, paths, records
 
 
 def parser():
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     if given.command == 'list':
       print('\n'.join(cli.aligned(listed(chosen, scale.name))))
       return 0
-    configs.at_least('--seeds', given.seeds, 0)
+    checks.at_least('--seeds', given.seeds, 0)
     workdir = given.workdir or pathlib.Path('results/claims') / scale.name
     if given.command == 'report':
       if given.claims:

@@ -2,7 +2,7 @@
 
   python -m experiments.cache --workdir=results/demo
 
-Prints bytes a token, by formula and as allocated, and tokens/s of decoding behind contexts of
+Prints bytes a token, by formula and as allocated, and tokens/s of decoding after contexts of
 several lengths, and writes them to DIR/cache.json, which a report of DIR shows.
 """
 
@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pe_research import cli, configs, records
+from pe_research import checks, cli, configs, records
 
 FILE = 'cache.json'
 PROJECTIONS = {
@@ -152,9 +152,9 @@ def main(argv: list[str]) -> int:
   with cli.errors():
     contexts = given.contexts
     for context in contexts:
-      configs.at_least('--contexts', context, 1)
+      checks.at_least('--contexts', context, 1)
     for field in ('repeats', 'batch'):
-      configs.at_least(f'--{field}', getattr(given, field), 1)
+      checks.at_least(f'--{field}', getattr(given, field), 1)
     for projection in PROJECTIONS.values():
       setup(given, projection, max(contexts) + STEPS)
     cli.restart_tuned()

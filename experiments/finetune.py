@@ -4,7 +4,7 @@
 
 Each budget, in percent of the tokens that the run was trained on, gets a report of its own. Two
 controls are always there: as many steps more at the old length, nothing changed, and at the new
-length with plain RoPE. Interrupted, the same command goes on where it was.
+length with plain RoPE. If interrupted, the same command resumes where it stopped.
 """
 
 import argparse
@@ -15,7 +15,8 @@ from configs import finetune
 from experiments import compare, report, stretch
 from launch import local
 from launch.job import Job
-from pe_research import cli, configs, lineage, records
+from pe_research import checks, cli, configs, lineage, records
+from pe_research.positions import longrope
 
 NAMES = ('same', 'raw', 'pi', 'abf', 'yarn', 'longrope')
 # What recipes differ in by their nature: how long their texts are, hence how many make a batch, and
@@ -62,7 +63,7 @@ def training(
   start = given.run if stage == 1 else place(folder, name, stage - 1)
   arguments = f'start={start},recipe={name},stage={stage},factor={given.factor:g},share={share:g}'
   part = recipe.stages[stage - 1]
-  if part.position == 'longrope':
+  if part.position == longrope.NAME:
     arguments += f',file={searches}/{part.factor * given.factor:g}x/factors.json'
   workdir = place(folder, name, stage)
   lengths = stretch.lengths(records.load_config(given.run)['length'], (given.factor,))
@@ -78,14 +79,14 @@ def main(argv: list[str]) -> int:
   with cli.errors():
     saved = configs.resolve(configs.anywhere(records.load_config(given.run)))
     lineage.check_plain(saved, given.run)
-    configs.at_least('--factor', given.factor, 2)
+    checks.at_least('--factor', given.factor, 2)
     for share in given.shares:
       if not 0 < share < float('inf'):
         raise ValueError(f'--shares has {share:g}; a budget is a positive number of percent.')
     records.settle(given.workdir / 'finetune.json', stretch.settings(given))
     searches = given.workdir / 'search'
     stages = [(n, i + 1, s) for n in NAMES for i, s in enumerate(finetune.RECIPES[n].stages)]
-    factors = sorted({s.factor * given.factor for _, _, s in stages if s.position == 'longrope'})
+    factors = sorted({s.factor * given.factor for _, _, s in stages if s.position == longrope.NAME})
     local.finish(
       [stretch.searching(given.run, s, searches / f'{s:g}x') for s in factors], given.workers
     )

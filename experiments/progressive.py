@@ -5,7 +5,7 @@
 Trains a base model at 128 tokens and takes it to 8,192 (arXiv:2402.13753, sec. 3.3): at each factor
 the weights get searched factors, and after each but the last they are fine-tuned with them. A last
 search finds factors for texts as short as those of the first training. Every stage is evaluated on
-the same targets. Interrupted, the same command goes on where it was.
+the same targets. If interrupted, the same command resumes where it stopped.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 from experiments import compare, finetune, report, stretch
 from launch import local
 from launch.job import Job
-from pe_research import cli, configs, lineage, records
+from pe_research import checks, cli, lineage, records
 
 BASE = (
   '--config=configs/lm.py:position=rope,length={length}',
@@ -60,7 +60,7 @@ def check(given: argparse.Namespace) -> None:
       )
   if given.length is None:
     given.length = trained['length'] if trained else 128
-  configs.at_least('--length', given.length, 8, 'tokens')
+  checks.at_least('--length', given.length, 8, 'tokens')
   for factor in given.factors:
     if not 1 < factor < float('inf'):
       raise ValueError(f'--factors has {factor:g}; a stage stretches by more than 1.')

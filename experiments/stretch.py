@@ -3,7 +3,7 @@
   python -m experiments.stretch --run=results/demo/runs/rope_seed0 --workdir=results/stretch
 
 For each factor LongRoPE's factors are searched, all schemes are evaluated on the same targets, and
-a report is written. Interrupted, the same command goes on where it was.
+a report is written. If interrupted, the same command resumes where it stopped.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import sys
 from experiments import compare, report
 from launch import local
 from launch.job import Job
-from pe_research import cli, configs, lineage, records
+from pe_research import checks, cli, configs, lineage, records
 
 # NAME: position, in which {s} is the factor and {file} what the search found.
 VARIANTS = {
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
     saved = configs.resolve(configs.anywhere(records.load_config(given.run)))
     lineage.check_plain(saved, given.run)
     for factor in given.factors:
-      configs.at_least('--factors', factor, 1)
+      checks.at_least('--factors', factor, 1)
     records.settle(given.workdir / 'stretch.json', settings(given))
     folders = {factor: given.workdir / f'{factor:g}x' for factor in given.factors}
     searches = [searching(given.run, s, f / f'search_{s:g}x') for s, f in folders.items()]

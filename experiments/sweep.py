@@ -7,7 +7,7 @@
     --workdir=results/grid
 
 Without arguments it is the demo. A grid may vary the arguments of the config's family and any of
-its fields. Interrupted, the same command goes on where it was.
+its fields. If interrupted, the same command resumes where it stopped.
 """
 
 import argparse

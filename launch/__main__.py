@@ -55,7 +55,7 @@ HERE = {  # of jobs on this machine
 }  # fmt: skip
 OPTIONS = HERE | {
   '--on': {'type': pathlib.Path, 'metavar': 'FILE.toml', 'help': 'engine, see launch/README.md'},
-  '--again': {'action': 'store_true', 'help': 'with --on, also what was handed in since'},
+  '--again': {'action': 'store_true', 'help': 'with --on, also what was submitted since'},
   '--patience': {'type': float, 'default': state.PATIENCE, 'help': 'seconds of silence: stalled'},
   '--into': {'type': pathlib.Path, 'metavar': 'DIR', 'help': 'of this machine'},
   '--dry-run': {'action': 'store_true', 'help': 'print what would be done'},
@@ -99,7 +99,7 @@ def run(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
   print(f'{sum(one.done.exists() for one in own)} of {len(own)} jobs done')
   ended = state.status(left)
   if ended == cli.STOPPED:
-    print('some are not at their end; the same command goes on from here')
+    print('some have not finished; the same command resumes them')
   return ended
 
 
@@ -110,7 +110,7 @@ def _leave(number: int, _) -> None:
 
 
 def hand_in(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
-  """Hands the jobs that are not done to an engine, or prints what would be handed in."""
+  """Submits the jobs that are not done to an engine, or prints what it would submit."""
   wanted = [one for one in jobs if not one.done.exists()]
   if not wanted:
     print('all jobs are done')
@@ -150,7 +150,7 @@ def retry(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
     waiting = submit.queued(given.jobs, given.on, jobs, again)
     again = [one for one in again if one not in waiting]
     if waiting:
-      left = 'handed in since, and left in the queue (--again hands it in once more)'
+      left = 'submitted since, and left in the queue (--again submits it once more)'
       _say(given, f'{left}: {_listed(waiting)}')
   _say(given, f'{len(again)} of {len(jobs)} jobs to run again: {_listed(again)}')
   return submit.hand_in(given.jobs, given.on, jobs, again, given.dry_run) if again else 0

@@ -65,7 +65,7 @@ class Engine(abc.ABC):
     room = self.longest - ROOM
     if engine_name(self.sweep, room) != self.sweep:
       raise ValueError(
-        f'sweep = {self.sweep!r} is no name for {self.kind}: at most {room} of a-z, 0-9 and '
+        f'sweep = {self.sweep!r} is not a name for {self.kind}: at most {room} of a-z, 0-9 and '
         f'hyphens, a letter first, for example {engine_name(self.sweep, room)!r}.'
       )
     for name, value in vars(self).items():
@@ -91,7 +91,7 @@ class Engine(abc.ABC):
         )
 
   def names(self, shares: Sequence[int], used: Sequence[str]) -> dict[int, str]:
-    """By number of a share, what it is called; never as one that was handed in before."""
+    """By number of a share, what it is called; never as one that was submitted before."""
     made = {}
     for i in shares:
       name, attempt = f'{self.sweep}-{i}', 1
@@ -125,7 +125,7 @@ class Engine(abc.ABC):
 
   @abc.abstractmethod
   def submissions(self, jobs_file: str, names: Mapping[int, str], count: int) -> list[Submission]:
-    """What is to be handed in.
+    """What is to be submitted.
 
     Args:
       jobs_file: path of the file of jobs, as the machines see it.
@@ -139,7 +139,7 @@ def check_hosts(jobs_file: str, hosts: int, all_chips: bool) -> None:
   if hosts > 1 and not all_chips and not paths.in_bucket(jobs_file):
     raise ValueError(
       f'hosts = {hosts} machines share jobs in a bucket only, and {jobs_file} is on a disk. Have '
-      'them work together (all_chips), or hand in more shares of one machine.'
+      'them work together (all_chips), or submit more shares of one machine.'
     )
 
 

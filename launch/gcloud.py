@@ -14,11 +14,11 @@ def machines(tpu_type: str) -> int:
   """VMs of a type of TPU, as cloud.google.com/tpu/docs has them; 0 for a type not known here.
 
   Raises:
-    ValueError: it is no type at all.
+    ValueError: it is not a type at all.
   """
   named = re.fullmatch(r'([a-z0-9]+)-(\d+)', tpu_type)
   if not named:
-    raise ValueError(f"tpu_type = {tpu_type!r} is no type; write 'v5litepod-8', for example.")
+    raise ValueError(f"tpu_type = {tpu_type!r} is not a type; write 'v5litepod-8', for example.")
   family, size = named[1], int(named[2])
   if family in CHIPS:
     return 1 if size <= 8 else size // 4

@@ -2,13 +2,12 @@
 
 import dataclasses
 import graphlib
-import hashlib
 import json
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from pe_research import paths, records
+from pe_research import checks, digest, paths, records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,11 +127,11 @@ def read(path: pathlib.Path) -> list[Job]:
 def _job(given: Mapping) -> Job:
   for field in ('name', 'log', 'done'):
     if not isinstance(given[field], str) or not given[field]:
-      raise TypeError(f'{field} {given[field]!r} is no text')
+      raise TypeError(f'{field} {given[field]!r} is not a text')
   for field in ('command', 'after', 'others'):
     listed = isinstance(given[field], list)
     if not listed or not all(isinstance(part, str) for part in given[field]):
-      raise TypeError(f'{field} {given[field]!r} is no list of texts')
+      raise TypeError(f'{field} {given[field]!r} is not a list of texts')
   own = {name: paths.place(given[name]) for name in ('log', 'done')}
   listed = {name: tuple(map(paths.place, given[name])) for name in ('after', 'others')}
   return Job(name=given['name'], command=tuple(given['command']), **listed, **own)
@@ -144,8 +143,7 @@ def shares(jobs: Sequence[Job], count: int) -> list[list[Job]]:
   What waits for another is in its share. Shares are as equal in number as that allows, in the
   order of the jobs, and the same whenever the jobs are.
   """
-  if count < 1:
-    raise ValueError(f'the number of shares is {count}; it must be at least 1.')
+  checks.at_least('the number of shares', count, 1)
   writes = {job.done: i for i, job in enumerate(jobs)}
   group = list(range(len(jobs)))  # of each job, the first that it is tied to
 
@@ -178,5 +176,4 @@ def engine_name(text: str, longest: int) -> str:
   plain = plain if plain[:1].isalpha() else f'j-{plain}'.rstrip('-')
   if plain == text and len(plain) <= longest:
     return plain
-  digest = hashlib.sha256(text.encode()).hexdigest()[:6]
-  return f'{plain[: longest - 7].rstrip("-")}-{digest}'
+  return f'{plain[: longest - 7].rstrip("-")}-{digest.of_bytes(text.encode())[:6]}'

@@ -69,8 +69,8 @@ class Slurm(Engine):
     super().ready()
     if not os.path.isdir(self.logs):
       raise ValueError(
-        f'logs = {self.logs!r} is no folder, and Slurm ends jobs that cannot write there: mkdir -p '
-        f'{shlex.quote(self.logs)}. Nothing was created.'
+        f'logs = {self.logs!r} is not a folder, and Slurm ends jobs that cannot write there: '
+        f'mkdir -p {shlex.quote(self.logs)}. Nothing was created.'
       )
 
   def submissions(self, jobs_file: str, names: Mapping[int, str], count: int) -> list[Submission]:

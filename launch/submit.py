@@ -1,4 +1,4 @@
-"""Handing the shares of a file of jobs to an engine, and what was handed in already."""
+"""Submitting the shares of a file of jobs to an engine, and what was submitted already."""
 
 import pathlib
 import subprocess
@@ -20,7 +20,7 @@ ENGINES = {made.kind: made for made in (Xpk, Gcloud, Slurm, Skypilot)}
 def hand_in(
   jobs_file: str, settings: pathlib.Path, jobs: Sequence[Job], wanted: Sequence[Job], dry: bool
 ) -> int:
-  """Hands in the shares that hold a wanted job, or prints what would be handed in.
+  """Submits the shares that hold a wanted job, or prints what it would submit.
 
   Args:
     jobs_file: path of the file of jobs.
@@ -65,7 +65,7 @@ def hand_in(
 def queued(
   jobs_file: str, settings: pathlib.Path, jobs: Sequence[Job], bad: Sequence[Job]
 ) -> list[Job]:
-  """Those of the bad jobs of which nothing was heard since their share was handed in."""
+  """Those of the bad jobs of which nothing was heard since their share was submitted."""
   shares = _shares(jobs, engine.load(settings, ENGINES))
   number = {one.name: str(i) for i, own in enumerate(shares) for one in own}
   last = {i: t for row in records.read_rows(_before(jobs_file)) for i, t in row['heard'].items()}
@@ -81,5 +81,5 @@ def _shares(jobs: Sequence[Job], made: engine.Engine) -> list[list[Job]]:
 
 
 def _before(jobs_file: str) -> pathlib.Path:
-  """Where it is noted what was handed in."""
+  """Where it is noted what was submitted."""
   return paths.place(jobs_file).with_suffix('.submitted.jsonl')

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
-from pe_research import sharding, tiles
+from pe_research import checks, sharding, tiles
 from pe_research.logits import masked
 from pe_research.positions.base import PositionScheme
 from pe_research.tokens import Tokens
 
-PARTS, LEAST_PART = 4, 64  # of the queries in dense attention; tokens
+PARTS = 4  # that dense attention cuts the queries into
+LEAST_PART = 64  # tokens in one of them
 IMPLEMENTATIONS = ('dense', 'tiled', 'pallas', 'interpreted')
 
 
@@ -43,15 +44,10 @@ class Spec:
   watch: Callable[[jax.Array], None] | None = None
 
   def __post_init__(self):
-    if self.implementation not in IMPLEMENTATIONS:
-      raise ValueError(
-        f'attention implementation {self.implementation!r} is unknown; '
-        f'choose one of {", ".join(IMPLEMENTATIONS)}.'
-      )
-    if self.window is not None and self.window < 1:
-      raise ValueError(f'attention window is {self.window}; it must be at least 1 token.')
-    if self.tile < 1:
-      raise ValueError(f'attention tile is {self.tile}; it must be at least 1 token.')
+    checks.choose('attention implementation', self.implementation, IMPLEMENTATIONS)
+    if self.window is not None:
+      checks.at_least('attention window', self.window, 1, 'tokens')
+    checks.at_least('attention tile', self.tile, 1, 'tokens')
     if self.watch is not None and self.implementation != 'dense':
       raise ValueError(
         f'attention implementation {self.implementation!r} holds no weights to watch; choose '

@@ -20,7 +20,7 @@ import jax
 import ml_collections
 from ml_collections import config_dict
 
-from pe_research import cli, configs, positions, records
+from pe_research import checks, cli, configs, positions, records
 from pe_research.positions import facts
 
 LONGEST = 2**31 - 1  # positions are int32
@@ -140,7 +140,7 @@ def parse(argv: Sequence[str]) -> dict[str, str]:
     flag = unknown[0].partition('=')[0]
     known = [f'--{field}' for field in (*HELP, *positions.arguments(name))]
     raise ValueError(
-      f'{flag} is unknown.{configs.nearest(flag, known)} There are {", ".join(known)}.'
+      f'{flag} is unknown.{checks.nearest(flag, known)} Choose one of {", ".join(known)}.'
     )
   return {field: value for field, value in vars(given).items() if value is not None}
 
@@ -169,7 +169,7 @@ def _of_run(given: Mapping[str, str], flags: ml_collections.ConfigDict) -> dict[
 
 def _of_flags(given: Mapping[str, str], flags: ml_collections.ConfigDict) -> dict[str, Any]:
   for field in ('length', 'width', 'heads'):
-    configs.at_least(f'--{field}', flags[field], 1)
+    checks.at_least(f'--{field}', flags[field], 1)
   if flags.head_dim is None:
     if flags.width % flags.heads:
       raise ValueError(
@@ -177,7 +177,7 @@ def _of_flags(given: Mapping[str, str], flags: ml_collections.ConfigDict) -> dic
         'them, or give --head_dim.'
       )
     flags.head_dim = flags.width // flags.heads
-  configs.at_least('--head_dim', flags.head_dim, 1)
+  checks.at_least('--head_dim', flags.head_dim, 1)
   position = configs.position(flags.position, flags.length, flags.preset)
   for field, value in given.items():
     if field not in flags:
@@ -195,7 +195,7 @@ def main(argv: Sequence[str]) -> None:
     if target and target.suffix not in FORMATS:
       raise ValueError(f'--output={target} is neither {" nor ".join(FORMATS)}.')
     if flags.longest is not None:
-      configs.at_least('--longest', flags.longest, config['length'], 'tokens')
+      checks.at_least('--longest', flags.longest, config['length'], 'tokens')
       if flags.longest > LONGEST:
         raise ValueError(f'--longest is {flags.longest} tokens; {LONGEST} are the most.')
     made, model = card(config, flags.longest), config['model']
@@ -206,7 +206,7 @@ def main(argv: Sequence[str]) -> None:
     position = described(configs.settled(config['position'], configs.scheme(config)))
     print('\n'.join([*filter(None, [position]), '', text(made)]))
     if target:
-      from experiments.report import card_figure  # matplotlib takes longer than all the rest
+      from pe_research import card_figure  # matplotlib takes longer than all the rest
 
       records.write_bytes(target, card_figure.drawn(made, target.suffix))
       print(f'\nwrote {target}')

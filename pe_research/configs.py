@@ -32,7 +32,7 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
     if name not in defaults or not found:
       raise ValueError(
         f'config argument {item!r} is not understood.{nearest(name, defaults)} '
-        f'Write name=value with a name out of {", ".join(defaults)}.'
+        f'Write name=value with one of the names {", ".join(defaults)}.'
       )
     try:
       parsed[name] = type(defaults[name])(text)
@@ -74,7 +74,7 @@ def set_field(config: ml_collections.ConfigDict, field: str, text: str, where: s
   """Sets a field from text, typed as the field is; ValueError that says `where` it stood."""
   if field not in config:
     raise ValueError(
-      f'{where} is unknown.{nearest(field, config)} There are {", ".join(k for k in config)}.'
+      f'{where} is unknown.{nearest(field, config)} Choose one of {", ".join(config)}.'
     )
   kind = config.get_type(field)
   try:

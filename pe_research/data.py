@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pe_research import corpora, digest, tokenizer_json, tokenizers
+from pe_research import corpora, digest, heartbeat, tokenizer_json, tokenizers
 
 MEMORY_LIMIT = 2**30  # bytes of text that the memory loader takes
 
@@ -57,7 +57,7 @@ class Corpus:
   facts: dict[str, Any]
 
 
-def load(config: Mapping[str, Any], beat: Callable[[str], None] = lambda doing: None) -> Corpus:
+def load(config: Mapping[str, Any], beat: Callable[[str], None] = heartbeat.unheard) -> Corpus:
   """Opens, splits and tokenizes what `config` names; prepares it on first use.
 
   A task has no documents: its examples are generated. `beat` is told what is begun.

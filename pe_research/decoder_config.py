@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pe_research import attention, layers
+from pe_research import attention, checks, layers
 
 REMAT = ('none', 'block')
 LATENT = ('latent', 'query_latent', 'rotary_dim', 'value_dim')  # fields of 'mla' alone
@@ -75,8 +75,7 @@ class DecoderConfig:
 
   def __post_init__(self):
     for field in ('vocab', 'width', 'layers', 'heads', 'kv_heads', 'head_dim', 'mlp_width'):
-      if getattr(self, field) < 1:
-        raise ValueError(f'model.{field} is {getattr(self, field)}; it must be at least 1.')
+      checks.at_least(f'model.{field}', getattr(self, field), 1)
     if self.heads % self.kv_heads:
       raise ValueError(
         f'model.heads ({self.heads}) is not a multiple of model.kv_heads ({self.kv_heads}).'
@@ -88,10 +87,7 @@ class DecoderConfig:
       ('remat', REMAT),
       ('dtype', ('float32', 'bfloat16')),
     ):
-      if getattr(self, field) not in known:
-        raise ValueError(
-          f'model.{field} is {getattr(self, field)!r}; choose one of {", ".join(known)}.'
-        )
+      checks.choose(f'model.{field}', getattr(self, field), known)
     if not 0 < self.norm_eps < 1:
       raise ValueError(f'model.norm_eps is {self.norm_eps}; it must be between 0 and 1.')
     if self.norm_bias and self.norm == 'rms':

@@ -88,11 +88,8 @@ def evaluate(
     beat: is told what is begun.
   """
   runtime.prepare(config)
-  mesh, blueprint, corpus = (
-    sharding.mesh(config['run']['mesh']),
-    Blueprint(config),
-    data.load(config, beat),
-  )
+  mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
+  corpus = data.load(config, beat)
   records.check_data(workdir, corpus.facts)
   chosen = measures.plan(corpus, config)
   scorer = scoring.Scorer(blueprint, config, mesh)

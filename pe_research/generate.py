@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pe_research import attend, cli, configs, data, paths, records, runtime, states
+from pe_research import attend, checks, cli, configs, data, paths, records, runtime, states
 from pe_research.blueprint import Blueprint
 from pe_research.model import Decoder
 from pe_research.tokens import slice_rows
@@ -104,8 +104,8 @@ def main(argv: list[str]) -> None:
   parser.add_argument('--seed', type=int, default=0)
   given = parser.parse_args(argv)
   with cli.errors():
-    configs.at_least('--tokens', given.tokens, 1)
-    configs.at_least('--temperature', given.temperature, 0)
+    checks.at_least('--tokens', given.tokens, 1)
+    checks.at_least('--temperature', given.temperature, 0)
     if not 0 < given.top_p <= 1:
       raise ValueError(f'--top-p is {given.top_p}; it must be in (0, 1].')
     if not given.prompt:

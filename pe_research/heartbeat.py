@@ -66,8 +66,8 @@ class Heartbeat:
       if took > self.patience:
         print(
           f'{self.me} hangs: {self.doing} began {took:.0f} s ago and run.patience is '
-          f'{self.patience:g} s{self._silent()}. It leaves, and the same command goes on from the '
-          'last checkpoint.',
+          f'{self.patience:g} s{self._silent()}. It exits; the same command resumes from the last '
+          'checkpoint.',
           file=sys.stderr, flush=True,
         )  # fmt: skip
         faulthandler.dump_traceback(all_threads=True)

@@ -19,9 +19,9 @@ def check_backend() -> str:
   backend = jax.default_backend()
   if backend == 'cpu':
     raise ValueError(
-      "attention 'pallas' runs on TPUs and GPUs, and JAX has a cpu here. Choose 'dense' or 'tiled' "
-      "for attention.implementation and eval.implementation, or 'interpreted' to see the kernel at "
-      'work slowly.'
+      "attention 'pallas' runs on TPUs and GPUs, and JAX has only a CPU here. Choose 'dense' or "
+      "'tiled' for attention.implementation and eval.implementation, or 'interpreted' to see the "
+      'kernel at work slowly.'
     )
   return backend
 

@@ -14,6 +14,11 @@ def family(name: str) -> str:
   return positions.scheme(name).trains_as or name
 
 
+def stretching(name: str) -> list[str]:
+  """Those that stretch what `name` was trained as."""
+  return [other for other in positions.SCHEMES if family(other) == family(name) != other]
+
+
 def original_length(config: Mapping[str, Any]) -> int:
   """Tokens at which the weights were first trained, before any stretching."""
   return config['position'].get('train_length', config['length'])
@@ -28,8 +33,11 @@ def known(config: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def check_plain(config: Mapping[str, Any], where: object) -> None:
   """Raises ValueError unless the run was trained with a scheme that others stretch, as it is."""
-  check_family('pi', config)
   name = config['position']['name']
+  if not stretching(name):
+    raise ValueError(
+      f'{where} was trained with {name!r}, which no scheme stretches; name a run of another.'
+    )
   if family(name) != name:
     raise ValueError(
       f'{where} was trained with {name!r}, which is stretched already; name a run of '
@@ -92,7 +100,7 @@ def check_family(name: str, saved: Mapping[str, Any]) -> None:
   """Raises ValueError where weights of the run mean nothing to the scheme `name`."""
   trained = saved['position']['name']
   if family(name) != family(trained):
-    fit = [n for n in positions.SCHEMES if family(n) == family(trained) != n]
+    fit = stretching(trained)
     hint = f'Its weights serve {", ".join(fit)}.' if fit else 'No scheme stretches that.'
     raise ValueError(
       f'the run was trained with {trained!r}, which {name!r} cannot take over'
@@ -145,7 +153,7 @@ def check_start(config: Mapping[str, Any]) -> None:
   ]
   if changed:
     raise ValueError(
-      f'the weights in {where} cannot be gone on from, since these differ (it -> config):\n  '
+      f'the weights in {where} cannot be continued from, since these differ (saved -> config):\n  '
       + '\n  '.join(changed)
       + '\nOnly scheme, length, steps, seeds, optimizer and evaluation may change.'
     )

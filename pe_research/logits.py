@@ -32,7 +32,8 @@ def biased(bias, q, k, q_pos, k_pos) -> jax.Array:
   groups, repeats, rows, columns = logits.shape[1:]
   if added.shape[1:] != (groups * repeats, rows, columns):
     raise ValueError(
-      f'the bias has shape {added.shape}; [B or 1, {groups * repeats}, {rows}, {columns}] is due.'
+      f'the bias has shape {added.shape}; [B or 1, {groups * repeats}, {rows}, {columns}] is '
+      'expected.'
     )
   return logits + added.reshape(-1, groups, repeats, rows, columns)
 

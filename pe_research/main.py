@@ -3,7 +3,7 @@ r"""Trains one run and evaluates it.
   python -m pe_research.main --config=configs/lm.py:position=alibi,length=128 --workdir=DIR \
     --config.steps=3000
 
-Interrupted, the same command goes on where it was.
+If interrupted, the same command resumes where it stopped.
 """
 
 import pathlib

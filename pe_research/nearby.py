@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 
-from pe_research import digest, locks, paths
+from pe_research import digest, heartbeat, locks, paths
 
 PART = 16 * 2**20  # bytes that are copied at a time
 UNUSED = 86_400  # seconds after which a checkpoint that nobody read gives its room to others
@@ -35,7 +35,7 @@ def checkpoint(folder: pathlib.Path, step: int) -> pathlib.Path:
 
 
 def copy(
-  source: pathlib.Path, target: pathlib.Path, beat: Callable[[str], None] = lambda doing: None
+  source: pathlib.Path, target: pathlib.Path, beat: Callable[[str], None] = heartbeat.unheard
 ) -> None:
   """Copies a folder, unless it is there; all of it or nothing. `beat` is told of every file.
 

@@ -8,7 +8,8 @@ import pathlib
 from etils import epath
 
 LIBRARIES = {'gs': 'gcsfs', 's3': 's3fs'}  # that reach a bucket, by the scheme of its paths
-BENEATH = ('google.auth', 'google.api_core', 'aiohttp', 'botocore', 'aiobotocore')  # those
+# What these are built on, whose errors come through as well.
+BENEATH = ('google.auth', 'google.api_core', 'aiohttp', 'botocore', 'aiobotocore')
 logging.getLogger('gcsfs').setLevel(logging.CRITICAL)  # it logs all that it raises
 
 
@@ -30,9 +31,9 @@ def place(text) -> pathlib.Path:
   if not found:
     return pathlib.Path(text)
   if scheme not in LIBRARIES:
-    raise BucketError(f'{text}: {scheme}:// is no bucket; write gs://... or s3://....')
+    raise BucketError(f'{text}: {scheme}:// is not a bucket; write gs://... or s3://....')
   if importlib.util.find_spec(LIBRARIES[scheme]) is None:
-    raise BucketError(f'{text} needs a package more: pip install {LIBRARIES[scheme]}.')
+    raise BucketError(f'{text} needs one more package: pip install {LIBRARIES[scheme]}.')
   return epath.Path(text)
 
 

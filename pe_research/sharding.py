@@ -30,10 +30,8 @@ RULES = (
   (r'attention/out/kernel', P('tensor', 'fsdp')),
   (r'mlp/(up|gate)/kernel', P('fsdp', 'tensor')),
   (r'mlp/down/kernel', P('tensor', 'fsdp')),
-  (
-    r'(^|/)(embedding|output)$',
-    P(('fsdp', 'tensor')),
-  ),  # never D, which the batch's rows keep whole
+  # Tables are split by rows, never along D, which the batch's rows keep whole.
+  (r'(^|/)(embedding|output)$', P(('fsdp', 'tensor'))),
   (r'', P()),  # norms, positional parameters, counters
 )
 

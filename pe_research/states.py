@@ -52,9 +52,8 @@ def abstract(blueprint: Blueprint, optimizer, mesh) -> State:
 
 
 def _begin(params, optimizer) -> State:
-  params = jax.tree.map(
-    lambda x: x.astype(jnp.float32), params
-  )  # a published model's may be narrow
+  # A published model's parameters may be narrow.
+  params = jax.tree.map(lambda x: x.astype(jnp.float32), params)
   return {'params': params, 'optimizer': optimizer.init(params), 'step': jnp.int32(0)}
 
 

@@ -1,6 +1,5 @@
 """The tokenizer.json of a published model, read through Hugging Face's `tokenizers`."""
 
-import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pe_research import digest
 from pe_research.tokenizers import SPACE_MARK, checked, text_of
 
 
@@ -34,7 +34,7 @@ class Json:
       text = pathlib.Path(path).read_text()
       self._tokenizer = tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # its Rust side raises bare exceptions
-      raise ValueError(f'{path} is no tokenizer.json: {error}.') from error
+      raise ValueError(f'{path} is not a tokenizer.json: {error}.') from error
     self._tokenizer.no_padding()
     self._tokenizer.no_truncation()
     pieces = self._tokenizer.get_vocab(with_added_tokens=True)
@@ -47,7 +47,7 @@ class Json:
       self._bytes[i] = piece.encode() if piece in added else spell(piece)
     self.vocab, self.path = vocab, path
     self.token_bytes = np.array([len(token) for token in self._bytes], np.int32)
-    self.fingerprint = hashlib.sha256(f'{vocab} {text}'.encode()).hexdigest()
+    self.fingerprint = digest.of_bytes(f'{vocab} {text}'.encode())
 
   def encode(self, data: bytes, name: str = 'the document') -> np.ndarray:
     """Ids int32 [L]; ValueError with `name` if data is not UTF-8."""
@@ -67,7 +67,7 @@ def _speller(path: str, file: dict[str, Any]):
 
     def spell(piece: str) -> bytes:
       if odd := [char for char in piece if char not in bytes_of]:
-        raise ValueError(f'{path} has the token {piece!r}, in which {odd[0]!r} is no byte.')
+        raise ValueError(f'{path} has the token {piece!r}, in which {odd[0]!r} is not a byte.')
       return bytes(bytes_of[char] for char in piece)
 
     return spell

@@ -135,8 +135,8 @@ def _load(path: str):
     return sentencepiece.SentencePieceProcessor(model_file=path)
   except RuntimeError as error:
     raise ValueError(
-      f'{path!r} is no sentencepiece model: {error}. Give another path; a file that is not there '
-      'is trained.'
+      f'{path!r} is not a sentencepiece model: {error}. Give another path; a file that is not '
+      'there is trained.'
     ) from error
 
 

@@ -14,9 +14,9 @@ import tiny
 from matplotlib.backends import backend_agg
 
 from experiments import report
-from experiments.report import card_figure, cards, figures, summary
+from experiments.report import cards, summary
 from pe_research import card as card_lib
-from pe_research import positions
+from pe_research import card_figure, drawing, positions
 from pe_research.positions import facts
 
 
@@ -71,7 +71,7 @@ def test_no_text_of_a_drawing_is_on_another_or_cut_off(case):
   name, length, longest, given = CROWDED[case]
   made = card_case.card(name, length, longest, **given)
   whole = card_figure.figure(made)
-  with figures.defaults():
+  with drawing.defaults():
     canvas = backend_agg.FigureCanvasAgg(whole)
     canvas.draw()
     texts = [t for t in whole.findobj(matplotlib.text.Text) if t.get_text()]

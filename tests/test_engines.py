@@ -166,7 +166,7 @@ def test_settings_are_read_from_toml(tmp_path):
     ({'jobs': 0}, 'jobs is 0; it must be at least 1'),
     ({'restarts': -1}, 'restarts is -1; it must be at least 0'),
     ({'engine': ['xpk']}, "engine = ['xpk']; it must be one of xpk"),
-    ({'sweep': 'x' * 40}, 'is no name for xpk: at most 32 of a-z, 0-9 and hyphens'),
+    ({'sweep': 'x' * 40}, 'is not a name for xpk: at most 32 of a-z, 0-9 and hyphens'),
     ({'sweep': 'ALiBi_sweep'}, "for example 'alibi-sweep-"),
   ],
 )
@@ -197,7 +197,7 @@ def test_machines_that_a_type_does_not_have_are_refused():
     changed(tpu_type='v5litepod-16')
   with pytest.raises(ValueError, match=r'v5litepod-8 has 1; set hosts = 1'):
     changed(hosts=2, all_chips=True)
-  with pytest.raises(ValueError, match='is no type'):
+  with pytest.raises(ValueError, match='is not a type'):
     changed(tpu_type='v5litepod16')
   assert changed(tpu_type='v5litepod-16', hosts=4, all_chips=True).hosts == 4
 

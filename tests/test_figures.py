@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.report import figures, page, summary, tables
-from pe_research import positions
+from pe_research import drawing, palette, positions
 
 CROPPED = [('fixed_targets', 'cropped')]
 SVG = '{http://www.w3.org/2000/svg}'
@@ -41,7 +41,7 @@ def lines_of(svg):
 @pytest.mark.parametrize('narrow', [False, True])
 def test_a_line_a_scheme_that_ends_where_its_values_end(section, narrow):
   drawn = figures.loss_by_length(section, narrow)
-  lines, ticks = lines_of(figures.svg(drawn, 'loss'))
+  lines, ticks = lines_of(drawing.svg(drawn, 'loss'))
   shown = sweeps.LENGTHS[:: 1 + narrow]
   assert [tick for tick in ticks if tick] == [str(length) for length in shown]
   assert list(lines) == list(positions.SCHEMES)
@@ -60,7 +60,7 @@ def test_a_line_a_scheme_that_ends_where_its_values_end(section, narrow):
 
 def test_the_figure_says_what_it_shows(section):
   figure = figures.loss_by_length(section)
-  svg = figures.svg(figure, 'loss')
+  svg = drawing.svg(figure, 'loss')
   root = ET.fromstring(svg)
   texts = [t.text for t in root.iter(f'{SVG}text')]
   for text in ('evaluation length (tokens)', 'validation loss (bits per byte)', 'training length'):
@@ -71,7 +71,7 @@ def test_the_figure_says_what_it_shows(section):
   dashed = next(g for g in root.iter(f'{SVG}g') if g.get('id') == 'loss-training-length')
   x = float(re.search(r'M (\S+)', dashed.find(f'{SVG}path').get('d'))[1])
   assert x == pytest.approx(lines_of(svg)[1]['64'], abs=1e-3)
-  assert figures.png(figure)[:8] == b'\x89PNG\r\n\x1a\n'
+  assert drawing.png(figure)[:8] == b'\x89PNG\r\n\x1a\n'
 
 
 @pytest.mark.parametrize('other', [256, 512])
@@ -81,7 +81,7 @@ def test_the_length_that_all_are_stretched_to_is_marked(tmp_path, other):
     for name, target in (('pi', 256), ('ntk', other))
   ]
   section = summary.sections([sweeps.run(tmp_path, 'rope'), *stretched])[0]
-  svg = figures.svg(figures.loss_by_length(section), 'loss')
+  svg = drawing.svg(figures.loss_by_length(section), 'loss')
   found = [g for g in ET.fromstring(svg).iter(f'{SVG}g') if g.get('id') == 'loss-target-length']
   if other != 256:
     assert not found and section.target_length is None
@@ -119,9 +119,9 @@ def test_what_rises_does_not_squash_what_does_not(highest):
 def test_a_gap_is_a_gap_and_what_was_never_measured_is_no_line():
   losses = {'a': {64: 2.3, 256: 2.4}, 'b': {64: 2.3, 128: 2.4, 256: 2.5}, 'c': {64: None}}
   section = sweeps.section(losses)
-  lines, _ = lines_of(figures.svg(figures.loss_by_length(section), 'f'))
+  lines, _ = lines_of(drawing.svg(figures.loss_by_length(section), 'f'))
   assert list(lines) == ['a', 'b'] and len(lines['a']) == 2
-  drawn = figures.svg(figures.loss_by_length(section), 'f')
+  drawn = drawing.svg(figures.loss_by_length(section), 'f')
   path = next(g for g in ET.fromstring(drawn).iter(f'{SVG}g') if g.get('id') == 'f-line-a')
   assert path.find(f'{SVG}path').get('d').count('M') == 2
   assert 'not run' in tables.losses(section, 'value')
@@ -129,7 +129,7 @@ def test_a_gap_is_a_gap_and_what_was_never_measured_is_no_line():
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(0.01, 0.08))
 def test_names_beside_lines_keep_apart_and_in_order(wanted, gap):
-  heights = figures.apart(wanted, gap)
+  heights = drawing.apart(wanted, gap)
   ranked = [heights[i] for i in sorted(range(len(wanted)), key=lambda i: wanted[i])]
   assert all(b - a >= gap - 1e-9 for a, b in itertools.pairwise(ranked))
   assert min(heights) >= 0 and max(heights) <= 1 + 1e-9
@@ -165,5 +165,5 @@ def test_text_and_lines_stand_out_from_their_paper(mode):
       assert contrast(colors[text], colors[paper]) >= 4.5, (text, paper)
   assert contrast(colors['warn'], colors['warn-paper']) >= 4.5
   assert contrast(colors['ink'], colors['warn-paper']) >= 4.5
-  for pair in figures.PALETTE:
+  for pair in palette.PALETTE:
     assert contrast(pair[mode], colors['paper']) >= 3

@@ -28,7 +28,7 @@ def test_a_step_that_hangs_ends_the_process_and_is_named(tmp_path):
   )  # fmt: skip
   assert done.returncode == cli.STOPPED
   assert 'process 0 of 1 on ' in done.stderr and 'hangs: step 4 began' in done.stderr
-  assert 'the same command goes on from the last checkpoint' in done.stderr
+  assert 'the same command resumes from the last checkpoint' in done.stderr
   assert 'File "<string>", line 9' in done.stderr  # where it was
 
 

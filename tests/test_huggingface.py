@@ -97,14 +97,14 @@ def test_any_sizes(tmp_path_factory, family, heads, width, layers, latent, seed)
   groups=st.integers(1, 4),
   widths=st.lists(st.integers(1, 5), min_size=1, max_size=3),
   inputs=st.integers(1, 4),
-  turned=st.booleans(),
+  transposed=st.booleans(),
 )
 @settings(max_examples=100, deadline=None)
-def test_split_and_join_are_inverse(groups, widths, inputs, turned):
+def test_split_and_join_are_inverse(groups, widths, inputs, transposed):
   names = tuple(map(str, range(len(widths))))
-  tensor = tensors.Tensor('x', names, tuple(widths), groups, turned)
+  tensor = tensors.Tensor('x', names, tuple(widths), groups, transposed)
   shape = (inputs, groups * sum(widths))
-  array = np.arange(np.prod(shape)).reshape(shape[::-1] if turned else shape)
+  array = np.arange(np.prod(shape)).reshape(shape[::-1] if transposed else shape)
   parts = tensor.split(array)
   assert {name: x.shape for name, x in parts.items()} == {
     name: (inputs, groups * w) for name, w in zip(names, widths, strict=True)
@@ -112,7 +112,7 @@ def test_split_and_join_are_inverse(groups, widths, inputs, turned):
   assert np.array_equal(tensor.join(parts), array)
   assert tensor.shape({name: x.shape for name, x in parts.items()}) == array.shape
   # The first outputs are those of the first group: all of the first part, then of the next.
-  outputs = array if turned else array.T
+  outputs = array if transposed else array.T
   assert np.array_equal(outputs[: widths[0]], parts['0'][:, : widths[0]].T)
 
 

@@ -18,7 +18,7 @@ def test_a_job_that_its_watchdog_ends_goes_on_by_the_same_command(tmp_path):
   path = write(tmp_path, [make(tmp_path, 'a', fate='hang'), make(tmp_path, 'b')])
   done = launch('run', path, '--workers=1')
   assert done.returncode == engine.STOPPED and '1 of 2 jobs done' in done.stdout, done.stderr
-  assert 'the same command goes on' in done.stdout
+  assert 'the same command resumes them' in done.stdout
   assert '1 done, 1 stopped' in launch('status', path).stdout
   assert launch('run', path).returncode == 0 and runs(tmp_path) == {'a': 2, 'b': 1}
 

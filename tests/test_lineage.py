@@ -96,6 +96,8 @@ def test_a_run_that_is_stretched_is_no_plain_one(saved):
 
 
 def test_no_scheme_stretches_alibi(corpus):
+  with pytest.raises(ValueError, match=r"DIR was trained with 'alibi', which no scheme stretches"):
+    lineage.check_plain(small.config(corpus, 'alibi'), 'DIR')
   with pytest.raises(ValueError, match=r"trained with 'alibi'.*stretches 'rope'.*No scheme"):
     lineage.given('yarn:factor=4', small.config(corpus, 'alibi'))
 
@@ -216,7 +218,7 @@ def test_the_data_order_has_a_seed_of_its_own(corpus):
   [
     ({'position__base': 500.0}, ['position.base is 500', 'trained with 2000']),
     ({'position__train_length': 32}, ['position.train_length is 32', 'trained with 16']),
-    ({'model__width': 32}, ['cannot be gone on from', 'model.width: 16 -> 32']),
+    ({'model__width': 32}, ['cannot be continued from', 'model.width: 16 -> 32']),
     ({'start__workdir': '/nowhere'}, ['/nowhere', 'no config.json']),
   ],
 )
@@ -305,10 +307,11 @@ def test_no_start_is_said_at_once():
     finetune.get_config('recipe=pi')
 
 
-def test_a_saved_run_that_says_nothing_of_patience_is_read(corpus):
+def test_a_saved_run_that_lacks_a_field_is_refused(corpus):
   config = small.config(corpus)
   del config['run']['patience']
-  assert configs.resolve(configs.anywhere(config))['run']['patience'] == 0
+  with pytest.raises(ValueError, match="has no field 'patience'"):
+    configs.resolve(configs.anywhere(config))
   del config['model']['width']
   with pytest.raises(ValueError, match=r'has no model\.width'):
     configs.resolve(configs.anywhere(config))

@@ -9,8 +9,7 @@ import pytest
 import sweeps
 
 from experiments import report
-from experiments.report import card_figure
-from pe_research import card, positions
+from pe_research import card, card_figure, positions
 
 MARKS = ['data.source (nope_seed0 -> rope_seed1): ' + 'd' * 64 + ' -> ' + 'e' * 64]
 pytestmark = browser.needed

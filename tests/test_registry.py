@@ -61,7 +61,7 @@ def test_defaults_build_the_scheme(name):
   [
     ({'name': 'rop'}, ["'rop'", 'Did you mean rope', 'alibi']),
     ({'name': 'qqqq'}, ["'qqqq'", 'Choose one of nope, learned']),
-    ({'name': 'rope', 'bsae': 1.0}, ['position.bsae', "'rope'", "Did you mean 'base'"]),
+    ({'name': 'rope', 'bsae': 1.0}, ['position.bsae', "'rope'", 'Did you mean base']),
     ({'name': 'alibi', 'base': 2.0}, ['position.base', "'alibi'", 'max_bias, biased_heads']),
     ({'name': 'nope', 'base': 2.0}, ['position.base', "'nope'", 'nothing']),
     ({'name': 'learned', 'max_length': 0}, ['position.max_length', '0', 'at least 1']),

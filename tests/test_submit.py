@@ -80,13 +80,13 @@ def test_a_retry_hands_in_what_began_and_did_not_end_well(cluster, tmp_path):
   # Both are in the queue until they begin, or end once more.
   (tmp_path / 'got').unlink()
   done = hand_in('retry', path, cluster)
-  assert 'left in the queue (--again hands it in once more): job0, job5\n' in done.stdout
+  assert 'left in the queue (--again submits it once more): job0, job5\n' in done.stdout
   assert done.returncode == 0 and '\n0 of 6 jobs to run again: none\n' in done.stdout
   assert not (tmp_path / 'got').exists()
   (made[0].folder / 'fate').write_text('crash')
   launch('run', path, '--share=0/3')
   shown = hand_in('retry', path, cluster, '--dry-run').stdout
-  assert shown.startswith('# handed in since') and '--array=0%8' in shown
+  assert shown.startswith('# submitted since') and '--array=0%8' in shown
   assert '--array=0,2%8' in hand_in('retry', path, cluster, '--again', '--dry-run').stdout
   done = hand_in('retry', path, cluster, '--workers=2')
   assert done.returncode == 2 and '--workers is for jobs that run here' in done.stderr

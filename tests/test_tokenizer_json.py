@@ -89,10 +89,10 @@ def test_byte_characters_are_those_of_gpt2():
 
 
 def test_bad_files(byte_level, tmp_path):
-  with pytest.raises(ValueError, match=r'no tokenizer\.json'):
+  with pytest.raises(ValueError, match=r'not a tokenizer\.json'):
     tokenizer_json.Json(str(tmp_path / 'absent.json'), 300)
   (tmp_path / 'bad.json').write_text('{"model": ')
-  with pytest.raises(ValueError, match=r'no tokenizer\.json'):
+  with pytest.raises(ValueError, match=r'not a tokenizer\.json'):
     tokenizer_json.Json(str(tmp_path / 'bad.json'), 300)
   with pytest.raises(ValueError, match='ids up to 277; the model has 200'):
     tokenizer_json.Json(byte_level, 200)
@@ -104,7 +104,7 @@ def test_bad_files(byte_level, tmp_path):
   odd = json.loads(json.dumps(file))
   odd['model']['vocab']['中'] = 290
   (tmp_path / 'odd.json').write_text(json.dumps(odd))
-  with pytest.raises(ValueError, match="'中' is no byte"):
+  with pytest.raises(ValueError, match="'中' is not a byte"):
     tokenizer_json.Json(str(tmp_path / 'odd.json'), 300)
   ours = tokenizer_json.Json(byte_level, 300)
   with pytest.raises(ValueError, match='book is not UTF-8'):

@@ -135,9 +135,12 @@ def test_documents_that_are_not_text(pieces, tmp_path):
 @pytest.mark.parametrize(
   'vocab, message',
   [
-    (100, r'vocabulary of 100 tokens is too small.*need 258\. Raise vocab'),
+    (100, r'vocabulary of 100 tokens is too small.*need 258\. Raise data\.vocab'),
     (260, r'2 documents do not give a vocabulary of 260 tokens: .*260 vs 2\d\d\. Increase'),
-    (5000, r'2 documents do not give a vocabulary of 5000 tokens: .*a value <= \d+\. Set vocab'),
+    (
+      5000,
+      r'2 documents do not give a vocabulary of 5000 tokens: .*a value <= \d+\. Set data\.vocab',
+    ),
   ],
 )
 def test_vocabularies_that_cannot_be_trained(tmp_path, vocab, message):
@@ -153,7 +156,7 @@ def test_model_files_that_do_not_fit(pieces, path, tmp_path):
   with pytest.raises(ValueError, match=r'was trained on documents with sha256 \w+; these have \w+'):
     tokenizers.SentencePiece(path, vocab=VOCAB, documents=DOCUMENTS[::-1])
   (tmp_path / 'm').write_bytes(b'not a model')
-  with pytest.raises(ValueError, match=r"/m' is no sentencepiece model: .*Give another path"):
+  with pytest.raises(ValueError, match=r"/m' is not a sentencepiece model: .*Give another path"):
     tokenizers.SentencePiece(str(tmp_path / 'm'))
   with pytest.raises(ValueError, match=r'no text in 0 documents.*at least 1 line'):
     tokenizers.SentencePiece(str(tmp_path / 'n'), vocab=300, documents=[])

@@ -197,7 +197,7 @@ def search(given) -> dict[str, Any]:
 
 
 def decode(given) -> dict[str, Any]:
-  """Tokens a second of greedy decoding through the cache, behind a prompt of `length` tokens.
+  """Tokens a second of greedy decoding through the cache, after a prompt of `length` tokens.
 
   The whole of a generation, prompt included, less one of a single token, so that reading the prompt
   is not counted.

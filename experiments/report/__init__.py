@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from experiments import cache, compare
 from experiments.report import figures, page, summary
 from experiments.report.findings import joined, number
-from pe_research import cli, explorer, records
+from pe_research import cli, drawing, explorer, records
 
 
 def write(
@@ -37,8 +37,8 @@ def write(
   sections, measured = summary.sections(runs), records.read_json(workdir / cache.FILE)
   figure = figures.loss_by_length(sections[0])
   contents = {
-    'loss_by_length.svg': figures.svg(figure, 'loss').encode(),
-    'loss_by_length.png': figures.png(figure),
+    'loss_by_length.svg': drawing.svg(figure, 'loss').encode(),
+    'loss_by_length.png': drawing.png(figure),
     'report.html': page.page(runs, sections, marks, measured, explored).encode(),
   }
   if explored:

@@ -14,7 +14,7 @@ def section(found: Mapping[str, Any] | None) -> str:
   given, rows = found['settings'], found['rows']
   contexts = list(rows[0]['speed'])
   head = ['Projection', 'bytes/token<small>formula</small>', 'bytes/token<small>allocated</small>']
-  head += [f'{int(n):,}<small>tokens/s behind</small>' for n in contexts]
+  head += [f'{int(n):,}<small>tokens/s after</small>' for n in contexts]
   cells = lambda row: [row['formula'], row['allocated'], *(row['speed'][n] for n in contexts)]
   shown = [
     [

@@ -3,10 +3,11 @@
 import html
 from collections.abc import Sequence
 
-from experiments.report import card_figure, figures, tables
+from experiments.report import tables
 from experiments.report.findings import joined
 from experiments.report.summary import Scheme
 from pe_research import card as card_lib
+from pe_research import card_figure, drawing
 from pe_research.positions import facts
 
 INTRO = (
@@ -71,7 +72,7 @@ def panels(card: facts.Card, label: str, index: int) -> str:
     alternative = f'{label}: {columns[0].name} of each {card.part}, the numbers of the table below.'
     drawings.append(
       f'<div role="img" aria-label="{html.escape(alternative)}">'
-      f'{figures.inline(figure, f"card{index}-{i}")}</div>'
+      f'{drawing.inline(figure, f"card{index}-{i}")}</div>'
     )
   if not drawings:
     return ''

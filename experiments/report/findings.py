@@ -60,13 +60,13 @@ def _kept(section: Section) -> Iterator[str]:
   changes = joined(f'{s.label} {number(section.change(s, longest), signed=True)}' for s in steady)
   verb = 'rises' if len(steady) == 1 else 'rise'
   yield (
-    f'Up to {longest} tokens{_times(section, steady, longest)}, the loss of '
+    f'Up to {longest} tokens{_times(steady, longest)}, the loss of '
     f'{joined(s.label for s in steady)} never {verb} by more than {TOLERANCE} bits/byte over that '
     f'at the training length; the change at {longest} tokens: {changes}.'
   )
 
 
-def _times(section: Section, steady: list[Scheme], longest: int) -> str:
+def _times(steady: list[Scheme], longest: int) -> str:
   ratios = {longest / scheme.train_length for scheme in steady}
   return f', {ratios.pop():g} times the training length' if len(ratios) == 1 else ''
 

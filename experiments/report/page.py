@@ -11,7 +11,7 @@ from experiments import compare
 from experiments.report import cached, cards, figures, summary, tables
 from experiments.report.findings import findings, joined
 from experiments.report.summary import Section
-from pe_research import measures
+from pe_research import drawing, measures, palette
 
 TEMPLATE = pathlib.Path(__file__).parent / 'page.html'
 CONTROLS = {
@@ -79,7 +79,7 @@ def page(
 
 def document(title: str, body: Sequence[str]) -> str:
   """A whole page of these parts, HTML; empty ones are left out."""
-  colors = [[f'--series-{i}: {pair[k]};' for i, pair in enumerate(figures.PALETTE)] for k in (0, 1)]
+  colors = [[f'--series-{i}: {pair[k]};' for i, pair in enumerate(palette.PALETTE)] for k in (0, 1)]
   return string.Template(TEMPLATE.read_text()).substitute(
     title=html.escape(title),
     light=' '.join(colors[0]),
@@ -229,8 +229,8 @@ def _figure(section: Section, index: int) -> str:
   )
   drawings = []
   for kind, narrow in (('wide', False), ('narrow', True)):
-    drawing = figures.loss_by_length(section, narrow)
-    drawings.append(f'<div class="{kind}">{figures.inline(drawing, f"{kind}{index}")}</div>')
+    figure = figures.loss_by_length(section, narrow)
+    drawings.append(f'<div class="{kind}">{drawing.inline(figure, f"{kind}{index}")}</div>')
   return (
     f'<figure>\n<div role="img" aria-label="{alternative}">\n{"".join(drawings)}</div>\n'
     f'<figcaption>{"; ".join(caption)}.</figcaption>\n</figure>'

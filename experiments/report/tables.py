@@ -6,9 +6,10 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from experiments import compare
-from experiments.report import figures, summary
+from experiments.report import summary
 from experiments.report.findings import interval, number
 from experiments.report.summary import TOLERANCE, Scheme, Section
+from pe_research import palette
 
 UNITS = {'bits_per_byte': 'bits per byte', 'value': 'nats per token'}
 
@@ -40,7 +41,7 @@ def grid(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], kind:
 
 def row_head(scheme: Scheme) -> str:
   """The scheme's label with the colour of its line."""
-  series = scheme.style % len(figures.PALETTE)
+  series = scheme.style % len(palette.PALETTE)
   label = html.escape(scheme.label)
   return f'<th scope="row" style="--key: var(--series-{series})">{label}</th>'
 

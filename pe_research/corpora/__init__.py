@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from pe_research import locks, nearby, paths
+from pe_research import heartbeat, locks, nearby, paths
 from pe_research.corpora import catalogue
 from pe_research.corpora.builders import PythonLibrary, StateOfTheUnion, TextFolder
 from pe_research.corpora.documents import Documents, find_text_key
@@ -33,7 +33,7 @@ def default_data_dir() -> str:
   return os.environ.get('PE_DATA') or str(nearby.home())
 
 
-def at_hand(name: str, data_dir: str, beat: Callable[[str], None] = lambda doing: None) -> str:
+def at_hand(name: str, data_dir: str, beat: Callable[[str], None] = heartbeat.unheard) -> str:
   """A directory of this machine that has the set, copied from `data_dir` where that is a bucket.
 
   `beat` is told of every file that is copied.

@@ -1,7 +1,6 @@
 """The project's own text sets, as tensorflow-datasets builders that never import TensorFlow."""
 
 import dataclasses
-import hashlib
 import inspect
 import itertools
 import os
@@ -13,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
+
+from pe_research import digest
 
 ARCHIVE = pathlib.Path(__file__).parent / 'state_of_the_union.tar.xz'
 SHARD_BYTES = 64 * 2**20  # a writer holds one shard in memory
@@ -96,12 +97,12 @@ class TextFile:
         f'{path} is not UTF-8: byte {error.start} is {data[error.start]:#04x}. '
         'Convert it, for example with `iconv -f latin1 -t utf-8`, or move it out of the folder.'
       ) from None
-    return cls(str(path), name, len(data), hashlib.sha256(data).hexdigest())
+    return cls(str(path), name, len(data), digest.of_bytes(data))
 
   def read(self) -> bytes:
     """The contents, which must still be what was checked."""
     data = pathlib.Path(self.path).read_bytes()
-    if hashlib.sha256(data).hexdigest() != self.sha256:
+    if digest.of_bytes(data) != self.sha256:
       raise ValueError(f'{self.path} changed while it was being prepared. Start again.')
     return data
 
@@ -116,7 +117,7 @@ class FilesConfig(tfds.core.BuilderConfig):
   def of(cls, files: Sequence[TextFile], prefix: str = '') -> 'FilesConfig':
     """The config whose prepared copy no other listing or contents can be mistaken for."""
     listing = ''.join(f'{file.sha256}  {file.name}\n' for file in files)
-    name = prefix + hashlib.sha256(listing.encode()).hexdigest()[:32]
+    name = prefix + digest.of_bytes(listing.encode())[:32]
     return cls(name=name, description=f'{len(files)} files', files=tuple(files))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import jax
 
-from pe_research import cli, configs, explorer, positions, records
+from pe_research import checks, cli, explorer, positions, records
 
 LARGE = 3e6  # bytes of a page
 
@@ -35,8 +35,8 @@ def main(argv: Sequence[str]) -> None:
     names = given.schemes.split(',')
     for name in names:
       positions.scheme(name)
-    configs.at_least('--length', given.length, 2, 'tokens')
-    configs.at_least('--head', given.head, 0)
+    checks.at_least('--length', given.length, 2, 'tokens')
+    checks.at_least('--head', given.head, 0)
     target = pathlib.Path(
       given.out or (f'panels.{given.figure}' if given.figure else 'explorer.html')
     )

@@ -94,7 +94,7 @@ def penalty(effect: effects.Effect, theme: panels.Theme) -> dict[str, Any]:
 
 
 def _filled(chart, cells: list[dict[str, Any]]) -> dict[str, Any]:
-  spec = panels.spec(chart.properties(width=SIZE, height=SIZE))
+  spec = chart.properties(width=SIZE, height=SIZE).to_dict()
   spec.pop('padding')
   for layer in spec['layer']:
     layer['data'] = {'values': cells if layer['data']['name'] == panels.CELLS else []}

@@ -141,7 +141,7 @@ def embedded(one: Shown, twins: Collection[str]) -> dict[str, Any]:
 
 def vega_spec(chart) -> dict[str, Any]:
   """A chart as Vega, which is all that the page needs to draw it."""
-  return vl_convert.vegalite_to_vega(panels.spec(chart), vl_version=VEGA_LITE)
+  return vl_convert.vegalite_to_vega(chart.to_dict(), vl_version=VEGA_LITE)
 
 
 def specs(theme: panels.Theme) -> dict[str, Any]:

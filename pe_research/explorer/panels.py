@@ -1,7 +1,6 @@
 """The panels as Vega-Lite charts, for the page and for papers; data come later, by name."""
 
 import dataclasses
-from typing import Any
 
 import altair as alt
 
@@ -22,8 +21,8 @@ FAMILIES = {
   'added': ('Absolute', 'vectors are added to embeddings'),
   'bias': ('Relative', 'how far back a key lies sets a number on the logit'),
   'angles': ('Rotary', 'queries and keys turn with position'),
-  'penalty': ('Linear penalty', 'a key pays by its distance'),
-  'modifier': ('Nothing of these', 'logits alone, scaled or as they are'),
+  'penalty': ('Linear penalty', 'a key is penalised by its distance'),
+  'modifier': ('None of these', 'logits alone, scaled or as they are'),
 }  # by how a scheme is drawn: a name, and what it means
 
 
@@ -88,11 +87,6 @@ THEMES = {
     tuple(pair[1] for pair in PALETTE),
   ),
 }  # fmt: skip
-
-
-def spec(chart: alt.Chart | alt.LayerChart) -> dict[str, Any]:
-  """The chart as plain data."""
-  return chart.to_dict()
 
 
 def matrix(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChart:

@@ -9,7 +9,7 @@ The second exports the run's weights under another scheme that can use them, as 
 import pathlib
 import sys
 
-from pe_research import cli, configs, lineage, paths, records
+from pe_research import checks, cli, configs, lineage, paths, records
 from pe_research.huggingface import exporting
 
 
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
   add('--overwrite', action='store_true', help='replace a checkpoint that is there')
   given = parser.parse_args(argv)
   with cli.errors():
-    configs.at_least('--shard-bytes', given.shard_bytes, 1)
+    checks.at_least('--shard-bytes', given.shard_bytes, 1)
     saved = records.load_config(given.workdir)
     config = configs.anywhere(saved)
     if given.position:

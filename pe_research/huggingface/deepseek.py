@@ -47,7 +47,7 @@ class DeepseekV3(Family):
     if dense < layers:
       raise ValueError(
         f'{fields.where}: of {layers} layers those from {dense} on are mixtures of experts '
-        '(first_k_dense_replace); this instrument has dense layers only.'
+        '(first_k_dense_replace); this decoder has dense layers only.'
       )
     heads, slice_ = fields.size('num_attention_heads'), fields.size('qk_rope_head_dim', 64)
     if fields.size('num_key_value_heads', heads) != heads:

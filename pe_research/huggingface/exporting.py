@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
-from pe_research import configs, tokenizer_json
+from pe_research import checks, configs, tokenizer_json
 from pe_research.decoder_config import DecoderConfig
 from pe_research.huggingface import families, folder
 from pe_research.huggingface.family import Family
@@ -39,7 +39,7 @@ def config_json(
   scheme = configs.scheme(config)
   kind, model = huggingface_write.kind(scheme), folded(DecoderConfig.of(config))
   if architecture is not None:
-    configs.choose('--architecture', architecture, [f.architecture for f in families.FAMILIES])
+    checks.choose('--architecture', architecture, [f.architecture for f in families.FAMILIES])
   reasons = []
   for family in families.FAMILIES:
     if architecture not in (None, family.architecture):

@@ -62,7 +62,7 @@ class GPT2(Family):
       tensors.table('transformer.wte', 'embedding'),
       tensors.table('transformer.wpe', 'position/0/table'),
     ]
-    columns = {'bias': True, 'turned': False}
+    columns = {'bias': True, 'transposed': False}
     for i in range(model.layers):
       theirs, ours = f'transformer.h.{i}.', f'blocks/{i}/'
       found += [

@@ -29,9 +29,9 @@ def family_of(config: Mapping[str, Any], where: pathlib.Path) -> Family:
   if kind not in known:
     experts = [name for name in EXPERTS if config.get(name)]
     raise ValueError(
-      f'{where} has model_type {kind!r}{f" {classes}" if classes else ""}, which is not imported'
-      f'{", and has a mixture of experts (" + experts[0] + ")" if experts else ""}. '
-      f'{names} are.'
+      f'{where} has model_type {kind!r}{f" {classes}" if classes else ""}, which cannot be imported'
+      f'{", and has a mixture of experts (" + experts[0] + ")" if experts else ""}; '
+      f'these can: {names}.'
     )
   family = known[kind]
   if classes and family.architecture.lower() not in [name.lower() for name in classes]:

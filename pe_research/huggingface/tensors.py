@@ -18,18 +18,18 @@ class Tensor:
     params: paths of ours.
     widths: of each in a group; empty for a tensor that holds a single one.
     groups: number of groups.
-    turned: whether the checkpoint has [outputs, inputs].
+    transposed: whether the checkpoint has [outputs, inputs].
   """
 
   name: str
   params: tuple[str, ...]
   widths: tuple[int, ...] = ()
   groups: int = 1
-  turned: bool = False
+  transposed: bool = False
 
   def split(self, array: np.ndarray) -> dict[str, np.ndarray]:
     """Our parameters out of the tensor."""
-    array = array.T if self.turned else array
+    array = array.T if self.transposed else array
     if not self.widths:
       return {self.params[0]: array}
     inputs = array.shape[:-1]
@@ -45,13 +45,13 @@ class Tensor:
       inputs = array.shape[:-1]
       parts = [x.reshape(*inputs, self.groups, w) for x, w in zip(arrays, self.widths, strict=True)]
       array = np.concatenate(parts, axis=-1).reshape(*inputs, -1)
-    return np.ascontiguousarray(array.T if self.turned else array)
+    return np.ascontiguousarray(array.T if self.transposed else array)
 
   def shape(self, shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
     """Of the tensor, from those of our parameters."""
     *inputs, _ = shapes[self.params[0]]
     shape = (*inputs, sum(shapes[name][-1] for name in self.params))
-    return shape[::-1] if self.turned else shape
+    return shape[::-1] if self.transposed else shape
 
 
 def linear(
@@ -60,11 +60,11 @@ def linear(
   widths: tuple[int, ...] = (),
   groups: int = 1,
   bias: bool = False,
-  turned: bool = True,
+  transposed: bool = True,
 ) -> list[Tensor]:
   """Weight and bias of a linear layer that holds these of ours, paths without /kernel or /bias."""
   paths = lambda leaf: tuple(f'{path}/{leaf}' for path in params)
-  found = [Tensor(f'{name}.weight', paths('kernel'), widths, groups, turned)]
+  found = [Tensor(f'{name}.weight', paths('kernel'), widths, groups, transposed)]
   return found + ([Tensor(f'{name}.bias', paths('bias'), widths, groups)] if bias else [])
 
 

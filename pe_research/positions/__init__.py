@@ -1,12 +1,12 @@
 """The registry of positional schemes: a file each, imported here, and a line in SCHEMES."""
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from flax import nnx
 
+from pe_research import checks
 from pe_research.positions.alibi import ALiBi
 from pe_research.positions.base import Dims, NoPE, PositionScheme
 from pe_research.positions.by_parts import Llama3, NTKByParts
@@ -62,9 +62,10 @@ FAMILIES = ('sinusoidal', 't5', 'rope', 'alibi')
 def scheme(name: str) -> type[PositionScheme]:
   """The class of the scheme called `name`; ValueError with the nearest names if there is none."""
   if name not in SCHEMES:
-    near = difflib.get_close_matches(name, SCHEMES, n=3, cutoff=0.4)
-    hint = f' Did you mean {" or ".join(near)}?' if near else ''
-    raise ValueError(f'no positional scheme {name!r}.{hint} Choose one of {", ".join(SCHEMES)}.')
+    raise ValueError(
+      f'no positional scheme {name!r}.{checks.nearest(name, SCHEMES)} '
+      f'Choose one of {", ".join(SCHEMES)}.'
+    )
   return SCHEMES[name]
 
 
@@ -114,9 +115,8 @@ def build(config: Mapping[str, Any], dims: Dims, rngs: nnx.Rngs) -> PositionSche
   known = arguments(name)
   for key in given:
     if key not in known:
-      near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-      hint = f' Did you mean {near[0]!r}?' if near else ''
       raise ValueError(
-        f'position.{key} is unknown to {name!r}.{hint} It takes {", ".join(known) or "nothing"}.'
+        f'position.{key} is unknown to {name!r}.{checks.nearest(key, known)} '
+        f'It takes {", ".join(known) or "nothing"}.'
       )
   return scheme(name)(dims, **given, rngs=rngs)

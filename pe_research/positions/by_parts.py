@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from pe_research import checks
 from pe_research.positions import base as base_lib
 from pe_research.positions import extend, facts, phase, rotary
 
@@ -113,8 +114,7 @@ class NTKByParts(ByParts):
       **stretched: as in Stretched.
     """
     super().__init__(dims, **stretched)
-    if ramp not in RAMPS:
-      raise ValueError(f'position.ramp is {ramp!r}; choose one of {", ".join(RAMPS)}.')
+    checks.choose('position.ramp', ramp, RAMPS)
     if not 0 < beta_slow < beta_fast < math.inf:
       raise ValueError(
         f'position.beta_slow is {beta_slow:g} and position.beta_fast {beta_fast:g}, in rotations '

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from pe_research import checks
 from pe_research.positions import base as base_lib
 from pe_research.positions import facts, phase, rotary
 
@@ -45,8 +46,7 @@ class Stretched(rotary.RoPE):
     """
     super().__init__(dims, rngs=rngs, **rope)
     self.train_length = dims.length if train_length is None else train_length
-    if self.train_length < 1:
-      raise ValueError(f'position.train_length is {train_length}; it must be at least 1 token.')
+    checks.at_least('position.train_length', self.train_length, 1, 'tokens')
     if factor is None and target_length is None:
       factor = self.unsaid
     if factor is None and target_length is None:
@@ -168,8 +168,7 @@ class DynamicNTK(rotary.RoPE):
     super().__init__(dims, rngs=rngs, **rope)
     check_pairs(self)
     self.train_length = dims.length if train_length is None else train_length
-    if self.train_length < 1:
-      raise ValueError(f'position.train_length is {train_length}; it must be at least 1 token.')
+    checks.at_least('position.train_length', self.train_length, 1, 'tokens')
     if not 1 <= factor < math.inf:
       raise ValueError(f'position.factor is {factor:g}; it must be at least 1.')
     self.factor = factor

@@ -1,10 +1,11 @@
 """The file that a search for LongRoPE factors leaves behind and a config names."""
 
-import hashlib
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from pe_research import digest
 
 KIND = 'LongRoPE factors'
 FIELDS = ('base', 'rotated', 'train_length', 'target_length')  # what the factors are made for
@@ -62,7 +63,7 @@ def read(path: str) -> tuple[dict[str, Any], str]:
     raise ValueError(
       f'position.file {path} is damaged: {bad[0]} is missing or not what it should be. Search anew.'
     )
-  return found, f'{pathlib.Path(path).name} sha256:{hashlib.sha256(text).hexdigest()}'
+  return found, f'{pathlib.Path(path).name} sha256:{digest.of_bytes(text)}'
 
 
 def check_made_for(path: str, found: Mapping[str, Any], own: Mapping[str, Any]) -> None:

@@ -46,7 +46,7 @@ def rope_fields(
   if config.get(ORIGINAL) is not None and ORIGINAL in FIELDS.get(str(found['rope_type']), ()):
     found[ORIGINAL] = config[ORIGINAL]
   if 'truncate' in found:
-    found['truncate'] = bool(found['truncate'])  # null is no there, where other nulls are defaults
+    found['truncate'] = bool(found['truncate'])  # its null means false; others, the default
   return {field: value for field, value in found.items() if value is not None}
 
 

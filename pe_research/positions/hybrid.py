@@ -2,6 +2,7 @@
 
 import jax
 
+from pe_research import checks
 from pe_research.positions import base, rotary
 
 
@@ -29,8 +30,7 @@ class RNoPE(rotary.RoPE):
       **rope: see RoPE.
     """
     super().__init__(dims, **rope)
-    if period < 1:
-      raise ValueError(f'position.period is {period} layers; it must be at least 1.')
+    checks.at_least('position.period', period, 1, 'layers')
     if window is not None and window < 0:
       raise ValueError(f'position.window is {window} tokens; it must be 0, for all, or more.')
     self.period = period

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from pe_research import checks
 from pe_research.positions import base
 
 KERNELS = ('log', 'power')
@@ -33,8 +34,7 @@ class Kerple(base.PositionScheme):
       kernel: 'log', which the paper finds best, or 'power'.
       rngs: source of the initial values.
     """
-    if kernel not in KERNELS:
-      raise ValueError(f'position.kernel is {kernel!r}; choose one of {", ".join(KERNELS)}.')
+    checks.choose('position.kernel', kernel, KERNELS)
     self.kernel = kernel
     draw = lambda top: nnx.Param(nnx.initializers.uniform(top)(rngs.params(), (dims.heads,)))
     self.r1 = draw(2.0 if kernel == 'log' else 1.0)

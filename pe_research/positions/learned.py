@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from pe_research import checks
 from pe_research.positions import base, facts
 
 
@@ -41,8 +42,7 @@ class Learned(base.PositionScheme):
       rngs: source of the initial values.
     """
     self.max_length = dims.length if max_length is None else max_length
-    if self.max_length < 1:
-      raise ValueError(f'position.max_length is {max_length}; it must be at least 1 token.')
+    checks.at_least('position.max_length', self.max_length, 1, 'tokens')
     self.scaled, self.scale = scaled, dims.width**0.5 if scaled else 1.0
     init = nnx.initializers.normal(dims.width**-0.5)
     self.table = nnx.Param(init(rngs.params(), (self.max_length, dims.width), jnp.float32))

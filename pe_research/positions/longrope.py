@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from pe_research import checks
 from pe_research.positions import base as base_lib
 from pe_research.positions import extend, factors, facts, phase, rotary, yarn
 
+NAME = 'longrope'  # of LongRoPE in the registry, for those that search its factors
 TEMPERATURES = ('none', 'su', 'yarn')
 
 
@@ -141,10 +143,7 @@ class LongRoPE(extend.Stretched):
         f'{self.target_length} tokens, the target length.'
       )
     temperature = temperature or found.get('temperature', 'none')
-    if temperature not in TEMPERATURES:
-      raise ValueError(
-        f'position.temperature is {temperature!r}; choose one of {", ".join(TEMPERATURES)}.'
-      )
+    checks.choose('position.temperature', temperature, TEMPERATURES)
     if attention_factor is not None and not 0 < attention_factor < math.inf:
       raise ValueError(f'position.attention_factor is {attention_factor:g}; it must be positive.')
     if not 0 < slice_factor < math.inf:

@@ -8,7 +8,7 @@ import numpy as np
 from pe_research.positions import facts, phase
 
 ERROR_SPAN = 256  # last positions at which angles are compared
-ROUNDING = 1 + 1e-9  # an angle that is larger by less is no new one
+ROUNDING = 1 + 1e-9  # an angle larger by no more than this factor counts as the same
 
 
 def wavelengths(frequencies: np.ndarray) -> np.ndarray:

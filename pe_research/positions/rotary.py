@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from pe_research import checks
 from pe_research.positions import base, facts, pairs, phase
 
 LAYOUTS = ('half', 'interleaved')
@@ -79,10 +80,8 @@ class RoPE(base.PositionScheme):
       rngs: unused.
     """
     del rngs
-    if layout not in LAYOUTS:
-      raise ValueError(f'position.layout is {layout!r}; choose one of {", ".join(LAYOUTS)}.')
-    if partial not in PARTIAL:
-      raise ValueError(f'position.partial is {partial!r}; choose one of {", ".join(PARTIAL)}.')
+    checks.choose('position.layout', layout, LAYOUTS)
+    checks.choose('position.partial', partial, PARTIAL)
     if not 0 < fraction <= 1:
       raise ValueError(f'position.fraction is {fraction}; it must be in (0, 1].')
     if not 1 < base < math.inf:

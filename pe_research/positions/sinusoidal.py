@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from pe_research import checks
 from pe_research.positions import base, facts, pairs, phase
 
 LAYOUTS = ('paper', 'tensor2tensor', 'concatenated')
@@ -45,8 +46,7 @@ class Sinusoidal(base.PositionScheme):
       rngs: unused.
     """
     del rngs
-    if layout not in LAYOUTS:
-      raise ValueError(f'position.layout is {layout!r}; choose one of {", ".join(LAYOUTS)}.')
+    checks.choose('position.layout', layout, LAYOUTS)
     if dims.width < 4:
       raise ValueError(f'sinusoidal positions need a width of at least 4; got {dims.width}.')
     self.width, self.layout, self.base, self.scale = dims.width, layout, base, scale

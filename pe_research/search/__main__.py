@@ -2,16 +2,16 @@
 
   python -m pe_research.search --run=results/demo/runs/rope_seed0 --factor=4 --workdir=results/s4
 
-Interrupted, the same command goes on where it was and ends in the same result, DIR/factors.json,
-which a config names: --config.position.file=DIR/factors.json. Candidates are selected on training
-documents and reported on validation documents as well. Those of a generation are shared by all
-devices, also of several processes.
+If interrupted, the same command resumes where it stopped and ends in the same result,
+DIR/factors.json, which a config names: --config.position.file=DIR/factors.json. Candidates are
+selected on training documents and reported on validation documents as well. Those of a generation
+are shared by all devices, also of several processes.
 """
 
 import dataclasses
 import sys
 
-from pe_research import cli, configs, heartbeat, joining, paths, processes, records
+from pe_research import checks, cli, configs, heartbeat, joining, paths, processes, records
 from pe_research.positions import longrope
 from pe_research.search import methods, plan
 
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
   how, wait = given.pop('distributed'), given.pop('wait')
   names = [field.name for field in dataclasses.fields(methods.Settings)]
   with cli.errors():
-    configs.at_least('--batch-tokens', batch_tokens, 1)
+    checks.at_least('--batch-tokens', batch_tokens, 1)
     settings = methods.Settings(**{name: given.pop(name) for name in names})
     config = configs.resolve(configs.anywhere(records.load_config(origin)))
     short_of = plan.long_factors(short_of, config) if short_of else None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 
 import numpy as np
 
+from pe_research import checks
 from pe_research.search.space import STEP, Candidate, Space
 
 Search = Generator[list[Candidate], list[float], None]
@@ -41,11 +42,9 @@ class Settings:
 
   def __post_init__(self):
     for field in ('population', 'mutations', 'parents'):
-      if getattr(self, field) < 1:
-        raise ValueError(f'--{field} is {getattr(self, field)}; it must be at least 1.')
+      checks.at_least(f'--{field}', getattr(self, field), 1)
     for field in ('crossovers', 'iterations', 'seed'):
-      if getattr(self, field) < 0:
-        raise ValueError(f'--{field} is {getattr(self, field)}; it must be at least 0.')
+      checks.at_least(f'--{field}', getattr(self, field), 0)
     if not 0 < self.probability <= 1:
       raise ValueError(f'--probability is {self.probability}; it must be in (0, 1].')
 

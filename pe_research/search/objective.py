@@ -87,7 +87,7 @@ class Objective:
     """
     blueprint = Blueprint(config)
     own = blueprint.scheme
-    known = lineage.known(config, 'longrope')
+    known = lineage.known(config, longrope.NAME)
     rope = {field: known[field] for field in ROPE}
     dims = positions.Dims.of(config['model'], config['length'], encodes=True)
     plain = rotary.RoPE(dims, **rope).frequencies(None)

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from pe_research import configs, lineage
+from pe_research import checks, configs, lineage
 from pe_research.positions import factors, longrope
 from pe_research.search import methods, space
 
@@ -16,7 +16,7 @@ References = dict[str, space.Candidate]
 DOCUMENTS = 5  # of training, that candidates are tried on
 # Two cores: candidates of 1,280 tokens run at 77 a second alone and at 54 a dozen at once.
 BATCH_TOKENS = 2_048
-MOST = 1e6  # a factor beyond it would be the slip of a hand
+MOST = 1e6  # a larger --most can only be a typing error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,14 +70,14 @@ def make(
   Raises:
     ValueError: names the flag, its value and what would do.
   """
-  lineage.check_family('longrope', config)
+  lineage.check_family(longrope.NAME, config)
   released, trained = method == 'released', config['length']
-  configs.choose('--method', method, methods.METHODS)
-  configs.at_least('--factor', factor, 1)
+  checks.choose('--method', method, methods.METHODS)
+  checks.at_least('--factor', factor, 1)
   trained = lineage.original_length(config) if short_of else trained
   reach = round(factor * trained)
   target_length = reach if target_length is None else target_length
-  configs.at_least('--target-length', target_length, 1, 'tokens')
+  checks.at_least('--target-length', target_length, 1, 'tokens')
   if target_length > reach:
     raise ValueError(
       f'--target-length {target_length} is beyond --factor {factor:g} times the {trained} tokens '
@@ -90,10 +90,10 @@ def make(
     )
   if most is None:
     most = 1 + factor if released else 1.25 * factor
-  configs.at_least('--most', most, factor)
+  checks.at_least('--most', most, factor)
   if most > MOST:
     raise ValueError(f'--most is {most:g}, and --factor {factor:g}; {MOST:g} is the most.')
-  configs.at_least('--documents', documents, 1)
+  checks.at_least('--documents', documents, 1)
   if held_out < documents or held_out % documents:
     raise ValueError(
       f'--held-out is {held_out}; it must be a multiple of --documents ({documents}), so that one '
@@ -101,7 +101,7 @@ def make(
     )
   if short_of is None:
     temperature = temperature or ('su' if released else 'none')
-    configs.choose('--temperature', temperature, longrope.TEMPERATURES)
+    checks.choose('--temperature', temperature, longrope.TEMPERATURES)
   elif temperature not in (None, short_of['temperature']):
     raise ValueError(
       f'--temperature is {temperature!r}, and that of --short-of {short_of["temperature"]!r}; one '
@@ -148,7 +148,7 @@ def check_temperature(temperature: str, config: Mapping[str, Any]) -> None:
 
 def long_factors(path: str, config: Mapping[str, Any]) -> dict[str, Any]:
   """What a factor file says, its defaults filled in; ValueError where a run cannot use it."""
-  position = lineage.given(f'longrope:file={path}', config)
+  position = lineage.given(f'{longrope.NAME}:file={path}', config)
   scheme = configs.scheme(dict(config) | {'position': position})
   return factors.read(path)[0] | {
     'long_factor': list(scheme.long_factor),
@@ -185,7 +185,7 @@ def known(plan: Plan, config: Mapping[str, Any], stretched: Sequence[float]) -> 
 def make_space(plan: Plan, config: Mapping[str, Any], references: References) -> space.Space:
   """Where to search; one for short texts begins from the references, too."""
   scheme, short = configs.scheme(config), plan.short_of
-  base = lineage.known(config, 'longrope')['base']
+  base = lineage.known(config, longrope.NAME)['base']
   original = lineage.original_length(config)
   longest = original if short else config['length']
   starts = tuple(n for n in space.STARTS if n <= longest)
@@ -216,7 +216,7 @@ def file_of(
     }
   return {
     'kind': factors.KIND,
-    'base': lineage.known(config, 'longrope')['base'],
+    'base': lineage.known(config, longrope.NAME)['base'],
     'rotated': scheme.rotated,
     'train_length': lineage.original_length(config),
     'target_length': plan.target_length,

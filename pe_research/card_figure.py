@@ -10,15 +10,15 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 
-from experiments.report import figures
+from pe_research import drawing, palette
 from pe_research.positions import facts
 
 WIDTH = 3.7  # inches, of a panel: a phone's width
 LEFT, BOTTOM, INNER = 0.9, 0.5, 2.0  # inches, around the axes and their height
 ROW, TITLE = 0.2, 0.35  # inches, of a legend and of a title
 MARKERS = 'os^Dv'
-COLORS = [figures.PALETTE[i][0] for i in (5, 4, 3, 6)]
-REFERENCE = figures.PALETTE[0][0]  # grey, for the first of several columns
+COLORS = [palette.PALETTE[i][0] for i in (5, 4, 3, 6)]
+REFERENCE = palette.PALETTE[0][0]  # grey, for the first of several columns
 SMALL = 8.5  # points
 
 
@@ -51,7 +51,7 @@ def looks(card: facts.Card) -> dict[str, dict[str, object]]:
 
 def panel(card: facts.Card, columns: Sequence[facts.Column]) -> matplotlib.figure.Figure:
   """One quantity of every part, as a figure of a phone's width."""
-  with figures.defaults():
+  with drawing.defaults():
     figure = matplotlib.figure.Figure(figsize=(WIDTH, _height(columns)))
     _panel(figure, card, columns, 0)
   return figure
@@ -59,7 +59,7 @@ def panel(card: facts.Card, columns: Sequence[facts.Column]) -> matplotlib.figur
 
 def figure(card: facts.Card) -> matplotlib.figure.Figure:
   """All panels of a card that has any, side by side under a title."""
-  with figures.defaults():
+  with drawing.defaults():
     groups = panels(card)
     width, height = WIDTH * len(groups), max(map(_height, groups)) + TITLE
     whole = matplotlib.figure.Figure(figsize=(width, height))
@@ -73,7 +73,7 @@ def figure(card: facts.Card) -> matplotlib.figure.Figure:
 def drawn(card: facts.Card, suffix: str) -> bytes:
   """The contents of an '.svg' or '.png' file."""
   whole = figure(card)
-  return figures.svg(whole, 'card').encode() if suffix == '.svg' else figures.png(whole)
+  return drawing.svg(whole, 'card').encode() if suffix == '.svg' else drawing.png(whole)
 
 
 def _fit(columns: Sequence[facts.Column]) -> int:
@@ -148,7 +148,7 @@ def _scale(axes: matplotlib.axes.Axes, card: facts.Card, columns: Sequence[facts
   axes.tick_params(labelsize=9)
   axes.set_xlabel(f'{card.part} (index)')
   axes.set_ylabel(columns[0].name)
-  axes.grid(axis='y', color=figures.INK, alpha=0.13, linewidth=0.6)
+  axes.grid(axis='y', color=palette.INK, alpha=0.13, linewidth=0.6)
   axes.set_axisbelow(True)
   axes.spines[['top', 'right']].set_visible(False)
 
@@ -175,14 +175,14 @@ def _levels(axes: matplotlib.axes.Axes, card: facts.Card, names: Sequence[str]) 
     return
   lengths = list(card.marks.values())
   axes.axhspan(
-    card.marks['training'], axes.get_ylim()[1], color=figures.INK, alpha=0.06, linewidth=0,
+    card.marks['training'], axes.get_ylim()[1], color=palette.INK, alpha=0.06, linewidth=0,
     gid='past-training',
   )  # fmt: skip
   place = axes.transScale + axes.transLimits
   exact = [place.transform((0, n))[1] for n in lengths]
-  heights = figures.apart(exact, 11.5 / 72 / INNER)
+  heights = drawing.apart(exact, 11.5 / 72 / INNER)
   for n, name, y, height in zip(lengths, names, exact, heights, strict=True):
-    axes.axhline(n, color=figures.INK, linewidth=0.9, linestyle=(0, (4, 3)), gid=f'level-{n}')
+    axes.axhline(n, color=palette.INK, linewidth=0.9, linestyle=(0, (4, 3)), gid=f'level-{n}')
     free = {'transform': axes.transAxes, 'clip_on': False}
-    axes.plot([1, 1.03], [y, height], color=figures.INK, linewidth=0.7, **free)
+    axes.plot([1, 1.03], [y, height], color=palette.INK, linewidth=0.7, **free)
     axes.text(1.04, height, name, va='center', fontsize=SMALL, **free)
