@@ -16,7 +16,7 @@ def write(scale: Scale, folder: pathlib.Path) -> list[pathlib.Path]:
   contents = {
     'RESULTS.md': markdown.text(scale, made, notes).encode(),
     'claims.html': page.text(scale, made, notes, explored).encode(),
-    'claims.png': figures.png(picture.table(made)),
+    'claims.png': figures.png(picture.table(made), picture.text(made)),
   }
   folder.mkdir(parents=True, exist_ok=True)
   for name, content in contents.items():

@@ -7,7 +7,7 @@ import matplotlib.figure
 
 from experiments.report import figures
 from experiments.report.claims.drawings import COLORS, SIGNS
-from experiments.report.claims.rows import Row, effect_text
+from experiments.report.claims.rows import Row, decided_text, effect_text
 
 WIDTH, LINE, GAP = 9.6, 0.155, 0.12  # inches: of all, of a line of text, between claims
 COLUMNS = {'claim': (0.1, 42), 'verdict': (3.2, 14), 'effect that decides, 95 %': (4.3, 36),
@@ -17,15 +17,24 @@ COLUMNS = {'claim': (0.1, 42), 'verdict': (3.2, 14), 'effect that decides, 95 %'
 
 def cells(row: Row) -> list[str]:
   """Texts of a claim, in the order of COLUMNS."""
-  others = [f'alone: {row.alone}'] if row.alone else []
-  others += [f'{v}: {found}' for v, found in row.verdicts.items() if found != row.verdict]
-  effect = f'{effect_text(row.decides)}\n{row.decides.test.says}' if row.decides else '–'
+  texts = []
+  for variant, verdict in row.verdicts.items():
+    alone = f' (alone: {row.alone(variant)})' if row.alone(variant) else ''
+    named = f'{variant}: ' if texts else ''
+    if not texts or verdict + alone != texts[0]:
+      texts.append(f'{named}{verdict}{alone}')
+  effect = f'{effect_text(row.decides)}\n{decided_text(row.decides)}' if row.decides else '–'
   return [
     f'{row.claim.id}  {row.claim.title}',
-    '\n'.join([row.verdict, *others]),
+    '\n'.join(texts),
     effect,
     row.published,
   ]
+
+
+def text(rows: Sequence[Row]) -> str:
+  """All that the picture says, a line a claim."""
+  return '\n'.join(' | '.join(cells(row)).replace('\n', '; ') for row in rows)
 
 
 def table(rows: Sequence[Row]) -> matplotlib.figure.Figure:
