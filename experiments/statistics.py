@@ -103,16 +103,11 @@ def estimate(z: np.ndarray, step: float = 0.0) -> Estimate:
   documents = z.shape[1]
   columns = z.mean(0)
   residual = z - means[:, None] - columns[None] + value
-  squares = np.array(
-    [
-      documents * ((means - value) ** 2).sum() / (seeds - 1),
-      seeds * ((columns - value) ** 2).sum() / (documents - 1),
-      (residual**2).sum() / (seeds - 1) / (documents - 1),
-    ]
-  )
-  of_documents = effective(columns - value)
-  free = np.array([seeds - 1, of_documents, (seeds - 1) * of_documents])
-  of_seed, of_document, rest = squares
+  of_seed = documents * ((means - value) ** 2).sum() / (seeds - 1)
+  of_document = seeds * ((columns - value) ** 2).sum() / (documents - 1)
+  rest = (residual**2).sum() / ((seeds - 1) * (documents - 1))
+  squares, count = np.array([of_seed, of_document, rest]), effective(columns - value)
+  free = np.array([seeds - 1, count, (seeds - 1) * count])
   total = max(of_seed + of_document - rest, rest)
   freedom, error = seeds - 1.0, max(math.sqrt(total / z.size), step)
   if total:
@@ -141,8 +136,8 @@ def effective(deviations: np.ndarray) -> float:
   of a short one. A normal x has E x^2 = v and E x^4 = 3 v^2, so that the sums of x^2 and x^4 tell
   both: no weights are needed, and documents that differ for other reasons count as well.
   """
-  second, fourth = (deviations**2).sum(), (deviations**4).sum()
-  return min(3 * second**2 / fourth - 2, len(deviations) - 1.0) if fourth else len(deviations) - 1.0
+  most, second, fourth = len(deviations) - 1.0, (deviations**2).sum(), (deviations**4).sum()
+  return min(3 * second**2 / fourth - 2, most) if fourth else most
 
 
 def _interval(value: float, error: float, freedom: float) -> Interval:
@@ -188,7 +183,7 @@ def seeds_needed(found: Estimate, bound: float, level: float = LEVEL) -> int | N
   documents = max(found.documents, 1)
   for seeds in range(max(2, found.seeds + 1), MOST_SEEDS + 1):
     variance = of_seed / seeds + of_document / documents + rest / (seeds * documents)
-    freedom = seeds - 1 if of_seed else max(documents - 1, 1)
+    freedom = seeds - 1 if of_seed else found.freedom
     t = stats.t.ppf((1 + level) / 2, freedom) + stats.t.ppf(POWER, freedom)
     if max(math.sqrt(variance), found.step) * t <= gap:
       return seeds

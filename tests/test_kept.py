@@ -9,6 +9,7 @@ import toys
 from experiments import campaign, claims, ledger, verdicts
 from experiments.claims.terms import Expect, nll
 from experiments.plan import Planner
+from experiments.report.claims import __main__ as again
 from experiments.report.claims import rows
 from experiments.scales import SCALES
 from pe_research import records
@@ -39,6 +40,25 @@ def test_kept_verdicts_follow_from_kept_rows(scale, claim):
     assert mine.keys() == theirs.keys()
     for name, value in theirs.items():
       assert mine[name] == near(value), f'{theirs["says"]}: {name}'
+
+
+def test_kept_verdicts_are_decided_once_more_by_a_command(tmp_path, monkeypatch, capsys):
+  scale, claim = SCALES['cpu'], claims.CLAIMS['C12']
+  files = {kind: ledger.path('cpu', claim, kind) for kind in ('rows.jsonl', 'verdict.json')}
+  want = json.loads(files['verdict.json'].read_text())
+  monkeypatch.setattr(ledger, 'RESULTS', tmp_path)
+  (tmp_path / 'cpu').mkdir()
+  ledger.path('cpu', claim, 'rows.jsonl').write_bytes(files['rows.jsonl'].read_bytes())
+  made = ledger.path('cpu', claim, 'verdict.json')
+  made.write_text(json.dumps(want | {'tests': []}))
+  again.main(['--scale=cpu'])
+  tests = json.loads(made.read_text())['tests']
+  assert [test['says'] for test in tests] == [test['says'] for test in want['tests']]
+  made.write_text(json.dumps(want | {'verdicts': {'': ['refuted', 0.01]}}))
+  before = made.read_bytes()
+  again.main(['--scale=cpu'])
+  assert made.read_bytes() == before and 'run the claim again' in capsys.readouterr().out
+  assert rows.again(scale, claim) is None
 
 
 def test_a_file_that_was_cut_gives_its_whole_rows(tmp_path):

@@ -162,3 +162,4 @@ def test_no_seeds_decide_what_one_answer_can_turn():
   found = statistics.estimate(np.full((5, 8), 0.045), step=1 / 200)
   assert statistics.seeds_needed(found, 0.05) is None  # one answer away
   assert statistics.seeds_needed(found, 0.1) == 6  # more than there are
+  assert statistics.seeds_needed(found, 0.063) is None  # by t of four degrees of freedom
