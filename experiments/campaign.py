@@ -1,5 +1,6 @@
 """Runs the plan of some claims, and decides them."""
 
+import collections
 import json
 import pathlib
 import sys
@@ -126,9 +127,11 @@ def decide(
   """A claim's finding from the directories of its runs."""
   differ = ledger.differences(own)
   rows = [] if differ else ledger.collect(claim, planner, own)
-  seconds = {row['job']: row['seconds'] for row in records.read_rows(costs)}
+  seconds = collections.Counter()  # of a job that was done again, all
+  for row in records.read_rows(costs):
+    seconds[row['job']] += row['seconds']
   mine = {node.key: node for group in own.values() for node in group}.values()
-  took = {n.key: sum(seconds.get(name, 0.0) for name in n.job_names()) for n in mine}
+  took = {n.key: sum(seconds[name] for name in n.job_names()) for n in mine}
   runs = []
   for model, group in own.items():
     for node in group:

@@ -2,16 +2,21 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from experiments import statistics
-from experiments.claims.terms import EXACT, Claim, Expect
+from experiments.claims.terms import EQUAL, EXACT, Claim, Expect
 
 REPRODUCED, REFUTED, INCONCLUSIVE, MISSING = 'reproduced', 'refuted', 'inconclusive', 'not run'
 ALPHA = 1 - statistics.LEVEL
 NO_NUMBER = f'no number of seeds up to {statistics.MOST_SEEDS:,} would decide with these documents'
+TOO_SMALL = 'of the claimed sign and too small: no number of seeds would decide'
+NO_EFFECT = 'no effect either way: no number of seeds would decide'
+EXCLUDED = 'the claimed range is excluded'
+BEYOND = 'beyond the claimed range, of the claimed sign'
+REMARKS = (EXCLUDED, BEYOND)  # without which a verdict may be misread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Outcome:
     p_fails: the same, that it lies on the other side.
     seeds: how many would decide if the effect is what it seems, where nothing is decided; None: no
       number would, or none is needed.
-    power: that in words, or why no number would; '' where it is decided.
+    power: that in words, or why no number would; where it is decided, BEYOND or ''.
     why: nothing was estimated, or what was left out.
   """
 
@@ -79,12 +84,17 @@ def decide(test: Expect, estimate: statistics.Estimate, why: str = '') -> Outcom
   holds = min(2 * max(estimate.p_above(lower), estimate.p_below(upper)), 1.0)
   fails = min(2 * min(estimate.p_below(low), estimate.p_above(high)), 1.0)
   if min(holds, fails) < ALPHA:
-    return Outcome(test, estimate, holds, fails, why=why)
+    past = estimate.value > upper if lower >= 0 else upper <= 0 and estimate.value < lower
+    power = BEYOND if past and not test.amount else ''
+    return Outcome(test, estimate, holds, fails, power=power, why=why)
+  first, last = estimate.interval
+  if last < lower or upper < first:
+    return Outcome(test, estimate, holds, fails, power=EXCLUDED, why=why)
   seeds = seeds_to_decide(test, estimate)
   if bounds(test, estimate):
     power = f'{seeds} seeds would decide' if seeds else NO_NUMBER
   else:
-    power = 'of the claimed sign and too small: no number of seeds would decide'
+    power = NO_EFFECT if abs(estimate.value) < EQUAL else TOO_SMALL
   return Outcome(test, estimate, holds, fails, seeds, power, why)
 
 
@@ -154,16 +164,20 @@ def corrected(found: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
 def hold(found: Mapping[str, Mapping[str, tuple[str, float]]]) -> dict[str, dict[str, str]]:
   """Claim -> variant -> what stands of these verdicts.
 
-  The first variants are corrected for the number of claims; the others, which are no claims of
-  their own, among themselves.
+  Each of `families` is corrected for itself.
   """
   held: dict[str, dict[str, str]] = {claim: {} for claim in found}
-  for part in (slice(0, 1), slice(1, None)):
-    keys = [(claim, variant) for claim, own in found.items() for variant in [*own][part]]
+  for keys in families(found):
     plain = [tuple(found[claim][variant]) for claim, variant in keys]
     for (claim, variant), (verdict, _) in zip(keys, corrected(plain), strict=True):
       held[claim][variant] = verdict
   return held
+
+
+def families(found: Mapping[str, Iterable[str]]) -> list[list[tuple[str, str]]]:
+  """(claim, variant) of all first variants, and of all others, which are no claims of their own."""
+  parts = slice(0, 1), slice(1, None)
+  return [[(claim, v) for claim, own in found.items() for v in [*own][part]] for part in parts]
 
 
 def fewest(claim: Claim, seeds: int) -> None:

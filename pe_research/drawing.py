@@ -70,10 +70,10 @@ def inline(figure: matplotlib.figure.Figure, name: str) -> str:
   return text
 
 
-def png(figure: matplotlib.figure.Figure) -> bytes:
-  """The figure on white at 200 dots an inch, without a date."""
+def png(figure: matplotlib.figure.Figure, said: str = '') -> bytes:
+  """The figure on white at 200 dots an inch, without a date; what it says goes in as text."""
   buffer = io.BytesIO()
   with defaults():
-    metadata = {'Software': None}
+    metadata = {'Software': None} | ({'Description': said} if said else {})
     figure.savefig(buffer, format='png', dpi=200, facecolor='white', metadata=metadata)
   return buffer.getvalue()

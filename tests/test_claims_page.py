@@ -1,14 +1,15 @@
 """The page of the claims in a browser, from the rows that are kept."""
 
+import re
+
 import browser
+import PIL.Image
 import pytest
 import small
 
 from experiments import claims, scales
 from experiments.report import claims as pages
 from experiments.report.claims import drawings
-
-pytestmark = browser.needed
 
 
 @pytest.fixture(scope='module')
@@ -18,6 +19,7 @@ def page(tmp_path_factory):
   return folder / 'claims.html'
 
 
+@browser.needed
 def test_every_claim_has_a_row_and_a_section(page):
   dom = browser.browse(page)
   for claim in claims.CLAIMS.values():
@@ -26,12 +28,14 @@ def test_every_claim_has_a_row_and_a_section(page):
   assert all(f'href="#{claim}"' in dom for claim in pages.rows.FIRST)
 
 
+@browser.needed
 @pytest.mark.parametrize('mode', ['light', 'dark'])
 @pytest.mark.parametrize('width', [360, 1280])
 def test_nothing_is_too_wide_or_on_top_of_another(page, width, mode):
   browser.check_layout(browser.probe(page, width, mode), width, mode)
 
 
+@browser.needed
 def test_it_prints(page):
   target = page.parent / 'page.pdf'
   browser.browse(page, action=f'--print-to-pdf={target}')
@@ -41,9 +45,22 @@ def test_it_prints(page):
 def test_the_committed_results_are_those_of_the_kept_rows(page):
   here = small.ROOT / 'experiments'
   assert (page.parent / 'RESULTS.md').read_text() == (here / 'RESULTS.md').read_text()
-  link = '<p><a href="explorer.html">See what the schemes do</a></p>'
-  # The explorer lies beside the page there.
-  assert link in (here / 'claims.html').read_text() and link not in page.read_text()
+  link = '<p><a href="explorer.html">See what the schemes do</a></p>\n'
+  # The explorer lies beside the page there; curves are drawn a little differently elsewhere.
+  said = lambda file: re.sub(r'<svg.*?</svg>', '', file.read_text(), flags=re.DOTALL)
+  assert link not in page.read_text()
+  assert said(page) == said(here / 'claims.html').replace(link, '', 1)
+  pictures = [PIL.Image.open(folder / 'claims.png') for folder in (page.parent, here)]
+  made, kept = (picture.text['Description'] for picture in pictures)
+  assert made == kept and made.count('\n') == len(claims.CLAIMS) - 1
+
+
+def test_what_a_figure_is_said_to_be_is_there(page):
+  said = re.findall(r'role="img" aria-label="C01, (\w+): (.*?)">', page.read_text())
+  assert dict(said) == {
+    'lines': 'Means over seeds; bands reach from the lowest to the highest.',
+    'effects': 'the table below holds the numbers.',
+  }
 
 
 def test_lengths_are_written_where_there_is_room():

@@ -31,6 +31,38 @@ def test_the_interval_covers_the_truth_in_19_of_20_sweeps(
   assert 0.93 <= covered <= 0.97, covered
 
 
+# Windows of a document: of the kept probes, from 1 to 12, and with a heavy tail.
+UNEQUAL = {
+  'kept probes': np.repeat([1, 2, 3, 4, 5, 6, 7, 11, 16], [5, 4, 5, 2, 1, 2, 2, 2, 1]),
+  'even steps': np.tile(np.arange(1, 13), 2),
+  'heavy tail': np.ceil(np.minimum(40, 2 * ((np.arange(48) + 0.5) / 48) ** -0.8)),
+}
+
+
+@pytest.mark.parametrize('of_seed, of_document, rest', [(0, 1, 0.1), (0.1, 1, 0.3), (0.3, 1, 1)])
+@pytest.mark.parametrize('seeds', [3, 5])
+@pytest.mark.parametrize('windows', UNEQUAL.values(), ids=UNEQUAL)
+def test_it_covers_the_truth_where_documents_are_few_and_unequal(
+  windows, seeds, of_seed, of_document, rest, monkeypatch
+):
+  monkeypatch.setattr(statistics, 'bootstrap', lambda z: None)
+  windows, covered = windows.astype(float), []
+  for means in sweeps(4000, seeds, len(windows), of_seed, of_document, rest):
+    low, high = statistics.estimate(statistics.contributions(means * windows, windows)).interval
+    covered.append(low <= 0.3 <= high)
+  assert 0.93 <= np.mean(covered) <= 0.97, np.mean(covered)
+
+
+def test_documents_of_unequal_weight_count_as_fewer():
+  windows = np.tile(UNEQUAL['heavy tail'], 400)
+  drawn = windows * np.random.default_rng(0).normal(size=len(windows))
+  want = (windows**2).sum() ** 2 / (windows**4).sum()
+  assert statistics.effective(drawn) == pytest.approx(want, rel=0.05) and want < len(windows) / 5
+  assert statistics.effective(np.array([1.0, -1.0, 1.0, -1.0])) == 3
+  assert statistics.effective(np.array([5.0, 0.0, 0.0, 0.0])) == 1
+  assert statistics.effective(np.zeros(4)) == 3
+
+
 def test_without_documents_it_is_the_t_interval():
   values = np.array([0.1, 0.4, 0.2, 0.25, 0.6])
   found = statistics.estimate(values)
@@ -124,3 +156,10 @@ def test_seeds_that_would_decide():
   assert statistics.seeds_needed(found, found.value) is None
   noisy = statistics.estimate(sweeps(1, 3, 10, 0.01, 3.0, 0.01, mean=0.1)[0])
   assert statistics.seeds_needed(noisy, noisy.value + 0.1) is None  # documents limit it
+
+
+def test_no_seeds_decide_what_one_answer_can_turn():
+  found = statistics.estimate(np.full((5, 8), 0.045), step=1 / 200)
+  assert statistics.seeds_needed(found, 0.05) is None  # one answer away
+  assert statistics.seeds_needed(found, 0.1) == 6  # more than there are
+  assert statistics.seeds_needed(found, 0.063) is None  # by t of four degrees of freedom

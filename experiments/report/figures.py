@@ -11,7 +11,7 @@ import matplotlib.ticker
 import numpy as np
 
 from experiments.report.summary import Scheme, Section
-from pe_research.drawing import apart, defaults, inline, png  # noqa: F401, claims use the last two
+from pe_research.drawing import apart, defaults
 from pe_research.palette import INK, PALETTE
 
 MARKERS = 'osD^vXP<>'

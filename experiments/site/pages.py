@@ -130,7 +130,7 @@ def _claims() -> list[str]:
     ]
     for row in findings()
   ]
-  lines = ['# Claims', '', markdown.plain(rows_lib.lead([*findings()])), '']
+  lines = ['# Claims', '', markdown.plain(rows_lib.lead([*findings()], SCALE)), '']
   figures = f'<a href="{CLAIMS}">The page of the claims</a> has all tests, with figures.'
   return [*lines, figures, '', *markdown.table(head, rows)]
 

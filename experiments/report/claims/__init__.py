@@ -2,11 +2,10 @@
 
 import pathlib
 
-from experiments.report import figures
 from experiments.report.claims import markdown, page, picture
 from experiments.report.claims.rows import judge, load
 from experiments.scales import Scale
-from pe_research import records
+from pe_research import drawing, records
 
 
 def write(scale: Scale, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -16,7 +15,7 @@ def write(scale: Scale, folder: pathlib.Path) -> list[pathlib.Path]:
   contents = {
     'RESULTS.md': markdown.text(scale, made, notes).encode(),
     'claims.html': page.text(scale, made, notes, explored).encode(),
-    'claims.png': figures.png(picture.table(made)),
+    'claims.png': drawing.png(picture.table(made), picture.text(made)),
   }
   folder.mkdir(parents=True, exist_ok=True)
   for name, content in contents.items():

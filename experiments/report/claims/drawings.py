@@ -12,7 +12,7 @@ from experiments import verdicts
 from experiments.claims.terms import Claim
 from experiments.ledger import Finding
 from experiments.report import figures
-from pe_research import measures, positions
+from pe_research import drawing, measures, palette, positions
 
 SIGNS = {verdicts.REPRODUCED: 'o', verdicts.REFUTED: 'X', verdicts.INCONCLUSIVE: 'D'}
 COLORS = {verdicts.REPRODUCED: 3, verdicts.REFUTED: 4, verdicts.INCONCLUSIVE: 0}  # of the palette
@@ -68,7 +68,7 @@ def lines(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure | 
     0.25 + 0.19 * keys,
   )
   height = each * rows + below
-  with figures.defaults():
+  with drawing.defaults():
     figure = matplotlib.figure.Figure(figsize=(width, height))
     grid = figure.subplots(
       rows, columns, squeeze=False, sharex=True, sharey=True,
@@ -112,7 +112,7 @@ def scales(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure |
   keys = math.ceil(len(drawn) / columns)
   width, below = (3.7 if narrow else 9.0), 0.72 + 0.19 * keys
   height = 2.6 + below
-  with figures.defaults():
+  with drawing.defaults():
     figure = matplotlib.figure.Figure(figsize=(width, height))
     axes = figure.add_axes(
       (0.8 / width, below / height, 1 - 0.94 / width, 1 - (below + 0.15) / height)
@@ -124,7 +124,7 @@ def scales(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure |
     axes.set_ylim(bottom=0)
     axes.set_xlabel('factor on queries and keys')
     axes.set_ylabel('above the lowest (nats/token)')
-    axes.grid(axis='y', color=figures.INK, alpha=0.13, linewidth=0.6)
+    axes.grid(axis='y', color=palette.INK, alpha=0.13, linewidth=0.6)
     axes.spines[['top', 'right']].set_visible(False)
     figure.legend(loc='lower left', bbox_to_anchor=(0.01, 0), ncols=columns, fontsize=9,
                   frameon=False, labelspacing=0.3, borderaxespad=0.1, handlelength=2.6)  # fmt: skip
@@ -138,7 +138,7 @@ def _looks(finding: Finding, names: Sequence[str]) -> dict[str, dict[str, object
     scheme = finding.claim.models[name].position.partition(':')[0]
     index, text = places.index(scheme), label(finding.claim, name, False)
     while taken.get(index, text) != text:
-      index += len(figures.PALETTE)
+      index += len(palette.PALETTE)
     taken[index] = text
   return {text: figures.look(index) for index, text in taken.items()}
 
@@ -165,7 +165,7 @@ def _panel(axes, drawn: dict[str, Curve], looks, wide: float) -> None:
   axes.set_xticks(ticks, _apart(ticks, wide))
   axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
   axes.tick_params(axis='x', labelsize=9)
-  axes.grid(axis='y', color=figures.INK, alpha=0.13, linewidth=0.6)
+  axes.grid(axis='y', color=palette.INK, alpha=0.13, linewidth=0.6)
   axes.spines[['top', 'right']].set_visible(False)
 
 
@@ -177,7 +177,7 @@ def effects(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure 
   drawn = [outcome for outcome in finding.outcomes if outcome.estimate is not None]
   if not drawn:
     return None
-  with figures.defaults():
+  with drawing.defaults():
     width = 3.7 if narrow else 9.0
     height = 0.3 + 0.5 * len(drawn)
     figure = matplotlib.figure.Figure(figsize=(width, height))
@@ -195,10 +195,10 @@ def effects(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure 
         low - margin if test.above is None else test.above,
         high + margin if test.below is None else test.below,
       ]
-      axes.axvspan(*claimed, color=figures.INK, alpha=0.12, linewidth=0)
+      axes.axvspan(*claimed, color=palette.INK, alpha=0.12, linewidth=0)
       if not test.amount:
-        axes.axvline(0, color=figures.INK, linewidth=0.8, linestyle=':')
-      color = figures.PALETTE[COLORS[outcome.verdict]][0]
+        axes.axvline(0, color=palette.INK, linewidth=0.8, linestyle=':')
+      color = palette.PALETTE[COLORS[outcome.verdict]][0]
       axes.plot(found.interval, [0, 0], color=color, linewidth=2.4, solid_capstyle='butt')
       axes.plot([found.value], [0], marker=SIGNS[outcome.verdict], color=color, markersize=6)
       axes.set_ylim(-1, 1)

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 
 from experiments.report.claims import contradictions, parts, protocol
-from experiments.report.claims.rows import Row, effect_text, lead, verdict_text
+from experiments.report.claims.rows import Row, decided_text, effect_text, lead, verdict_text
 from experiments.scales import Scale
 
 
 def text(scale: Scale, rows: Sequence[Row], notes: Sequence[str]) -> str:
   """The table of verdicts, then all that is known of every claim."""
-  lines = [f'# Claims at scale {scale.name}', '', lead(rows), '']
+  lines = [f'# Claims at scale {scale.name}', '', lead(rows, scale), '']
   lines += ['Figures of every claim are in claims.html beside this file, which opens anywhere.', '']
   lines += [line for note in notes for line in (f'> {note}', '')]
   verdicts = [
     [
       f'[{row.claim.id}](#{row.claim.id.lower()}) {row.claim.title}',
       verdict_text(row),
-      f'{row.decides.test.says}: {effect_text(row.decides)}' if row.decides else '–',
+      f'{decided_text(row.decides)}: {effect_text(row.decides)}' if row.decides else '–',
       row.published,
       row.cost,
     ]
@@ -33,8 +33,8 @@ def _section(row: Row, scale: Scale) -> list[str]:
   claim, finding = row.claim, row.finding
   lines = ['', f'## {claim.id}', '', f'{claim.title} {claim.paper}.', '', claim.says, '']
   lines += [f'Verdict: {verdict_text(row)}.']
-  shown = [parts.tests(finding), parts.shares(finding), parts.published(finding)]
-  for table in filter(None, shown):
+  shown = parts.tests, parts.shares, parts.probes, parts.published
+  for table in filter(None, (made(finding) for made in shown)):
     lines += ['', table.caption, '', *_table(table.head, table.rows)]
   lines += ['', protocol.sentence(finding, scale), '']
   models = protocol.models(finding, scale)

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 from experiments import verdicts
 from experiments.ledger import Finding
-from experiments.report import figures, tables
+from experiments.report import tables
 from experiments.report.claims import contradictions, drawings, parts, protocol
-from experiments.report.claims.rows import MARKS, Row, effect_text, lead, wanted_text
+from experiments.report.claims.rows import MARKS, Row, decided_text, effect_text, lead, wanted_text
 from experiments.report.page import bullets, document
 from experiments.scales import Scale
+from pe_research import drawing
 
 
 def text(scale: Scale, rows: Sequence[Row], notes: Sequence[str], explored: bool = False) -> str:
@@ -24,7 +25,7 @@ def text(scale: Scale, rows: Sequence[Row], notes: Sequence[str], explored: bool
   done = sum(row.finding.verdict != verdicts.MISSING for row in rows)
   title = f'{done} published claims on positional schemes, run at scale {scale.name}'
   body = [
-    f'<header><h1>{html.escape(title)}</h1>\n<p class="lead">{lead(rows)}</p>',
+    f'<header><h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(lead(rows, scale))}</p>',
     *(['<p><a href="explorer.html">See what the schemes do</a></p>'] if explored else []),
     '</header>',
     *(f'<p class="warning">{html.escape(note)}</p>' for note in notes),
@@ -45,17 +46,20 @@ def _table(rows: Sequence[Row]) -> str:
   cells = []
   for row in rows:
     claim, o = row.claim, row.decides
-    alone = [f'<small>alone: {row.alone}; {row.power}</small>'] if row.alone else []
-    others = [f'<small>{v} hyper-parameters: {row.verdicts[v]}</small>' for v in claim.variants[1:]]
+    first, *rest = claim.variants
+    asides = [f'<small>{row.aside(first)}</small>'] if row.aside(first) else []
+    for v in rest:
+      aside = f' ({row.aside(v)})' if row.aside(v) else ''
+      asides.append(f'<small>{v} hyper-parameters: {row.verdicts[v]}{aside}</small>')
     effect = (
-      f'{html.escape(effect_text(o))}<small>{html.escape(o.test.says)}; claimed '
+      f'{html.escape(effect_text(o))}<small>{html.escape(decided_text(o))}; claimed '
       f'{html.escape(wanted_text(o.test))}</small>'
       if o
       else '–'
     )
     cells.append([
       f'<th scope="row"><a href="#{claim.id}">{claim.id}</a> {html.escape(claim.title)}</th>',
-      f'<td>{_mark(row.verdict)}{"".join(alone + others)}</td>',
+      f'<td>{_mark(row.verdict)}{"".join(asides)}</td>',
       f'<td>{effect}</td>',
       f'<td>{html.escape(row.published)}</td>',
       f'<td>{row.cost}</td>',
@@ -72,6 +76,7 @@ def _section(row: Row, scale: Scale) -> str:
     f'<p>{html.escape(claim.paper)}. {html.escape(claim.says)}</p>',
     '<p>' + '; '.join(
       f'{variant or "verdict"}: <strong>{_mark(verdict)}</strong>'
+      + (f' ({row.aside(variant)})' if row.aside(variant) else '')
       for variant, verdict in row.verdicts.items()
     ) + '</p>',
     _figure(finding, 'lines', drawings.lines,
@@ -83,6 +88,7 @@ def _section(row: Row, scale: Scale) -> str:
             'zero.'),
     _grid(parts.tests(finding), 'tests'),
     _grid(parts.shares(finding)),
+    _grid(parts.probes(finding)),
     _grid(parts.published(finding)),
     f'<h3>Protocol</h3>\n<p>{html.escape(protocol.sentence(finding, scale))}</p>',
     _grid(protocol.models(finding, scale)),
@@ -117,8 +123,9 @@ def _figure(finding: Finding, kind: str, draw, caption: str) -> str:
     if figure is None:
       return ''
     name = f'{finding.claim.id}{kind}{size}'
-    drawings.append(f'<div class="{size}">{figures.inline(figure, name)}</div>')
-  said = html.escape(f'{finding.claim.id}, {kind}: the table below holds the numbers.')
+    drawings.append(f'<div class="{size}">{drawing.inline(figure, name)}</div>')
+  told = 'the table below holds the numbers.' if kind == 'effects' else caption
+  said = html.escape(f'{finding.claim.id}, {kind}: {told}')
   return (
     f'<figure>\n<div role="img" aria-label="{said}">\n{"".join(drawings)}</div>\n'
     f'<figcaption>{html.escape(caption)}</figcaption>\n</figure>'

@@ -1,7 +1,8 @@
 """Tables and sentences of one claim, as text; page.py and markdown.py show them."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from experiments import statistics
 from experiments.ledger import Finding
@@ -35,27 +36,51 @@ def tests(finding: Finding) -> Table:
   return Table(f'Tests of {finding.claim.id}. {len(finding.seeds)} seeds.', head, rows)
 
 
+def _by_model(
+  finding: Finding, wanted: Callable[[Mapping], bool]
+) -> Iterator[tuple[list[str], list]]:
+  """Name, measurement and length of what is wanted of every model, and its row of each seed."""
+  for model in finding.claim.models:
+    found: dict[tuple, list] = {}
+    for seed in finding.seeds:
+      for key, row in finding.rows.get((model, seed), {}).items():
+        if wanted(row):
+          found.setdefault(key, []).append(row)
+    for protocol, control, length in sorted(found, key=lambda key: (key[0], key[2], key[1])):
+      named = [drawings.label(finding.claim, model), f'{protocol} {control}', str(length)]
+      yield named, found[protocol, control, length]
+
+
 def shares(finding: Finding) -> Table | None:
   """Exact answers of every model, seed by seed with Wilson's interval; None without any."""
   rows = []
-  for model in finding.claim.models:
-    seeds = [seed for seed in finding.seeds if (model, seed) in finding.rows]
-    keys = {
-      key for seed in seeds for key, row in finding.rows[model, seed].items() if 'hits' in row
-    }
-    for protocol, control, length in sorted(keys, key=lambda key: (key[0], key[2], key[1])):
-      own = [finding.rows[model, seed].get((protocol, control, length)) for seed in seeds]
-      found = [(row['hits'], row['windows']) for row in own if row]
-      texts = []
-      for hits, trials in found:
-        low, high = statistics.wilson(hits, trials)
-        texts.append(f'{hits / trials:.3f} ({low:.2f} to {high:.2f})')
-      middle = sorted(hits / trials for hits, trials in found)[len(found) // 2]
-      name = drawings.label(finding.claim, model)
-      rows.append([name, f'{protocol} {control}', str(length), f'{middle:.3f}', '; '.join(texts)])
-  head = ['Model', 'Measured', 'Length', 'Median seed', 'Each seed (95 %, Wilson)']
+  for named, found in _by_model(finding, lambda row: 'hits' in row):
+    counts = [(row['hits'], row['windows']) for row in found]
+    texts = []
+    for hits, trials in counts:
+      low, high = statistics.wilson(hits, trials)
+      texts.append(f'{hits / trials:.3f} ({low:.2f} to {high:.2f})')
+    middle = sorted(hits / trials for hits, trials in counts)[len(counts) // 2]
+    rows.append([*named, f'{middle:.3f}', _chance(found[0]), '; '.join(texts)])
+  head = ['Model', 'Measured', 'Length', 'Median seed', 'Chance', 'Each seed (95 %, Wilson)']
   caption = f'Exact answers of {finding.claim.id}. Shares of the same prompts for all models.'
   return Table(caption, head, rows) if rows else None
+
+
+def probes(finding: Finding) -> Table | None:
+  """Errors of every probe, seed by seed; None without any."""
+  rows = []
+  for named, found in _by_model(finding, lambda row: 'chance' in row and 'hits' not in row):
+    each = [f'{row["value"]:.2f}' for row in found]
+    rows.append([*named, _chance(found[0]), '; '.join(each)])
+  head = ['Model', 'Measured', 'Length', 'Chance', 'Each seed']
+  caption = f'Mean errors of the probes of {finding.claim.id}, tokens.'
+  return Table(caption, head, rows) if rows else None
+
+
+def _chance(row: Mapping[str, Any]) -> str:
+  """What a guess comes to that has learned nothing."""
+  return f'{row["chance"]:.2g}' if 'chance' in row else '–'
 
 
 def published(finding: Finding) -> Table:

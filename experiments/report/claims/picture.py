@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import matplotlib.figure
 
-from experiments.report import figures
 from experiments.report.claims.drawings import COLORS, SIGNS
-from experiments.report.claims.rows import Row, effect_text
+from experiments.report.claims.rows import Row, decided_text, effect_text
+from pe_research import drawing, palette
 
 WIDTH, LINE, GAP = 9.6, 0.155, 0.12  # inches: of all, of a line of text, between claims
 COLUMNS = {'claim': (0.1, 42), 'verdict': (3.2, 14), 'effect that decides, 95 %': (4.3, 36),
@@ -17,15 +17,24 @@ COLUMNS = {'claim': (0.1, 42), 'verdict': (3.2, 14), 'effect that decides, 95 %'
 
 def cells(row: Row) -> list[str]:
   """Texts of a claim, in the order of COLUMNS."""
-  others = [f'alone: {row.alone}'] if row.alone else []
-  others += [f'{v}: {found}' for v, found in row.verdicts.items() if found != row.verdict]
-  effect = f'{effect_text(row.decides)}\n{row.decides.test.says}' if row.decides else '–'
+  texts = []
+  for variant, verdict in row.verdicts.items():
+    alone = f' (alone: {row.alone(variant)})' if row.alone(variant) else ''
+    named = f'{variant}: ' if texts else ''
+    if not texts or verdict + alone != texts[0]:
+      texts.append(f'{named}{verdict}{alone}')
+  effect = f'{effect_text(row.decides)}\n{decided_text(row.decides)}' if row.decides else '–'
   return [
     f'{row.claim.id}  {row.claim.title}',
-    '\n'.join([row.verdict, *others]),
+    '\n'.join(texts),
     effect,
     row.published,
   ]
+
+
+def text(rows: Sequence[Row]) -> str:
+  """All that the picture says, a line a claim."""
+  return '\n'.join(' | '.join(cells(row)).replace('\n', '; ') for row in rows)
 
 
 def table(rows: Sequence[Row]) -> matplotlib.figure.Figure:
@@ -39,11 +48,11 @@ def table(rows: Sequence[Row]) -> matplotlib.figure.Figure:
   ]
   heights = [max(t.count('\n') + 1 for t in texts) * LINE + GAP for texts in wrapped]
   height = sum(heights) + 0.4
-  with figures.defaults():
+  with drawing.defaults():
     figure = matplotlib.figure.Figure(figsize=(WIDTH, height))
     place = lambda x, y: (x / WIDTH, 1 - y / height)
     rule = lambda y, alpha: figure.add_artist(
-      matplotlib.lines.Line2D([0.01, 0.99], [1 - y / height] * 2, color=figures.INK, alpha=alpha,
+      matplotlib.lines.Line2D([0.01, 0.99], [1 - y / height] * 2, color=palette.INK, alpha=alpha,
                               linewidth=0.7)
     )  # fmt: skip
     for name, (x, _) in COLUMNS.items():
@@ -53,7 +62,7 @@ def table(rows: Sequence[Row]) -> matplotlib.figure.Figure:
       rule(top, 0.7 if row is rows[0] else 0.2)
       for text, (name, (x, _)) in zip(texts, COLUMNS.items(), strict=True):
         if name == 'verdict' and row.verdict in SIGNS:
-          mark = {'marker': SIGNS[row.verdict], 'color': figures.PALETTE[COLORS[row.verdict]][0]}
+          mark = {'marker': SIGNS[row.verdict], 'color': palette.PALETTE[COLORS[row.verdict]][0]}
           spot = place(x - 0.12, top + GAP / 2 + LINE / 2)
           figure.add_artist(matplotlib.lines.Line2D([spot[0]], [spot[1]], markersize=6, **mark))
         figure.text(*place(x, top + GAP / 2), text, fontsize=8, va='top', linespacing=1.15)

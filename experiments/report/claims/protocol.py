@@ -22,10 +22,10 @@ def sentence(finding: Finding, scale: Scale) -> str:
   config = _nodes(finding, scale)[next(iter(finding.claim.models))].weights.config
   model, optimizer, data, wanted = (config[p] for p in ('model', 'optimizer', 'data', 'eval'))
   task = any(m.task for m in finding.claim.models.values())
-  text = (
-    f'examples of a task, up to size {scale.task_size}'
+  trained = (
+    f'Tasks are trained up to size {scale.task_size}, in texts of {config["length"]} tokens.'
     if task
-    else f'{data["source"]} ({data["tokenizer"]})'
+    else f'L = {scale.length} tokens of {data["source"]} ({data["tokenizer"]}).'
   )
   scored = (
     'Examples are answered by greedy decoding.'
@@ -35,7 +35,7 @@ def sentence(finding: Finding, scale: Scale) -> str:
   )
   seeds = len(finding.seeds)
   return (
-    f'L = {scale.length} tokens of {text}. {model["layers"]} layers of width {model["width"]}, '
+    f'{trained} {model["layers"]} layers of width {model["width"]}, '
     f'{model["heads"]} heads of {model["head_dim"]}; {config["steps"]:,} steps of '
     f'{optimizer["batch"]} texts, AdamW, learning rate {optimizer["learning_rate"]:g} '
     f'({optimizer["schedule"]}). {scored} {seeds} seed{"s" * (seeds != 1)}.'

@@ -13,6 +13,8 @@ from experiments.scales import Scale
 from pe_research import records
 
 FIRST = ('C01', 'C02', 'C34', 'C10', 'C18', 'C13')  # ALiBi, RoFormer and YaRN, on top of the table
+RECORD = ('scale', 'registered', 'runs', 'core_minutes', 'refused')  # kept beside what is found
+CORES, HOURS = 2, 8  # what all claims may take at the smallest scale
 MARKS = {verdicts.REPRODUCED: '●', verdicts.REFUTED: '✕', verdicts.INCONCLUSIVE: '◆',
          verdicts.MISSING: '–'}  # fmt: skip
 
@@ -25,13 +27,13 @@ class Row:
     finding: what was found.
     verdicts: of each variant, the published first, after Holm's correction over the report.
     decides: the outcome that decides; None: nothing was estimated.
-    among: how many claims the correction is for.
+    among: of each variant, how many verdicts the correction is for.
   """
 
   finding: Finding
   verdicts: Mapping[str, str]
   decides: verdicts.Outcome | None
-  among: int
+  among: Mapping[str, int]
 
   @property
   def claim(self) -> Claim:
@@ -43,11 +45,19 @@ class Row:
     """Of the published variant."""
     return self.verdicts[self.claim.variants[0]]
 
-  @property
-  def alone(self) -> str:
-    """What the verdict would be if this were the only claim; '' where it is the same."""
-    own = self.finding.verdict
-    return '' if own == self.verdict else own
+  def alone(self, variant: str) -> str:
+    """What a variant's verdict would be without the others; '' where it is the same."""
+    own, _ = self.finding.verdicts[variant]
+    return '' if own == self.verdicts[variant] else own
+
+  def aside(self, variant: str) -> str:
+    """'alone: refuted; 10 seeds would keep it', of a verdict that falls only by Holm's; or ''."""
+    alone = self.alone(variant)
+    if not alone:
+      return ''
+    own = [o for o in self.finding.outcomes if o.test.variant in ('', variant)]
+    seeds = verdicts.seeds_to_stand(own, alone, self.among[variant])
+    return f'alone: {alone}; {seeds or "no number of"} seeds would keep it'
 
   @property
   def published(self) -> str:
@@ -63,45 +73,64 @@ class Row:
     minutes = self.finding.record.get('core_minutes')
     return '–' if minutes is None else f'{minutes:.0f}'
 
-  @property
-  def power(self) -> str:
-    """How many seeds would keep a verdict that falls only by Holm's correction; '' for others."""
-    if not self.alone:
-      return ''
-    own = [o for o in self.finding.outcomes if o.test.variant in ('', self.claim.variants[0])]
-    seeds = verdicts.seeds_to_stand(own, self.alone, self.among)
-    return f'{seeds} seeds would keep it' if seeds else 'no number of seeds would keep it'
-
 
 def judge(findings: Sequence[Finding]) -> list[Row]:
   """A row a claim, in their order, its verdicts corrected for the number of claims."""
-  held = verdicts.hold({f.claim.id: f.verdicts for f in findings})
-  among = sum(f.verdict != verdicts.MISSING for f in findings)
-  return [Row(f, held[f.claim.id], strongest(f), among) for f in findings]
+  own = {f.claim.id: f.verdicts for f in findings}
+  held, among = verdicts.hold(own), {}
+  for family in verdicts.families(own):
+    run = sum(own[claim][variant][0] != verdicts.MISSING for claim, variant in family)
+    among |= dict.fromkeys(family, run)
+  return [
+    Row(f, held[f.claim.id], strongest(f), {v: among[f.claim.id, v] for v in f.verdicts})
+    for f in findings
+  ]
 
 
-def lead(rows: Sequence[Row]) -> str:
-  """How many claims came to what, how that is decided, and what it took."""
+RULE = (
+  'A claim is reproduced where the 95 % interval of every effect, over seeds and documents, lies '
+  'where the claim has it. It is refuted where the interval of one, made wider for their number, '
+  'lies wholly outside on the wrong side: beyond zero, or beyond the far end of a claimed range '
+  'even though the sign is the claimed one; of an amount, and where the range has zero in it, '
+  'anywhere outside. All else is inconclusive, as is a claim whose control fails.'
+)
+HOLM = (
+  'Verdicts are those that stand after Holm’s correction, over the published (or only) variants '
+  'of all claims and, apart from these, over the matched ones; what one is alone is beside it.'
+)
+
+
+def lead(rows: Sequence[Row], scale: Scale) -> str:
+  """How many claims came to what, at what size, how that is decided, and what it took."""
   first = [row.verdict for row in rows]
   counts = ', '.join(f'{first.count(v)} {v}' for v in MARKS if v in first)
   changed = [
     r.claim.id for r in rows if (r.finding.record['registered'] or {}).get('changed_after')
   ]
   but = f', except where {", ".join(changed)} say otherwise' if changed else ''
+  claim = rows[0].claim
+  config = planner(scale).node(claim, next(iter(claim.models)), 0).weights.config
+  unit = 'bytes' if config['data']['tokenizer'] == 'bytes' else 'tokens'
   return (
-    f'{counts}. A claim holds where the 95 % interval of every effect, over seeds and documents, '
-    f'lies where the claim has it; thresholds were committed before the runs{but}. Verdicts are '
-    'those that stand after Holm’s correction over all claims; what a claim comes to alone is '
-    f'beside it. {spent(rows)}'
+    f'{counts}. These are verdicts at a small scale, {config["model"]["layers"]} layers of width '
+    f'{config["model"]["width"]} trained on {scale.length} {unit}: they say what survives there, '
+    f'not that a paper is wrong at 7B. {RULE} Thresholds were committed before the runs{but}. '
+    f'{HOLM} {spent(rows)}'
   )
 
 
 def spent(rows: Sequence[Row]) -> str:
-  """What all claims cost together."""
+  """What all claims cost together, what they share once where the records tell it apart."""
   runs = [run for row in rows for run in row.finding.record['runs'] or []]
   if all('core_seconds' in run for run in runs):
-    minutes = sum({run['key']: run['core_seconds'] for run in runs}.values()) / 60
-    return f'All together took {minutes:.0f} core minutes.'
+    once: dict[str, float] = {}
+    for run in runs:
+      once[run['key']] = max(run['core_seconds'], once.get(run['key'], 0.0))
+    minutes = sum(once.values()) / 60
+    return (
+      f'All together took {minutes:.0f} core minutes, which is {minutes / 60 / CORES:.1f} hours on '
+      f'{CORES} cores; {HOURS} are allowed.'
+    )
   minutes = sum(row.finding.record['core_minutes'] or 0 for row in rows)
   return f'The costs add up to {minutes:.0f} core minutes, with what claims share counted in each.'
 
@@ -121,9 +150,17 @@ def load(scale: Scale) -> tuple[list[Finding], list[str]]:
     kept = records.read_json(ledger.path(scale.name, claim, 'verdict.json')) or {}
     rows, stale = ledger.current(claim, plan, rows)
     notes += stale
-    fields = ('scale', 'registered', 'runs', 'core_minutes', 'refused')
-    found.append(ledger.settle(claim, plan, rows, {k: kept.get(k) for k in fields}))
+    found.append(ledger.settle(claim, plan, rows, {k: kept.get(k) for k in RECORD}))
   return found, notes
+
+
+def again(scale: Scale, claim: Claim) -> Finding | None:
+  """What a claim's kept rows come to; None where nothing is kept, or for other variants."""
+  kept = records.read_json(ledger.path(scale.name, claim, 'verdict.json'))
+  if not kept or tuple(kept['verdicts']) != claim.variants:
+    return None
+  rows, _ = ledger.read_rows(ledger.path(scale.name, claim, 'rows.jsonl'))
+  return ledger.settle(claim, planner(scale), rows, {k: kept.get(k) for k in RECORD})
 
 
 def ordered() -> list[Claim]:
@@ -156,6 +193,12 @@ def effect_text(outcome: verdicts.Outcome) -> str:
   return f'{found} {outcome.test.unit}'.replace('-', '−')
 
 
+def decided_text(outcome: verdicts.Outcome) -> str:
+  """'RoPE - ALiBi at L', and what keeps its verdict from being misread, if anything."""
+  remark = f' ({outcome.power})' if outcome.power in verdicts.REMARKS else ''
+  return f'{outcome.test.says}{remark}'
+
+
 def span_text(span: tuple[float, float]) -> str:
   """'[+0.498, +0.526]', with as many places as show how wide it is."""
   places = _places(span)
@@ -168,9 +211,12 @@ def _places(span: tuple[float, float]) -> int:
 
 
 def verdict_text(row: Row) -> str:
-  """'published: refuted; matched: inconclusive', and what it would be alone."""
-  text = '; '.join((f'{v}: ' if v else '') + found for v, found in row.verdicts.items())
-  return text + (f' (alone: {row.alone}; {row.power})' if row.alone else '')
+  """'published: refuted; matched: inconclusive (alone: refuted; 9 seeds would keep it)'."""
+  texts = []
+  for variant, found in row.verdicts.items():
+    aside = row.aside(variant)
+    texts.append((f'{variant}: ' if variant else '') + found + (f' ({aside})' if aside else ''))
+  return '; '.join(texts)
 
 
 def wanted_text(test: Expect) -> str:

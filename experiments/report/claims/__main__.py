@@ -1,0 +1,28 @@
+"""Decides what is kept once more, by the rule as it is, from the kept rows; nothing is run.
+
+python -m experiments.report.claims --scale=cpu
+"""
+
+import json
+import sys
+
+from experiments import claims, ledger, scales
+from experiments.report.claims import rows
+from pe_research import cli, records
+
+
+def main(argv: list[str]) -> None:
+  """Writes every verdict.json of a scale whose claim has the variants that were run."""
+  parser = cli.parser('experiments.report.claims', __doc__)
+  parser.add_argument('--scale', default='cpu', choices=scales.SCALES)
+  scale = scales.SCALES[parser.parse_args(argv).scale]
+  for claim in claims.CLAIMS.values():
+    finding, file = rows.again(scale, claim), ledger.path(scale.name, claim, 'verdict.json')
+    if finding:
+      records.write_bytes(file, json.dumps(ledger.as_json(finding), indent=1).encode())
+    elif file.exists():
+      print(f'{file.name} is of other variants than {claim.id} has; run the claim again.')
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])

@@ -1,0 +1,70 @@
+"""What a report says of a claim in words: verdicts of each variant, size, cost, chance."""
+
+import numpy as np
+import pytest
+import toys
+
+from experiments import claims, ledger, scales, statistics, verdicts
+from experiments.claims.terms import Expect, nll
+from experiments.report.claims import parts, protocol, rows
+
+
+def finding(id_, p, runs=()):
+  """Of a toy claim, each of whose variants three seeds refute, at these p values."""
+  effect = nll('rope') - nll('alibi')
+  tests = tuple(Expect('a - b', effect, above=0, variant=variant) for variant in p)
+  found = statistics.estimate(np.array([-0.2, -0.12, -0.26]))
+  outcomes = tuple(verdicts.decide(test, found) for test in tests)
+  record = {'runs': list(runs), 'registered': None, 'core_minutes': 30.0}
+  own = {variant: (verdicts.REFUTED, value) for variant, value in p.items()}
+  return ledger.Finding(toys.claim(id_, tests=tests), {}, outcomes, own, record)
+
+
+def test_every_variant_has_what_it_is_alone():
+  made = rows.judge([
+    finding('T01', {'published': 0.001, 'matched': 0.03}),
+    finding('T02', {'published': 0.03, 'matched': 0.04}),
+    finding('T03', {'': 0.03}),
+  ])  # fmt: skip
+  needed = lambda row, claims: verdicts.seeds_to_stand(row.finding.outcomes[:1], 'refuted', claims)
+  three, two = needed(made[0], 3), needed(made[0], 2)
+  aside = 'inconclusive (alone: refuted; {} seeds would keep it)'.format
+  assert (three, two) == (5, 4)
+  assert [rows.verdict_text(row) for row in made] == [
+    f'published: refuted; matched: {aside(two)}',
+    f'published: {aside(three)}; matched: {aside(two)}',
+    aside(three),
+  ]
+
+
+def test_what_claims_share_is_paid_for_once():
+  runs = [{'key': 'a', 'core_seconds': 3600}, {'key': 'b', 'core_seconds': 3600}]
+  later = {'key': 'a', 'core_seconds': 7200}  # after more of it was measured
+  of = lambda *own: [finding(f'T0{i}', {'': 0.01}, each) for i, each in enumerate(own)]
+  whole = 'All together took 180 core minutes, which is 1.5 hours on 2 cores; 8 are allowed.'
+  assert rows.spent(rows.judge(of(runs, [later]))) == whole
+  assert rows.spent(rows.judge(of([later], runs))) == whole
+  assert 'add up to 60 core minutes' in rows.spent(rows.judge(of(runs, [{'key': 'c'}])))
+
+
+def test_the_lead_says_at_what_size():
+  lead = rows.lead(rows.judge([finding('T01', {'': 0.01})]), scales.CPU)
+  assert lead.startswith('1 refuted.') and '3 layers of width 64 trained on 64 bytes' in lead
+
+
+def test_tasks_have_a_size_and_texts_a_length():
+  of = lambda id_: ledger.Finding(claims.CLAIMS[id_], {}, (), {}, {})
+  said = protocol.sentence(of('C08'), scales.CPU)
+  assert said.startswith('Tasks are trained up to size 6, in texts of 13 tokens. 3 layers')
+  assert protocol.sentence(of('C01'), scales.CPU).startswith('L = 64 tokens of state')
+
+
+@pytest.mark.parametrize('table, row, shown', [
+  (parts.shares, {'hits': 5, 'windows': 10, 'chance': 1e-4}, '0.500 0.0001 0.500 (0.24 to 0.76)'),
+  (parts.probes, {'value': 4.125, 'chance': 16.0}, '16 4.12'),
+])  # fmt: skip
+def test_chance_stands_beside_what_was_measured(table, row, shown):
+  own = {('rope', 0): {('any', 'none', 64): row, ('fixed_targets', 'none', 64): {'value': 2.0}}}
+  made = table(ledger.Finding(toys.claim(), own, (), {}, {}))
+  assert [' '.join(cells) for cells in made.rows] == [f'RoPE any none 64 {shown}']
+  assert table(ledger.Finding(toys.claim(), {}, (), {}, {})) is None
