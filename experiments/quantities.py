@@ -180,6 +180,8 @@ def _documents(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   del at
   (text,) = texts
   row = read(own, text)
+  if 'documents' not in row:
+    raise Missing(f'{text} was kept without its documents; run the claim again.')
   return by_document(row, sorted(row['documents']))
 
 

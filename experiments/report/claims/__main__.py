@@ -6,7 +6,7 @@ python -m experiments.report.claims --scale=cpu
 import json
 import sys
 
-from experiments import claims, ledger, scales
+from experiments import claims, ledger, registered, scales
 from experiments.report.claims import rows
 from pe_research import cli, records
 
@@ -19,6 +19,8 @@ def main(argv: list[str]) -> None:
   for claim in claims.CLAIMS.values():
     finding, file = rows.again(scale, claim), ledger.path(scale.name, claim, 'verdict.json')
     if finding:
+      made_by = {run['commit'] for run in finding.record['runs']}
+      finding.record['registered'] = registered.since(claim, made_by, scale.name)
       records.write_bytes(file, json.dumps(ledger.as_json(finding), indent=1).encode())
     elif file.exists():
       print(f'{file.name} is of other variants than {claim.id} has; run the claim again.')

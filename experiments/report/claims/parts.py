@@ -108,8 +108,12 @@ def made(row: Row) -> list[str]:
     said += f', after some of the runs were made (by {these})'
   else:
     said += ', before the runs'
+  others = '; '.join(
+    f'{verdict} in {commit[:10]}' for commit, verdict in asked.get('otherwise', {}).items()
+  )
   return [
     f'{said}.',
+    *([f'Asked otherwise before, it was: {others}.'] if others else []),
     f'Runs were made by {", ".join(commits)}.',
     f'{row.cost} core minutes, what it shares with other claims included.',
   ]

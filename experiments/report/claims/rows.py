@@ -159,8 +159,10 @@ def again(scale: Scale, claim: Claim) -> Finding | None:
   kept = records.read_json(ledger.path(scale.name, claim, 'verdict.json'))
   if not kept or tuple(kept['verdicts']) != claim.variants:
     return None
+  plan = planner(scale)
   rows, _ = ledger.read_rows(ledger.path(scale.name, claim, 'rows.jsonl'))
-  return ledger.settle(claim, planner(scale), rows, {k: kept.get(k) for k in RECORD})
+  rows, _ = ledger.current(claim, plan, rows)
+  return ledger.settle(claim, plan, rows, {k: kept.get(k) for k in RECORD})
 
 
 def ordered() -> list[Claim]:
