@@ -186,8 +186,8 @@ def test_evaluation_counts_on_from_0(name, tmp_path):
 
 def test_loss_is_that_of_the_chunks_put_together(tmp_path):
   config = small.config(small.write_corpus(tmp_path / 'text'), 'pose')
-  blueprint, key, scheme = Blueprint(config), jax.random.key(7), Blueprint(config).scheme
-  decoder = blueprint.bind(jax.jit(blueprint.init)())
+  blueprint, key = Blueprint(config), jax.random.key(7)
+  decoder, scheme = blueprint.bind(jax.jit(blueprint.init)()), blueprint.scheme
   text = np.random.default_rng(0).integers(0, 256, (3, 17 + scheme.reads_beyond), np.int32)
   place, pos = places(2, 3, 16, scheme.reads_beyond, key)
   assert (place[:, -1] > 16).all()

@@ -137,7 +137,7 @@ class PoSE(extend.PI):
   """PI fine-tuned on short texts whose chunks skip positions, up to the target length.
 
   The text skips too: chunks are of a longer text, of as many tokens as the target length. What a
-  chunk leaves out of it and what it skips are drawn apart; its tokens are the same for both.
+  chunk leaves out of it and what it skips are drawn apart; text and positions are cut alike.
 
   Paper and code: the authors' code has two chunks, of which the first has at most half of the
   tokens; here a cut is anywhere, as in the paper. The paper leaves open how long a text is: in the
