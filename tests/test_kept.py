@@ -61,6 +61,23 @@ def test_kept_verdicts_are_decided_once_more_by_a_command(tmp_path, monkeypatch,
   assert rows.again(scale, claim) is None
 
 
+@pytest.mark.parametrize('codes, told', [
+  (('a', 'a'), False), (('a', 'b'), True), (('a', None), True),
+])  # fmt: skip
+def test_claims_of_several_versions_of_the_code_are_told(codes, told, tmp_path, monkeypatch):
+  made = {
+    name: records.read_rows(ledger.path('cpu', claims.CLAIMS[name], 'rows.jsonl'))[:1]
+    for name in ('C12', 'C17')
+  }
+  monkeypatch.setattr(ledger, 'RESULTS', tmp_path)
+  (tmp_path / 'cpu').mkdir()
+  for (name, kept), code in zip(made.items(), codes, strict=True):
+    own = [row | ({'code': code} if code else {}) for row in kept]
+    records.write_rows(ledger.path('cpu', claims.CLAIMS[name], 'rows.jsonl'), own)
+  _, notes = rows.load(SCALES['cpu'])
+  assert any('one version of the code' in note for note in notes) == told
+
+
 def test_a_file_that_was_cut_gives_its_whole_rows(tmp_path):
   file = tmp_path / 'rows.jsonl'
   file.write_text('{"a": 1}\n{"a": 2}\n{"a":')

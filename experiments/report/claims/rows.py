@@ -143,14 +143,20 @@ def planner(scale: Scale) -> Planner:
 def load(scale: Scale) -> tuple[list[Finding], list[str]]:
   """The findings of all claims from their kept rows, and what was wrong with the files."""
   plan = planner(scale)
-  found, notes = [], []
+  found, notes, codes = [], [], set()
   for claim in ordered():
     rows, note = ledger.read_rows(ledger.path(scale.name, claim, 'rows.jsonl'))
     notes += [note] if note else []
     kept = records.read_json(ledger.path(scale.name, claim, 'verdict.json')) or {}
     rows, stale = ledger.current(claim, plan, rows)
     notes += stale
+    codes |= {row.get('code') for row in rows}
     found.append(ledger.settle(claim, plan, rows, {k: kept.get(k) for k in RECORD}))
+  if len(codes) > 1 or None in codes:
+    notes.append(
+      'Not all claims were measured by one version of the code, or it was not noted: numbers of '
+      'one model in two of them may differ, as those of two trainings do. Within a claim it is one.'
+    )
   return found, notes
 
 
