@@ -79,6 +79,7 @@ class PositionScheme(nnx.Module):
   per_layer: ClassVar[bool] = False  # True: every layer has a scheme of its own; False: all share
   trains_as: ClassVar[str] = ''  # 'rope': needs no training of its own, stretches a run of that
   depends_on_length: bool = False  # True: a token's encoding changes as its document grows
+  counts_keys: ClassVar[bool] = False  # True: the logits of a query grow with the keys it sees
   draws_positions: ClassVar[bool] = False  # True: training goes by `draw_positions`
   reads_beyond: int = 0  # tokens after those of a sequence that `draw_text` chooses from too
   sees: int | None = None  # tokens that a query sees, itself included; None: all

@@ -29,6 +29,7 @@ class LogN(rotary.RoPE):
   paper = 'arXiv:2309.16609, sec. 2.3'
   formula = 'RoPE, then ℓ max(1, ln(m + 1) / ln L)'
   relative = False
+  counts_keys = True
   trains_as = 'rope'
 
   def __init__(self, dims: base.Dims, *, train_length: int | None = None, **rope):
@@ -56,6 +57,8 @@ class LogN(rotary.RoPE):
 
 class ByHead:
   """Logits times s_h ln n, with s_h float32 [H] a parameter, for a scheme to be made of."""
+
+  counts_keys = True
 
   def own_scale(self, dims: base.Dims, initial: float | None) -> None:
     """Creates s_h; None begins as softmax at the training length."""
