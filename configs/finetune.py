@@ -17,7 +17,7 @@ from typing import Any
 import ml_collections
 
 from configs import lm
-from pe_research import configs, lineage, records
+from pe_research import checks, configs, lineage, records
 
 PEAK = 1 / 15  # of the run's own peak: what 2e-5 is of 3e-4, in all of these papers
 
@@ -129,12 +129,12 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   arg = configs.parse_arg(
     arg, start='', recipe='pi', stage=1, factor=8.0, share=5.0, file='', preset='published', seed=0
   )
-  configs.choose('recipe', arg.recipe, RECIPES)
+  checks.choose('recipe', arg.recipe, RECIPES)
   recipe = RECIPES[arg.recipe]
   if not 1 <= arg.stage <= len(recipe.stages):
     raise ValueError(f'stage is {arg.stage}; {arg.recipe!r} has {len(recipe.stages)}.')
-  configs.at_least('share', arg.share, 0, '%')
-  configs.at_least('factor', arg.factor, 1)
+  checks.at_least('share', arg.share, 0, '%')
+  checks.at_least('factor', arg.factor, 1)
   if not arg.start:
     raise ValueError('start is not given; name the workdir of a trained run, start=DIR.')
   saved, stage = records.load_config(pathlib.Path(arg.start)), recipe.stages[arg.stage - 1]

@@ -175,7 +175,9 @@ def save(finding: ledger.Finding, scale: str) -> None:
 def sentence(finding: ledger.Finding) -> str:
   """A claim's verdict and its tests, for a terminal."""
   lines = [f'{finding.claim.id} {finding.claim.name}: {finding.verdict}']
-  lines += [f'    refused, since runs differ: {text}' for text in finding.record['refused']]
+  refused = finding.record['refused']
+  lines += [f'    refused, since runs differ: {text}' for text in refused]
+  lines += ['    run all of them by one version, in another --workdir'] if refused else []
   for outcome in finding.outcomes:
     if outcome.estimate is None:
       lines.append(f'    {outcome.test.says}: {outcome.why}')

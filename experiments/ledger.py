@@ -118,7 +118,7 @@ def differences(nodes: Mapping[str, Sequence[Node]]) -> list[str]:
     record = records.read_json(node.workdir / 'run.json') or {'conditions': {}}
     shared = {k: v for k, v in record['conditions'].items() if k.startswith(SHARED)}
     rows = records.read_rows(node.workdir / 'results.jsonl')
-    if codes := ', '.join(sorted({row['code'] for row in rows})):
+    if codes := ', '.join(sorted({row.get('code', 'not noted') for row in rows})):
       shared['code that measured'] = codes
     for other in sorted({row['fingerprint'] for row in rows} - {record.get('fingerprint')}):
       found.append(f'rows of {node.workdir.name}: of a run {other}, and it is another')

@@ -143,20 +143,22 @@ def later_tokens(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
 
 def _parts(own: Rows, texts, at) -> tuple[float, float]:
   """Both; the end of the first L is its last quarter, where the loss is nearly level."""
+  within, past = _by_position(own, texts, at)
+  level, share = within[-(len(within) // 4) :].mean(), 1 - 1 / at[0]
+  return share * (level - within.mean()), share * (past.mean() - level)
+
+
+def _by_position(own: Rows, texts, at) -> tuple[np.ndarray, np.ndarray]:
+  """A curve at the positions within L, and at those past it up to `at` L."""
   (text,), (times,) = texts, at
   curve = np.array(read(own, text)['by_position'])
-  first = round(len(curve) / times)
-  level = curve[first - first // 4 : first].mean()
-  share = 1 - 1 / times
-  return share * (level - curve[:first].mean()), share * (curve[first:].mean() - level)
+  return tuple(np.split(curve, [round(len(curve) / times)]))
 
 
 def later_positions(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   """The mean at positions past L less the mean at those within, as a share of `at` L."""
-  (text,), (times,) = texts, at
-  curve = np.array(read(own, text)['by_position'])
-  first = round(len(curve) / times)
-  return Score((curve[first:].mean() - curve[:first].mean()) / len(curve))
+  within, past = _by_position(own, texts, at)
+  return Score((past.mean() - within.mean()) / (len(within) + len(past)))
 
 
 def mean(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:

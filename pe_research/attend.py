@@ -139,8 +139,18 @@ def _watch(q, k, queries, keys, *, spec: Spec, **settings) -> None:
 
 def narrowed(spec: Spec, scheme: PositionScheme) -> Spec:
   """With the narrower of its own window and what the scheme sees."""
-  windows = [window for window in (spec.window, scheme.sees) if window is not None]
-  return dataclasses.replace(spec, window=min(windows, default=None))
+  return dataclasses.replace(spec, window=narrowest(spec.window, scheme.sees))
+
+
+def narrowest(*windows: int | None) -> int | None:
+  """The fewest tokens that any of these windows leaves; None where none of them is one."""
+  return min((window for window in windows if window is not None), default=None)
+
+
+def last_seen(pos: jax.Array, spec: Spec, scheme: PositionScheme) -> jax.Array:
+  """The last key that queries at `pos` see, counted from the first: `pos`, less in a window."""
+  window = narrowed(spec, scheme).window
+  return pos if window is None else jnp.minimum(pos, window - 1)
 
 
 def _grouped(q: jax.Array, groups: int) -> jax.Array:

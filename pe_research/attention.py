@@ -20,8 +20,7 @@ def scaled(
   width: int,
 ) -> jax.Array:
   """Queries [B, L, H, ...] times the logit scale over sqrt(width), taken in float32."""
-  window = attend.narrowed(spec, scheme).window
-  last = at.pos if window is None else jnp.minimum(at.pos, window - 1)
+  last = attend.last_seen(at.pos, spec, scheme)
   scale = jnp.asarray(scheme.logit_scale(last, length)) * spec.scale / width**0.5
   scale = scale.reshape(*scale.shape, *(1,) * (q.ndim - scale.ndim)) if scale.ndim else scale
   return (q.astype(jnp.float32) * scale).astype(q.dtype)

@@ -32,6 +32,7 @@ def errors() -> Iterator[None]:
   """Turns what `status` knows into one message and that status; PE_TRACEBACK=1 shows where."""
   try:
     yield
+    sys.stdout.flush()
   except BrokenPipeError:  # who read the output has gone: `... | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(1) from None

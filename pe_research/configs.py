@@ -127,6 +127,8 @@ def _resolve(config: dict[str, Any]) -> dict[str, Any]:
   at_least('length', config['length'], 1, 'tokens')
   at_least('steps', config['steps'], 0 if config['start']['pretrained'] else 1)
   at_least('seed', config['seed'], 0)
+  if config['start']['step'] is not None:
+    at_least('start.step', config['start']['step'], 0)
   _resolve_model(model, data)
   made = scheme(config)
   config['position'] = settled(config['position'], made)
@@ -194,10 +196,11 @@ def _check_optimizer(optimizer: Mapping[str, Any], steps: int) -> None:
     )
   for field in ('learning_rate', 'weight_decay', 'warmup', 'clip', 'eps'):
     at_least(f'optimizer.{field}', optimizer[field], 0)
-  for field, most in (('b1', 'below 1'), ('b2', 'below 1'), ('final', '1 at most')):
-    value = optimizer[field]
-    if not 0 <= value <= 1 or (value == 1 and most == 'below 1'):
-      raise ValueError(f'optimizer.{field} is {value}; it must be at least 0, and {most}.')
+  for field in ('b1', 'b2'):
+    if not 0 <= optimizer[field] < 1:
+      raise ValueError(f'optimizer.{field} is {optimizer[field]}; it must be in [0, 1).')
+  if not 0 <= optimizer['final'] <= 1:
+    raise ValueError(f'optimizer.final is {optimizer["final"]}; it is a share of the peak, 0 to 1.')
   if steps and optimizer['warmup'] >= steps:
     raise ValueError(
       f'optimizer.warmup is {optimizer["warmup"]} steps of {steps}; it must be fewer than all.'

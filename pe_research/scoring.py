@@ -32,9 +32,8 @@ class Scorer:
     self._hidden = compiled(self._hidden, static_argnums=2)
 
   def _logits(self, params, tokens, last, scale=1.0, window=None):
-    decoder, spec = self.blueprint.bind(params), dataclasses.replace(self.spec, scale=scale)
-    windows = [n for n in (spec.window, window) if n is not None]
-    spec = dataclasses.replace(spec, window=min(windows, default=None))
+    decoder, window = self.blueprint.bind(params), attend.narrowest(self.spec.window, window)
+    spec = dataclasses.replace(self.spec, scale=scale, window=window)
     at = attend.Tokens.contiguous(tokens.shape[1] - 1)
     features, _ = decoder.features(tokens[:, :-1], at, spec, last=last)
     return decoder.logits(features)
@@ -80,6 +79,10 @@ class Scorer:
     last = windows.shape[1] - 1 if last is None else last
     return self._batched(self._nats, params, windows, last, scale, window)
 
+  def lower(self, params, windows, last: int) -> jax.stages.Lowered:
+    """The program of `nats` for windows of a shape, placed or abstract; for what it takes."""
+    return self._nats.lower(params, windows, last, 1.0, None)
+
   def hits(self, params, windows: np.ndarray, last: int, scale: float = 1.0) -> np.ndarray:
     """Whether each of the last `last` targets is the likeliest token: bool [W, last].
 
@@ -103,15 +106,9 @@ class Subject:
     """Binds `params`."""
     self.scorer, self.params = scorer, params
 
-  def __call__(
-    self,
-    windows: np.ndarray,
-    last: int | None = None,
-    scale: float = 1.0,
-    window: int | None = None,
-  ) -> np.ndarray:
+  def __call__(self, windows: np.ndarray, *given, **how) -> np.ndarray:
     """Losses, see Scorer.nats."""
-    return self.scorer.nats(self.params, windows, last, scale, window)
+    return self.scorer.nats(self.params, windows, *given, **how)
 
   def hits(self, windows: np.ndarray, last: int, scale: float = 1.0) -> np.ndarray:
     """See Scorer.hits."""

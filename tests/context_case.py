@@ -58,7 +58,7 @@ def memory(name: str) -> dict[int, int]:
     asked = scorer(config, blueprint, devices)
     windows = np.zeros((8 // devices, LONG + 1), np.int32)
     placed = sharding.place(windows, sharding.split_batch(asked.mesh, len(windows)))
-    program = asked._nats.lower(params, placed, LONG, 1.0, None).compile()
+    program = asked.lower(params, placed, LONG).compile()
     found[devices] = program.memory_analysis().temp_size_in_bytes
   return found
 

@@ -1,6 +1,8 @@
 """What a run writes is whole or absent, and never another run's."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import resource
@@ -128,3 +130,13 @@ def test_provenance_tells_a_changed_tree(tmp_path, monkeypatch):
   dirty = records.provenance()
   assert clean['clean'] and not dirty['clean'] and len(clean['commit']) == 40
   assert clean['commit'] == dirty['commit'] and clean['code'] != dirty['code']
+
+
+def test_a_disk_without_locks_is_not_called_in_use(tmp_path, monkeypatch):
+  def none(*_):
+    raise OSError(errno.ENOLCK, 'No locks available')
+
+  monkeypatch.setattr(fcntl, 'flock', none)
+  refused = pytest.raises(records.WorkdirError, match='cannot be locked: No locks available')
+  with refused, records.claim(tmp_path):
+    pass

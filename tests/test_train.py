@@ -7,6 +7,7 @@ import shutil
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
@@ -14,9 +15,11 @@ import small
 from pe_research import (
   attend,
   batches,
+  checkpoints,
   data,
   evaluate,
   optimizers,
+  paths,
   records,
   sharding,
   states,
@@ -261,6 +264,24 @@ def test_schedules_by_hand(kind):
   assert math.isclose(rate(50), middle, rel_tol=1e-5)
   assert math.isclose(rate(90), late[kind], rel_tol=1e-5)
   assert math.isclose(rate(100), 2.0 if kind == 'constant' else 0.2, rel_tol=1e-5)
+
+
+def test_a_bucket_that_does_not_answer_damages_no_checkpoint(tmp_path, monkeypatch):
+  kept = checkpoints.Checkpoints(tmp_path / 'run', 2)
+  tree = {'x': jnp.zeros(2)}
+  for step in (1, 2):
+    kept.save(step, tree, {})
+  kept.manager.wait_until_finished()
+
+  def away(step, like):
+    if step == 2:
+      raise paths.Unreachable('no answer')
+    return like, {}
+
+  monkeypatch.setattr(kept, '_read', away)
+  with pytest.raises(paths.Unreachable):
+    kept.restore(tree)
+  assert kept.steps() == [1, 2] and not list(tmp_path.rglob('checkpoints_damaged'))
 
 
 @pytest.mark.parametrize('decay', [1.0, 0.95, 0.9])

@@ -37,7 +37,7 @@ def row(size_name: str) -> dict[str, Any]:
   place = lambda x, to: like(x.shape, x.dtype, sharding=to)
   params = jax.tree.map(place, shapes, sharding.layout(shapes, mesh))
   window = like((1, TOKENS + 1), np.int32, sharding=sharding.split_batch(mesh, 1))
-  held = scorer._nats.lower(params, window, TARGETS, 1.0, None).compile().memory_analysis()
+  held = scorer.lower(params, window, TARGETS).compile().memory_analysis()
   weights = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
   return {
     'size': size_name, 'parameters': blueprint.sizes()['parameters'], 'weight_bytes': weights,

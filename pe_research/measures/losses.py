@@ -19,8 +19,8 @@ def fixed_targets(score: Subject, plan: Plan, length: int, control: str = 'none'
   logits of attention; 'window:64' leaves each query the last 64 keys in every layer.
   """
   windows = base.windows(plan, length)
-  scale, window = (base.option(control, name) for name in ('scale', 'window'))
-  how = ({'scale': float(scale)} if scale else {}) | ({'window': int(window)} if window else {})
+  kinds = {'scale': float, 'window': int}
+  how = {n: kind(base.option(control, n)) for n, kind in kinds.items() if base.option(control, n)}
   if control == 'cropped':
     windows = windows[:, -min(length, plan.train_length) - 1 :]
   if control == 'shuffled' and length > plan.train_length:

@@ -212,17 +212,17 @@ class PositionScheme(nnx.Module):
     scale = self.logit_scale(last, length if self.depends_on_length else None)
     return float(np.asarray(scale).reshape(-1)[-1])
 
-  def check_positions(self, pos: jax.Array) -> None:
-    """The same for given positions, where they are known: not while a program is compiled."""
-    if self.max_length is not None and not isinstance(pos, jax.core.Tracer):
-      self.check_length(int(np.asarray(pos).max()) + 1)
-
   def check_length(self, length: int) -> None:
     """Raises ValueError where the scheme is not defined for positions 0 .. length - 1."""
     if self.max_length is not None and length > self.max_length:
       raise ValueError(
         f'{self.label!r} holds {self.max_length} positions; asked for {length}. {self.remedy}'
       )
+
+  def check_positions(self, pos: jax.Array) -> None:
+    """As `check_length`, of positions that are known: not while a program is compiled."""
+    if self.max_length is not None and not isinstance(pos, jax.core.Tracer):
+      self.check_length(int(np.asarray(pos).max()) + 1)
 
 
 class NoPE(PositionScheme):

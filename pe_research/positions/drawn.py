@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pe_research import keys
+from pe_research import checks, keys
 from pe_research.positions import base, extend, rotary
 
 SPAN = 2048  # positions; the published value of randomized positions
@@ -165,8 +165,7 @@ class PoSE(extend.PI):
       raise ValueError(
         f'position.chunks is {chunks}; choose 2 to {dims.length}, the tokens of a sequence.'
       )
-    if text not in TEXTS:
-      raise ValueError(f'position.text is {text!r}; choose one of {", ".join(TEXTS)}.')
+    checks.choose('position.text', text, TEXTS)
     self.chunks, self.text = chunks, text
     self.reads_beyond = self.target_length - dims.length if text == 'parted' else 0
 

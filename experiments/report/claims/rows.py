@@ -145,13 +145,10 @@ def load(scale: Scale) -> tuple[list[Finding], list[str]]:
   plan = planner(scale)
   found, notes, codes = [], [], set()
   for claim in ordered():
-    rows, note = ledger.read_rows(ledger.path(scale.name, claim, 'rows.jsonl'))
-    notes += [note] if note else []
-    kept = records.read_json(ledger.path(scale.name, claim, 'verdict.json')) or {}
-    rows, stale = ledger.current(claim, plan, rows)
-    notes += stale
-    codes |= {row.get('code') for row in rows}
-    found.append(ledger.settle(claim, plan, rows, {k: kept.get(k) for k in RECORD}))
+    finding, told = again(plan, claim)
+    codes |= {row.get('code') for own in finding.rows.values() for row in own.values()}
+    found.append(finding)
+    notes += told
   if len(codes) > 1 or None in codes:
     notes.append(
       'Not all claims were measured by one version of the code, or it was not noted: numbers of '
@@ -160,15 +157,14 @@ def load(scale: Scale) -> tuple[list[Finding], list[str]]:
   return found, notes
 
 
-def again(scale: Scale, claim: Claim) -> Finding | None:
-  """What a claim's kept rows come to; None where nothing is kept, or for other variants."""
-  kept = records.read_json(ledger.path(scale.name, claim, 'verdict.json'))
-  if not kept or tuple(kept['verdicts']) != claim.variants:
-    return None
-  plan = planner(scale)
-  rows, _ = ledger.read_rows(ledger.path(scale.name, claim, 'rows.jsonl'))
-  rows, _ = ledger.current(claim, plan, rows)
-  return ledger.settle(claim, plan, rows, {k: kept.get(k) for k in RECORD})
+def again(plan: Planner, claim: Claim) -> tuple[Finding, list[str]]:
+  """What a claim's kept rows come to, and what was wrong with them."""
+  file = lambda kind: ledger.path(plan.scale.name, claim, kind)
+  kept = records.read_json(file('verdict.json')) or {}
+  whole, cut = ledger.read_rows(file('rows.jsonl'))
+  rows, stale = ledger.current(claim, plan, whole)
+  finding = ledger.settle(claim, plan, rows, {k: kept.get(k) for k in RECORD})
+  return finding, [*filter(None, [cut]), *stale]
 
 
 def ordered() -> list[Claim]:

@@ -1,0 +1,58 @@
+"""What every command shares beside its config, and what commands on claims print."""
+
+import subprocess
+import sys
+
+import pytest
+import small
+
+from experiments import __main__ as experiments
+from experiments import claims, ledger, verdicts
+from pe_research import cli, evaluate, records
+
+
+def test_columns_of_numbers_stand_to_the_right_and_words_to_the_left():
+  rows = [['job', 'loss', 'said'], ['a', '-1.5', 'x'], ['bcd', '12', 'longer'], ['e', '', '']]
+  assert cli.aligned(rows) == ['job  loss  said', 'a    -1.5  x', 'bcd    12  longer', 'e']
+
+
+@pytest.mark.parametrize('lines', [3, 100_000])  # less than a buffer holds, and more
+def test_who_stops_reading_is_no_error(lines):
+  script = (
+    'import sys\nfrom pe_research import cli\nsys.stdin.read()\n'
+    f'with cli.errors():\n  for i in range({lines}):\n    print(i)\n'
+  )
+  process = subprocess.Popen(
+    [sys.executable, '-c', script], cwd=small.ROOT, text=True,
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+  )  # fmt: skip
+  process.stdout.close()
+  process.stdin.close()
+  assert process.wait(timeout=60) == 1 and not process.stderr.read()
+
+
+def test_a_list_is_of_the_claims_that_are_named(capsys):
+  assert experiments.main(['list', 'C12', 'alibi_extrapolates']) == 0
+  _, *lines = capsys.readouterr().out.splitlines()
+  assert [line.split()[0] for line in lines] == ['C12', 'C01']
+
+
+def test_a_claim_that_was_run_for_other_variants_is_not_run(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(ledger, 'RESULTS', tmp_path)
+  (tmp_path / 'cpu').mkdir()
+  claim = claims.CLAIMS['C12']
+  records.write_json(
+    ledger.path('cpu', claim, 'verdict.json'), {'verdicts': {'': ['refuted', 0.01]}}
+  )
+  assert experiments.main(['list', 'C12']) == 0
+  assert verdicts.MISSING in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('call, words', [
+  (lambda: experiments.main(['report', 'C12']), 'report takes no claims (C12)'),
+  (lambda: evaluate.main(['--workdir=none', '--label=mine']), '--label=mine names what --position'),
+])  # fmt: skip
+def test_arguments_that_would_be_ignored_are_refused(call, words, capsys):
+  with pytest.raises(SystemExit) as ended:
+    call()
+  assert ended.value.code == 2 and words in capsys.readouterr().err
