@@ -1,5 +1,6 @@
 """What every command shares beside its config, and what commands on claims print."""
 
+import os
 import subprocess
 import sys
 
@@ -16,6 +17,9 @@ def test_columns_of_numbers_stand_to_the_right_and_words_to_the_left():
   assert cli.aligned(rows) == ['job  loss  said', 'a    -1.5  x', 'bcd    12  longer', 'e']
 
 
+BUFFERED = {'PYTHONUNBUFFERED': ''}
+
+
 @pytest.mark.parametrize('lines', [3, 100_000])  # less than a buffer holds, and more
 def test_who_stops_reading_is_no_error(lines):
   script = (
@@ -23,7 +27,7 @@ def test_who_stops_reading_is_no_error(lines):
     f'with cli.errors():\n  for i in range({lines}):\n    print(i)\n'
   )
   process = subprocess.Popen(
-    [sys.executable, '-c', script], cwd=small.ROOT, text=True,
+    [sys.executable, '-c', script], cwd=small.ROOT, text=True, env=os.environ | BUFFERED,
     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
   )  # fmt: skip
   process.stdout.close()
