@@ -20,7 +20,7 @@ SHARE = 12.5
 # The peak of training again: the paper recalibrates at a learning rate above that of training, and
 # at a fifteenth of it, as texts are lengthened here, a model without positions has learned little.
 RATE = {'optimizer.learning_rate': {'cpu': 3e-3, 'accelerator': 6e-4}}
-GRID = (0.25, 0.5, 0.7, 0.85, 1.1, 1.2, 1.4, 1.7, 2.0, 4.0)
+GRID = (0.125, 0.25, 0.5, 0.7, 0.85, 1.1, 1.2, 1.4, 1.7, 2.0, 4.0, 8.0)
 SCALES = ('depth:0', *(f'depth:0+scale:{s:g}' for s in GRID))
 PAPER = {'ntk': '+0.07 to +0.22', 'yarn': '+0.09 to +0.41'}  # three tasks at 2 L
 
