@@ -110,7 +110,8 @@ def tuned(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   """The score on half of the documents at the logit scale that is best on the others: [D / 2].
 
   Best is the lowest loss, or the most answers, the nearest to 1 of those alike. Each seed chooses
-  its own scale.
+  its own scale. By loss it is not the first or last of the grid, but may be 0, where scales end and
+  attention is uniform; a single answer more may put it anywhere.
   """
   del at
   names = sorted(read(own, texts[0])['documents'])
@@ -120,9 +121,10 @@ def tuned(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   )
   rows, scales = [read(own, text) for text in texts], _scales(texts)
   sign = -1 if 'hits' in rows[0] else 1
-  rank = lambda i: (sign * mean(rows[i]), abs(math.log(scales[i])))
+  from_one = [abs(math.log(scale)) if scale else math.inf for scale in scales]
+  rank = lambda i: (sign * mean(rows[i]), from_one[i])
   best = min(range(len(rows)), key=rank)
-  if len(rows) > 2:
+  if len(rows) > 2 and scales[best] and sign > 0:
     _inside(scales[best], scales)
   return by_document(rows[best], held_out)
 

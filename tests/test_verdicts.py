@@ -262,6 +262,10 @@ def test_a_scale_at_the_edge_of_its_grid_is_none():
   for losses, edge in (((1.0, 2.0, 4.0), '0.5'), ((3.0, 2.0, 1.0), '2')):
     with pytest.raises(quantities.Missing, match=f'scale is {edge}, at the edge'):
       quantities.tuned(made(*losses), texts, (1,) * 3)
+  texts[0] = 'fixed_targets/scale:0/16'  # attention is uniform: no grid goes on below
+  assert quantities.tuned(made(1.0, 2.0, 4.0), texts, (1,) * 3).value.tolist() == [1.0, 1.0]
+  counted = {k: row | {'hits': 0, 'windows': 4} for k, row in made(0.0, 0.0, 1.0).items()}
+  assert quantities.tuned(counted, texts, (1,) * 3).value.tolist() == [1.0, 1.0]
   none = {k: row | {'hits': 0, 'windows': 4} for k, row in made(0.0, 0.0, 0.0).items()}
   assert quantities.tuned(none, texts, (1,) * 3).value.tolist() == [0.0, 0.0]  # at 1, as all alike
 

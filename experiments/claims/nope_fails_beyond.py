@@ -12,7 +12,7 @@ from experiments.claims.terms import (
   nll,
 )
 
-SCALES = (0.03, 0.06, 0.12, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 4.0)
+SCALES = (0, 0.03, 0.06, 0.12, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2, 4)
 GRID = tuple(f'scale:{s:g}' for s in SCALES)
 
 
