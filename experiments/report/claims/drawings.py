@@ -73,7 +73,7 @@ def lines(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure | 
     grid = figure.subplots(
       rows, columns, squeeze=False, sharex=True, sharey=True,
       gridspec_kw={
-        'left': 0.66 / width, 'right': 1 - 0.14 / width, 'top': 1 - 0.28 / height,
+        'left': 0.74 / width, 'right': 1 - 0.14 / width, 'top': 1 - 0.28 / height,
         'bottom': (below + 0.42) / height, 'hspace': 0.2, 'wspace': 0.06,
       },
     )  # fmt: skip
