@@ -48,7 +48,7 @@ def read(rows: Rows, text: str) -> Mapping[str, Any]:
 def by_document(row: Mapping[str, Any], names: Sequence[str]) -> Score:
   """Of these documents of a row."""
   sums, counts = np.array([row['documents'][name] for name in names], float).T
-  step = 1 / row['windows'] if 'hits' in row else 0.0
+  step = 1 / counts.sum() if 'hits' in row else 0.0
   targets = (row.get('targets', ''), *zip(names, counts, strict=True))
   return Score(statistics.contributions(sums, counts), targets, step)
 
@@ -110,8 +110,8 @@ def tuned(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   """The score on half of the documents at the logit scale that is best on the others: [D / 2].
 
   Best is the lowest loss, or the most answers, the nearest to 1 of those alike. Each seed chooses
-  its own scale. By loss it is not the first or last of the grid, but may be 0, where scales end and
-  attention is uniform; a single answer more may put it anywhere.
+  its own scale. It is not the first or last of the grid, but may be 0, where scales end and
+  attention is uniform.
   """
   del at
   names = sorted(read(own, texts[0])['documents'])
@@ -124,7 +124,7 @@ def tuned(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   from_one = [abs(math.log(scale)) if scale else math.inf for scale in scales]
   rank = lambda i: (sign * mean(rows[i]), from_one[i])
   best = min(range(len(rows)), key=rank)
-  if len(rows) > 2 and scales[best] and sign > 0:
+  if len(rows) > 2 and scales[best]:
     _inside(scales[best], scales)
   return by_document(rows[best], held_out)
 

@@ -184,7 +184,7 @@ def test_what_is_paired_must_have_been_asked_the_same(other):
 
 
 def test_answers_that_are_counted_are_no_surer_than_one_of_them():
-  table = {name: rows([0.0, 0.0], hits=0, windows=20) for name in 'ab'}
+  table = {name: rows([0.0, 0.0], weights=(10, 10), hits=0, windows=20) for name in 'ab'}
   score = quantities.effect(nll('a') - nll('b'), measured(table))
   z, step = quantities.together([score] * 5)
   assert step == 1 / 20 and not z.any()
@@ -249,6 +249,7 @@ def test_a_scale_is_tuned_on_documents_that_are_not_scored():
   counted = {k: row | {'hits': 1, 'windows': 4} for k, row in (plain | doubled).items()}
   got = quantities.tuned(counted, texts, (1, 1))
   np.testing.assert_allclose(got.value, [5.0, 7.0])  # the more answers the better
+  assert got.step == 1 / 2  # half of them are scored
 
 
 def test_a_scale_at_the_edge_of_its_grid_is_none():
@@ -264,8 +265,9 @@ def test_a_scale_at_the_edge_of_its_grid_is_none():
       quantities.tuned(made(*losses), texts, (1,) * 3)
   texts[0] = 'fixed_targets/scale:0/16'  # attention is uniform: no grid goes on below
   assert quantities.tuned(made(1.0, 2.0, 4.0), texts, (1,) * 3).value.tolist() == [1.0, 1.0]
-  counted = {k: row | {'hits': 0, 'windows': 4} for k, row in made(0.0, 0.0, 1.0).items()}
-  assert quantities.tuned(counted, texts, (1,) * 3).value.tolist() == [1.0, 1.0]
+  counted = {k: row | {'hits': 4, 'windows': 4} for k, row in made(0.0, 0.0, 1.0).items()}
+  with pytest.raises(quantities.Missing, match='scale is 2, at the edge'):
+    quantities.tuned(counted, texts, (1,) * 3)
   none = {k: row | {'hits': 0, 'windows': 4} for k, row in made(0.0, 0.0, 0.0).items()}
   assert quantities.tuned(none, texts, (1,) * 3).value.tolist() == [0.0, 0.0]  # at 1, as all alike
 
