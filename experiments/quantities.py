@@ -135,19 +135,27 @@ def early_tokens(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   Of `at` L targets a share of 1 - 1 / at then has the loss at the end of the first L, in place of
   the mean over them: fewer targets have little context, and that is all (arXiv:2108.12409, app. B).
   """
-  return Score(_parts(own, texts, at)[0])
+  early, _, scatter = _parts(own, texts, at)
+  return Score(early, (), scatter)
 
 
 def later_tokens(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   """The rest of that change: what targets past L gain or lose over those at its end."""
-  return Score(_parts(own, texts, at)[1])
+  _, later, scatter = _parts(own, texts, at)
+  return Score(later, (), scatter)
 
 
-def _parts(own: Rows, texts, at) -> tuple[float, float]:
-  """Both; the end of the first L is its last quarter, where the loss is nearly level."""
+def _parts(own: Rows, texts, at) -> tuple[float, float, float]:
+  """Both, and what neither is surer than.
+
+  The end of the first L is its last quarter, where the loss is nearly level. All seeds read the
+  same text there, as much as in a part of equal length past L: hence the scatter of such parts.
+  """
   within, past = _by_position(own, texts, at)
-  level, share = within[-(len(within) // 4) :].mean(), 1 - 1 / at[0]
-  return share * (level - within.mean()), share * (past.mean() - level)
+  few = len(within) // 4
+  level, share = within[-few:].mean(), 1 - 1 / at[0]
+  scatter = past[: len(past) // few * few].reshape(-1, few).mean(1).std(ddof=1)
+  return share * (level - within.mean()), share * (past.mean() - level), share * scatter
 
 
 def _by_position(own: Rows, texts, at) -> tuple[np.ndarray, np.ndarray]:

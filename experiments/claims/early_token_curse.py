@@ -68,6 +68,8 @@ CLAIM = Claim(
   traps=(
     'A flat line is not a use of context: hence attention over L, and a prefix in no order.',
     'Cropped text is the measurement at L itself, and no control of it.',
+    'Early and later tokens are told apart by a level that is read on little text, the same for '
+    'all seeds: neither is surer than equal parts of text past L are alike.',
   ),
   note='First run with three seeds; two more were added after that verdict was seen.',
   figure=(0.5, 1, 2, 4, 8, 16),

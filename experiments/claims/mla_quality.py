@@ -38,7 +38,7 @@ def tests(v: str) -> tuple[Expect, ...]:
 CLAIM = Claim(
   id='C31',
   name='mla_quality',
-  title='MLA equals multi-head attention in loss, and beats grouped queries at an equal cache.',
+  title='MLA equals multi-head attention in loss, and beats grouped queries of as small a cache.',
   paper='arXiv:2405.04434, tables 8 and 9',
   published=(
     Published('16B MoE: MHA; MLA, BBH', '37.9; 39.0', 'table 9'),

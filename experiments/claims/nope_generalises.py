@@ -8,6 +8,7 @@ from experiments.claims.terms import (
   ROPE,
   ROPE_MATCHED,
   Claim,
+  Effect,
   Expect,
   Model,
   Published,
@@ -53,6 +54,17 @@ CLAIM = Claim(
   },
   tests=tuple(
     Expect(
+      f'{task} at the size of training: NoPE',
+      Effect(((1.0, solved(f'{task}, nope')),)),
+      above=0.9,
+      amount=True,
+      control=True,
+      unit=EXACT,
+    )
+    for task in TASKS
+  )
+  + tuple(
+    Expect(
       f'{task} at 2 x: NoPE - RoPE',
       solved(f'{task}, nope', 2) - solved(f'{task}, {rope}', 2),
       above=0.2,
@@ -65,6 +77,7 @@ CLAIM = Claim(
   ),
   traps=(
     'Their rotary turns a quarter of a head (shown too); their logits are not divided by sqrt(d).',
+    'Where NoPE has not learned a task at the size of training, longer ones ask nothing of it.',
     'Outcomes are bimodal over seeds: the table has each of them, and the median.',
     'Teacher forcing flatters: an answer counts where greedy decoding gives all of it.',
     'Lengths are drawn evenly, and no test string was trained on.',

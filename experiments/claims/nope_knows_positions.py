@@ -9,9 +9,9 @@ def error(model: str, at: float = 1, weights: str = '') -> Quantity:
   return Quantity(model, 'probe', control, (at,), of='per_length')
 
 
-def past(model: str, at: float) -> Effect:
+def past(model: str, at: float) -> Quantity:
   """Its mean error at positions past L less that at those within, as a share of the length."""
-  return Effect(((1.0, Quantity(model, 'probe', 'layer:{middle}', (at,), of='later_positions')),))
+  return Quantity(model, 'probe', 'layer:{middle}', (at,), of='later_positions')
 
 
 CLAIM = Claim(
@@ -28,9 +28,13 @@ CLAIM = Claim(
     ),
   ),
   says='The mean error at the middle layer is below a tenth of L (a quarter is chance), training '
-  'lowers it; of positions up to 4 L those past L are read worse than those within, and the '
-  'error is a larger share of the length than at L.',
-  models={'nope': Model('nope'), 'rope': Model('rope')},
+  'lowers it; at 4 L it is a larger share of the length than at L, and what positions past L are '
+  'read worse than those within is more than in a model trained at 4 L.',
+  models={
+    'nope': Model('nope'),
+    'nope long': Model('nope', length=4, label='NoPE, trained at 4 L'),
+    'rope': Model('rope'),
+  },
   tests=(
     Expect(
       'error at L',
@@ -46,11 +50,18 @@ CLAIM = Claim(
       unit='of the length',
     ),
     Expect('at 4 L - at L', error('nope', 4) - error('nope'), above=0, unit='of the length'),
-    Expect('at 4 L: past L - within', past('nope', 4), above=0, unit='of the length'),
+    Expect(
+      'at 4 L: past L - within, less the same of one trained at 4 L',
+      past('nope', 4) - past('nope long', 4),
+      above=0,
+      unit='of the length',
+    ),
   ),
   traps=(
     'The probe learns and is tested on different documents.',
     'An untrained causal network leaks positions as well: it is the control.',
+    'The error grows with the position whether or not training reached it: hence a model trained '
+    'at 4 L, on as many tokens.',
   ),
   figure=(0.5, 1, 2, 4),
 )
