@@ -30,7 +30,8 @@ def parser():
   made.add_argument(
     '--workdir',
     type=paths.place,
-    help='of the runs, default results/claims/SCALE; of the pages that report writes, experiments',
+    help='of the runs, and of the pages that report writes: results/claims/SCALE, and experiments '
+    'for those of scale cpu',
   )
   made.add_argument('--workers', type=int, default=0, help='0: one a core, or one an accelerator')
   made.add_argument('--dry-run', action='store_true', help='print the commands, run nothing')
@@ -60,7 +61,8 @@ def main(argv: list[str]) -> int:
         )
       from experiments.report import claims as pages
 
-      for path in pages.write(scale, given.workdir or pathlib.Path('experiments')):
+      home = pathlib.Path('experiments') if scale is scales.CPU else workdir
+      for path in pages.write(scale, given.workdir or home):
         print(f'wrote {path}')
       return 0
     return carry_out(given, chosen, scale, workdir)
@@ -69,6 +71,10 @@ def main(argv: list[str]) -> int:
 
 def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
   """Plans, and runs unless that is all."""
+  checks.at_least('--workers', given.workers, 0)
+  keep = given.command == 'run' and not (given.no_keep or given.dry_run or given.jobs)
+  for claim in chosen:
+    campaign.check(claim, scale, given.seeds, keep)
   planner, nodes = campaign.prepare(chosen, scale, given.seeds, workdir)
   if given.dry_run:
     print(plan.show(planner.jobs()))
@@ -86,7 +92,7 @@ def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
     return 0
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
-    return campaign.run(chosen, scale, given.seeds, workdir, given.workers, not given.no_keep)
+    return campaign.run(chosen, planner, nodes, given.workers, keep)
   except KeyboardInterrupt:
     print('stopped; the same command goes on from here')
     return cli.STOPPED

@@ -1,6 +1,5 @@
 """Runs the plan of some claims, and decides them."""
 
-import collections
 import json
 import pathlib
 import sys
@@ -12,7 +11,7 @@ from experiments.claims.terms import Claim
 from experiments.plan import Node, Planner
 from experiments.scales import Scale
 from launch import devices, local, state
-from launch.job import Job
+from launch.running import COSTS
 from pe_research import cli, records
 
 Nodes = dict[str, dict[str, list[Node]]]
@@ -41,13 +40,12 @@ def describe(claims: Sequence[Claim], planner: Planner, nodes: Nodes, rate: floa
       users[key] = users.get(key, 0) + 1
   for claim in claims:
     own = {node.key: node for group in nodes[claim.id].values() for node in group}
-    seconds = [cost.of(node, planner, rate) for node in own.values()] if rate else []
     lines.append([
       f'{claim.id} {claim.name}',
       str(sum(node.trains for node in own.values())),
       str(sum(bool(node.wanted) for node in own.values())),
       str(sum(users[key] > 1 for key in own)),
-      f'{sum(seconds) / 60:.0f}' if rate else '?',
+      f'{cost.of(own.values(), planner, rate) / 60:.0f}' if rate else '?',
     ])  # fmt: skip
   jobs = planner.jobs()
   done = sum(job.done.exists() for job in jobs)
@@ -60,27 +58,17 @@ def describe(claims: Sequence[Claim], planner: Planner, nodes: Nodes, rate: floa
 
 
 def run(
-  claims: Sequence[Claim],
-  scale: Scale,
-  seeds: int,
-  workdir: pathlib.Path,
-  workers: int = 0,
-  keep: bool = True,
+  claims: Sequence[Claim], planner: Planner, nodes: Nodes, workers: int = 0, keep: bool = True
 ) -> int:
   """Does what is not done, decides every claim, and keeps rows and verdicts where `keep`.
 
   Returns:
     state.status of the jobs that are not done; 1 also where they are, and a test has no effect.
   """
-  for claim in claims:
-    check(claim, scale, seeds, keep)
-  planner, nodes = prepare(claims, scale, seeds, workdir)
-  jobs, costs, said = planner.jobs(), workdir / 'costs.jsonl', set()
-  workdir.mkdir(parents=True, exist_ok=True)
+  measure_again(planner)
+  jobs, said = planner.jobs(), set()
+  planner.workdir.mkdir(parents=True, exist_ok=True)
   start = time.monotonic()
-
-  def ended(job: Job, seconds: float) -> None:
-    records.append_row(costs, {'job': job.name, 'seconds': round(seconds, 1)})
 
   def watch() -> None:
     for job in jobs:
@@ -89,18 +77,32 @@ def run(
         took = time.monotonic() - start
         print(f'{len(said):4}/{len(jobs)}  {took / 60:6.1f} min  {job.name}', flush=True)
 
-  failed = local.run(jobs, watch, workers, ended)
+  failed = local.run(jobs, watch, workers)
   for job in jobs:
     if job.name in failed:
       print(state.last_words(job, failed[job.name]), file=sys.stderr)
   lacking = False
   for claim in claims:
-    finding = decide(claim, planner, nodes[claim.id], costs)
+    finding = decide(claim, planner, nodes[claim.id])
     if keep:
-      save(finding, scale.name)
+      own = {
+        job.name for group in nodes[claim.id].values() for n in group for job in planner.own(n)
+      }
+      save(finding, planner.scale.name, sorted(own & failed.keys()))
     print(sentence(finding), flush=True)
     lacking |= any(outcome.estimate is None for outcome in finding.outcomes)
   return state.status(failed) or int(lacking)
+
+
+def measure_again(planner: Planner) -> None:
+  """Takes back the marks of measurements whose rows are gone, and says which those are."""
+  for node in planner.nodes.values():
+    if lost := planner.lost(node):
+      print(
+        f'{node.workdir / "results.jsonl"} lacks {", ".join(lost)}, though it was measured: the '
+        'file was cut. Its whole rows are used, and the others measured again.'
+      )
+      planner.measuring(node).done.unlink()
 
 
 def check(claim: Claim, scale: Scale, seeds: int, keep: bool) -> None:
@@ -121,17 +123,11 @@ def check(claim: Claim, scale: Scale, seeds: int, keep: bool) -> None:
     )
 
 
-def decide(
-  claim: Claim, planner: Planner, own: Mapping[str, Sequence[Node]], costs: pathlib.Path
-) -> ledger.Finding:
+def decide(claim: Claim, planner: Planner, own: Mapping[str, Sequence[Node]]) -> ledger.Finding:
   """A claim's finding from the directories of its runs."""
   differ = ledger.differences(own)
   rows = [] if differ else ledger.collect(claim, planner, own)
-  seconds = collections.Counter()  # of a job that was done again, all
-  for row in records.read_rows(costs):
-    seconds[row['job']] += row['seconds']
-  mine = {node.key: node for group in own.values() for node in group}.values()
-  took = {n.key: sum(seconds[name] for name in n.job_names()) for n in mine}
+  spent = costs(planner, own)
   runs = []
   for model, group in own.items():
     for node in group:
@@ -140,26 +136,38 @@ def decide(
       runs.append({
         'model': model, 'seed': node.config['seed'], 'key': node.key,
         'commit': made.get('commit'), 'fingerprint': kept.get('fingerprint'),
-        'core_seconds': round(took[node.key], 1),
       })  # fmt: skip
   record = {
     'scale': planner.scale.name,
     'registered': registered.since(claim, {run['commit'] for run in runs}, planner.scale.name),
     'runs': runs,
-    'core_minutes': round(sum(took.values()) / 60, 1),
+    'costs': spent,
     'refused': differ,
   }
   return ledger.settle(claim, planner, rows, record)
 
 
-def save(finding: ledger.Finding, scale: str) -> None:
+def costs(planner: Planner, own: Mapping[str, Sequence[Node]]) -> dict[str, float | None]:
+  """Core seconds of each job of these nodes, all its starts together; None: not known."""
+  jobs = {job.name: job for group in own.values() for n in group for job in planner.own(n)}
+  seconds: dict[str, float | None] = dict.fromkeys(sorted(jobs))
+  for folder in {job.folder for job in jobs.values()}:
+    for row in records.read_rows(folder / COSTS):
+      if row['job'] in seconds:
+        seconds[row['job']] = round((seconds[row['job']] or 0.0) + row['seconds'], 1)
+  return seconds
+
+
+def save(finding: ledger.Finding, scale: str, lacks: Sequence[str] = ()) -> None:
   """Keeps rows and verdict, where they are committed from.
 
-  What is kept already is left alone where this finding lacks a test: a run failed, or was refused.
+  What is kept already is left alone where this finding lacks a test or jobs, named in `lacks`: they
+  failed, or their comparison was refused.
   """
   rows = ledger.path(scale, finding.claim, 'rows.jsonl')
-  if rows.exists() and any(outcome.estimate is None for outcome in finding.outcomes):
-    print(f'{finding.claim.id}: not all was measured; what {rows} has is left as it is.')
+  if rows.exists() and (lacks or any(outcome.estimate is None for outcome in finding.outcomes)):
+    without = f' ({", ".join(lacks)} not done)' if lacks else ''
+    print(f'{finding.claim.id}: not all was measured{without}; what {rows} has is left as it is.')
     return
   rows.parent.mkdir(parents=True, exist_ok=True)
   kept = [
@@ -173,8 +181,12 @@ def save(finding: ledger.Finding, scale: str) -> None:
 
 
 def sentence(finding: ledger.Finding) -> str:
-  """A claim's verdict and its tests, for a terminal."""
-  lines = [f'{finding.claim.id} {finding.claim.name}: {finding.verdict}']
+  """A claim's verdicts, not corrected for the number of claims, and its tests; for a terminal."""
+  found = '; '.join(
+    (f'{variant}: ' if variant else '') + verdict
+    for variant, (verdict, _) in finding.verdicts.items()
+  )
+  lines = [f'{finding.claim.id} {finding.claim.name}, alone: {found}']
   refused = finding.record['refused']
   lines += [f'    refused, since runs differ: {text}' for text in refused]
   lines += ['    run all of them by one version, in another --workdir'] if refused else []

@@ -2,10 +2,11 @@
 
 import functools
 import json
+import math
 import pathlib
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from experiments.bench import measure
@@ -17,7 +18,8 @@ from pe_research.search import methods
 from pe_research.search import plan as search
 
 START = 8.0  # seconds until a process has imported, read its data and compiled
-STEPS = 20
+STEPS = 20  # that are measured
+MOST = 2e12  # FLOPs of them all where there is no accelerator: half a minute of a core
 
 
 @functools.cache
@@ -57,10 +59,25 @@ def rate(config: Mapping[str, Any], workdir: pathlib.Path) -> float:
   return statistics.fmean(records.read_json(job.done)['flops_per_second'] for job in jobs)
 
 
+def sample(config: Mapping[str, Any], most: float = math.inf) -> tuple[dict[str, Any], int]:
+  """A config whose steps are measured in place of this one's, and how many of them.
+
+  Texts are left out of its batch, and then steps, until they take no more than `most` FLOPs; a text
+  and a step stay.
+  """
+  own, text = config['optimizer'], flops_per_token(config) * config['length']
+  texts = int(max(1, min(own['batch'], most / STEPS / text)))
+  if texts == own['batch']:
+    return dict(config), STEPS
+  smaller = dict(config) | {'optimizer': dict(own) | {'batch': texts, 'accumulate': 1}}
+  return smaller, int(max(1, min(STEPS, most / (texts * text))))
+
+
 def main(config_file: str, done: str) -> None:
   """Measures a few training steps of a resolved config, as a worker of its own."""
-  config = records.read_json(pathlib.Path(config_file))
-  seconds, _ = measure.step_seconds(config, STEPS)
+  most = math.inf if devices.chips()[1] else MOST
+  config, steps = sample(records.read_json(pathlib.Path(config_file)), most)
+  seconds, _ = measure.step_seconds(config, steps)
   found = flops_per_token(config) * config['optimizer']['batch'] * config['length'] / seconds
   records.write_json(pathlib.Path(done), {'flops_per_second': found})
 
@@ -97,11 +114,12 @@ def searching(node: Node, length: int, rate: float) -> float:
   return START + passes * length * flops / rate
 
 
-def of(node: Node, planner: Planner, rate: float) -> float:
-  """Seconds of all that a node takes, if nothing of it is done or shared."""
-  searched = planner.searched.get(node.search.name) if node.search else None
-  found = searching(*searched, rate) if searched else 0.0
-  return found + training(node, rate) + measuring(node, rate)
+def of(nodes: Iterable[Node], planner: Planner, rate: float) -> float:
+  """Seconds of all that these nodes take, if nothing of it is done."""
+  own = list(nodes)
+  searches = {node.search.name for node in own if node.search}
+  total = sum(searching(*planner.searched[name], rate) for name in searches)
+  return total + sum(training(node, rate) + measuring(node, rate) for node in own)
 
 
 def left(planner: Planner, rate: float) -> float:

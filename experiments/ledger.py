@@ -1,5 +1,6 @@
 """What is kept of a claim: its rows, small enough to commit, and the verdict that they give."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -15,6 +16,7 @@ RESULTS = pathlib.Path(__file__).parent / 'results'
 KEPT = ('protocol', 'control', 'eval_length', 'code', 'value', 'unit', 'tokens', 'windows',
         'documents', 'targets', 'by_position', 'undefined', 'hits', 'chance',
         'bits_per_byte')  # fmt: skip
+WHOLE = {'model', 'seed', 'key', 'protocol', 'control', 'eval_length', 'value'}  # in every row
 # Conditions that all runs of a claim have alike, whatever they are trained on.
 SHARED = ('data.source', 'data.validation', 'data.tokenizer', 'version.', 'code', 'device')
 
@@ -211,8 +213,16 @@ def as_json(finding: Finding) -> dict[str, Any]:
 
 def read_rows(file: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
   """The whole rows of a file, and what is wrong with it, or ''."""
-  rows = records.read_rows(file)
-  text = file.read_bytes() if file.exists() else b''
-  cut = len(text) - text.rfind(b'\n') - 1
-  note = f'{file.name} ends in the middle of a row; {len(rows)} whole rows are used.' if cut else ''
-  return rows, note
+  lines = file.read_bytes().split(b'\n') if file.exists() else [b'']
+  rows, broken = [], [str(len(lines))] if lines[-1] else []
+  for number, line in enumerate(lines[:-1], 1):
+    with contextlib.suppress(ValueError):
+      row = json.loads(line)
+      if isinstance(row, dict) and row.keys() >= WHOLE:
+        rows.append(row)
+        continue
+    broken.append(str(number))
+  if not broken:
+    return rows, ''
+  where = f'line {broken[0]}' if len(broken) == 1 else f'lines {", ".join(broken)}'
+  return rows, f'{file.name}: no whole row in {where}; the {len(rows)} whole rows are used.'

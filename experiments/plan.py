@@ -4,14 +4,15 @@ import dataclasses
 import pathlib
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs import finetune
+from experiments import valid
 from experiments.claims.terms import Claim, Model, Quantity
 from experiments.scales import Scale
 from launch.job import Job
-from pe_research import cli, comparable, configs, digest, eval_config, lineage
+from pe_research import cli, comparable, configs, digest, eval_config, lineage, records
 from pe_research.checks import choose
 
 DIGITS = 10  # of a key in the name of a directory
@@ -41,10 +42,9 @@ class Node:
   trains: bool = True
   wanted: set[str] = dataclasses.field(default_factory=set)
 
-  def job_names(self) -> list[str]:
-    """Of its training and its measurements, whether it has them or not, and of its search."""
-    own = [self.workdir.name, f'{self.workdir.name} measured']
-    return own + ([self.search.name] if self.search else [])
+  def job_names(self) -> tuple[str, str]:
+    """Of its training and of its measurements, whether it has them or not."""
+    return self.workdir.name, f'{self.workdir.name} measured'
 
   @property
   def weights(self) -> 'Node':
@@ -68,6 +68,7 @@ class Planner:
     Raises:
       ValueError: names the claim, the model and what is wrong with it.
     """
+    valid.check(claim, self.scale.name, quantities(claim))
     made = {}
     for name in claim.models:
       try:
@@ -77,9 +78,15 @@ class Planner:
           f'{claim.id}, model {name!r}, at scale {self.scale.name}: {error}'
         ) from error
     for quantity in quantities(claim):
-      check_quantity(claim, quantity)
       for node in made[quantity.model]:
         node.wanted |= {text for text, _ in self.measurements(quantity, node)}
+    for name, own in made.items():
+      try:
+        for node in own:  # as pe_research.evaluate will
+          wanted = {'measurements': sorted(node.wanted)}
+          eval_config.check(dict(node.config['eval']) | wanted, node.config)
+      except ValueError as error:
+        raise ValueError(f'{claim.id}, what is measured of {name!r}: {error}') from error
     return made
 
   def measurements(self, quantity: Quantity, node: Node) -> list[tuple[str, float]]:
@@ -218,8 +225,14 @@ class Planner:
   def jobs(self) -> list[Job]:
     """All of them: trainings first, in the order in which claims asked, then what needs them."""
     trained = [self._training(node) for node in self.nodes.values() if node.trains]
-    measured = [job for node in self.nodes.values() for job in self._measuring(node)]
+    measured = [self.measuring(node) for node in self.nodes.values() if node.wanted]
     return [*trained, *self.searches.values(), *measured]
+
+  def own(self, node: Node) -> list[Job]:
+    """The jobs that a node is made by: its training, its search, its measurements."""
+    trained = [self._training(node)] if node.trains else []
+    searched = [node.search] if node.search else []
+    return [*trained, *searched, *([self.measuring(node)] if node.wanted else [])]
 
   def _training(self, node: Node) -> Job:
     command = ('-m', 'pe_research.main', *node.flags, f'--workdir={node.workdir}')
@@ -229,10 +242,16 @@ class Planner:
       node.job_names()[0], command, node.workdir / 'log.txt', node.workdir / 'done.json', after
     )
 
-  def _measuring(self, node: Node) -> Iterable[Job]:
+  def lost(self, node: Node) -> list[str]:
+    """What was measured of a node by its marks, and is not in its rows: the file was cut."""
+    if not (node.wanted and self.measuring(node).done.exists()):
+      return []
+    rows = records.read_rows(node.workdir / 'results.jsonl')
+    have = {f'{row["protocol"]}/{row["control"]}/{row["eval_length"]}' for row in rows}
+    return sorted(node.wanted - have)
+
+  def measuring(self, node: Node) -> Job:
     """One job for all that the claims of this plan want of a node."""
-    if not node.wanted:
-      return
     wanted = sorted(node.wanted)
     mark = node.workdir / f'measured-{digest.of_json(wanted)[:DIGITS]}.json'
     after = (node.weights.workdir / 'done.json',)
@@ -241,21 +260,7 @@ class Planner:
     command = ('-m', 'pe_research.evaluate', *flags, f'--done={mark}')
     command += tuple(f'--measurement={text}' for text in wanted)
     name = node.job_names()[1]
-    yield Job(name, command, node.workdir / 'measure.txt', mark, after)
-
-
-def check_quantity(claim: Claim, quantity: Quantity) -> None:
-  """Raises ValueError where a quantity names a model or a way of measuring that there is not."""
-  from experiments.quantities import DERIVED  # which needs scipy
-
-  where = f'{claim.id}, a test of'
-  choose(where, quantity.model, claim.models)
-  choose(f'{where} {quantity.model!r}: the quantity', quantity.of, DERIVED)
-  for control in quantity.controls or (quantity.control,):
-    try:
-      eval_config.measurement(f'{quantity.protocol}/{control.format(middle=1, L=1)}/1')
-    except ValueError as error:
-      raise ValueError(f'{where} {quantity.model!r}: {error}') from error
+    return Job(name, command, node.workdir / 'measure.txt', mark, after)
 
 
 def quantities(claim: Claim) -> list[Quantity]:

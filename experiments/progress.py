@@ -117,5 +117,7 @@ def _result(row: dict[str, Any]) -> str:
   )
   if row['value'] is None:
     return f'{head}  -  {row["undefined"]}'
-  value = f'{row["value"]:.4f} nats/token  {row["bits_per_byte"]:.4f} bits/byte'
+  value = f'{row["value"]:.4f} {row["unit"]}'
+  if 'bits_per_byte' in row:
+    value += f'  {row["bits_per_byte"]:.4f} bits/byte'
   return f'{head}  {value}  {row["protocol"]}{control}'

@@ -225,7 +225,10 @@ def effect(wanted: Effect, measured: Measured) -> Score:
   parts = []
   for weight, quantity in wanted.terms:
     rows, texts = measured(quantity)
-    made = DERIVED[quantity.of](rows, [t for t, _ in texts], [at for _, at in texts])
+    named = [text for text, _ in texts]
+    made = DERIVED[quantity.of](rows, named, [at for _, at in texts])
+    if not np.isfinite(made.value).all():
+      raise Missing(f'{", ".join(named)}: a value is not a finite number.')
     parts.append((weight, made))
   step = max(abs(weight) * made.step for weight, made in parts)
   if not all(made.targets for _, made in parts):

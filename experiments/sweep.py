@@ -17,11 +17,14 @@ import pathlib
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from experiments import compare, demo, progress, report
+from experiments.report import summary
 from launch import job, local, state
 from launch.job import Job
 from pe_research import (
+  checks,
   cli,
   comparable,
   configs,
@@ -104,6 +107,12 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.P
     name = '_'.join(parts).replace('/', '-')
     workdir = arguments.workdir / 'runs' / name
     resolved = configs.resolve(cli.read_config(flags))
+    if not {*resolved['eval']['protocols']} & {*summary.LOSSES}:
+      raise ValueError(
+        f'eval.protocols of {name} is {",".join(resolved["eval"]["protocols"])}; a sweep compares '
+        f'losses, so have one of {", ".join(summary.LOSSES)} in it. Exact answers are compared by '
+        'claims (experiments/claims).'
+      )
     command = ('-m', 'pe_research.main', *flags, f'--workdir={workdir}')
     own = Job(workdir.name, command, workdir / 'log.txt', workdir / 'done.json')
     runs.append(progress.Planned(own, workdir, resolved))
@@ -143,18 +152,24 @@ def _point(run: progress.Planned) -> str:
   return run.workdir.name.removesuffix(str(run.config['seed']))
 
 
-def varied(axes: Sequence[str], runs: Sequence[compare.Run]) -> list[str]:
-  """Conditions in which runs differ because the grid has them differ."""
-  own = {f'config.{name}' for name in axes}
-  own |= {'batches', 'initial_parameters', 'steps'} if set(axes) - {'seed', 'position'} else set()
-  derived = ('config.model.', 'config.eval.', 'config.optimizer.')
-  return sorted(
-    {
-      field
-      for field, _ in compare.differences(runs)
-      if field in own or (field.startswith(derived) and any('.' in name for name in axes))
-    }
-  )
+def varied(planned: Sequence[progress.Planned], runs: Sequence[compare.Run]) -> list[str]:
+  """Conditions in which runs differ because the grid has them differ.
+
+  Those are what differs between configs of one scheme and seed, and what follows from it.
+  """
+  first: dict[tuple[str, int], dict[str, Any]] = {}
+  own: set[str] = set()
+  for config in (one.config for one in planned):
+    other = first.setdefault((config['position']['name'], config['seed']), config)
+    pair = comparable.conditions(other), comparable.conditions(config)
+    own |= {line.split(': ')[0] for line in comparable.difference(*pair)}
+  differ = {field for field, _ in compare.differences(runs)}
+  if own:
+    own |= {'batches', 'initial_parameters', 'steps'}
+  if any(field.startswith(('config.data.', 'config.eval.')) for field in own):
+    own |= {'settings', 'targets', 'tokens', 'bytes'}
+    own |= {field for field in differ if field.startswith('data.')}
+  return sorted(own & differ)
 
 
 def prepare(runs: list[progress.Planned]) -> None:
@@ -172,6 +187,7 @@ def main(argv: list[str]) -> int:
   signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers save and leave
   with cli.errors():
     arguments, overrides = parse(argv)
+    checks.at_least('--workers', arguments.workers, 0)
     runs = plan(arguments, overrides)
     jobs = list(dict.fromkeys(run.job for run in runs))
     if arguments.explorer:
@@ -194,7 +210,7 @@ def main(argv: list[str]) -> int:
       if failed:
         return state.status(failed)
       finished = compare.load([run.workdir for run in runs])
-      allowed = [*arguments.allow_different, *varied(tuple(grid(arguments)), finished)]
+      allowed = [*arguments.allow_different, *varied(runs, finished)]
       marks = compare.check(finished, allowed)
       report.publish(finished, arguments.workdir, marks, arguments.explorer)
   return 0

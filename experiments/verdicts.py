@@ -135,6 +135,13 @@ def of_claim(outcomes: Sequence[Outcome]) -> tuple[str, float]:
   return (REFUTED, fails) if fails < ALPHA else (INCONCLUSIVE, min(holds, fails))
 
 
+def one_refutes(outcomes: Sequence[Outcome]) -> bool:
+  """Whether a test fails by itself, where all tests were made and the controls hold."""
+  if any(o.estimate is None or (o.test.control and o.verdict != REPRODUCED) for o in outcomes):
+    return False
+  return any(o.verdict == REFUTED for o in outcomes if not o.test.control)
+
+
 def seeds_to_stand(outcomes: Sequence[Outcome], verdict: str, claims: int) -> int | None:
   """Seeds at which a claim's verdict alone would stand among so many, in the worst case of Holm's.
 

@@ -21,7 +21,6 @@ def run(
   jobs: Sequence[Job],
   watch: Callable[[], None],
   workers: int = 0,
-  ended: Callable[[Job, float], None] = lambda job, seconds: None,
   tries: int = state.TRIES,
 ) -> dict[str, str]:
   """Runs the jobs that are not done, `workers` at a time.
@@ -32,7 +31,6 @@ def run(
     jobs: in the order in which they start, but for those that wait for others.
     watch: called a few times a second.
     workers: 0 means one a core, or one an accelerator. A job that is alone gets all of the machine.
-    ended: told of every job that this process finished, and the core seconds that it took.
     tries: times in a row that a job may stop where it stopped before.
 
   Returns:
@@ -68,7 +66,7 @@ def run(
       for one in [one for one in running if one.over()]:
         running.remove(one)
         free.append(one.worker)
-        name = end(one, tries, ended)
+        name = end(one, tries)
         if name != state.DONE:
           left[one.job.name] = name
       watch()
@@ -77,7 +75,7 @@ def run(
         return left | dict.fromkeys(blocked, state.WAITING)
       time.sleep(PAUSE)
   except BaseException:
-    leave(running, tries, ended)
+    leave(running, tries)
     raise
   return left
 

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from launch import devices, hold, state
 from launch.job import Job
 from pe_research import cli, records
 
 PAUSE = 0.2  # seconds between looks at what runs
+COSTS = 'costs.jsonl'  # in the folder of a job: what each of its starts took
 STARTED = 'started'
 REFUSED = 2  # exit status of a user's mistake, as cli.errors ends
 
@@ -112,42 +113,36 @@ def _unbroken() -> Iterator[None]:
       signal.raise_signal(number)
 
 
-def end(
-  one: Running,
-  tries: int,
-  ended: Callable[[Job, float], None] = lambda job, seconds: None,
-  told: bool = False,
-) -> str:
+def end(one: Running, tries: int, told: bool = False) -> str:
   """What became of a job whose process has ended, noted beside its log; see state.mark."""
   job, status = one.job, one.process.returncode
   name = state.DONE if job.done.exists() else state.FAILED
   with _reported(job):
     state.keep_log(job)
+  if name != state.DONE:
+    with _reported(job):
+      if not one.held.keep() or (status == REFUSED and records.holder(job.folder)):
+        name = state.RUNNING
+      else:
+        # One of several that lost the others is killed by a signal; one alone was too large.
+        lost = one.many and (status < 0 or status > 128)
+        name = state.mark(job, status, lost or status in (0, cli.STOPPED), tries, told)
   with _reported(job):
-    if name == state.DONE:
-      ended(job, one.seconds)
-    elif not one.held.keep() or (status == REFUSED and records.holder(job.folder)):
-      name = state.RUNNING
-    else:
-      # One of several that lost the others is killed by a signal; one alone that was is too large.
-      lost = one.many and (status < 0 or status > 128)
-      name = state.mark(job, status, lost or status in (0, cli.STOPPED), tries, told)
+    if not one.many:  # what the others took is not known here
+      row = {'job': job.name, 'seconds': round(one.seconds, 1), 'ended': name}
+      records.append_row(job.folder / COSTS, row)
   with _reported(job):
     one.held.close()
   return name
 
 
-def leave(
-  running: Sequence[Running],
-  tries: int,
-  ended: Callable[[Job, float], None] = lambda job, seconds: None,
-) -> None:
+def leave(running: Sequence[Running], tries: int) -> None:
   """Tells jobs to save and leave, and waits until they have."""
   for one in running:
     one.process.terminate()
   for one in running:
     one.wait()
-    end(one, tries, ended, told=True)
+    end(one, tries, told=True)
 
 
 @contextlib.contextmanager

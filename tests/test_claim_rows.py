@@ -1,5 +1,7 @@
 """What a report says of a claim in words: verdicts of each variant, size, cost, chance."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import toys
@@ -9,13 +11,13 @@ from experiments.claims.terms import Expect, nll
 from experiments.report.claims import parts, protocol, rows
 
 
-def finding(id_, p, runs=()):
+def finding(id_, p, costs=None):
   """Of a toy claim, each of whose variants three seeds refute, at these p values."""
   effect = nll('rope') - nll('alibi')
   tests = tuple(Expect('a - b', effect, above=0, variant=variant) for variant in p)
   found = statistics.estimate(np.array([-0.2, -0.12, -0.26]))
   outcomes = tuple(verdicts.decide(test, found) for test in tests)
-  record = {'runs': list(runs), 'registered': None, 'core_minutes': 30.0}
+  record = {'runs': [], 'registered': None, 'costs': costs}
   own = {variant: (verdicts.REFUTED, value) for variant, value in p.items()}
   return ledger.Finding(toys.claim(id_, tests=tests), {}, outcomes, own, record)
 
@@ -37,14 +39,34 @@ def test_every_variant_has_what_it_is_alone():
   ]
 
 
+def test_a_claim_that_one_of_several_tests_refutes_says_what_would_keep_that():
+  effect = nll('rope') - nll('alibi')
+  tests = (Expect('a', effect, above=0), *(Expect(n, effect, above=-9) for n in 'bc'))
+  weak = statistics.estimate(np.array([-0.14, -0.26, -0.2]))  # p = 0.03 of three tests
+  outcomes = tuple(verdicts.decide(test, weak) for test in tests)
+  assert [o.verdict for o in outcomes] == ['refuted', 'reproduced', 'reproduced']
+  own = {'': verdicts.of_claim(outcomes)}
+  assert own[''][0] == verdicts.INCONCLUSIVE
+  (row,) = rows.judge([ledger.Finding(toys.claim(tests=tests), {}, outcomes, own, {})])
+  seeds = verdicts.seeds_to_stand(outcomes, 'refuted', 1)
+  assert seeds > 3
+  aside = f'by one test alone: refuted; {seeds} seeds would keep it'
+  assert rows.verdict_text(row) == f'inconclusive ({aside})'
+  control = dataclasses.replace(tests[1], control=True, above=9.0)
+  without = (outcomes[0], verdicts.decide(control, weak), outcomes[2])
+  finding = ledger.Finding(toys.claim(), {}, without, {'': verdicts.of_claim(without)}, {})
+  assert rows.verdict_text(rows.judge([finding])[0]) == 'inconclusive'
+
+
 def test_what_claims_share_is_paid_for_once():
-  runs = [{'key': 'a', 'core_seconds': 3600}, {'key': 'b', 'core_seconds': 3600}]
-  later = {'key': 'a', 'core_seconds': 7200}  # after more of it was measured
+  jobs, later = {'a': 3600.0, 'b': 3600.0}, {'a': 7200.0}  # after more of it was measured
   of = lambda *own: [finding(f'T0{i}', {'': 0.01}, each) for i, each in enumerate(own)]
   whole = 'All together took 180 core minutes, which is 1.5 hours on 2 cores; 8 are allowed.'
-  assert rows.spent(rows.judge(of(runs, [later]))) == whole
-  assert rows.spent(rows.judge(of([later], runs))) == whole
-  assert 'add up to 60 core minutes' in rows.spent(rows.judge(of(runs, [{'key': 'c'}])))
+  assert rows.spent(rows.judge(of(jobs, later))) == whole
+  assert rows.spent(rows.judge(of(later, jobs))) == whole
+  made = rows.judge(of(jobs, {'c': None, 'd': 60.0}, None))
+  assert [row.cost for row in made] == ['120', '–', '–']
+  assert 'took 121 core minutes, without all jobs of T01, T02, of which' in rows.spent(made)
 
 
 def test_the_lead_says_at_what_size():

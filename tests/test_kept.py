@@ -6,12 +6,13 @@ import pathlib
 import pytest
 import toys
 
-from experiments import campaign, claims, ledger, verdicts
-from experiments.claims.terms import Expect, nll
+from experiments import campaign, claims, cost, ledger, verdicts
+from experiments.claims.terms import Expect, Model, nll
 from experiments.plan import Planner
 from experiments.report.claims import __main__ as again
 from experiments.report.claims import rows
 from experiments.scales import SCALES
+from launch.running import COSTS
 from pe_research import records
 
 KEPT = [
@@ -79,11 +80,16 @@ def test_claims_of_several_versions_of_the_code_are_told(codes, told, tmp_path, 
 
 def test_a_file_that_was_cut_gives_its_whole_rows(tmp_path):
   file = tmp_path / 'rows.jsonl'
-  file.write_text('{"a": 1}\n{"a": 2}\n{"a":')
+  one, two = (dict.fromkeys(sorted(ledger.WHOLE), value) for value in (1, 2))
+  text = [json.dumps(row) for row in (one, two)]
+  file.write_text(f'{text[0]}\n{text[1]}\n{text[0][:9]}')
   found, note = ledger.read_rows(file)
-  assert found == [{'a': 1}, {'a': 2}] and 'rows.jsonl' in note and '2 whole rows' in note
-  file.write_text('{"a": 1}\n')
-  assert ledger.read_rows(file) == ([{'a': 1}], '')
+  assert found == [one, two] and 'rows.jsonl: no whole row in line 3; the 2 whole rows' in note
+  file.write_text(f'{text[0]}\n{text[1][:9]}\n{{"a": 1}}\n3\n{text[1]}\n')
+  found, note = ledger.read_rows(file)
+  assert found == [one, two] and 'no whole row in lines 2, 3, 4; the 2 whole rows' in note
+  file.write_text(f'{text[0]}\n')
+  assert ledger.read_rows(file) == ([one], '')
   assert ledger.read_rows(tmp_path / 'none.jsonl') == ([], '')
 
 
@@ -127,13 +133,71 @@ def test_a_seed_that_lacks_something_is_left_out_and_named(kept):
   assert outcome.estimate == whole.estimate and 'without seed 3' in outcome.why
 
 
-def test_a_job_that_was_done_again_costs_both_times(kept, tmp_path, monkeypatch):
-  claim, planner, _ = kept
-  monkeypatch.setattr(campaign.registered, 'since', lambda *_: {})
-  own, costs = planner.add(claim, range(1)), tmp_path / 'costs.jsonl'
-  trained, measured = own['rope'][0].job_names()
+@pytest.mark.filterwarnings('ignore:invalid value')
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+@pytest.mark.parametrize('order', [1, -1])
+def test_what_is_no_number_decides_nothing(kept, value, order):
+  _, planner, made = kept
+  tests = (
+    Expect('fine', nll('rope', 2) - nll('alibi', 2), above=-9, below=9),
+    Expect('not', nll('rope', 4) - nll('alibi', 4), above=-9, below=9),
+  )  # fmt: skip
+  claim = toys.claim(tests=tests[::order], figure=())
+  rows = [row | {'eval_length': length} for row in made for length in (32, 64)]
+  assert ledger.settle(claim, planner, rows, {}).verdict == verdicts.REPRODUCED
+  bad = next(row for row in rows if row['eval_length'] == 64 and row['seed'] == 1)
+  name = next(iter(bad['documents']))
+  bad['documents'] = bad['documents'] | {name: [value, bad['documents'][name][1]]}
+  finding = ledger.settle(claim, planner, rows, {})
+  assert finding.verdict == verdicts.MISSING
+  assert any('seed 1: fixed_targets/none/64: a value is not' in o.why for o in finding.outcomes)
+
+
+@pytest.mark.parametrize('scale', SCALES.values(), ids=lambda scale: scale.name)
+def test_the_speed_of_a_machine_is_measured_in_a_minute(scale):
+  config = next(iter(Planner(scale, pathlib.Path('x')).add(claims.CLAIMS['C01'], [0]).values()))
+  config = config[0].config
+  made, steps = cost.sample(config, cost.MOST)
+  flops = cost.flops_per_token(config) * config['length'] * made['optimizer']['batch'] * steps
+  assert flops <= cost.MOST and made['model'] == config['model']
+  whole = made['optimizer']['batch'] == config['optimizer']['batch']
+  assert whole == (steps == cost.STEPS) == (scale.name == 'cpu')
+  assert cost.sample(config) == (config, cost.STEPS)
+  one, steps = cost.sample(config, 1.0)
+  assert (one['optimizer']['batch'], one['optimizer']['accumulate'], steps) == (1, 1, 1)
+
+
+def test_a_job_that_was_done_again_costs_both_times(kept, tmp_path):
+  claim, scale = kept[0], kept[1].scale
+  planner = Planner(scale, tmp_path)
+  own = planner.add(claim, range(1))
+  (rope,) = own['rope']
+  trained, measured = rope.job_names()
   spent = (trained, 60.0), (measured, 10.0), (measured, 20.0), ('another', 99.0)
-  records.write_rows(costs, [{'job': job, 'seconds': seconds} for job, seconds in spent])
-  found = campaign.decide(claim, planner, own, costs).record
-  assert {run['model']: run['core_seconds'] for run in found['runs']} == {'alibi': 0, 'rope': 90}
-  assert found['core_minutes'] == 1.5
+  rope.workdir.mkdir(parents=True)
+  rows = [{'job': job, 'seconds': seconds} for job, seconds in spent]
+  records.write_rows(rope.workdir / COSTS, rows)
+  unknown = dict.fromkeys(own['alibi'][0].job_names())
+  assert campaign.costs(planner, own) == {trained: 60.0, measured: 30.0} | unknown
+
+
+def test_a_search_that_two_models_share_costs_once(kept, tmp_path):
+  models = {
+    'rope': Model('rope'),
+    'searched': Model('longrope:file={searched}', start='rope', searched=4),
+    'tuned': Model('longrope:file={searched}', length=4, start='rope', searched=4, share=50),
+  }
+  claim = toys.claim(models=models, tests=(
+    Expect('a', nll('tuned', 4) - nll('searched', 4), below=0),
+  ))  # fmt: skip
+  planner = Planner(kept[1].scale, tmp_path)
+  own = planner.add(claim, range(1))
+  (search,) = planner.searches.values()
+  search.folder.mkdir(parents=True)
+  records.write_rows(search.folder / COSTS, [{'job': search.name, 'seconds': 7.0}])
+  spent = campaign.costs(planner, own)
+  assert spent[search.name] == 7.0 and len(spent) == 2 + 1 + 2 + 1
+  alone = [cost.of(group, planner, 1e12) for group in own.values()]
+  once = cost.searching(*planner.searched[search.name], 1e12)
+  together = cost.of([node for group in own.values() for node in group], planner, 1e12)
+  assert together == pytest.approx(sum(alone) - once)

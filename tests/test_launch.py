@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from launch import devices, local
+from launch import devices, local, running
 from launch.job import Job
+from pe_research import records
 
 WORK = """
 import json, os, pathlib, sys, time
@@ -141,9 +142,11 @@ def test_machines_that_do_not_know_each_other_are_refused(environment, hosts, me
 
 
 def test_the_cost_of_a_job_is_what_it_computes_and_not_what_it_waits(tmp_path):
-  told = {}
-  local.run(
-    jobs(tmp_path, 'ab'), lambda: None, 1, lambda job, seconds: told.update({job.name: seconds})
-  )
+  own = jobs(tmp_path, 'ab')
+  local.run(own, lambda: None, 1)
+  folders = {job.folder for job in own}
+  told = {row['job']: row for f in folders for row in records.read_rows(f / running.COSTS)}
   for name, found in results(tmp_path).items():
-    assert found['core_seconds'] <= told[name] < found['core_seconds'] + 0.3  # which it slept
+    took = told[name]['seconds']
+    assert found['core_seconds'] - 0.06 <= took < found['core_seconds'] + 0.3  # which it slept
+    assert told[name]['ended'] == 'done'

@@ -149,6 +149,26 @@ def test_a_grid_has_a_row_for_each_point_with_its_seeds_together(corpus, tmp_pat
     assert told in (tmp_path / 'report.html').read_text()
 
 
+def test_a_grid_over_what_is_read_is_compared_and_reported(corpus, tmp_path):
+  more = {'eval__protocols': '("fixed_targets","passkey")', 'eval__lengths': '(64,)'}
+  given = [f for f in small.flags(corpus, steps=4, **more) if not f.startswith('--config=')]
+  grid = ('position=alibi', 'data.limit=2000,3000', 'length=64', 'seed=0')
+  command = ('--config=configs/smoke.py', *given, '--grid', *grid, f'--workdir={tmp_path}')
+  done = small.run('-m', 'experiments', 'sweep', *command)
+  assert done.returncode == 0, done.stdout + done.stderr
+  assert re.search(r'length +64 +0\.\d{4} exact match +passkey', done.stdout)
+  assert 'ALiBi (data.limit=2000, length=64)' in (tmp_path / 'report.html').read_text()
+  refused = small.run('-m', 'experiments.report', f'--workdir={tmp_path}')
+  assert refused.returncode == 2 and 'config.data.limit' in refused.stderr
+
+
+def test_a_sweep_of_tasks_is_refused_before_anything_is_run(tmp_path):
+  done = small.run('-m', 'experiments', 'sweep', '--config=configs/tasks.py:task=copy', '--grid',
+                   'position=nope,rope', 'size=3,4', f'--workdir={tmp_path / "x"}')  # fmt: skip
+  assert done.returncode == 2 and 'is task; a sweep compares losses' in done.stderr
+  assert not (tmp_path / 'x').exists()
+
+
 def test_seeds_in_one_program_are_runs_that_come_home_and_are_reported(corpus, tmp_path):
   given = [flag for flag in small.flags(corpus, steps=4) if not flag.startswith('--config=')]
   command = ['sweep', '--config=configs/smoke.py', *given, '--grid', 'position=rope,alibi']

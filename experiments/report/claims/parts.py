@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from experiments import statistics
@@ -29,8 +30,9 @@ def tests(finding: Finding) -> Table:
     if o.estimate is None:
       rows.append([named, '–', wanted_text(o.test), o.test.paper or '–', said, '–', '–'])
       continue
-    spans = [span_text(o.estimate.by_seed), span_text(o.estimate.bootstrap or o.estimate.by_seed)]
-    cells = [effect_text(o), wanted_text(o.test), o.test.paper or '–', said, *spans]
+    spans = o.estimate.by_seed, o.estimate.bootstrap
+    shown = [span_text(span) if span else '–' for span in spans]
+    cells = [effect_text(o), wanted_text(o.test), o.test.paper or '–', said, *shown]
     rows.append([named, *cells])
   head = ['Test', 'Effect', 'Claimed', 'The paper has', 'Decides', 'By seeds alone', 'Bootstrap']
   return Table(f'Tests of {finding.claim.id}. {len(finding.seeds)} seeds.', head, rows)
@@ -60,7 +62,7 @@ def shares(finding: Finding) -> Table | None:
     for hits, trials in counts:
       low, high = statistics.wilson(hits, trials)
       texts.append(f'{hits / trials:.3f} ({low:.2f} to {high:.2f})')
-    middle = sorted(hits / trials for hits, trials in counts)[len(counts) // 2]
+    middle = median(hits / trials for hits, trials in counts)
     rows.append([*named, f'{middle:.3f}', _chance(found[0]), '; '.join(texts)])
   head = ['Model', 'Measured', 'Length', 'Median seed', 'Chance', 'Each seed (95 %, Wilson)']
   caption = f'Exact answers of {finding.claim.id}. Shares of the same prompts for all models.'

@@ -13,7 +13,7 @@ from experiments.scales import Scale
 from pe_research import records
 
 FIRST = ('C01', 'C02', 'C34', 'C10', 'C18', 'C13')  # ALiBi, RoFormer and YaRN, on top of the table
-RECORD = ('scale', 'registered', 'runs', 'core_minutes', 'refused')  # kept beside what is found
+RECORD = ('scale', 'registered', 'runs', 'costs', 'refused')  # kept beside what is found
 CORES, HOURS = 2, 8  # what all claims may take at the smallest scale
 MARKS = {verdicts.REPRODUCED: '●', verdicts.REFUTED: '✕', verdicts.INCONCLUSIVE: '◆',
          verdicts.MISSING: '–'}  # fmt: skip
@@ -51,13 +51,19 @@ class Row:
     return '' if own == self.verdicts[variant] else own
 
   def aside(self, variant: str) -> str:
-    """'alone: refuted; 10 seeds would keep it', of a verdict that falls only by Holm's; or ''."""
+    """What falls only by the number of tests or of claims, and the seeds that would keep it; or ''.
+
+    'alone: refuted; 10 seeds would keep it'.
+    """
+    own = [o for o in self.finding.outcomes if o.test.variant in ('', variant)]
     alone = self.alone(variant)
+    if not alone and verdicts.one_refutes(own):
+      alone = '' if self.verdicts[variant] == verdicts.REFUTED else verdicts.REFUTED
     if not alone:
       return ''
-    own = [o for o in self.finding.outcomes if o.test.variant in ('', variant)]
     seeds = verdicts.seeds_to_stand(own, alone, self.among[variant])
-    return f'alone: {alone}; {seeds or "no number of"} seeds would keep it'
+    whose = 'alone' if self.alone(variant) else 'by one test alone'
+    return f'{whose}: {alone}; {seeds or "no number of"} seeds would keep it'
 
   @property
   def published(self) -> str:
@@ -69,9 +75,9 @@ class Row:
 
   @property
   def cost(self) -> str:
-    """Core minutes."""
-    minutes = self.finding.record.get('core_minutes')
-    return '–' if minutes is None else f'{minutes:.0f}'
+    """Core minutes; '–' where it is not known of every job."""
+    costs = self.finding.record.get('costs') or {'': None}
+    return '–' if None in costs.values() else f'{sum(costs.values()) / 60:.0f}'
 
 
 def judge(findings: Sequence[Finding]) -> list[Row]:
@@ -121,18 +127,17 @@ def lead(rows: Sequence[Row], scale: Scale) -> str:
 
 def spent(rows: Sequence[Row]) -> str:
   """What all claims cost together, what they share once where the records tell it apart."""
-  runs = [run for row in rows for run in row.finding.record['runs'] or []]
-  if all('core_seconds' in run for run in runs):
-    once: dict[str, float] = {}
-    for run in runs:
-      once[run['key']] = max(run['core_seconds'], once.get(run['key'], 0.0))
-    minutes = sum(once.values()) / 60
-    return (
-      f'All together took {minutes:.0f} core minutes, which is {minutes / 60 / CORES:.1f} hours on '
-      f'{CORES} cores; {HOURS} are allowed.'
-    )
-  minutes = sum(row.finding.record['core_minutes'] or 0 for row in rows)
-  return f'The costs add up to {minutes:.0f} core minutes, with what claims share counted in each.'
+  once: dict[str, float] = {}
+  for row in rows:
+    for job, seconds in (row.finding.record.get('costs') or {}).items():
+      once[job] = max(seconds or 0.0, once.get(job, 0.0))
+  minutes = sum(once.values()) / 60
+  unknown = ', '.join(row.claim.id for row in rows if row.cost == '–')
+  without = f', without all jobs of {unknown}, of which it is not known' if unknown else ''
+  return (
+    f'All together took {minutes:.0f} core minutes{without}, which is {minutes / 60 / CORES:.1f} '
+    f'hours on {CORES} cores; {HOURS} are allowed.'
+  )
 
 
 def planner(scale: Scale) -> Planner:
@@ -163,7 +168,8 @@ def again(plan: Planner, claim: Claim) -> tuple[Finding, list[str]]:
   kept = records.read_json(file('verdict.json')) or {}
   whole, cut = ledger.read_rows(file('rows.jsonl'))
   rows, stale = ledger.current(claim, plan, whole)
-  finding = ledger.settle(claim, plan, rows, {k: kept.get(k) for k in RECORD})
+  record = {k: kept.get(k) for k in RECORD} | {'scale': plan.scale.name}
+  finding = ledger.settle(claim, plan, rows, record)
   return finding, [*filter(None, [cut]), *stale]
 
 
