@@ -10,6 +10,7 @@ import numpy as np
 from pe_research import corpora, digest, heartbeat, tokenizer_json, tokenizers
 
 MEMORY_LIMIT = 2**30  # bytes of text that the memory loader takes
+READ = 10_000  # documents of a streamed source that are read to find long ones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +91,33 @@ def load(config: Mapping[str, Any], beat: Callable[[str], None] = heartbeat.unhe
   return Corpus(documents, train, held, tokenizer, facts)
 
 
+def long_documents(corpus: Corpus, count: int, length: int, seed: int) -> Documents:
+  """Training documents to choose from, where `count` of more than `length` tokens are wanted.
+
+  All that are held; of a streamed source the first so long in an order drawn by the seed.
+
+  Raises:
+    ValueError: too few are found in a streamed source; says how many, among how many read.
+  """
+  if corpus.train is not None:
+    return corpus.train
+  names, parts = [], []
+  read = min(READ, len(corpus.source))
+  for i in np.random.default_rng(seed).choice(len(corpus.source), read, replace=False):
+    name = corpus.source.id(int(i))
+    tokens = corpus.tokenizer.encode(corpus.source[int(i)], name)
+    if tokens.size > length:
+      names.append(name)
+      parts.append(tokens)
+    if len(parts) == count:
+      return _joined(names, parts, corpus.tokenizer.vocab)
+  raise ValueError(
+    f'{count} training documents of more than {length} tokens are wanted, and of {read} that were '
+    f'read of the stream, {len(parts)} are that long. Ask for fewer or shorter ones, or use longer '
+    'texts.'
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class _Subset:
   """Some documents of a source, in order."""
@@ -144,8 +172,12 @@ def _tokenize(documents: _Subset, tokenizer) -> Documents:
       )
     names.append(documents.id(i))
     parts.append(tokenizer.encode(text, names[-1]))
+  return _joined(names, parts, tokenizer.vocab)
+
+
+def _joined(names: list[str], parts: list[np.ndarray], vocab: int) -> Documents:
   starts = np.cumsum([0] + [part.size for part in parts])
-  kind = np.uint8 if tokenizer.vocab <= 256 else np.uint16 if tokenizer.vocab <= 65536 else np.int32
+  kind = np.uint8 if vocab <= 256 else np.uint16 if vocab <= 65536 else np.int32
   return Documents(names, np.concatenate(parts).astype(kind), starts)
 
 

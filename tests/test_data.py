@@ -1,5 +1,6 @@
 """Whole documents are held out, by their text and nothing else."""
 
+import numpy as np
 import pytest
 import small
 
@@ -74,6 +75,25 @@ def test_streaming_reads_the_split_that_it_is_given(folder):
     for window in next(stream)['tokens']:
       window = bytes(window.tolist())
       assert any(window in text for text in texts) and window not in held
+
+
+def test_long_documents_of_a_stream_are_found_by_the_seed(folder, monkeypatch):
+  split = {'data__train_split': 'train[:8]', 'data__validation_split': 'train[8:]'}
+  held, loaded = corpus(folder, **split), corpus(folder, data__loader='grain', **split)
+  assert data.long_documents(held, 3, 10, 0) is held.train
+  length = int(np.sort(held.train.lengths)[3])  # four are longer
+  found = [data.long_documents(loaded, 4, length, seed) for seed in (0, 0, 1)]
+  for documents in found:
+    assert len(set(documents.names)) == 4 and documents.lengths.min() > length
+    assert {n: documents[i].tobytes() for i, n in enumerate(documents.names)}.items() <= {
+      n: held.train[i].tobytes() for i, n in enumerate(held.train.names)
+    }.items()
+  assert found[0].names == found[1].names != found[2].names
+  with pytest.raises(ValueError, match=rf'5 .* more than {length} tokens .*of 8 .*, 4 are'):
+    data.long_documents(loaded, 5, length, 0)
+  monkeypatch.setattr(data, 'READ', 3)
+  with pytest.raises(ValueError, match='of 3 that were read'):
+    data.long_documents(loaded, 4, length, 0)
 
 
 def test_a_named_split_is_held_out_whole(folder):

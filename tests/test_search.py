@@ -10,7 +10,7 @@ import pytest
 import small
 from hypothesis import strategies as st
 
-from pe_research import configs, data, lineage, main, positions, records, states
+from pe_research import cli, configs, data, lineage, main, positions, records, states
 from pe_research.search import __main__ as command
 from pe_research.search import ledger, methods, objective, plan, space
 
@@ -430,6 +430,31 @@ def test_a_run_of_another_kind_has_no_such_factors(corpus):
   with pytest.raises(ValueError, match="trained with 'alibi'"):
     plan.make(config, method='paper', factor=4, most=None, target_length=None, temperature=None,
               documents=1, held_out=1, settings=methods.Settings(), short_of=None)  # fmt: skip
+
+
+def test_a_run_of_a_task_has_no_texts_to_search_on():
+  flags = [f'--config={small.ROOT}/configs/tasks.py:task=copy,position=rope']
+  config = configs.resolve(cli.read_config(flags))
+  with pytest.raises(ValueError, match="trained on the task 'copy'"):
+    small_plan(config)
+
+
+def test_a_run_that_streams_its_texts_is_searched_on_them(corpus, tmp_path, monkeypatch):
+  monkeypatch.setenv('GLIBC_TUNABLES', 'set')
+  streamed = {
+    'data__loader': 'grain',
+    'data__train_split': 'train[:30]',
+    'data__validation_split': 'train[30:]',
+  }
+  config = small.config(corpus, steps=3, **streamed)
+  main.run(config, tmp_path / 'run')
+  found = search(tmp_path / 'run', tmp_path / 'search')
+  loaded = data.load(config)
+  texts = data.long_documents(loaded, 2, 64, 0)
+  drawn = objective.windows(texts, 64, 2, 0, 'training')
+  assert found['search']['searched_on'] == drawn.digest
+  training = {loaded.source.id(i) for i in range(len(loaded.source))}
+  assert set(drawn.names) < training and not set(drawn.names) & set(loaded.validation.names)
 
 
 def test_windows_are_whole_distinct_documents_drawn_by_the_seed(measured):

@@ -68,6 +68,11 @@ def make(
     ValueError: names the flag, its value and what would do.
   """
   lineage.check_family(longrope.NAME, config)
+  if config['data']['task']:
+    raise ValueError(
+      f'the run was trained on the task {config["data"]["task"]!r}; factors are searched on texts, '
+      'so search on a run of configs/lm.py.'
+    )
   released, trained = method == 'released', config['length']
   checks.choose('--method', method, methods.METHODS)
   checks.at_least('--factor', factor, 1)

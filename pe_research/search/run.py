@@ -40,7 +40,8 @@ def search(
   corpus = data.load(config, beat)
   records.check_data(origin, corpus.facts)
   seed = plan.settings.seed
-  chosen = objective.windows(corpus.train, plan.target_length, plan.documents, seed, 'training')
+  train = data.long_documents(corpus, plan.documents, plan.target_length, seed)
+  chosen = objective.windows(train, plan.target_length, plan.documents, seed, 'training')
   held_out = objective.windows(
     corpus.validation, plan.target_length, plan.held_out, seed, 'validation'
   )
