@@ -77,7 +77,7 @@ def search(
   found = plans.file_of(plan, config, measure.total(now.best), now.best.start_tokens)
   found |= {
     'losses': compare(measure, shown, chosen, held_out),
-    'search': wanted | {'evaluations': now.evaluations},
+    'search': wanted | {'evaluations': now.evaluations, 'made_by': records.provenance()},
   }
   if processes.first():
     records.write_json(workdir / 'factors.json', found)
