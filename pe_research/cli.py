@@ -11,7 +11,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from pe_research import paths
+from pe_research import checks, paths
 
 STOPPED = 75  # exit status of work that left before its end and goes on by the same command
 TUNABLES = 'glibc.malloc.hugetlb=1'  # huge pages: XLA's CPU backend allocates at every call
@@ -85,6 +85,25 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
   return ['  '.join(line).rstrip() for line in zip(*columns, strict=True)]
 
 
+def check_fields(arguments: Sequence[str]) -> None:
+  """Raises ValueError where --config.x.y=z names no field of the config file."""
+  fields = [argument for argument in arguments if argument.startswith('--config.')]
+  if not fields:
+    return
+  whole = read_config([argument for argument in arguments if argument not in fields])
+  for argument in fields:
+    here, so_far = whole, 'config'
+    for part in argument.partition('=')[0].split('.')[1:]:
+      if not isinstance(here, ml_collections.ConfigDict):
+        raise ValueError(f'{argument}: {so_far} is {here!r}, which has no fields.')
+      if part not in here:
+        raise ValueError(
+          f'{argument}: there is no field {part!r}.{checks.nearest(part, here)} {so_far} has '
+          f'{", ".join(here)}.'
+        )
+      here, so_far = here[part], f'{so_far}.{part}'
+
+
 def read_config(arguments: Sequence[str]) -> ml_collections.ConfigDict:
   """The locked config that --config=FILE[:name=value,...] --config.x.y=z describe.
 
@@ -107,6 +126,7 @@ def read_config(arguments: Sequence[str]) -> ml_collections.ConfigDict:
       raise ValueError('no config: give --config=FILE, for example --config=configs/lm.py.')
     return values.config.copy_and_resolve_references().lock()
   except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
+    check_fields(arguments)
     # A config file's own error arrives as text, its traceback included: the last line says it.
     lines = [line.strip() for line in str(error).replace('\\n', '\n').splitlines()]
     raised = [line for line in lines if re.match(r'\w+Error: ', line)]  # JAX adds lines of its own

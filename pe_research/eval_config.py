@@ -8,12 +8,13 @@ from pe_research import attend, digest, tasks
 from pe_research.checks import at_least, choose
 
 NUMBER = r'[0-9]+(\.[0-9]+)?'
+SHARE = r'(0(\.[0-9]+)?|1(\.0+)?)'
 PROTOCOLS = {  # the controls of each, the first of them where none is asked for
   'fixed_targets': ('none', 'cropped', 'shuffled', f'scale:{NUMBER}', 'window:[1-9][0-9]*'),
   'non_overlapping': ('none',),
   'sliding': ('none',),
   'by_position': ('none',),
-  'passkey': ('depth:0.5', rf'depth:{NUMBER}(\+keys:[0-9]+)?(\+cropped)?(\+scale:{NUMBER})?'),
+  'passkey': ('depth:0.5', rf'depth:{SHARE}(\+keys:[0-9]+)?(\+cropped)?(\+scale:{NUMBER})?'),
   'probe': ('layer:1', r'layer:[0-9]+(\+weights:initial)?'),
   'task': ('exact', 'teacher'),
 }
@@ -26,6 +27,16 @@ def accepts(protocol: str, control: str) -> bool:
   return any(re.fullmatch(pattern, control) for pattern in PROTOCOLS[protocol])
 
 
+def controls(protocol: str) -> list[str]:
+  """Of a protocol, for people: 'depth:SHARE[+keys:N]'."""
+  words = {SHARE: 'SHARE', NUMBER: 'X', '[1-9][0-9]*': 'N', '[0-9]+': 'N', r'\+': '+', '(': '[',
+           ')?': ']'}  # fmt: skip
+  found = list(PROTOCOLS[protocol])
+  for pattern, word in words.items():
+    found = [control.replace(pattern, word) for control in found]
+  return found
+
+
 def measurement(text: str) -> tuple[str, str, int]:
   """Protocol, control and length of 'passkey/depth:0.5/256'; ValueError if it is not understood."""
   protocol, _, rest = text.partition('/')
@@ -34,7 +45,7 @@ def measurement(text: str) -> tuple[str, str, int]:
   if not accepts(protocol, control) or not length.isdigit():
     raise ValueError(
       f'measurement {text!r} is not understood; write {protocol}/CONTROL/LENGTH with a control out '
-      f'of {", ".join(PROTOCOLS[protocol])}.'
+      f'of {", ".join(controls(protocol))}.'
     )
   return protocol, control, int(length)
 
@@ -80,7 +91,7 @@ def check(evaluation: dict[str, Any], config: Mapping[str, Any]) -> None:
     choose('eval.protocols', value, PROTOCOLS)
   for value in evaluation['controls']:
     if not any(accepts(protocol, value) for protocol in PROTOCOLS):
-      choose('eval.controls', value, dict.fromkeys(c for own in PROTOCOLS.values() for c in own))
+      choose('eval.controls', value, dict.fromkeys(c for p in PROTOCOLS for c in controls(p)))
   for text in evaluation['measurements']:
     protocol, _, length = measurement(text)
     evaluation['protocols'] = sorted({protocol, *evaluation['protocols']})

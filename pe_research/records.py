@@ -61,8 +61,17 @@ def write_rows(path: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_json(path: pathlib.Path) -> Any:
-  """The file's value, or None if there is no such file."""
-  return json.loads(path.read_text()) if path.exists() else None
+  """The file's value, or None if there is no such file.
+
+  Raises:
+    WorkdirError: it is no JSON; says where.
+  """
+  if not path.exists():
+    return None
+  try:
+    return json.loads(path.read_text())
+  except ValueError as error:
+    raise WorkdirError(f'{path} is damaged and cannot be read: {error}. Bring it back.') from error
 
 
 def append_row(path: pathlib.Path, row: Mapping[str, Any]) -> None:
@@ -108,11 +117,20 @@ def _whole(file) -> int:
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
-  """All whole rows; a last line without its end is left out."""
+  """All whole rows; a last line without its end is left out.
+
+  Raises:
+    WorkdirError: a line before it is no JSON; says which.
+  """
   if not path.exists():
     return []
-  text = path.read_bytes()
-  return [json.loads(line) for line in text[: text.rfind(b'\n') + 1].splitlines() if line]
+  text, rows = path.read_bytes(), []
+  for number, line in enumerate(text[: text.rfind(b'\n') + 1].splitlines(), 1):
+    try:
+      rows += [json.loads(line)] if line else []
+    except ValueError as error:
+      raise WorkdirError(f'{path}, line {number}, is damaged: {error}. Bring it back.') from error
+  return rows
 
 
 @contextlib.contextmanager

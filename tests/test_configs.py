@@ -47,6 +47,10 @@ BAD = {
   'eval.reach=100': ['eval.reach (100)', '4096'],
   "eval.protocols=('sliding_window',)": ["'sliding_window'", 'sliding'],
   "eval.controls=('crop',)": ["'crop'", 'cropped'],
+  "eval.measurements=('passkey/depth:1.05/64',)": [
+    "'passkey/depth:1.05/64'",
+    'depth:SHARE[+keys:N][+cropped][+scale:X]',
+  ],
   "eval.measurements=('passkey/depth:2x/64',)": ["'passkey/depth:2x/64'", 'passkey/CONTROL/LENGTH'],
   "eval.measurements=('paskey/none/64',)": ["'paskey'", 'Did you mean passkey'],
   "eval.protocols=('task',)": ["'task'", 'data.task names none'],
@@ -85,7 +89,15 @@ def test_a_bad_value_is_named_with_its_limit(override):
     (['--config=configs/lm.py:position=alibbi'], ['alibbi', 'Did you mean alibi']),
     (['--config=configs/lm.py:positon=alibi'], ['positon', 'Did you mean position']),
     (['--config=configs/lm.py:length=long'], ["'long'", 'int']),
-    (['--config=configs/lm.py', '--config.model.widht=3'], ['widht', 'width']),
+    (
+      ['--config=configs/lm.py', '--config.model.widht=3'],
+      ["no field 'widht'. Did you mean width or", 'config.model has', 'layers'],
+    ),
+    (
+      ['--config=configs/lm.py:position=nope', '--config.position.base=3'],
+      ["--config.position.base=3: there is no field 'base'", 'config.position has name.'],
+    ),
+    (['--config=configs/lm.py', '--config.steps.base=3'], ['config.steps is 1500, which has no']),
     (['--config=configs/lm.py', '--config.position.bas=3'], ['bas', 'base']),
     (['--config=configs/lm.py', '--config.model.width=wide'], ['model.width', 'wide']),
     (['--config=configs/none.py'], ['configs/none.py', 'No such file']),

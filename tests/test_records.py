@@ -64,6 +64,16 @@ def test_a_full_disk_leaves_the_old_json(tmp_path):
   assert os.listdir(tmp_path) == ['run.json']
 
 
+def test_a_damaged_json_is_named(tmp_path):
+  path = tmp_path / 'run.json'
+  path.write_text('{"a": 1')
+  with pytest.raises(records.WorkdirError, match=r'run\.json is damaged .* line 1 column'):
+    records.read_json(path)
+  path.write_text('{"a": 1}\n{"a"\n{"a": 2}\n')
+  with pytest.raises(records.WorkdirError, match=r'run\.json, line 2, is damaged'):
+    records.read_rows(path)
+
+
 def test_a_workdir_has_one_process(tmp_path):
   with records.claim(tmp_path):
     code = f"""
