@@ -97,7 +97,7 @@ def test_rows_come_home(tmp_path):
     p.relative_to(tmp_path / 'home').as_posix() for p in (tmp_path / 'home').rglob('*.json*')
   }
   assert found == {
-    f'runs/{name}/{file}' for name in 'ab' for file in ('metrics.jsonl', 'done.json')
+    f'runs/{name}/{file}' for name in 'ab' for file in ('metrics.jsonl', 'costs.jsonl', 'done.json')
   }
 
 
