@@ -17,7 +17,7 @@ def finding(id_, p, costs=None):
   tests = tuple(Expect('a - b', effect, above=0, variant=variant) for variant in p)
   found = statistics.estimate(np.array([-0.2, -0.12, -0.26]))
   outcomes = tuple(verdicts.decide(test, found) for test in tests)
-  record = {'runs': [], 'registered': None, 'costs': costs}
+  record = {'runs': [{}], 'registered': None, 'costs': costs}
   own = {variant: (verdicts.REFUTED, value) for variant, value in p.items()}
   return ledger.Finding(toys.claim(id_, tests=tests), {}, outcomes, own, record)
 
@@ -62,11 +62,18 @@ def test_what_claims_share_is_paid_for_once():
   jobs, later = {'a': 3600.0, 'b': 3600.0}, {'a': 7200.0}  # after more of it was measured
   of = lambda *own: [finding(f'T0{i}', {'': 0.01}, each) for i, each in enumerate(own)]
   whole = 'All together took 180 core minutes, which is 1.5 hours on 2 cores; 8 are allowed.'
-  assert rows.spent(rows.judge(of(jobs, later))) == whole
-  assert rows.spent(rows.judge(of(later, jobs))) == whole
+  assert rows.spent(rows.judge(of(jobs, later)), scales.CPU) == whole
+  assert rows.spent(rows.judge(of(later, jobs)), scales.CPU) == whole
   made = rows.judge(of(jobs, {'c': None, 'd': 60.0}, None))
   assert [row.cost for row in made] == ['120', '–', '–']
-  assert 'took 121 core minutes, without all jobs of T01, T02, of which' in rows.spent(made)
+  said = (
+    'All together took 121 core minutes, without all jobs of T01, T02, of which it is not known'
+  )
+  assert rows.spent(made, scales.CPU).startswith(f'{said}, which is 1.0 hours')
+  assert rows.spent(made, scales.ACCELERATOR) == f'{said}.'
+  for row in made:
+    row.finding.record['runs'] = []
+  assert rows.spent(made, scales.CPU) == ''
 
 
 def test_the_lead_says_at_what_size():

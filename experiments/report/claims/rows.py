@@ -9,7 +9,7 @@ from experiments import claims, ledger, verdicts
 from experiments.claims.terms import Claim, Expect
 from experiments.ledger import Finding
 from experiments.plan import Planner
-from experiments.scales import Scale
+from experiments.scales import CPU, Scale
 from pe_research import records
 
 FIRST = ('C01', 'C02', 'C34', 'C10', 'C18', 'C13')  # ALiBi, RoFormer and YaRN, on top of the table
@@ -121,23 +121,24 @@ def lead(rows: Sequence[Row], scale: Scale) -> str:
     f'{counts}. These are verdicts at a small scale, {config["model"]["layers"]} layers of width '
     f'{config["model"]["width"]} trained on {scale.length} {unit}: they say what survives there, '
     f'not that a paper is wrong at 7B. {RULE} Thresholds were committed before the runs{but}. '
-    f'{HOLM} {spent(rows)}'
+    f'{HOLM} {spent(rows, scale)}'.strip()
   )
 
 
-def spent(rows: Sequence[Row]) -> str:
-  """What all claims cost together, what they share once where the records tell it apart."""
+def spent(rows: Sequence[Row], scale: Scale) -> str:
+  """What all claims cost together, what they share once; '' where none was run."""
   once: dict[str, float] = {}
   for row in rows:
     for job, seconds in (row.finding.record.get('costs') or {}).items():
       once[job] = max(seconds or 0.0, once.get(job, 0.0))
   minutes = sum(once.values()) / 60
-  unknown = ', '.join(row.claim.id for row in rows if row.cost == '–')
+  run = [row for row in rows if row.finding.record.get('runs')]
+  if not run:
+    return ''
+  unknown = ', '.join(row.claim.id for row in run if row.cost == '–')
   without = f', without all jobs of {unknown}, of which it is not known' if unknown else ''
-  return (
-    f'All together took {minutes:.0f} core minutes{without}, which is {minutes / 60 / CORES:.1f} '
-    f'hours on {CORES} cores; {HOURS} are allowed.'
-  )
+  hours = f', which is {minutes / 60 / CORES:.1f} hours on {CORES} cores; {HOURS} are allowed'
+  return f'All together took {minutes:.0f} core minutes{without}{hours if scale is CPU else ""}.'
 
 
 def planner(scale: Scale) -> Planner:
