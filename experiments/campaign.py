@@ -85,10 +85,8 @@ def run(
   for claim in claims:
     finding = decide(claim, planner, nodes[claim.id])
     if keep:
-      own = {
-        job.name for group in nodes[claim.id].values() for n in group for job in planner.own(n)
-      }
-      save(finding, planner.scale.name, sorted(own & failed.keys()))
+      lacks = planner.making(nodes[claim.id]).keys() & failed.keys()
+      save(finding, planner.scale.name, sorted(lacks))
     print(sentence(finding), flush=True)
     lacking |= any(outcome.estimate is None for outcome in finding.outcomes)
   return state.status(failed) or int(lacking)
@@ -127,7 +125,6 @@ def decide(claim: Claim, planner: Planner, own: Mapping[str, Sequence[Node]]) ->
   """A claim's finding from the directories of its runs."""
   differ = ledger.differences(own)
   rows = [] if differ else ledger.collect(claim, planner, own)
-  spent = costs(planner, own)
   runs = []
   for model, group in own.items():
     for node in group:
@@ -141,7 +138,7 @@ def decide(claim: Claim, planner: Planner, own: Mapping[str, Sequence[Node]]) ->
     'scale': planner.scale.name,
     'registered': registered.since(claim, {run['commit'] for run in runs}, planner.scale.name),
     'runs': runs,
-    'costs': spent,
+    'costs': costs(planner, own),
     'refused': differ,
   }
   return ledger.settle(claim, planner, rows, record)
@@ -149,7 +146,7 @@ def decide(claim: Claim, planner: Planner, own: Mapping[str, Sequence[Node]]) ->
 
 def costs(planner: Planner, own: Mapping[str, Sequence[Node]]) -> dict[str, float | None]:
   """Core seconds of each job of these nodes, all its starts together; None: not known."""
-  jobs = {job.name: job for group in own.values() for n in group for job in planner.own(n)}
+  jobs = planner.making(own)
   seconds: dict[str, float | None] = dict.fromkeys(sorted(jobs))
   for folder in {job.folder for job in jobs.values()}:
     for row in records.read_rows(folder / COSTS):

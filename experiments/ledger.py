@@ -74,9 +74,7 @@ def collect(
     for node in own:
       whole = _texts(by_document(claim), planner, model, node)
       wanted = _texts(plan.quantities(claim), planner, model, node)
-      latest = {
-        f'{row["protocol"]}/{row["control"]}/{row["eval_length"]}': row for row in _final(node)
-      }
+      latest = {plan.measurement(row): row for row in _final(node)}
       for text in sorted(wanted & latest.keys()):
         row = {k: latest[text][k] for k in KEPT if k in latest[text]}
         if text not in whole:

@@ -228,11 +228,14 @@ class Planner:
     measured = [self.measuring(node) for node in self.nodes.values() if node.wanted]
     return [*trained, *self.searches.values(), *measured]
 
-  def own(self, node: Node) -> list[Job]:
-    """The jobs that a node is made by: its training, its search, its measurements."""
-    trained = [self._training(node)] if node.trains else []
-    searched = [node.search] if node.search else []
-    return [*trained, *searched, *([self.measuring(node)] if node.wanted else [])]
+  def making(self, models: Mapping[str, Sequence[Node]]) -> dict[str, Job]:
+    """The jobs that the models of a claim take, by name, those of a search included."""
+    jobs: list[Job] = []
+    for node in (node for own in models.values() for node in own):
+      jobs += [self._training(node)] if node.trains else []
+      jobs += [node.search] if node.search else []
+      jobs += [self.measuring(node)] if node.wanted else []
+    return {job.name: job for job in jobs}
 
   def _training(self, node: Node) -> Job:
     command = ('-m', 'pe_research.main', *node.flags, f'--workdir={node.workdir}')
@@ -247,8 +250,7 @@ class Planner:
     if not (node.wanted and self.measuring(node).done.exists()):
       return []
     rows = records.read_rows(node.workdir / 'results.jsonl')
-    have = {f'{row["protocol"]}/{row["control"]}/{row["eval_length"]}' for row in rows}
-    return sorted(node.wanted - have)
+    return sorted(node.wanted - {measurement(row) for row in rows})
 
   def measuring(self, node: Node) -> Job:
     """One job for all that the claims of this plan want of a node."""
@@ -261,6 +263,11 @@ class Planner:
     command += tuple(f'--measurement={text}' for text in wanted)
     name = node.job_names()[1]
     return Job(name, command, node.workdir / 'measure.txt', mark, after)
+
+
+def measurement(row: Mapping[str, Any]) -> str:
+  """What a row is of, as it is asked for: PROTOCOL/CONTROL/LENGTH."""
+  return f'{row["protocol"]}/{row["control"]}/{row["eval_length"]}'
 
 
 def quantities(claim: Claim) -> list[Quantity]:

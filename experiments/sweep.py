@@ -29,6 +29,7 @@ from pe_research import (
   comparable,
   configs,
   digest,
+  eval_config,
   explorer,
   paths,
   positions,
@@ -166,7 +167,8 @@ def varied(planned: Sequence[progress.Planned], runs: Sequence[compare.Run]) -> 
   differ = {field for field, _ in compare.differences(runs)}
   if own:
     own |= {'batches', 'initial_parameters', 'steps'}
-  if any(field.startswith(('config.data.', 'config.eval.')) for field in own):
+  what = {f'config.eval.{field}' for field in eval_config.SELECTION}  # and not how it is measured
+  if any(field.startswith(('config.data.', 'config.eval.')) for field in own - what):
     own |= {'settings', 'targets', 'tokens', 'bytes'}
     own |= {field for field in differ if field.startswith('data.')}
   return sorted(own & differ)

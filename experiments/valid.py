@@ -28,9 +28,8 @@ def check(claim: Claim, scale: str, measured: Iterable[Quantity]) -> None:
 
 def _check_model(claim: Claim, name: str, model: Model, scales: Iterable[str]) -> None:
   where = f'{claim.id}, model {name!r}'
-  at_least(f'{where}: length', model.length, 0, 'L')
-  if not model.length:
-    raise ValueError(f'{where}: length is 0; it is a multiple of L.')
+  if not 0 < model.length < math.inf:
+    raise ValueError(f'{where}: length is {model.length:g} L; it must be a number above 0.')
   choose(f'{where}: method', model.method, methods.METHODS)
   for field, value in model.fields.items():
     for named in value if isinstance(value, Mapping) else ():

@@ -116,6 +116,11 @@ def seeds_to_decide(
   return None if not numbers or None in numbers else max(numbers)
 
 
+def lost(outcomes: Sequence[Outcome]) -> list[Outcome]:
+  """The controls that do not hold."""
+  return [o for o in outcomes if o.test.control and o.verdict != REPRODUCED]
+
+
 def of_claim(outcomes: Sequence[Outcome]) -> tuple[str, float]:
   """The verdict over all tests of a claim, and its p value.
 
@@ -125,7 +130,7 @@ def of_claim(outcomes: Sequence[Outcome]) -> tuple[str, float]:
   """
   if any(outcome.estimate is None for outcome in outcomes):
     return MISSING, 1.0
-  if any(o.test.control and o.verdict != REPRODUCED for o in outcomes):
+  if lost(outcomes):
     return INCONCLUSIVE, 1.0
   own = [outcome for outcome in outcomes if not outcome.test.control]
   holds = max(outcome.p_holds for outcome in own)
@@ -137,7 +142,7 @@ def of_claim(outcomes: Sequence[Outcome]) -> tuple[str, float]:
 
 def one_refutes(outcomes: Sequence[Outcome]) -> bool:
   """Whether a test fails by itself, where all tests were made and the controls hold."""
-  if any(o.estimate is None or (o.test.control and o.verdict != REPRODUCED) for o in outcomes):
+  if lost(outcomes) or any(o.estimate is None for o in outcomes):
     return False
   return any(o.verdict == REFUTED for o in outcomes if not o.test.control)
 

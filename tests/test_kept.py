@@ -154,7 +154,7 @@ def test_what_is_no_number_decides_nothing(kept, value, order):
 
 
 @pytest.mark.parametrize('scale', SCALES.values(), ids=lambda scale: scale.name)
-def test_the_speed_of_a_machine_is_measured_in_a_minute(scale):
+def test_the_speed_of_a_machine_is_measured_by_so_many_flops(scale):
   config = next(iter(Planner(scale, pathlib.Path('x')).add(claims.CLAIMS['C01'], [0]).values()))
   config = config[0].config
   made, steps = cost.sample(config, cost.MOST)

@@ -184,8 +184,8 @@ def test_tuned_runs_have_their_share_of_tokens_and_the_rules_of_the_run(toy, tmp
       {'tests': (Expect('a', Quantity('x', control='scale:{foo}') - nll('x'), above=0),)},
       ['T01', "'scale:{foo}'", '{middle}'],
     ),
-    ({'models': {'x': Model('rope', length=0)}}, ['T01', "model 'x'", 'length is 0']),
-    ({'models': {'x': Model('rope', length=-1)}}, ['T01', "model 'x'", 'length is -1']),
+    ({'models': {'x': Model('rope', length=0)}}, ['T01', "model 'x'", 'length is 0 L']),
+    ({'models': {'x': Model('rope', length=-1)}}, ['T01', "model 'x'", 'length is -1 L']),
     ({'models': {'x': Model('rope', share=5)}}, ["model 'x'", 'share is 5', 'name a start']),
     ({'models': {'x': Model('rope', start='x')}}, ["model 'x'", 'x <- x']),
     (

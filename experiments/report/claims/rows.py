@@ -56,13 +56,12 @@ class Row:
     'alone: refuted; 10 seeds would keep it'.
     """
     own = [o for o in self.finding.outcomes if o.test.variant in ('', variant)]
-    alone = self.alone(variant)
-    if not alone and verdicts.one_refutes(own):
-      alone = '' if self.verdicts[variant] == verdicts.REFUTED else verdicts.REFUTED
+    alone, whose = self.alone(variant), 'alone'
+    if self.finding.verdicts[variant][0] == verdicts.INCONCLUSIVE and verdicts.one_refutes(own):
+      alone, whose = verdicts.REFUTED, 'by one test alone'
     if not alone:
       return ''
     seeds = verdicts.seeds_to_stand(own, alone, self.among[variant])
-    whose = 'alone' if self.alone(variant) else 'by one test alone'
     return f'{whose}: {alone}; {seeds or "no number of"} seeds would keep it'
 
   @property
@@ -76,8 +75,9 @@ class Row:
   @property
   def cost(self) -> str:
     """Core minutes; '–' where it is not known of every job."""
-    costs = self.finding.record.get('costs') or {'': None}
-    return '–' if None in costs.values() else f'{sum(costs.values()) / 60:.0f}'
+    costs = self.finding.record.get('costs')
+    known = costs and None not in costs.values()
+    return f'{sum(costs.values()) / 60:.0f}' if known else '–'
 
 
 def judge(findings: Sequence[Finding]) -> list[Row]:
@@ -189,7 +189,7 @@ def strongest(finding: Finding) -> verdicts.Outcome | None:
   own = [o for o in own if o.estimate is not None]
   if not own:
     return None
-  lost = [o for o in own if o.test.control and o.verdict != verdicts.REPRODUCED]
+  lost = verdicts.lost(own)
   own = [o for o in own if not o.test.control]
   failed = [o for o in own if o.verdict == verdicts.REFUTED]
   if lost or not failed:
