@@ -4,8 +4,10 @@ python -m experiments list
 python -m experiments plan alibi_extrapolates --scale=cpu
 python -m experiments run C01 C02 --seeds=5
 python -m experiments report
+python -m experiments check
 python -m experiments sweep --positions=rope,alibi --seeds=0,1
 
+`check` says which kept rows still describe the code as it is, and what differs of the others.
 The same command resumes a run that was interrupted; finished work is never done again.
 """
 
@@ -23,7 +25,7 @@ from pe_research import checks, cli, paths, records
 def parser():
   """Flags of every command but sweep, which has its own."""
   made = cli.parser('experiments', __doc__)
-  made.add_argument('command', choices=('list', 'plan', 'run', 'report', 'sweep'))
+  made.add_argument('command', choices=('list', 'plan', 'run', 'report', 'check', 'sweep'))
   made.add_argument('claims', nargs='*', metavar='CLAIM', help='ids or names; none: all')
   made.add_argument('--scale', default='cpu', choices=scales.SCALES)
   made.add_argument('--seeds', type=int, default=0, help='how many; 0: as many as the scale has')
@@ -65,6 +67,12 @@ def main(argv: list[str]) -> int:
       for path in pages.write(scale, given.workdir or home):
         print(f'wrote {path}')
       return 0
+    if given.command == 'check':
+      from experiments import check  # slow to import, as is the next
+      from pe_research import program_store
+
+      program_store.use()
+      return 0 if check.show(chosen, plan.Planner(scale, workdir)) else 1
     return carry_out(given, chosen, scale, workdir)
   return 0
 

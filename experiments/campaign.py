@@ -125,23 +125,37 @@ def decide(claim: Claim, planner: Planner, own: Mapping[str, Sequence[Node]]) ->
   """A claim's finding from the directories of its runs."""
   differ = ledger.differences(own)
   rows = [] if differ else ledger.collect(claim, planner, own)
-  runs = []
+  runs, conditions = [], {}
   for model, group in own.items():
     for node in group:
-      kept = records.read_json(node.workdir / 'run.json') or {}
-      made = kept.get('provenance', {})
+      kept = records.read_json(node.workdir / 'run.json') or {'conditions': {}}
+      made, fingerprint = kept.get('provenance', {}), kept.get('fingerprint')
       runs.append({
         'model': model, 'seed': node.config['seed'], 'key': node.key,
-        'commit': made.get('commit'), 'fingerprint': kept.get('fingerprint'),
-      })  # fmt: skip
+        'commit': made.get('commit'), 'fingerprint': fingerprint, 'programs': kept.get('programs'),
+      } | _searched(node))  # fmt: skip
+      conditions |= {fingerprint: kept['conditions']} if fingerprint else {}
   record = {
     'scale': planner.scale.name,
     'registered': registered.since(claim, {run['commit'] for run in runs}, planner.scale.name),
     'runs': runs,
+    'conditions': conditions,
     'costs': costs(planner, own),
     'refused': differ,
   }
   return ledger.settle(claim, planner, rows, record)
+
+
+def _searched(node: Node) -> dict[str, dict]:
+  """What was searched for a node and its weights, which their plan does not have."""
+  found = {}
+  for one in (node, node.weights):
+    config = records.read_json(one.workdir / 'config.json') if one.search else None
+    if config is not None:
+      made = records.read_json(one.search.done)['search']
+      found[one.key] = {'position': config['position'], 'method': made['method']}
+      found[one.key]['generator'] = made['generator']
+  return {'searched': found} if found else {}
 
 
 def costs(planner: Planner, own: Mapping[str, Sequence[Node]]) -> dict[str, float | None]:

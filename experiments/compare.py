@@ -1,11 +1,50 @@
-"""Reads the runs of a sweep and refuses to compare what was not run under the same conditions."""
+"""Which runs may be compared: the one rule, for sweeps and for claims.
+
+Two runs are comparable where their programs agree with the scheme taken out, and so does all else
+that decides a number: compiler, device, text, order of batches, initial parameters, windows that
+are scored, arithmetic of rows. Where a field of their configs explains a difference, it is named.
+Two runs of one scheme are repetitions where their programs agree with the scheme, too.
+"""
 
 import dataclasses
+import difflib
+import json
 import pathlib
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
-from pe_research import comparable, records
+from experiments import measured
+from experiments.measured import Run
+from pe_research import comparable, program_store, records
+
+DIFFERENCE = 'program_difference.diff'  # beside the runs that it is of
+Item = TypeVar('Item')
+DATA = 'config.data.'
+TRAINING = ('config.model.', 'config.attention.', 'config.optimizer.', 'config.length',
+            'config.steps', 'config.matmul_precision', DATA)  # fmt: skip
+SCORED = 'config.eval.', DATA, 'config.length'
+# What differs -> in words, and the fields of a config that may be why.
+SAID: dict[str, tuple[str, tuple[str, ...]]] = {
+  'program.step': ('the training programs differ outside the scheme', TRAINING),
+  'program.initial': ('parameters are drawn by other programs', TRAINING),
+  'batch_order': ('batches are put together in other ways', (*TRAINING,)),
+  'data.': ('the texts differ', (DATA,)),
+  'initial_parameters': ('the initial parameters differ', ('config.model.', 'config.length', DATA)),
+  'start.parameters': ('they start from other weights', ('config.start.',)),
+  'batches': ('the batches differ', TRAINING),
+  'steps': ('one was trained for more steps', ('config.steps',)),
+  'program': ('the programs that score differ outside the scheme', (*TRAINING, *SCORED)),
+  'inputs': ('other windows were scored', SCORED),
+  'targets': ('other targets were scored', SCORED),
+  'tokens': ('other numbers of tokens were scored', SCORED),
+  'bytes': ('other numbers of bytes were scored', SCORED),
+  'arithmetic': ('rows are made of losses in other ways', ()),
+  'environment': ('they were measured by other versions, flags or devices', ()),
+  'own_program': ('the programs of one scheme differ, so its runs are no repetitions', ()),
+}
+OF_A_SEED = 'start.parameters', 'initial_parameters', 'batches', 'steps'
+OF_A_ROW = 'program', 'inputs', 'targets', 'tokens', 'bytes', 'arithmetic', 'environment'
 
 
 class Refused(ValueError):
@@ -13,30 +52,18 @@ class Refused(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-  """A finished run.
+class Difference:
+  """What two runs differ in and must not.
 
   Attributes:
-    workdir: its directory.
-    config: resolved.
-    record: its run.json.
-    rows: its results.
+    field: its name, as --allow-different takes it.
+    said: in a sentence.
+    programs: (workdir, digest) of both programs, where these are what differs and nothing says why.
   """
 
-  workdir: pathlib.Path
-  config: dict[str, Any]
-  record: dict[str, Any]
-  rows: list[dict[str, Any]]
-
-  @property
-  def latest(self) -> list[dict[str, Any]]:
-    """Rows of the last step; of what was measured more than once, the last."""
-    kept = {
-      (row['protocol'], row['control'], row['eval_length']): row
-      for row in self.rows
-      if row['step'] == self.record['steps']
-    }
-    return list(kept.values())
+  field: str
+  said: str
+  programs: tuple[tuple[pathlib.Path, str], ...] = ()
 
 
 def load(workdirs: Sequence[pathlib.Path]) -> list[Run]:
@@ -52,50 +79,186 @@ def load(workdirs: Sequence[pathlib.Path]) -> list[Run]:
   return runs
 
 
-def differences(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
-  """(field, sentence) for each condition in which a run differs from the first of its kind."""
-  first = runs[0]
-  for run in runs[1:]:
-    for line in comparable.difference(first.record['conditions'], run.record['conditions']):
-      field = line.split(': ')[0]
-      yield field, f'{field} ({first.workdir.name} -> {run.workdir.name}): {line[len(field) + 2 :]}'
+def differences(runs: Sequence[Run]) -> Iterator[Difference]:
+  """Each condition in which runs differ and, to be compared, must not; none is named twice.
+
+  A run is held against the first with its config but for scheme and seed, and the first of each
+  config against the first of all.
+  """
+  found: dict[tuple[str, str], Difference] = {}
+  for difference in _all(runs):
+    found.setdefault((difference.field, difference.said), difference)
+  yield from found.values()
+
+
+def _all(runs: Sequence[Run]) -> Iterator[Difference]:
+  itself = lambda run: run
+  for one, other in _pairs(runs, itself, lambda run: None):
+    yield from _conditions(one, other)
   for run in runs:
     for line in run.record['changed_on_resume']:
-      yield 'changed_on_resume', f'changed_on_resume ({run.workdir.name}): {line}'
-  by_seed: dict[int, Run] = {}
-  for run in runs:
-    one = by_seed.setdefault(run.record['seed'], run)
-    for field in ('initial_parameters', 'batches', 'steps'):
-      if run.record[field] != one.record[field]:
-        yield field, f'{field} of {one.workdir.name} and {run.workdir.name} differ at one seed'
-  scored: dict[tuple, tuple[Run, dict[str, Any]]] = {}
-  for run in runs:
-    for row in run.latest:
-      if row['value'] is None:
-        continue
-      key = row['protocol'], row['control'], row['eval_length']
-      one, other = scored.setdefault(key, (run, row))
-      for field in ('settings', 'targets', 'tokens', 'bytes'):
-        if row.get(field) != other.get(field):
-          yield field, f'{field} of {key} differ: {one.workdir.name} and {run.workdir.name}'
+      yield Difference('changed_on_resume', f'changed_on_resume ({run.name}): {line}')
+  for one, other in _pairs(runs, itself, lambda run: run.record['seed']):
+    for field in OF_A_SEED:
+      if _of_record(one, field) != _of_record(other, field):
+        yield from _because(field, '', one, other)
+        break  # what begins differently goes on so
+  rows = [(run, row) for run, own in zip(runs, measured.used(runs)[0], strict=True) for row in own
+          if row['value'] is not None]  # fmt: skip
+  of_row = lambda pair: measured.name(pair[1])
+  for (one, old), (other, new) in _pairs(rows, lambda pair: pair[0], of_row):
+    for field in OF_A_ROW:
+      if field in old and field in new and old[field] != new[field]:
+        yield from _because(field, f'in {measured.name(new)}', one, other, (old, new))
+  yield from _no_repetitions(runs, rows)
+
+
+def _pairs(
+  items: Iterable[Item], run: Callable[[Item], Run], key: Callable[[Item], Hashable]
+) -> Iterator[tuple[Item, Item]]:
+  """Each item with the first of its key and config; the first of a config with that of all."""
+  first: dict[Hashable, Item] = {}
+  for item in items:
+    one = first.setdefault((key(item), run(item).cell), item)
+    if one is item:
+      one = first.setdefault(key(item), item)
+    if one is not item:
+      yield one, item
+
+
+def _conditions(one: Run, other: Run) -> Iterator[Difference]:
+  old, new = one.record['conditions'], other.record['conditions']
+  if one.is_older != other.is_older:  # what both have on record, and their configs
+    both = old.keys() & new.keys()
+    old, new = (
+      {name: run.record['conditions'][name] for name in both} | comparable.conditions(run.config)
+      for run in (one, other)
+    )
+  for line in comparable.difference(old, new):
+    field, _, values = line.partition(': ')
+    yield from _because(field, values, one, other, (old, new))
+
+
+def _of_record(run: Run, field: str) -> Any:
+  if field == 'start.parameters':
+    return (run.record.get('start') or {}).get('parameters')
+  return run.record[field]
+
+
+def _because(
+  field: str, more: str, one: Run, other: Run, sides: Sequence[dict[str, Any]] = ()
+) -> Iterator[Difference]:
+  """What differs, or the fields of the configs that explain it.
+
+  Args:
+    field: name of what differs.
+    more: values, or where.
+    one: run.
+    other: run.
+    sides: what has the field on both sides.
+  """
+  known = next((name for name in SAID if f'{field}.'.startswith(f'{name.rstrip(".")}.')), '')
+  said, reasons = SAID.get(known, (field, ()))
+  pair, where = f'{one.name} -> {other.name}', f' {more}' if more.startswith('in ') else ''
+  changed = comparable.difference(*(_fields(run, field) for run in (one, other)))
+  named = [line for line in changed if line.startswith(reasons)] if reasons else []
+  for line in named:
+    name, _, values = line.partition(': ')
+    yield Difference(name, f'{said}{where}: {name} {values} ({pair})')
+  if named:
+    return
+  if 'program' not in known:
+    values = ''.join((f' {field}' if known else '', f' {more}')) if more and not where else ''
+    yield Difference(field, f'{said}{where}{":" if values else ""}{values} ({pair})')
+    return
+  settings = [side.get('settings') for side in sides]
+  if settings[0] != settings[1]:
+    yield Difference(field, f'{said}{where}: evaluated with flags of their own ({pair})')
+    return
+  commits = ' and '.join(f'{run.name} at commit {_commit(run)}' for run in (one, other))
+  programs = tuple(
+    (run.workdir, side[field]) for run, side in zip((one, other), sides, strict=True)
+  )
+  yield Difference(
+    field, f'{said}{where}, and no field of the configs says why: {commits}', programs
+  )
+
+
+def _fields(run: Run, field: str) -> dict[str, Any]:
+  """Fields of a config that may explain a condition of this name."""
+  begins = {'config.start.workdir': run.config.get('start', {}).get('workdir'),
+            'config.data.seed': run.config['data'].get('seed')}  # fmt: skip
+  return comparable.conditions(run.config) | (begins if field in OF_A_SEED else {})
+
+
+def _commit(run: Run) -> str:
+  made_by = run.record['provenance']
+  return str(made_by['commit'])[:10] + ('' if made_by['clean'] else ' with changes')
+
+
+def _no_repetitions(runs: Sequence[Run], rows) -> Iterator[Difference]:
+  """Programs that runs of one scheme with the same arguments do not share."""
+  scheme = lambda run: json.dumps([run.cell, run.config['position']], sort_keys=True)
+  own = lambda run: {f'own_program.{k}': v for k, v in run.record.get('programs', {}).items()}
+  for one, other in _pairs(runs, lambda run: run, scheme):
+    old, new = own(one), own(other)
+    for field in old.keys() & new.keys():
+      if old[field] != new[field]:
+        yield from _because(field, '', one, other, (old, new))
+  key = lambda pair: (scheme(pair[0]), measured.name(pair[1]))
+  for (one, old), (other, new) in _pairs(rows, lambda pair: pair[0], key):
+    if 'own_program' in old and 'own_program' in new and old['own_program'] != new['own_program']:
+      yield from _because('own_program', f'in {measured.name(new)}', one, other, (old, new))
 
 
 def check(runs: Sequence[Run], allowed: Collection[str] = ()) -> list[str]:
-  """Differences that `allowed` names; marks for the report.
+  """The differences that `allowed` names, for a report to say first.
 
   Raises:
-    Refused: there are others; says which, and how to allow them.
+    Refused: there are other differences; says which, and how to allow them.
   """
   found = list(differences(runs))
-  refused = [(field, text) for field, text in found if field not in allowed]
+  refused = [difference for difference in found if difference.field not in allowed]
   if refused:
-    shown = '\n  '.join(text for _, text in refused[:20])
-    flags = ' '.join(f'--allow-different={field}' for field in dict(refused))
+    shown = '\n  '.join(d.said + _written(d) for d in refused[:20])
+    fields = dict.fromkeys(difference.field for difference in refused)
+    flags = ' '.join(f'--allow-different={field}' for field in fields)
     raise Refused(
       f'these runs are not comparable:\n  {shown}\nRun them under the same conditions, or accept '
       f'the difference, which marks the report: {flags}'
     )
-  unknown = set(allowed) - {field for field, _ in found}
+  unknown = set(allowed) - {difference.field for difference in found}
   if unknown:
     raise ValueError(f'--allow-different names {sorted(unknown)}, in which the runs do not differ.')
-  return [text for _, text in found]
+  return [difference.said for difference in found]
+
+
+def notes(runs: Sequence[Run]) -> list[str]:
+  """What else to know of a comparison: older records, and rows that are left out."""
+  older = [run for run in runs if run.is_older]
+  left_out = measured.used(runs)[1]
+  if not older:
+    return left_out
+  names = ', '.join(f'{run.name} (commit {_commit(run)})' for run in older)
+  return [
+    f'The programs of {names} are not on record: that they computed the same is shown by an older '
+    'record alone, of configs, versions, texts, initial parameters and batches'
+    + (', and of all files of code.' if len(older) == len(runs) else '.'),
+    *left_out,
+  ]
+
+
+def _written(difference: Difference) -> str:
+  """Writes the difference of two texts beside the runs; says where, or why not."""
+  if not difference.programs:
+    return ''
+  texts = [program_store.read(workdir).get(name) for workdir, name in difference.programs]
+  if None in texts:
+    return '. The texts of these programs are not kept.'
+  path = difference.programs[1][0].parent / DIFFERENCE
+  lines = [re.sub(r'%[\d.]+', '%', text).splitlines() for text in texts]
+  lines = lines if lines[0] != lines[1] else [text.splitlines() for text in texts]
+  names = [f'{workdir.name} {name}' for workdir, name in difference.programs]
+  text = '\n'.join(difflib.unified_diff(*lines, *names, lineterm='', n=2))
+  records.write_bytes(path, f'{text}\n'.encode())
+  return f'. {path} has the difference of the two texts.'

@@ -27,11 +27,8 @@ DIFFER = (
   'config.optimizer.warmup',
   'config.steps',
   'config.start.step',
+  'config.start.workdir',
   'config.data.seed',
-  'start.parameters',
-  'initial_parameters',
-  'batches',
-  'steps',
 )
 
 
@@ -101,7 +98,7 @@ def main(argv: list[str]) -> int:
     for share in given.shares:
       folder = given.workdir / f'{share:g}percent'
       runs = compare.load([folder / 'runs' / name for name in NAMES])
-      differing = {field for field, _ in compare.differences(runs)}
+      differing = {found.field for found in compare.differences(runs)}
       marks = compare.check(runs, [field for field in DIFFER if field in differing])
       print(f'\n{folder.name}')
       report.publish(runs, folder, marks)

@@ -7,18 +7,18 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import plan, quantities, statistics, verdicts
+from experiments import compare, measured, plan, quantities, statistics, verdicts
 from experiments.claims.terms import Claim, Expect, Quantity
+from experiments.measured import Run
 from experiments.plan import Node, Planner
 from pe_research import eval_config, records
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
-KEPT = ('protocol', 'control', 'eval_length', 'code', 'value', 'unit', 'tokens', 'windows',
-        'documents', 'targets', 'by_position', 'undefined', 'hits', 'chance',
-        'bits_per_byte')  # fmt: skip
+SHOWN = 'program', 'own_program', 'inputs', 'arithmetic', 'environment'  # how a row was made
+KEPT = ('protocol', 'control', 'eval_length', 'value', 'unit', 'tokens', 'windows', 'documents',
+        'targets', 'by_position', 'undefined', 'hits', 'chance', 'bits_per_byte',
+        *SHOWN)  # fmt: skip
 WHOLE = {'model', 'seed', 'key', 'protocol', 'control', 'eval_length', 'value'}  # in every row
-# Conditions that all runs of a claim have alike, whatever they are trained on.
-SHARED = ('data.source', 'data.validation', 'data.tokenizer', 'version.', 'code', 'device')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ def collect(
     for node in own:
       whole = _texts(by_document(claim), planner, model, node)
       wanted = _texts(plan.quantities(claim), planner, model, node)
-      latest = {plan.measurement(row): row for row in _final(node)}
+      latest = {measured.name(row): row for row in _final(node)}
       for text in sorted(wanted & latest.keys()):
         row = {k: latest[text][k] for k in KEPT if k in latest[text]}
         if text not in whole:
@@ -108,27 +108,23 @@ def _texts(of: Sequence[Quantity], planner: Planner, model: str, node: Node) -> 
 
 
 def differences(nodes: Mapping[str, Sequence[Node]]) -> list[str]:
-  """Conditions in which runs of a claim differ and must not: text, versions, code, device.
+  """In what runs of a claim differ and must not, by the rule of compare.py.
 
-  Rows of another run, or that other code measured, are one.
+  Models of a claim have other configs by design, so what these explain is left out. Rows of another
+  run are named, too.
   """
-  seen: dict[str, tuple[str, Any]] = {}
-  found = []
-  for node in (node for own in nodes.values() for node in own):
-    record = records.read_json(node.workdir / 'run.json') or {'conditions': {}}
-    shared = {k: v for k, v in record['conditions'].items() if k.startswith(SHARED)}
-    rows = records.read_rows(node.workdir / 'results.jsonl')
-    if codes := ', '.join(sorted({row.get('code', 'not noted') for row in rows})):
-      shared['code that measured'] = codes
-    for other in sorted({row['fingerprint'] for row in rows} - {record.get('fingerprint')}):
-      found.append(f'rows of {node.workdir.name}: of a run {other}, and it is another')
-    for name in shared.keys() - seen.keys():
-      seen[name] = node.workdir.name, shared[name]
-    for name, value in sorted(shared.items()):
-      where, first = seen[name]
-      if value != first:
-        found.append(f'{name}: {first} ({where}) -> {value} ({node.workdir.name})')
-  return found
+  runs = []
+  for node in {node.key: node for own in nodes.values() for node in own}.values():
+    record = records.read_json(node.workdir / 'run.json')
+    if record is not None and 'batches' in record:
+      rows = records.read_rows(node.workdir / 'results.jsonl')
+      runs.append(Run(node.workdir, node.config, record, rows))
+  found = [d.said for d in compare.differences(runs) if not d.field.startswith('config.')]
+  return found + [
+    f'rows of {run.name}: of a run {other}, and it is another'
+    for run in runs
+    for other in sorted({row['fingerprint'] for row in run.rows} - {run.record['fingerprint']})
+  ]
 
 
 def current(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs import finetune
-from experiments import valid
+from experiments import measured, valid
 from experiments.claims.terms import Claim, Model, Quantity
 from experiments.scales import Scale
 from launch.job import Job
@@ -59,6 +59,7 @@ class Planner:
     """Plans for a scale, with everything that is run below `workdir`."""
     self.scale, self.workdir = scale, workdir
     self.nodes: dict[str, Node] = {}
+    self._known: dict[tuple[int, str, int], tuple[Claim, Node]] = {}  # by the claim's identity
     self.searches: dict[str, Job] = {}
     self.searched: dict[str, tuple[Node, int]] = {}  # job -> whose weights, on texts of what length
 
@@ -104,6 +105,12 @@ class Planner:
 
   def node(self, claim: Claim, name: str, seed: int) -> Node:
     """The node of one model of a claim at one seed."""
+    key = id(claim), name, seed
+    if key not in self._known:
+      self._known[key] = claim, self._made(claim, name, seed)
+    return self._known[key][1]
+
+  def _made(self, claim: Claim, name: str, seed: int) -> Node:
     choose('the model', name, claim.models)
     model = claim.models[name]
     if not model.start:
@@ -250,7 +257,7 @@ class Planner:
     if not (node.wanted and self.measuring(node).done.exists()):
       return []
     rows = records.read_rows(node.workdir / 'results.jsonl')
-    return sorted(node.wanted - {measurement(row) for row in rows})
+    return sorted(node.wanted - {measured.name(row) for row in rows})
 
   def measuring(self, node: Node) -> Job:
     """One job for all that the claims of this plan want of a node."""
@@ -263,11 +270,6 @@ class Planner:
     command += tuple(f'--measurement={text}' for text in wanted)
     name = node.job_names()[1]
     return Job(name, command, node.workdir / 'measure.txt', mark, after)
-
-
-def measurement(row: Mapping[str, Any]) -> str:
-  """What a row is of, as it is asked for: PROTOCOL/CONTROL/LENGTH."""
-  return f'{row["protocol"]}/{row["control"]}/{row["eval_length"]}'
 
 
 def quantities(claim: Claim) -> list[Quantity]:

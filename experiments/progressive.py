@@ -12,7 +12,8 @@ import argparse
 import pathlib
 import sys
 
-from experiments import compare, finetune, report, stretch
+from experiments import compare, finetune, measured, report, stretch
+from experiments.measured import Run
 from launch import local
 from launch.job import Job
 from pe_research import checks, cli, lineage, records
@@ -150,7 +151,7 @@ def main(argv: list[str]) -> int:
     short = pipeline.search(run, tuned, first, *flags)
     pipeline.evaluate(run, f'longrope:file={short}', 'recovered', 'short contexts recovered')
     runs = compare.load(pipeline.runs)
-    differing = dict.fromkeys(field for field, _ in compare.differences(runs))
+    differing = dict.fromkeys(found.field for found in compare.differences(runs))
     stages = ('config.optimizer.', *finetune.DIFFER)  # one line of descent, trained in stages
     marks = compare.check(runs, [field for field in differing if field.startswith(stages)])
     print(goals(runs, first, pipeline.lengths[1], pipeline.lengths[-1]))
@@ -158,10 +159,10 @@ def main(argv: list[str]) -> int:
   return 0
 
 
-def goals(runs: list[compare.Run], first: int, middle: int, last: int) -> str:
+def goals(runs: list[Run], first: int, middle: int, last: int) -> str:
   """What long and short contexts cost in the end, nats/token on the same targets."""
-  loss = lambda run, n: next(r['value'] for r in run.latest if r['eval_length'] == n)
-  base, end = runs[0], runs[-1]
+  loss = lambda rows, n: next(row['value'] for row in rows if row['eval_length'] == n)
+  base, *_, end = measured.used(runs)[0]
   return (
     f'NLL({last}) - NLL({middle}) = {loss(end, last) - loss(end, middle):+.4f} nats/token\n'
     f'NLL({first}) - that of the base = {loss(end, first) - loss(base, first):+.4f} nats/token'

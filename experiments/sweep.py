@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments import compare, demo, progress, report
+from experiments.measured import Run
 from experiments.report import summary
 from launch import job, local, state
 from launch.job import Job
@@ -29,7 +30,6 @@ from pe_research import (
   comparable,
   configs,
   digest,
-  eval_config,
   explorer,
   paths,
   positions,
@@ -153,25 +153,15 @@ def _point(run: progress.Planned) -> str:
   return run.workdir.name.removesuffix(str(run.config['seed']))
 
 
-def varied(planned: Sequence[progress.Planned], runs: Sequence[compare.Run]) -> list[str]:
-  """Conditions in which runs differ because the grid has them differ.
-
-  Those are what differs between configs of one scheme and seed, and what follows from it.
-  """
+def varied(planned: Sequence[progress.Planned], runs: Sequence[Run]) -> list[str]:
+  """Fields of configs in which runs differ because the grid has them differ."""
   first: dict[tuple[str, int], dict[str, Any]] = {}
   own: set[str] = set()
   for config in (one.config for one in planned):
     other = first.setdefault((config['position']['name'], config['seed']), config)
     pair = comparable.conditions(other), comparable.conditions(config)
     own |= {line.split(': ')[0] for line in comparable.difference(*pair)}
-  differ = {field for field, _ in compare.differences(runs)}
-  if own:
-    own |= {'batches', 'initial_parameters', 'steps'}
-  what = {f'config.eval.{field}' for field in eval_config.SELECTION}  # and not how it is measured
-  if any(field.startswith(('config.data.', 'config.eval.')) for field in own - what):
-    own |= {'settings', 'targets', 'tokens', 'bytes'}
-    own |= {field for field in differ if field.startswith('data.')}
-  return sorted(own & differ)
+  return sorted(own & {found.field for found in compare.differences(runs)})
 
 
 def prepare(runs: list[progress.Planned]) -> None:

@@ -24,6 +24,20 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   ]
 
 
+def is_older(conditions: Mapping[str, Any]) -> bool:
+  """Whether a run's conditions are of a record that has no programs."""
+  return not any(name.startswith('program.') for name in conditions)
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+  """Conditions that changed as a run went on; of an older record what both have, and that it is."""
+  if not is_older(before):
+    return difference(before, after)
+  both = before.keys() & after.keys()
+  old, new = ({k: v for k, v in of.items() if k in both} for of in (before, after))
+  return ['programs: none on record when the run began', *difference(old, new)]
+
+
 def experiment(config: Mapping[str, Any]) -> dict[str, Any]:
   """What decides the result: everything but `run`, which says where and how often to write."""
   return {key: value for key, value in config.items() if key != 'run'}

@@ -97,6 +97,11 @@ def scheme(config: Mapping[str, Any]) -> positions.PositionScheme:
   return nnx.eval_shape(lambda: positions.build(config['position'], dims, nnx.Rngs(0)))
 
 
+def without_scheme(config: Mapping[str, Any]) -> dict[str, Any]:
+  """The same config with its scheme taken out."""
+  return dict(config) | {'position': positions.defaults(positions.NONE)}
+
+
 def settled(position: Mapping[str, Any], made: positions.PositionScheme) -> dict[str, Any]:
   """A position config with what the scheme made of each argument."""
   return json.loads(json.dumps({k: getattr(made, k, value) for k, value in position.items()}))

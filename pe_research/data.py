@@ -110,7 +110,7 @@ def long_documents(corpus: Corpus, count: int, length: int, seed: int) -> Docume
       names.append(name)
       parts.append(tokens)
     if len(parts) == count:
-      return _joined(names, parts, corpus.tokenizer.vocab)
+      return joined(names, parts, corpus.tokenizer.vocab)
   raise ValueError(
     f'{count} training documents of more than {length} tokens are wanted, and of {read} that were '
     f'read of the stream, {len(parts)} are that long. Ask for fewer or shorter ones, or use longer '
@@ -172,10 +172,11 @@ def _tokenize(documents: _Subset, tokenizer) -> Documents:
       )
     names.append(documents.id(i))
     parts.append(tokenizer.encode(text, names[-1]))
-  return _joined(names, parts, tokenizer.vocab)
+  return joined(names, parts, tokenizer.vocab)
 
 
-def _joined(names: list[str], parts: list[np.ndarray], vocab: int) -> Documents:
+def joined(names: list[str], parts: list[np.ndarray], vocab: int) -> Documents:
+  """Documents of these tokens, one array of ids below `vocab` each."""
   starts = np.cumsum([0] + [part.size for part in parts])
   kind = np.uint8 if vocab <= 256 else np.uint16 if vocab <= 65536 else np.int32
   return Documents(names, np.concatenate(parts).astype(kind), starts)

@@ -11,7 +11,7 @@ import argparse
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -30,11 +30,14 @@ from pe_research import (
   measures,
   paths,
   processes,
+  program_store,
+  programs,
   records,
   runtime,
   scoring,
   sharding,
   states,
+  witness,
 )
 from pe_research.blueprint import Blueprint
 
@@ -95,13 +98,12 @@ def evaluate(
   scorer = scoring.Scorer(blueprint, config, mesh)
   for *_, length in measurements(config):
     context.check(scorer.spec, length)
-  subject = scoring.Subject(scorer, params)
+  shown = programs.Scoring(config, params, scorer)
   record, results = records.read_json(workdir / 'run.json'), workdir / 'results.jsonl'
   identity = {
     'run': workdir.name,
     'commit': record['provenance']['commit'],
     'fingerprint': record['fingerprint'],
-    'code': records.code(),
     'scheme': config['position']['name'],
     'seed': config['seed'],
     'train_length': config['length'],
@@ -109,6 +111,7 @@ def evaluate(
     'attention': config['eval']['implementation'],
     'dtype': config['model']['dtype'],
     'device': jax.devices()[0].device_kind,
+    'environment': digest.of_json(runtime.environment()),
     'settings': eval_config.settings(config['eval']),
   }
   key = lambda row: tuple(row[field] for field in ('step', 'settings', *KEY))
@@ -118,9 +121,33 @@ def evaluate(
     if key(row) in done:
       continue
     beat('measuring ' + '/'.join(map(str, measurement)))
+    subject = scoring.Subject(scorer, params)
     row |= measures.measure(subject, blueprint.scheme, chosen, corpus, *measurement)
+    used = [shown.of(call) for call in dict.fromkeys(subject.calls)]
+    row |= evidence(config, subject, used, *measurement[:2]) if used else {}
+    programs.keep(workdir, used)
     if processes.first():
       records.append_row(results, row)
+
+
+def evidence(
+  config: Mapping[str, Any],
+  subject: scoring.Subject,
+  used: Sequence[programs.Both],
+  protocol: str,
+  control: str,
+) -> measures.Row:
+  """What shows how a row was made: its programs, what they read, and what was made of the losses.
+
+  A row that needed several programs has the digest of theirs.
+  """
+  whole = lambda found: found[0] if len(found) == 1 else digest.of_json(found)
+  return {
+    'program': whole([both.shared.digest for both in used]),
+    'own_program': whole([both.own.digest for both in used]),
+    'inputs': subject.inputs,
+    'arithmetic': witness.of_row(protocol, control, config['data']['task']),
+  }
 
 
 def show(workdir: pathlib.Path) -> None:
@@ -187,6 +214,7 @@ def main(argv: list[str] | None = None) -> None:
       config |= {'position': lineage.given(position, saved)}
       config['run'] = config['run'] | {'label': label}
     config, home = configs.resolve(config), into or workdir
+    program_store.use()
     joining.join(how, wait)
     with (
       processes.hold(home, config) as mine,

@@ -32,8 +32,9 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
   """Trains and evaluates; process 0 holds the workdir, and done.json is written last."""
   check = lambda: records.check_config(workdir, config)
   with processes.hold(workdir, config, check) as mine:
-    from pe_research import evaluate, train  # slow to import, and all this may have failed
+    from pe_research import evaluate, program_store, train  # slow, and all this may have failed
 
+    program_store.use()
     with heartbeat.Heartbeat(workdir, config['run']['patience'], mine) as heart:
       if config['steps']:
         state = train.train(config, workdir, heart.beat)

@@ -262,9 +262,13 @@ def provenance() -> dict[str, Any]:
 
 def code() -> str:
   """Hash of all that trains and measures."""
+  return digest.of_bytes(*(path.read_bytes() for path in sources()))
+
+
+def sources() -> list[pathlib.Path]:
+  """The Python files of all that trains and measures."""
   folders = [ROOT / name for name in ('pe_research', 'configs')]
-  sources = [path for folder in folders for path in sorted(folder.rglob('*.py'))]
-  return digest.of_bytes(*(path.read_bytes() for path in sources))
+  return [path for folder in folders for path in sorted(folder.rglob('*.py'))]
 
 
 def _git(*arguments: str) -> str | None:
@@ -290,15 +294,3 @@ def check_data(workdir: pathlib.Path, facts: Mapping[str, Any]) -> None:
       + '\n  '.join(changed)
       + '\nBring that text back, or train anew in another --workdir.'
     )
-
-
-def fingerprint(
-  config: Mapping[str, Any], facts: Mapping[str, Any], device: str, made_by: Mapping[str, Any]
-) -> dict[str, Any]:
-  """Every condition that two runs of a comparison must share, flat: all but scheme and seed."""
-  return (
-    comparable.conditions(config)
-    | {f'data.{name}': value for name, value in facts.items()}
-    | {f'version.{name}': value for name, value in made_by['versions'].items()}
-    | {'code': made_by['code'], 'device': device}
-  )

@@ -1,5 +1,6 @@
 """What JAX takes from the process: how it rounds products, and where it keeps compiled programs."""
 
+import importlib.metadata
 import os
 import pathlib
 import platform
@@ -10,6 +11,10 @@ import jax
 
 from pe_research import digest, nearby
 
+COMPILERS = 'jax', 'jaxlib', 'flax'
+FLAGS = 'XLA_FLAGS', 'LIBTPU_INIT_ARGS'
+SWITCHES = ('NVIDIA_TF32_OVERRIDE',)
+HARMLESS = '--xla_force_host_platform_device_count', '--xla_dump', '--xla_hlo_profile'
 CACHE_BYTES = 2**30  # of compiled programs; beyond it the longest unused go
 
 
@@ -32,6 +37,20 @@ def prepare(config: Mapping[str, Any]) -> None:
     jax.config.update('jax_compilation_cache_dir', str(programs_dir()))
     jax.config.update('jax_compilation_cache_max_size', CACHE_BYTES)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+
+
+def environment() -> dict[str, Any]:
+  """What decides numbers beside programs and their inputs: compiler, device, flags."""
+  device = jax.devices()[0]
+  versions = {f'version.{name}': importlib.metadata.version(name) for name in COMPILERS}
+  return versions | {'device': f'{device.platform} {device.device_kind}', 'flags': flags()}
+
+
+def flags() -> list[str]:
+  """Flags of XLA and of its drivers that may change numbers, sorted: all but the HARMLESS."""
+  given = [word for name in FLAGS for word in os.environ.get(name, '').split()]
+  given += [f'{name}={os.environ[name]}' for name in SWITCHES if name in os.environ]
+  return sorted(word for word in given if not word.startswith(HARMLESS))
 
 
 def programs_dir() -> pathlib.Path:

@@ -2,14 +2,28 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from pe_research import attend, model, sharding
+from pe_research import attend, digest, model, sharding
 from pe_research.blueprint import Blueprint
+
+
+class Call(NamedTuple):
+  """One use of a program, as far as that decides which program it is.
+
+  Attributes:
+    kind: 'nats', 'hits' or 'hidden'.
+    shape: [W, N + 1] of the windows of one batch.
+    static: arguments that it is compiled for.
+  """
+
+  kind: str
+  shape: tuple[int, int]
+  static: tuple
 
 
 class Scorer:
@@ -26,10 +40,12 @@ class Scorer:
     self.devices = mesh.shape['data'] * mesh.shape['fsdp']
     self.tokens = config['eval']['batch_tokens']
     replicated = sharding.replicated(mesh)
-    compiled = functools.partial(jax.jit, out_shardings=replicated)
-    self._nats = compiled(self._nats, static_argnums=(2, 3, 4))
-    self._hits = compiled(self._hits, static_argnums=(2, 3))
-    self._hidden = compiled(self._hidden, static_argnums=2)
+    compiled = functools.partial(jax.jit, out_shardings=replicated, keep_unused=True)
+    self._programs = {
+      'nats': compiled(self._nats, static_argnums=(2, 3, 4)),
+      'hits': compiled(self._hits, static_argnums=(2, 3)),
+      'hidden': compiled(self._hidden, static_argnums=2),
+    }
 
   def _logits(self, params, tokens, last, scale=1.0, window=None):
     decoder, window = self.blueprint.bind(params), attend.narrowest(self.spec.window, window)
@@ -50,11 +66,24 @@ class Scorer:
     at = attend.Tokens.contiguous(tokens.shape[1] - 1)
     return decoder.features(tokens[:, :-1], at, self.spec)[0]
 
-  def _batched(self, program: Callable, params, windows: np.ndarray, *static) -> np.ndarray:
-    length = windows.shape[1] - 1
-    self.blueprint.scheme.check_length(length)
-    size = max(1, min(len(windows), self.tokens // length))
-    size = -(-size // self.devices) * self.devices
+  def _size(self, windows: np.ndarray) -> int:
+    """Windows in a batch."""
+    size = max(1, min(len(windows), self.tokens // (windows.shape[1] - 1)))
+    return -(-size // self.devices) * self.devices
+
+  def call(self, kind: str, windows: np.ndarray, *static) -> Call:
+    """Which program it is that scores these windows."""
+    return Call(kind, (self._size(windows), windows.shape[1]), static)
+
+  def lower(self, params, call: Call) -> jax.stages.Lowered:
+    """The program of a call, for parameters that are arrays or shapes."""
+    rows = sharding.split_batch(self.mesh, call.shape[0])
+    tokens = jax.ShapeDtypeStruct(call.shape, np.int32, sharding=rows)
+    return self._programs[call.kind].lower(params, tokens, *call.static)
+
+  def _batched(self, kind: str, params, windows: np.ndarray, *static) -> np.ndarray:
+    self.blueprint.scheme.check_length(windows.shape[1] - 1)
+    size, program = self._size(windows), self._programs[kind]
     rows = sharding.split_batch(self.mesh, size)
     found = []
     for start in range(0, len(windows), size):
@@ -77,18 +106,14 @@ class Scorer:
     is given and fewer than it would.
     """
     last = windows.shape[1] - 1 if last is None else last
-    return self._batched(self._nats, params, windows, last, scale, window)
-
-  def lower(self, params, windows, last: int) -> jax.stages.Lowered:
-    """The program of `nats` for windows of a shape, placed or abstract; for what it takes."""
-    return self._nats.lower(params, windows, last, 1.0, None)
+    return self._batched('nats', params, windows, last, scale, window)
 
   def hits(self, params, windows: np.ndarray, last: int, scale: float = 1.0) -> np.ndarray:
     """Whether each of the last `last` targets is the likeliest token: bool [W, last].
 
     The logits of attention are multiplied by `scale`.
     """
-    return self._batched(self._hits, params, windows, last, scale)
+    return self._batched('hits', params, windows, last, scale)
 
   def hidden(self, params, windows: np.ndarray, layers: int) -> np.ndarray:
     """What the final norm makes of the states after the first `layers` blocks: [W, N, D]."""
@@ -96,25 +121,46 @@ class Scorer:
       raise ValueError(
         f'there is no layer {layers}; the model has {self.blueprint.model.layers} (0: embeddings).'
       )
-    return self._batched(self._hidden, params, windows, layers)
+    return self._batched('hidden', params, windows, layers)
 
 
 class Subject:
-  """A scorer with its weights; see measures.Subject."""
+  """A scorer with its weights, see measures.Subject; notes what it was asked.
+
+  Attributes:
+    calls: of programs, in order.
+    inputs: hash chain over the windows.
+  """
 
   def __init__(self, scorer: Scorer, params):
     """Binds `params`."""
     self.scorer, self.params = scorer, params
+    self.calls: list[Call] = []
+    self.inputs = ''
 
-  def __call__(self, windows: np.ndarray, *given, **how) -> np.ndarray:
+  def _note(self, kind: str, windows: np.ndarray, *static) -> None:
+    self.calls.append(self.scorer.call(kind, windows, *static))
+    self.inputs = digest.chain(self.inputs, {'windows': windows.astype(np.int32)})
+
+  def __call__(
+    self,
+    windows: np.ndarray,
+    last: int | None = None,
+    scale: float = 1.0,
+    window: int | None = None,
+  ) -> np.ndarray:
     """Losses, see Scorer.nats."""
-    return self.scorer.nats(self.params, windows, *given, **how)
+    last = windows.shape[1] - 1 if last is None else last
+    self._note('nats', windows, last, scale, window)
+    return self.scorer.nats(self.params, windows, last, scale, window)
 
   def hits(self, windows: np.ndarray, last: int, scale: float = 1.0) -> np.ndarray:
     """See Scorer.hits."""
+    self._note('hits', windows, last, scale)
     return self.scorer.hits(self.params, windows, last, scale)
 
   def hidden(self, windows: np.ndarray, layer: int, initial: bool) -> np.ndarray:
     """See Scorer.hidden; `initial` is for the weights that training began with."""
+    self._note('hidden', windows, layer)
     params = jax.jit(self.scorer.blueprint.init)() if initial else self.params
     return self.scorer.hidden(params, windows, layer)

@@ -54,6 +54,12 @@ def mesh(sizes: Mapping[str, int]) -> Mesh:
   return jax.make_mesh(shape, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES))
 
 
+def one_device() -> Mesh:
+  """A mesh over the first device of this process."""
+  shape, kinds = (1,) * len(AXES), (jax.sharding.AxisType.Auto,) * len(AXES)
+  return jax.make_mesh(shape, AXES, axis_types=kinds, devices=jax.local_devices()[:1])
+
+
 def _path(path) -> str:
   return '/'.join(str(getattr(p, 'key', getattr(p, 'name', getattr(p, 'idx', p)))) for p in path)
 

@@ -35,12 +35,15 @@ from pe_research import (
   metrics,
   optimizers,
   paths,
+  program_store,
+  programs,
   records,
   runtime,
   sharding,
   states,
   stop,
   train,
+  training_step,
 )
 from pe_research.blueprint import Blueprint
 
@@ -61,14 +64,15 @@ class Member:
     keep = self.config['run']['keep']
     self.saved = stack.enter_context(checkpoints.Checkpoints(self.workdir, keep))
 
-  def begin(self, step: int, optimizer, layout, like) -> states.State:
+  def begin(self, step: int, optimizer, layout, like, shown) -> states.State:
     """The state after `step` steps, and the record."""
     if step:
       common = self.config, self.blueprint, self.corpus, self.workdir, self.stream
-      state, self.record = train.resume(*common, self.saved.restore(like, step))
+      state, self.record = train.resume(*common, self.saved.restore(like, step), shown)
       return state
     state, start = states.begin(self.config, self.blueprint, optimizer, layout)
-    self.record = train.describe(self.config, self.blueprint, self.corpus, state['params'], start)
+    common = self.config, self.blueprint, self.corpus
+    self.record = train.describe(*common, state['params'], start, shown)
     return state
 
   def announce(self, seeds: Sequence[int], step: int, stack: contextlib.ExitStack) -> None:
@@ -133,19 +137,21 @@ def train_all(
     for member in members:
       member.open(stack)
     start = max(set.intersection(*(set(m.saved.steps()) for m in members)), default=0)
-    begun = [member.begin(start, optimizer, layout, like) for member in members]
+    shown = programs.of_training(config)
+    begun = [member.begin(start, optimizer, layout, like, shown) for member in members]
     for member in members:
       member.announce([m.config['seed'] for m in members], start, stack)
+      programs.keep(member.workdir, shown.values())
     state = jax.tree.map(lambda *x: jnp.stack(x), *begun)
-    drawn = jnp.stack([train.drawing_key(member.config) for member in members])
+    seeds = jnp.stack([training_step.seed(member.config, mesh) for member in members])
     beat('compiling the step')
-    step_fn = jax.vmap(train.step_of(config, blueprint, optimizer, spec))
+    step_fn = jax.vmap(training_step.plain(config, blueprint, optimizer, spec))
     step_fn = jax.jit(step_fn, donate_argnums=0)
     pending = None
     for step in range(start, config['steps']):
       beat(f'step {step + 1}')
       batch = jax.tree.map(lambda *x: np.stack(x), *(next(m.stream) for m in members))
-      state, measured = step_fn(state, batch, drawn)
+      state, measured = step_fn(state, batch, seeds)
       _report(members, pending)  # of the step before, while this one runs
       pending = step + 1, measured
       if train.due(step + 1, config['eval']['every'], config['steps']):
@@ -226,6 +232,7 @@ def main(argv: Sequence[str]) -> None:
     for workdir, config in given.items():
       lineage.check_new(config, workdir)
     cli.restart_tuned()
+    program_store.use()
     with contextlib.ExitStack() as stack:
       run(given, stack)
 

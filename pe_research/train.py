@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import optax
+import numpy as np
 
 from pe_research import (
-  attend,
   batches,
   checkpoints,
   comparable,
@@ -19,16 +17,17 @@ from pe_research import (
   digest,
   evaluate,
   heartbeat,
-  keys,
   lineage,
   measures,
   metrics,
-  model,
   optimizers,
+  programs,
   records,
   runtime,
   sharding,
   states,
+  training_step,
+  witness,
 )
 from pe_research.blueprint import Blueprint, of_position
 from pe_research.stop import Stop
@@ -70,20 +69,27 @@ def train(
   with Stop() as stop, checkpoints.Checkpoints(workdir, config['run']['keep']) as saved:
     beat('beginning or restoring')
     restored = saved.restore(like)
+    if restored is not None:
+      records.check_data(workdir, corpus.facts)
+      if int(restored[0]['step']) == config['steps'] and finished(workdir):
+        return restored[0]
+    beat('lowering the step')
+    step_fn = training_step.compiled(config, blueprint, optimizer, layout, rows)
+    step_fn = step_fn.lower(like, batches.shapes(config), jax.ShapeDtypeStruct((), np.uint32))
+    shown = programs.of_training(config, step_fn if mesh.size == 1 else None)
     if restored is None:
       state, start = states.begin(config, blueprint, optimizer, layout)
-      record = describe(config, blueprint, corpus, state['params'], start)
+      record = describe(config, blueprint, corpus, state['params'], start, shown)
     else:
-      state, record = resume(config, blueprint, corpus, workdir, stream, restored)
+      state, record = resume(config, blueprint, corpus, workdir, stream, restored, shown)
     start = int(state['step'])
-    if start == config['steps'] and finished(workdir):
-      return state
     beat('compiling the step')
-    step_fn = compile_step(config, blueprint, optimizer, layout, rows)
-    step_fn = step_fn.lower(like, batches.shapes(config)).compile()
+    step_fn = step_fn.compile()
     record['step_cost'] = costs.of_step(step_fn)
+    programs.keep(workdir, shown.values())
     write(workdir, 'config.json', config)
     write(workdir, 'run.json', record)
+    seed = training_step.seed(config, mesh)
     least = costs.least_seconds_per_token(record['train_flops_per_token'])
     with metrics.Writer(workdir, config, start, jax.process_index(), least) as log:
       for note in record['notes']:
@@ -91,7 +97,7 @@ def train(
       pending = None
       for step in range(start, config['steps']):
         beat(f'step {step + 1}')
-        state, measured = step_fn(state, sharding.place(next(stream), rows))
+        state, measured = step_fn(state, sharding.place(next(stream), rows), seed)
         report(log, pending, config)  # of the step before, while this one runs
         pending = step + 1, measured
         if due(step + 1, config['eval']['every'], config['steps']):
@@ -119,7 +125,8 @@ def adopt(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State:
   records.check_data(workdir, corpus.facts)
   params, _ = states.load_params(config, workdir)
   found = digest.of_arrays(params)
-  record = describe(config, blueprint, corpus, params, lineage.published(config, found))
+  origin, shown = lineage.published(config, found), programs.of_training(config)
+  record = describe(config, blueprint, corpus, params, origin, shown)
   write(workdir, 'config.json', config)
   write(workdir, 'run.json', record | {'steps': 0, 'batches': '', 'final_parameters': found})
   if jax.process_index() == 0:
@@ -131,87 +138,6 @@ def adopt(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State:
 def due(step: int, every: int, last: int) -> bool:
   """Whether something done each `every` steps, and at the last, happens after `step`; 0: never."""
   return bool(every) and (step % every == 0 or step == last)
-
-
-def token_loss(
-  decoder: model.Decoder, batch: Mapping[str, jax.Array], spec: attend.Spec, key: jax.Array
-):
-  """Sum of nats over the batch's targets, and their number; none crosses into a new document.
-
-  `key` is for what a scheme draws, positions and text.
-  """
-  tokens, segments = batch['tokens'], batch.get('segments')
-  scheme = decoder.position[0]
-  if 'beyond' in batch:
-    tokens = scheme.draw_text(tokens, batch['beyond'], key)
-  at, weights = attend.Tokens.contiguous(tokens.shape[1] - 1), jnp.float32(tokens[:, 1:].size)
-  if segments is not None:
-    at = attend.Tokens(batch['pos'][:, :-1], segments[:, :-1])
-  if scheme.draws_positions:
-    at = attend.Tokens(scheme.draw_positions(at.pos, tokens.shape[0], key), at.segments)
-  if segments is None and 'weights' not in batch:
-    return model.loss(decoder(tokens[:, :-1], at, spec), tokens[:, 1:]).sum(), weights
-  scored = batch.get('weights')
-  scored = segments[:, 1:] == segments[:, :-1] if scored is None else scored[:, 1:]
-  nll = model.loss(decoder(tokens[:, :-1], at, spec), tokens[:, 1:])
-  return (nll * scored).sum(), scored.sum(dtype=jnp.float32)
-
-
-def compile_step(config, blueprint: Blueprint, optimizer, layout: states.State, rows):
-  """The jitted training step: (state, batch) -> (state, metrics); the old state is given up."""
-  spec = attend.Spec(**config['attention'], mesh=rows.mesh)
-  any_seed, drawn = step_of(config, blueprint, optimizer, spec), drawing_key(config)
-
-  def step(state, batch):  # its name is that of the compiled program
-    return any_seed(state, batch, drawn)
-
-  return jax.jit(step, in_shardings=(layout, rows), out_shardings=(layout, None), donate_argnums=0)
-
-
-def drawing_key(config: Mapping[str, Any]) -> jax.Array:
-  """The key of a seed for positions that are drawn in training."""
-  return keys.key(jax.random.key(config['seed']), 'positions')
-
-
-def step_of(config, blueprint: Blueprint, optimizer, spec: attend.Spec):
-  """The training step, a pure function: (state, batch, key) -> (state, metrics).
-
-  The key is that of `drawing_key`; nothing else in it depends on the seed.
-  """
-  parts = config['optimizer']['accumulate']
-  learning_rate = optimizers.schedule(config['optimizer'], config['steps'])
-
-  def loss(params, batch, key):
-    return token_loss(blueprint.bind(params), batch, spec, key)
-
-  def step(state, batch, drawn):
-    params, key = state['params'], jax.random.fold_in(drawn, state['step'])
-    grad = jax.value_and_grad(loss, has_aux=True)
-    if parts == 1:
-      (total, count), grads = grad(params, batch, key)
-    else:
-      # Every device cuts its own rows, so no row moves.
-      cut = lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
-      add = lambda sums, part: (jax.tree.map(jnp.add, sums, grad(params, *part)), None)
-      zero = (jnp.float32(0), jnp.float32(0)), jax.tree.map(jnp.zeros_like, params)
-      each = jax.tree.map(cut, batch), jax.random.split(key, parts)
-      ((total, count), grads), _ = jax.lax.scan(add, zero, each)
-    grads = jax.tree.map(lambda g: g / count, grads)
-    updates, slots = optimizer.update(grads, state['optimizer'], params)
-    measured = {
-      'learning_rate': learning_rate(state['step']),
-      'loss': total / count,
-      'gradient_norm': optax.tree.norm(grads),
-      'update_norm': optax.tree.norm(updates),
-    }
-    state = {
-      'params': optax.apply_updates(params, updates),
-      'optimizer': slots,
-      'step': state['step'] + 1,
-    }
-    return state, measured
-
-  return step
 
 
 def report(log: metrics.Writer, pending, config) -> None:
@@ -236,19 +162,25 @@ def write_metrics(log: metrics.Writer, step: int, measured: Mapping[str, Any], c
 
 
 def describe(
-  config, blueprint: Blueprint, corpus: data.Corpus, params, start: dict[str, Any] | None
+  config,
+  blueprint: Blueprint,
+  corpus: data.Corpus,
+  params,
+  start: dict[str, Any] | None,
+  shown: Mapping[str, programs.Both],
 ) -> dict[str, Any]:
   """The run's record: what was run, on what, and what a comparison will hold it to.
 
-  `params` are those before the first step; `start` says which run they are of, None if drawn.
+  Args:
+    config: resolved.
+    blueprint: of the config.
+    corpus: what it reads.
+    params: those before the first step.
+    start: says which run they are of; None if drawn.
+    shown: its programs by name, see programs.of_training.
   """
-  device = jax.devices()[0]
-  kind = f'{device.platform} {device.device_kind}'
   shared = {k: v for k, v in params.items() if not of_position(k)}
-  made_by = records.provenance()
-  conditions = records.fingerprint(config, corpus.facts, kind, made_by)
-  if start is not None:
-    conditions['start.parameters'] = start['parameters']
+  conditions = conditions_of(config, corpus, shown)
   return {
     'scheme': config['position']['name'],
     'seed': config['seed'],
@@ -256,7 +188,8 @@ def describe(
     'fingerprint': digest.of_json(conditions),
     'conditions': conditions,
     'initial_parameters': digest.of_arrays(shared),  # outside the scheme
-    'provenance': made_by,
+    'programs': {name: both.own.digest for name, both in shown.items()},  # scheme included
+    'provenance': records.provenance(),
     'devices': jax.device_count(),
     'changed_on_resume': [],
     'notes': blueprint.scheme.notes(lineage.original_length(config)),
@@ -264,23 +197,35 @@ def describe(
   } | blueprint.sizes()
 
 
+def conditions_of(
+  config: Mapping[str, Any], corpus: data.Corpus, shown: Mapping[str, programs.Both]
+) -> dict[str, Any]:
+  """Everything that two runs of a comparison must share, whatever their scheme and seed, flat."""
+  return (
+    {f'program.{name}': both.shared.digest for name, both in shown.items()}
+    | {f'data.{name}': value for name, value in corpus.facts.items()}
+    | {'batch_order': witness.of_batches(config, corpus.tokenizer)}
+    | runtime.environment()
+  )
+
+
 def resume(
-  config, blueprint: Blueprint, corpus: data.Corpus, workdir: pathlib.Path, stream, restored
+  config, blueprint: Blueprint, corpus: data.Corpus, workdir: pathlib.Path, stream, restored, shown
 ) -> tuple[states.State, dict[str, Any]]:
   """State and record of a run that goes on from what `Checkpoints.restore` gave."""
   records.check_data(workdir, corpus.facts)
   state, extra = restored
   stream.restore(extra['batches'])
-  return state, describe_resumed(config, blueprint, corpus, workdir)
+  return state, describe_resumed(config, blueprint, corpus, workdir, shown)
 
 
 def describe_resumed(
-  config, blueprint: Blueprint, corpus: data.Corpus, workdir: pathlib.Path
+  config, blueprint: Blueprint, corpus: data.Corpus, workdir: pathlib.Path, shown
 ) -> dict[str, Any]:
   """The record of a run that goes on: how it began, and which conditions have changed since."""
   before = records.read_json(workdir / 'run.json')
-  record = describe(config, blueprint, corpus, {}, before['start'])
-  changed = comparable.difference(before['conditions'], record['conditions'])
+  record = describe(config, blueprint, corpus, {}, before['start'], shown)
+  changed = comparable.changed(before['conditions'], record['conditions'])
   return record | {
     'initial_parameters': before['initial_parameters'],
     'changed_on_resume': before['changed_on_resume'] + changed,

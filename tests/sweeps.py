@@ -35,6 +35,7 @@ def row(run: str, name: str, length: int, seed: int, *, protocol='fixed_targets'
     'run': run,
     'commit': 'c' * 40,
     'fingerprint': 'f' * 64,
+    'environment': 'e' * 64,
     'scheme': name,
     'seed': seed,
     'train_length': train_length,
@@ -47,6 +48,7 @@ def row(run: str, name: str, length: int, seed: int, *, protocol='fixed_targets'
     'control': control,
     'eval_length': length,
   }
+  identity['targets'] = f'targets of {protocol}'
   if undefined:
     return identity | {'value': None, 'undefined': undefined}
   draw = np.random.default_rng([seed, length, len(name)])
@@ -64,8 +66,8 @@ def row(run: str, name: str, length: int, seed: int, *, protocol='fixed_targets'
     'documents': documents,
     'context': [length - TARGETS + 1, length],
   }
-  if protocol == 'fixed_targets':
-    measured['targets'] = 't' * 64
+  programs = {'program': f'scores {length}', 'own_program': f'scores {length} with {name}'}
+  measured |= programs | {'inputs': f'windows of {length}', 'arithmetic': f'of {protocol}'}
   if protocol == 'sliding':
     measured['stride'] = TRAINED
   return identity | measured | {'bytes': tokens, 'bits_per_byte': value / math.log(2)}
@@ -103,15 +105,15 @@ def run(root: pathlib.Path, name: str, seed: int = 0, *, lengths=LENGTHS, measur
     'eval': {'lengths': list(lengths), 'protocols': ['fixed_targets'], 'controls': ['none']},
   }  # fmt: skip
   conditions = {
-    'config.steps': STEPS,
-    'config.model.width': 64,
+    'program.step': 'p' * 64,
+    'program.initial': 'i' * 64,
+    'batch_order': 'b' * 64,
     'data.source': 'd' * 64,
     'data.documents': 249,
     'data.train_tokens': 9_800_000,
     'data.validation': 'v' * 64,
     'version.jax': '0.10.2',
     'version.flax': '0.12.8',
-    'code': 'e' * 64,
     'device': 'cpu cpu',
   }
   record = {
@@ -121,6 +123,7 @@ def run(root: pathlib.Path, name: str, seed: int = 0, *, lengths=LENGTHS, measur
     'fingerprint': digest.of_json(conditions),
     'conditions': conditions,
     'initial_parameters': f'{seed}' * 64,
+    'programs': {'step': f'step with {name}', 'initial': f'draw with {name}'},
     'provenance': {
       'commit': 'c' * 40,
       'clean': True,

@@ -9,7 +9,7 @@ import small
 
 from experiments import campaign, claims, scales
 from launch import job
-from pe_research import attend, batches, train
+from pe_research import attend, batches, training_step
 from pe_research.blueprint import Blueprint
 
 SEEDS = 2
@@ -33,7 +33,7 @@ def taken(config) -> float:
   params, key = jax.eval_shape(blueprint.init), jax.random.key(0)
 
   def back(params, batch):
-    loss = lambda p: train.token_loss(blueprint.bind(p), batch, spec, key)[0]
+    loss = lambda p: training_step.token_loss(blueprint.bind(p), batch, spec, key)[0]
     return jax.vjp(loss, params)[1]
 
   kept = jax.eval_shape(back, params, jax.tree.map(part, batches.shapes(config)))

@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 import sweeps
 
-from experiments import compare
+from experiments import compare, measured
+from experiments.report import summary
+from pe_research import comparable, program_store
 
 CONTROLS = [('fixed_targets', 'cropped')]
 
@@ -35,22 +37,32 @@ def with_row(run, at, defined=True, **row):
   return dataclasses.replace(run, rows=rows)
 
 
+def with_config(run, part, **fields):
+  return dataclasses.replace(run, config=run.config | {part: run.config[part] | fields})
+
+
 DIFFERENCES = {
-  'config.model.width': lambda run: with_condition(run, 'config.model.width', 128),
+  'program.step': lambda run: with_condition(run, 'program.step', 'q' * 64),
+  'program.initial': lambda run: with_condition(run, 'program.initial', 'q' * 64),
+  'batch_order': lambda run: with_condition(run, 'batch_order', 'q' * 64),
   'data.validation': lambda run: with_condition(run, 'data.validation', 'w' * 64),
   'version.jax': lambda run: with_condition(run, 'version.jax', '0.11.0'),
   'version.flax': lambda run: with_condition(run, 'version.flax', None),
-  'config.model.window': lambda run: with_condition(run, 'config.model.window', 32),
-  'code': lambda run: with_condition(run, 'code', 'x' * 64),
+  'flags': lambda run: with_condition(run, 'flags', ['--xla_cpu_enable_fast_math=true']),
   'device': lambda run: with_condition(run, 'device', 'gpu NVIDIA H100'),
-  'changed_on_resume': lambda run: changed(run, changed_on_resume=['code: a -> b']),
+  'changed_on_resume': lambda run: changed(run, changed_on_resume=['device: a -> b']),
   'initial_parameters': lambda run: changed(run, initial_parameters='y' * 64),
+  'start.parameters': lambda run: changed(run, start={'parameters': 'y' * 64}),
   'batches': lambda run: changed(run, batches='z' * 64),
   'steps': lambda run: changed(run, steps=900),
-  'settings': lambda run: with_row(run, 0, settings='q' * 64),
-  'targets': lambda run: with_row(run, 2, targets='q' * 64),
+  'program': lambda run: with_row(run, 0, program='q' * 64),
+  'inputs': lambda run: with_row(run, 2, inputs='q' * 64),
   'tokens': lambda run: with_row(run, 1, tokens=7),
   'bytes': lambda run: with_row(run, 3, bytes=7),
+  'arithmetic': lambda run: with_row(run, 1, arithmetic='q' * 64),
+  'environment': lambda run: with_row(run, 1, environment='q' * 64),
+  'own_program.step': lambda run: changed(run, programs=run.record['programs'] | {'step': 'q'}),
+  'own_program': lambda run: with_row(run, 1, own_program='q' * 64),
 }
 each_difference = pytest.mark.parametrize('field', DIFFERENCES)
 each_run = pytest.mark.parametrize('which', [1, 3, 5])
@@ -77,8 +89,7 @@ def test_a_difference_is_refused_and_named(runs, field, which):
 def test_an_allowed_difference_is_let_through_and_marked(runs, field):
   runs[4] = DIFFERENCES[field](runs[4])
   marks = compare.check(runs, [field])
-  assert marks and all(mark.startswith(field) for mark in marks)
-  assert any(runs[4].workdir.name in mark for mark in marks)
+  assert marks and any(runs[4].workdir.name in mark for mark in marks)
 
 
 def test_what_was_measured_again_counts_once(runs):
@@ -91,11 +102,10 @@ def test_what_was_measured_again_counts_once(runs):
 
 
 def test_allowing_one_difference_allows_no_other(runs):
-  runs[1] = DIFFERENCES['device'](DIFFERENCES['code'](runs[1]))
-  with pytest.raises(compare.Refused, match=r'--allow-different=code$'):
+  runs[1] = DIFFERENCES['device'](DIFFERENCES['program.step'](runs[1]))
+  with pytest.raises(compare.Refused, match=r'--allow-different=program.step$'):
     compare.check(runs, ['device'])
-  marks = compare.check(runs, ['device', 'code'])
-  assert {mark.split(' ')[0] for mark in marks} == {'device', 'code'}
+  assert len(compare.check(runs, ['device', 'program.step'])) == 2
 
 
 def test_a_condition_says_both_values(runs):
@@ -104,12 +114,138 @@ def test_a_condition_says_both_values(runs):
     compare.check(runs)
 
 
+def test_a_field_of_the_configs_that_explains_a_difference_is_named_in_its_place(runs):
+  wider = with_config(DIFFERENCES['program.step'](runs[2]), 'model', mlp_width=184)
+  runs[2] = DIFFERENCES['initial_parameters'](with_row(wider, 0, program='q' * 64))
+  said = 'the training programs differ outside the scheme: config.model.mlp_width 176 -> 184 '
+  with pytest.raises(compare.Refused) as refused:
+    compare.check(runs)
+  text = str(refused.value)
+  assert f'{said}(learned_seed0 -> alibi_seed0)\n' in text
+  assert text.count('--allow-different') == 1
+  assert text.endswith('--allow-different=config.model.mlp_width')
+  runs[4] = DIFFERENCES['device'](runs[4])  # which no field of a config explains
+  with pytest.raises(compare.Refused, match=r'--allow-different=device$'):
+    compare.check(runs, ['config.model.mlp_width'])
+
+
+def test_a_field_of_a_config_that_changes_nothing_is_no_difference(runs):
+  runs[2] = with_config(runs[2], 'optimizer', spare=1)
+  runs[3] = with_config(runs[3], 'eval', lengths=[64])
+  assert compare.check(runs) == []
+
+
+def test_runs_of_two_configs_are_each_held_against_their_own(runs):
+  """The programs of configs that differ may; those of one config may not."""
+  wider = [with_config(DIFFERENCES['program.step'](run), 'model', width=128) for run in runs]
+  assert compare.check([*runs, *wider], ['config.model.width'])
+  wider[1] = with_condition(wider[1], 'program.step', 'another')
+  with pytest.raises(
+    compare.Refused, match=r'no field of the configs says why(.|\n)*=program.step$'
+  ):
+    compare.check([*runs, *wider], ['config.model.width'])
+
+
+def test_where_nothing_says_why_commits_are_named_and_the_texts_compared(tmp_path):
+  runs = sweeps.runs(tmp_path, names=('rope', 'alibi'))
+  runs[1] = DIFFERENCES['program.step'](runs[1])
+  made_by = runs[1].record['provenance'] | {'commit': 'd' * 40, 'clean': False}
+  runs[1] = changed(runs[1], provenance=made_by)
+  texts = {'p' * 64: '%0 = multiply(%1, %2)\n%3 = add(%0, %4)',
+           'q' * 64: '%0 = multiply(%1, %2)\n%5 = subtract(%0, %4)'}  # fmt: skip
+  for run, name in zip(runs, texts, strict=True):
+    run.workdir.mkdir()
+    program_store.add(run.workdir, {name: texts[name]})
+  with pytest.raises(compare.Refused) as refused:
+    compare.check(runs)
+  text, file = str(refused.value), tmp_path / compare.DIFFERENCE
+  assert 'rope_seed0 at commit cccccccccc and alibi_seed0 at commit dddddddddd with changes' in text
+  assert str(file) in text
+  assert [line for line in file.read_text().splitlines() if line[0] in '+-'][2:] == [
+    '-% = add(%, %)', '+% = subtract(%, %)',
+  ]  # fmt: skip
+  (runs[0].workdir / program_store.FILE).unlink()
+  with pytest.raises(compare.Refused, match='The texts of these programs are not kept'):
+    compare.check(runs)
+
+
+def older(run, code='e' * 64):
+  """The run as it would be if it had been made before programs were recorded."""
+  record = {k: v for k, v in run.record.items() if k != 'programs'}
+  kept = {k: v for k, v in record['conditions'].items() if k.startswith(('data.', 'version.'))}
+  own = comparable.conditions(run.config) | {'code': code, 'device': 'cpu cpu'}
+  drop = ('program', 'own_program', 'inputs', 'arithmetic', 'environment')
+  rows = [{k: v for k, v in row.items() if k not in drop} for row in run.rows]
+  return dataclasses.replace(run, record=record | {'conditions': kept | own}, rows=rows)
+
+
+def test_an_older_run_is_compared_by_what_it_has_on_record_and_that_is_said(runs):
+  runs[0] = older(runs[0])
+  assert compare.check(runs) == []
+  (note,) = compare.notes(runs)
+  assert note.startswith('The programs of learned_seed0 (commit cccccccccc) are not on record')
+  assert 'files of code' not in note
+  runs[0] = with_config(runs[0], 'model', width=128)
+  with pytest.raises(compare.Refused, match=r'config\.model\.width: 128 -> 64 \(learned'):
+    compare.check(runs)
+
+
+def test_older_runs_among_themselves_are_held_to_one_code(runs):
+  runs = [older(run) for run in runs]
+  assert compare.check(runs) == []
+  (note,) = compare.notes(runs)
+  assert all(run.name in note for run in runs) and note.endswith('and of all files of code.')
+  runs[1] = older(runs[1], 'x' * 64)
+  with pytest.raises(compare.Refused, match=r'--allow-different=code$'):
+    compare.check(runs)
+
+
+def test_rows_on_other_targets_stand_beside(runs):
+  """A later evaluation of longer texts moves the targets, of the same lengths as well."""
+  longer = [row | {'targets': 'others', 'settings': 'l' * 64, 'value': 99.0, 'inputs': 'others'}
+            for row in runs[1].rows if row['protocol'] == 'fixed_targets']  # fmt: skip
+  longer += [longer[0] | {'eval_length': 8192}]
+  before = summary.sections(runs)
+  runs[1] = dataclasses.replace(runs[1], rows=[*runs[1].rows, *longer])
+  assert compare.check(runs) == []
+  (note,) = compare.notes(runs)
+  assert note.startswith('rope_seed0 was measured on other targets, too (')
+  assert 'fixed_targets/none/8192' in note
+  after = summary.sections(runs)
+  assert [section.lengths for section in after] == [section.lengths for section in before]
+  rope = before[0].schemes[1]
+  assert after[0].mean(after[0].schemes[1], 4096) == before[0].mean(rope, 4096)
+
+
+def test_targets_that_most_runs_have_are_used(runs):
+  moved = lambda run: [row | {'targets': 'others'} for row in run.rows]
+  runs = [
+    dataclasses.replace(run, rows=[*run.rows, *moved(run)]) if i else run
+    for i, run in enumerate(runs)
+  ]
+  rows, notes = measured.used(runs)
+  assert {row['targets'] for own in rows for row in own} == {'targets of fixed_targets'}
+  assert len(notes) == len(runs) - 1
+  runs[0] = dataclasses.replace(runs[0], rows=moved(runs[0]))
+  rows, notes = measured.used(runs)
+  assert {row['targets'] for own in rows for row in own} == {'others'}
+
+
+def test_of_as_many_those_that_the_configs_ask_for_are_used(runs):
+  asked = runs[0].asked
+  both = lambda run: [*[row | {'settings': asked} for row in run.rows],
+                      *[row | {'targets': 'z' * 64} for row in run.rows]]  # fmt: skip
+  runs = [dataclasses.replace(run, rows=both(run)) for run in runs]
+  rows, _ = measured.used(runs)
+  assert {row['targets'] for own in rows for row in own} == {'targets of fixed_targets'}
+
+
 def test_an_allowed_name_in_which_runs_do_not_differ_is_an_error(runs):
   with pytest.raises(ValueError, match=r"\['devise'\], in which the runs do not differ"):
     compare.check(runs, ['devise'])
   runs[1] = DIFFERENCES['device'](runs[1])
-  with pytest.raises(ValueError, match=r"\['code'\], in which"):
-    compare.check(runs, ['device', 'code'])
+  with pytest.raises(ValueError, match=r"\['steps'\], in which"):
+    compare.check(runs, ['device', 'steps'])
 
 
 def test_seeds_may_start_differently_but_schemes_of_one_seed_may_not(runs):
@@ -126,7 +262,7 @@ def test_what_is_undefined_is_not_compared(runs):
 
 
 def test_each_control_and_length_is_compared_with_itself(runs):
-  own = lambda row: {'targets': row['control'], 'tokens': row['eval_length']}
+  own = lambda row: {'inputs': row['control'], 'tokens': row['eval_length']}
   runs = [dataclasses.replace(run, rows=[row | own(row) for row in run.rows]) for run in runs]
   assert compare.check(runs) == []
 

@@ -11,7 +11,16 @@ import small
 from flax import nnx
 from hypothesis import strategies as st
 
-from pe_research import attend, batches, positions, scoring, sharding, together, train
+from pe_research import (
+  attend,
+  batches,
+  positions,
+  scoring,
+  sharding,
+  together,
+  train,
+  training_step,
+)
 from pe_research.blueprint import Blueprint
 from pe_research.positions import base, drawn
 
@@ -164,7 +173,7 @@ def test_loss_is_that_of_the_drawn_positions(name, tmp_path):
   pos = blueprint.scheme.draw_positions(jnp.arange(16)[None], 3, key)
   logits = decoder(tokens[:, :-1], attend.Tokens(pos), attend.Spec())
   want = -jax.nn.log_softmax(logits)[np.arange(3)[:, None], np.arange(16)[None], tokens[:, 1:]]
-  total, count = train.token_loss(decoder, {'tokens': tokens}, attend.Spec(), key)
+  total, count = training_step.token_loss(decoder, {'tokens': tokens}, attend.Spec(), key)
   assert count == 48
   np.testing.assert_allclose(total, want.sum(), rtol=1e-5)
 
@@ -195,7 +204,7 @@ def test_loss_is_that_of_the_chunks_put_together(tmp_path):
   logits = decoder(tokens[:, :-1], attend.Tokens(pos), attend.Spec())
   want = -jax.nn.log_softmax(logits)[np.arange(3)[:, None], np.arange(16)[None], tokens[:, 1:]]
   batch = {'tokens': text[:, :17], 'beyond': text[:, 17:]}
-  total, count = train.token_loss(decoder, batch, attend.Spec(), key)
+  total, count = training_step.token_loss(decoder, batch, attend.Spec(), key)
   assert count == 48
   np.testing.assert_allclose(total, want.sum(), rtol=1e-5)
 

@@ -61,21 +61,23 @@ def test_kept_verdicts_are_decided_once_more_by_a_command(tmp_path, monkeypatch,
   assert made.read_bytes() == before and 'run the claim again' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('codes, told', [
-  (('a', 'a'), False), (('a', 'b'), True), (('a', None), True),
+@pytest.mark.parametrize('programs, told', [
+  (('a', 'a'), False), (('a', 'b'), True), (('a', None), True), ((None, None), True),
 ])  # fmt: skip
-def test_claims_of_several_versions_of_the_code_are_told(codes, told, tmp_path, monkeypatch):
-  made = {
-    name: records.read_rows(ledger.path('cpu', claims.CLAIMS[name], 'rows.jsonl'))[:1]
-    for name in ('C12', 'C17')
-  }
+def test_claims_that_were_measured_by_other_programs_are_told(
+  programs, told, tmp_path, monkeypatch
+):
+  """Of one model; what two claims measure of different models has programs of its own."""
+  (one,) = records.read_rows(ledger.path('cpu', claims.CLAIMS['C12'], 'rows.jsonl'))[:1]
   monkeypatch.setattr(ledger, 'RESULTS', tmp_path)
   (tmp_path / 'cpu').mkdir()
-  for (name, kept), code in zip(made.items(), codes, strict=True):
-    own = [row | ({'code': code} if code else {}) for row in kept]
-    records.write_rows(ledger.path('cpu', claims.CLAIMS[name], 'rows.jsonl'), own)
+  for name, program in zip(('C12', 'C17'), programs, strict=True):
+    own = {k: v for k, v in (one | {'program': program}).items() if v is not None}
+    records.write_rows(ledger.path('cpu', claims.CLAIMS[name], 'rows.jsonl'), [own])
+  current = lambda claim, plan, rows: (rows, [])
+  monkeypatch.setattr(ledger, 'current', current)
   _, notes = rows.load(SCALES['cpu'])
-  assert any('one version of the code' in note for note in notes) == told
+  assert any('by the same programs' in note for note in notes) == told
 
 
 def test_a_file_that_was_cut_gives_its_whole_rows(tmp_path):

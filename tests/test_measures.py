@@ -42,6 +42,13 @@ def plan(**changes) -> measures.Plan:
   return measures.plan(CORPUS, {'eval': wanted, 'length': 8, 'data': {'task': ''}})
 
 
+class Anywhere:
+  """A scheme that is defined at every length."""
+
+  def check_length(self, length):
+    pass
+
+
 def test_fixed_targets_score_the_same_targets_at_every_length():
   chosen = plan()
   seen = []
@@ -53,8 +60,19 @@ def test_fixed_targets_score_the_same_targets_at_every_length():
         brute.append(loss(DOCUMENTS[d][end - 1 - length : t].astype(int), int(DOCUMENTS[d][t])))
     assert math.isclose(row['value'], np.mean(brute), rel_tol=1e-5)
     assert row['context'] == [length - 3, length] and row['tokens'] == 24
-    seen.append((row['targets'], row['scored'].tolist()))
+    seen.append(row['scored'].tolist())
   assert all(one == seen[0] for one in seen)
+
+
+@pytest.mark.parametrize('protocol', ['fixed_targets', 'non_overlapping', 'sliding', 'by_position'])
+def test_a_row_says_which_targets_it_is_of(protocol):
+  """The same at every length, and others where the choice of windows is another."""
+  of = lambda length, **how: measures.measure(
+    score, Anywhere(), plan(**how), CORPUS, protocol, 'none', length
+  )['targets']
+  assert of(8) == of(16) == of(32) == of(8, batch_tokens=7)
+  assert of(8, reach=48) != of(8)
+  assert of(8, targets=2, tokens=64, windows=5) != of(8)
 
 
 def test_fixed_targets_have_the_reach_and_none_is_scored_twice():
@@ -146,10 +164,6 @@ def test_bits_per_byte_count_the_bytes_of_the_scored_tokens():
     def __init__(self):
       super().__init__()
       self.token_bytes = np.full(256, 2)
-
-  class Anywhere:
-    def check_length(self, length):
-      pass
 
   corpus = data.Corpus(None, None, DOCUMENTS, Pairs(), {})
   row = measures.measure(score, Anywhere(), plan(), corpus, 'fixed_targets', 'none', 16)

@@ -85,9 +85,28 @@ def test_an_effect_that_never_varies_is_certain():
   assert found.p_above(0.1) < 1e-9 and found.p_below(0.1) == 1
 
 
-def test_one_seed_has_no_interval():
-  with pytest.raises(ValueError, match='1 seed'):
-    statistics.estimate(np.ones((1, 9)))
+def test_one_number_has_no_interval():
+  for one in (np.ones((1, 1)), np.ones(1)):
+    with pytest.raises(ValueError, match='1 number'):
+      statistics.estimate(one)
+
+
+@pytest.mark.parametrize('windows', [np.ones(40), *UNEQUAL.values()], ids=['equal', *UNEQUAL])
+def test_one_seed_has_an_interval_over_its_documents(windows, monkeypatch):
+  """Of its own truth: what other seeds would find is in no data of one."""
+  monkeypatch.setattr(statistics, 'bootstrap', lambda z: None)
+  windows, covered = windows.astype(float), []
+  for means in sweeps(4000, 1, len(windows), 0, 1, 0.3):
+    found = statistics.estimate(statistics.contributions(means * windows, windows))
+    covered.append(found.interval[0] <= 0.3 <= found.interval[1])
+  assert 0.93 <= np.mean(covered) <= 0.97, np.mean(covered)
+  assert found.seeds == 1 and found.by_seed == (-math.inf, math.inf)
+
+
+def test_one_seed_of_like_documents_has_the_t_interval():
+  z = np.array([[0.3, -0.3, 0.3, -0.3, 0.3, -0.3]])
+  want = stats.t.interval(0.95, 5, z.mean(), stats.sem(z[0]))
+  np.testing.assert_allclose(statistics.estimate(z).interval, want)
 
 
 def test_contributions_give_the_mean_over_tokens():

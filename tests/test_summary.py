@@ -126,7 +126,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
       documents = {f'd{i}': [x * 8, 8] for i, x in enumerate(nats)}
       section.rows[name, 64] = [row | {'documents': documents}]
     low, high = paired(section, 64).interval
-    assert high - low < 0.4
+    assert high - low < 0.5  # 1.5 if they were not paired
     covered += low <= 0.5 / math.log(2) <= high
   assert 0.88 <= covered / trials <= 0.99
 

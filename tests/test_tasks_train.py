@@ -20,7 +20,7 @@ from pe_research import (
   records,
   tasks,
   tokenizers,
-  train,
+  training_step,
 )  # fmt: skip
 from pe_research.blueprint import Blueprint
 
@@ -45,7 +45,7 @@ def test_only_answers_are_scored():
   blueprint = Blueprint(wanted)
   decoder = blueprint.bind(jax.jit(blueprint.init)())
   batch = batches.build(data.load(wanted), wanted).draw()
-  total, count = train.token_loss(decoder, batch, attend.Spec(), jax.random.key(0))
+  total, count = training_step.token_loss(decoder, batch, attend.Spec(), jax.random.key(0))
   tokens = batch['tokens']
   at = attend.Tokens.contiguous(tokens.shape[1] - 1)
   nll = np.asarray(model.loss(decoder(tokens[:, :-1], at, attend.Spec()), tokens[:, 1:]))
@@ -56,7 +56,9 @@ def test_only_answers_are_scored():
   padded[batch['weights'].cumsum(1) == batch['weights'].sum(1, keepdims=True)] = 7
   ends = batch['weights'].astype(bool)
   padded[ends] = tokens[ends]
-  other, _ = train.token_loss(decoder, batch | {'tokens': padded}, attend.Spec(), jax.random.key(0))
+  other, _ = training_step.token_loss(
+    decoder, batch | {'tokens': padded}, attend.Spec(), jax.random.key(0)
+  )
   np.testing.assert_allclose(other, total, rtol=1e-6)
 
 

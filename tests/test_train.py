@@ -18,12 +18,14 @@ from pe_research import (
   checkpoints,
   data,
   evaluate,
+  logits,
   optimizers,
   paths,
   records,
   sharding,
   states,
   train,
+  training_step,
 )
 from pe_research.blueprint import Blueprint
 
@@ -213,8 +215,8 @@ def gradients(config, batch):
   layout = states.layout(blueprint, optimizer, mesh)
   state, _ = states.begin(config, blueprint, optimizer, layout)
   rows = sharding.split_batch(mesh, len(batch['tokens']))
-  step = train.compile_step(config, blueprint, optimizer, layout, rows)
-  state, measured = step(state, sharding.place(batch, rows))
+  step = training_step.compiled(config, blueprint, optimizer, layout, rows)
+  state, measured = step(state, sharding.place(batch, rows), training_step.seed(config, mesh))
   return measured, state['params']
 
 
@@ -239,15 +241,14 @@ def test_packed_documents_are_trained_as_if_alone(corpus):
   blueprint, stream = Blueprint(config), batches.build(data.load(config), config)
   decoder = blueprint.bind(blueprint.init())
   batch = next(b for b in stream if b['segments'].max() > 1)
-  total, count = train.token_loss(
-    decoder, jax.tree.map(np.asarray, batch), attend.Spec(), jax.random.key(0)
-  )
+  given = attend.Spec(), jax.random.key(0)
+  total, count = training_step.token_loss(decoder, jax.tree.map(np.asarray, batch), *given)
   alone, targets = 0.0, 0
   for tokens, segments in zip(batch['tokens'], batch['segments'], strict=True):
     for segment in set(segments):
       part = tokens[segments == segment][None]
       if part.shape[1] > 1:
-        nats, n = train.token_loss(decoder, {'tokens': part}, attend.Spec(), jax.random.key(0))
+        nats, n = training_step.token_loss(decoder, {'tokens': part}, *given)
         alone, targets = alone + float(nats), targets + int(n)
   assert int(count) == targets
   assert math.isclose(float(total), alone, rel_tol=1e-5)
@@ -309,7 +310,8 @@ def test_the_record_says_what_was_run(straight, corpus):
   assert record['steps'] == 12 and len(record['batches']) == 64
   assert record['parameters'] == sum(p.size for p in straight[0]['params'].values())
   assert record['position_parameters'] == 0
-  assert record['conditions']['config.model.width'] == 16
+  assert {'program.step', 'program.initial', 'batch_order'} <= record['conditions'].keys()
+  assert not any(name.startswith(('config.', 'code')) for name in record['conditions'])
   assert record['conditions']['device'] == 'cpu cpu'
   width, hidden, layers, length = 16, 48, 2, 16
   products = layers * (4 * width**2 + 3 * width * hidden) + 256 * width
@@ -367,16 +369,39 @@ def test_a_scheme_says_what_its_training_length_leaves_out(corpus, tmp_path, cap
   assert records.read_json(tmp_path / 'run.json')['notes'][0].startswith(note)
 
 
-def test_a_run_that_goes_on_under_other_code_says_so(corpus, tmp_path, monkeypatch):
+@pytest.fixture
+def begun(corpus, tmp_path, monkeypatch):
+  """The workdir of a run that was killed in its seventh step."""
   with monkeypatch.context() as patch:
     Interrupt(patch, 7, kill)
     with pytest.raises(KeyboardInterrupt):
       train.train(small.config(corpus), tmp_path)
-  provenance = records.provenance() | {'code': 'edited'}
+  return tmp_path
+
+
+def test_a_run_that_goes_on_under_another_program_says_so(corpus, begun, monkeypatch):
+  monkeypatch.setattr(logits, 'MASKED', -1e29)
+  train.train(small.config(corpus), begun)
+  [line] = records.read_json(begun / 'run.json')['changed_on_resume']
+  assert line.startswith('program.step: ')
+
+
+def test_a_run_may_go_on_under_other_files_of_the_same_programs(corpus, begun, monkeypatch):
+  provenance = records.provenance() | {'code': 'edited', 'commit': 'later'}
   monkeypatch.setattr(records, 'provenance', lambda: provenance)
-  train.train(small.config(corpus), tmp_path)
-  [line] = records.read_json(tmp_path / 'run.json')['changed_on_resume']
-  assert line.startswith('code: ') and line.endswith(' -> edited')
+  train.train(small.config(corpus), begun)
+  assert records.read_json(begun / 'run.json')['changed_on_resume'] == []
+
+
+def test_a_run_that_began_without_programs_on_record_goes_on_and_says_so(corpus, begun):
+  record = records.read_json(begun / 'run.json')
+  kept = {k: v for k, v in record['conditions'].items() if k.startswith(('data.', 'version.'))}
+  older = kept | {'code': 'of then', 'device': 'cpu cpu'}
+  records.write_json(begun / 'run.json', record | {'conditions': older})
+  train.train(small.config(corpus), begun)
+  assert records.read_json(begun / 'run.json')['changed_on_resume'] == [
+    'programs: none on record when the run began'
+  ]
 
 
 def test_what_cannot_be_evaluated_is_not_trained(corpus, tmp_path):

@@ -78,18 +78,19 @@ def step_seconds(config: Mapping[str, Any], steps: int) -> tuple[float, float]:
   """
   import jax
 
-  from pe_research import sharding, train
+  from pe_research import sharding, training_step
 
   blueprint, optimizer, rows, layout, state, tokens = begin(config)
   batch = sharding.place({'tokens': tokens}, rows)
-  step = train.compile_step(config, blueprint, optimizer, layout, rows)
+  seed = training_step.seed(config, rows.mesh)
+  step = training_step.compiled(config, blueprint, optimizer, layout, rows)
   start = time.perf_counter()
-  step = step.lower(state, batch).compile()
+  step = step.lower(state, batch, seed).compile()
   compile_seconds = time.perf_counter() - start
 
   def once():
     nonlocal state
-    state, measured = step(state, batch)
+    state, measured = step(state, batch, seed)
     jax.block_until_ready(measured)
 
   once(), once()

@@ -145,16 +145,18 @@ def config(size: Size, machine: Machine, rows: int) -> dict[str, Any]:
 
 def compiled(wanted: Mapping[str, Any]):
   """The training step of a config, and its blueprint; compiled for the devices of this process."""
-  from pe_research import batches, optimizers, sharding, states, train
+  import numpy as np
+
+  from pe_research import batches, optimizers, sharding, states, training_step
   from pe_research.blueprint import Blueprint
 
   on, blueprint = sharding.mesh(wanted['run']['mesh']), Blueprint(wanted)
   rows = sharding.split_batch(on, wanted['optimizer']['batch'])
   optimizer = optimizers.build(wanted['optimizer'], wanted['steps'])
   layout = states.layout(blueprint, optimizer, on)
-  step = train.compile_step(wanted, blueprint, optimizer, layout, rows)
+  step = training_step.compiled(wanted, blueprint, optimizer, layout, rows)
   like = states.abstract(blueprint, optimizer, on)
-  return step.lower(like, batches.shapes(wanted)).compile(), blueprint
+  return step.lower(like, batches.shapes(wanted), np.uint32(0)).compile(), blueprint
 
 
 def traffic(program: str) -> float:

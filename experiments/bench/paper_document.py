@@ -23,7 +23,6 @@ ROWS = paper.TABLE.with_name('document.jsonl')
 def row(size_name: str) -> dict[str, Any]:
   """Bytes of a chip: the weights, all of them in float32, and what the program holds besides."""
   import jax
-  import numpy as np
 
   from pe_research import scoring, sharding
   from pe_research.blueprint import Blueprint
@@ -36,8 +35,8 @@ def row(size_name: str) -> dict[str, Any]:
   shapes = jax.eval_shape(blueprint.init)
   place = lambda x, to: like(x.shape, x.dtype, sharding=to)
   params = jax.tree.map(place, shapes, sharding.layout(shapes, mesh))
-  window = like((1, TOKENS + 1), np.int32, sharding=sharding.split_batch(mesh, 1))
-  held = scorer.lower(params, window, TARGETS).compile().memory_analysis()
+  call = scoring.Call('nats', (1, TOKENS + 1), (TARGETS, 1.0, None))
+  held = scorer.lower(params, call).compile().memory_analysis()
   weights = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
   return {
     'size': size_name, 'parameters': blueprint.sizes()['parameters'], 'weight_bytes': weights,

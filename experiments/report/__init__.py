@@ -10,13 +10,14 @@ import statistics
 from collections.abc import Sequence
 
 from experiments import cache, compare
+from experiments.measured import Run
 from experiments.report import figures, page, summary
 from experiments.report.findings import joined, number
 from pe_research import cli, drawing, explorer, records
 
 
 def write(
-  runs: Sequence[compare.Run],
+  runs: Sequence[Run],
   workdir: pathlib.Path,
   marks: Sequence[str] = (),
   explored: bool = False,
@@ -53,7 +54,7 @@ def write(
 
 
 def publish(
-  runs: Sequence[compare.Run],
+  runs: Sequence[Run],
   workdir: pathlib.Path,
   marks: Sequence[str] = (),
   explored: bool = False,
@@ -61,11 +62,13 @@ def publish(
 ) -> None:
   """Prints the table, writes the files and says which; arguments as in `write`."""
   print(table(runs))
+  for note in compare.notes(runs):
+    print(f'note: {note}')
   for path in write(runs, workdir, marks, explored, stretches):
     print(f'wrote {path}')
 
 
-def table(runs: Sequence[compare.Run]) -> str:
+def table(runs: Sequence[Run]) -> str:
   """Bits/byte by scheme and length, a table for each protocol and control, for a terminal."""
   return '\n\n'.join(_text(section) for section in summary.sections(runs))
 

@@ -110,7 +110,8 @@ def _at_last(section: Section) -> Iterator[str]:
       (close if pair.interval[0] <= 0 else apart).append((pair.difference, text))
   if apart:
     texts = joined(text for _, text in sorted(apart))
-    yield f'On the same documents these are higher, with 95 % intervals over documents: {texts}.'
+    over = 'seeds and documents' if section.several_seeds else 'documents'
+    yield f'On the same documents these are higher, with 95 % intervals over {over}: {texts}.'
   if close:
     texts = joined(text for _, text in sorted(close))
     yield f'These cannot be told from it, as their intervals reach zero: {texts}.'

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments import compare
-from experiments.report import cached, cards, figures, summary, tables
+from experiments.measured import Run
+from experiments.report import cached, cards, figures, tables
 from experiments.report.findings import findings, joined
 from experiments.report.summary import Section
 from pe_research import drawing, measures, palette
@@ -18,16 +19,16 @@ CONTROLS = {
   'cropped': 'The input keeps only its last tokens, as many as the training length.',
   'shuffled': 'All tokens of the input but the last, as many as the training length, are shuffled.',
 }
-BOOTSTRAP = (
-  'Intervals are 95 % percentile bootstraps over the documents that hold the scored tokens '
-  f'({summary.RESAMPLES:,} resamples, fixed seed, losses averaged over training seeds first). They '
-  'say how far a difference depends on which documents were held out, not on the training seed; '
-  'the lowest scheme was picked on the same documents.'
+INTERVALS = (
+  'Intervals are 95 % t intervals. With one seed they are over the documents that hold the scored '
+  'tokens, and say how far a difference depends on which documents were held out, not on the '
+  'training seed; with several, over seeds and documents, both random. The lowest scheme was '
+  'picked on the same documents.'
 )
 
 
 def page(
-  runs: Sequence[compare.Run],
+  runs: Sequence[Run],
   sections: Sequence[Section],
   marks: Sequence[str],
   cache: Mapping[str, Any] | None = None,
@@ -61,6 +62,7 @@ def page(
     '<p><a href="explorer.html">See what these schemes do to attention</a></p>' if explored else '',
     '</header>',
     _warning(marks),
+    _to_know(compare.notes(runs)),
     _compared(runs, main),
     _section(main, 0),
     *(_section(section, i + 1) for i, section in enumerate(sections[1:])),
@@ -103,30 +105,34 @@ def _warning(marks: Sequence[str]) -> str:
   )
 
 
-def _compared(runs: Sequence[compare.Run], section: Section) -> str:
+def _to_know(notes: Sequence[str]) -> str:
+  return f'<section class="note" role="note">{bullets(notes)}</section>' if notes else ''
+
+
+def _compared(runs: Sequence[Run], section: Section) -> str:
   """What was trained, on what, for how long."""
 
-  def each(get: Callable[[compare.Run], Any]) -> str:
+  def each(get: Callable[[Run], Any]) -> str:
     return joined(dict.fromkeys(str(get(run)) for run in runs))
 
-  def model(run: compare.Run) -> str:
+  def model(run: Run) -> str:
     m = run.config['model']
     heads = f'{m["heads"]} heads of {m["head_dim"]}'
     return f'{m["layers"]} layers, width {m["width"]}, {heads}, {m["mlp"]} {m["mlp_width"]}'
 
-  def tokens(run: compare.Run) -> str:
+  def tokens(run: Run) -> str:
     batch, length = run.config['optimizer']['batch'], run.config['length']
     return f'{run.record["steps"]:,} steps of {batch} × {length} ({count(run):,} tokens)'
 
-  def count(run: compare.Run) -> int:
+  def count(run: Run) -> int:
     return run.record['steps'] * run.config['optimizer']['batch'] * run.config['length']
 
-  def documents(run: compare.Run) -> str:
+  def documents(run: Run) -> str:
     data, facts = run.config['data'], run.record['conditions']
     known = f', {facts["data.documents"]:,} documents' if 'data.documents' in facts else ''
     return f'{data["source"]}{known}, tokens are {data["tokenizer"]}'
 
-  def device(run: compare.Run) -> str:
+  def device(run: Run) -> str:
     number = f' × {run.record["devices"]}' if run.record['devices'] > 1 else ''
     kind = ' '.join(dict.fromkeys(run.record['conditions']['device'].split()))
     return f'{kind}{number}, {run.config["model"]["dtype"]}'
@@ -166,7 +172,7 @@ def _section(section: Section, index: int) -> str:
   ]
   if index == 0:
     parts += ['<h2>What this shows</h2>', bullets(findings(section))]
-    parts += [f'<p class="note">{BOOTSTRAP}</p>', '<h2>Numbers</h2>']
+    parts += [f'<p class="note">{INTERVALS}</p>', '<h2>Numbers</h2>']
   parts += [tables.losses(section, 'bits_per_byte'), tables.reasons(section)]
   parts += [tables.changes(section), tables.pairs(section), tables.losses(section, 'value')]
   return '\n'.join(part for part in [*parts, '</section>'] if part)

@@ -9,19 +9,19 @@ import functools
 import itertools
 import json
 import math
-import statistics
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from experiments import compare
+from experiments import measured, statistics
+from experiments.measured import Run
 from pe_research import positions
 
 LOSSES = ('fixed_targets', 'non_overlapping', 'sliding', 'by_position')  # what sections are of
 CONTROLS = ('none', 'cropped', 'shuffled')
 TOLERANCE = 0.05  # bits/byte above the loss at the training length that still counts as kept
-RESAMPLES = 10_000  # of documents
 FEWEST_DOCUMENTS = 5  # below these there is no interval
 
 
@@ -41,17 +41,17 @@ class Scheme:
   label: str
   style: int
   train_length: int
-  runs: tuple[compare.Run, ...]
+  runs: tuple[Run, ...]
 
 
-def schemes(runs: Sequence[compare.Run]) -> list[Scheme]:
+def schemes(runs: Sequence[Run]) -> list[Scheme]:
   """The schemes of the runs in registry order; variants of one keep the order of the runs.
 
   Raises:
     ValueError: two runs are the same scheme with the same arguments at the same seed.
   """
   order = list(positions.SCHEMES)
-  variants: dict[str, list[compare.Run]] = {}
+  variants: dict[str, list[Run]] = {}
   for run in runs:
     variants.setdefault(json.dumps(_identity(run), sort_keys=True), []).append(run)
   place = lambda name: order.index(name) if name in order else len(order)
@@ -74,12 +74,12 @@ def schemes(runs: Sequence[compare.Run]) -> list[Scheme]:
   return found
 
 
-def _identity(run: compare.Run) -> dict[str, Any]:
+def _identity(run: Run) -> dict[str, Any]:
   label = run.config.get('run', {}).get('label')
   return run.config['position'] | {'trained at': run.record['train_length'], 'label': label}
 
 
-def _label(run: compare.Run, runs: Sequence[compare.Run]) -> str:
+def _label(run: Run, runs: Sequence[Run]) -> str:
   """What the run calls itself, or the label of the class and what tells variants of it apart."""
   if run.config.get('run', {}).get('label'):
     return run.config['run']['label']
@@ -141,7 +141,7 @@ class Section:
   def mean(self, scheme: Scheme, length: int) -> float | None:
     """Bits/byte, over seeds."""
     values = self.values(scheme, length)
-    return statistics.fmean(values) if values else None
+    return fmean(values) if values else None
 
   def undefined(self, scheme: Scheme, length: int) -> str | None:
     """Why the scheme has no value at `length`; None where it has one or was not measured."""
@@ -172,7 +172,7 @@ class Section:
   def change(self, scheme: Scheme, length: int) -> float | None:
     """Mean of `changes`."""
     changes = self.changes(scheme, length)
-    return statistics.fmean(changes) if changes else None
+    return fmean(changes) if changes else None
 
   def kept(self, scheme: Scheme) -> int:
     """The last length before the loss first exceeds that at `reference` by TOLERANCE, or ends."""
@@ -207,26 +207,27 @@ class Section:
     return [n for n in self.lengths if settings[n] != settings[self.lengths[0]]]
 
 
-def sections(runs: Sequence[compare.Run]) -> list[Section]:
+def sections(runs: Sequence[Run]) -> list[Section]:
   """One for each protocol and control that has rows, in the order of configs, the main one first.
 
-  Rows of earlier checkpoints are left out. Where a run measured one thing twice the later counts.
+  Of the rows, those that measured.used says.
 
   Raises:
     ValueError: there are no rows.
   """
   lines, found = schemes(runs), []
+  used = {run.workdir: rows for run, rows in zip(runs, measured.used(runs)[0], strict=True)}
   final = {
     (scheme.key, run.record['seed'], row['protocol'], row['control'], row['eval_length']): row
     for scheme in lines
     for run in scheme.runs
-    for row in run.latest
+    for row in used[run.workdir]
   }
   for protocol in LOSSES:
     for control in CONTROLS:
       rows: dict[tuple[str, int], list[dict[str, Any]]] = {}
-      for (key, _, *measured, length), row in final.items():
-        if measured == [protocol, control]:
+      for (key, _, *measurement, length), row in final.items():
+        if measurement == [protocol, control]:
           rows.setdefault((key, length), []).append(row)
       if rows:
         lengths = sorted({length for _, length in rows})
@@ -245,8 +246,8 @@ class Paired:
 
   Attributes:
     difference: bits/byte, of token-weighted means over seeds.
-    interval: 95 % percentile bootstrap over documents, bits/byte; None with too few of them or
-      where a loss is not finite.
+    interval: 95 %, over seeds and documents, bits/byte; of one seed over documents; None with too
+      few of them or where a loss is not finite.
     documents: number.
   """
 
@@ -256,25 +257,28 @@ class Paired:
 
 
 def paired(section: Section, scheme: Scheme, other: Scheme, length: int) -> Paired | None:
-  """`scheme` minus `other` at `length`; None if one has no value or their targets differ.
+  """`scheme` minus `other` at `length`, over the seeds of both.
 
-  Documents are drawn with replacement, both schemes keep the same draw, and seeds are averaged
-  before: the interval is about other documents, not about other seeds.
+  None if there is no such seed, one has no value, or their targets differ.
   """
-  mine, theirs = section.rows.get((scheme.key, length)), section.rows.get((other.key, length))
-  if not mine or not theirs or any(row['value'] is None for row in [*mine, *theirs]):
+  by_seed = [{row['seed']: row for row in section.rows.get((s.key, length), [])}
+             for s in (scheme, other)]  # fmt: skip
+  seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
+  pairs = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
+  if not pairs or any(row['value'] is None for pair in pairs for row in pair):
     return None
-  row, names = mine[0], sorted(mine[0]['documents'])
-  counts = [{d: tokens for d, (_, tokens) in r['documents'].items()} for r in [*mine, *theirs]]
+  row, names = pairs[0][0], sorted(pairs[0][0]['documents'])
+  counts = [
+    {d: tokens for d, (_, tokens) in r['documents'].items()} for pair in pairs for r in pair
+  ]
   if any(count != counts[0] for count in counts):
     return None
-  nats = lambda rows: np.mean([[r['documents'][d][0] for d in names] for r in rows], axis=0)
-  gap, tokens = nats(mine) - nats(theirs), np.array([counts[0][d] for d in names], float)
+  nats = lambda row: np.array([row['documents'][d][0] for d in names])
+  gap, tokens = (np.array([nats(mine) - nats(theirs) for mine, theirs in pairs]),
+                 np.array([counts[0][d] for d in names], float))  # fmt: skip
   bits = row['tokens'] / (row['bytes'] * math.log(2))  # bits/byte for one nat/token
-  difference, interval = float(gap.sum() / tokens.sum() * bits), None
-  if len(names) >= FEWEST_DOCUMENTS and np.isfinite(gap).all():
-    share = np.full(len(names), 1 / len(names))
-    drawn = np.random.default_rng(0).multinomial(len(names), share, size=RESAMPLES)
-    low, high = np.percentile((drawn @ gap) / (drawn @ tokens) * bits, [2.5, 97.5])
-    interval = float(low), float(high)
-  return Paired(difference, interval, len(names))
+  if len(names) < FEWEST_DOCUMENTS or not np.isfinite(gap).all():
+    difference = gap.mean(0).sum() / tokens.sum() * bits
+    return Paired(float(difference), None, len(names))
+  found = statistics.estimate(statistics.contributions(gap, tokens) * bits)
+  return Paired(found.value, found.interval, len(names))

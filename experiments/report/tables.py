@@ -5,7 +5,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from experiments import compare
+from experiments.measured import Run
 from experiments.report import summary
 from experiments.report.findings import interval, number
 from experiments.report.summary import TOLERANCE, Scheme, Section
@@ -126,7 +126,7 @@ def pairs(section: Section) -> str:
   documents = section.scored()['documents']
   caption = (
     'Bits per byte above the lowest scheme of a length, paired by document, with 95 % intervals '
-    f'over {len(documents)} documents.'
+    f'over {"seeds and " if section.several_seeds else ""}{len(documents)} documents.'
   )
   heads = ['Scheme']
   heads += [f'at {n} tokens<small>above {html.escape(best[n].label)}</small>' for n in lengths]
@@ -185,7 +185,7 @@ def short(digest: str) -> str:
   return f'<code title="{html.escape(digest)}">{html.escape(digest[:12])}</code>'
 
 
-def conditions(runs: Sequence[compare.Run]) -> str:
+def conditions(runs: Sequence[Run]) -> str:
   """Every condition of the runs; where they were allowed to differ, all values."""
   rows = [_condition('fingerprint', {run.record['fingerprint'] for run in runs})]
   made = [run.record['provenance'] for run in runs]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from pe_research import data, tasks
-from pe_research.measures import losses, probe, retrieval
+from pe_research.measures import base, losses, probe, retrieval
 from pe_research.measures.base import Plan, Row, Subject, option, plan
 
 __all__ = ['MEASURES', 'Plan', 'Row', 'Subject', 'measure', 'option', 'plan']
@@ -23,6 +23,7 @@ def measure(
 ) -> Row:
   """One row; where the scheme is not defined at `length` it has no value but the reason."""
   row: Row = {'protocol': protocol, 'control': control, 'eval_length': length}
+  row['targets'] = base.targets(plan, protocol)
   used = min(length, plan.train_length) if 'cropped' in control.split('+') else length
   if protocol == 'task':
     used = tasks.tokens(plan.task, length) - 1

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pe_research import data, tokenizers
+from pe_research import data, digest, tokenizers
 
 Row = dict[str, Any]
 TEXT = ('fixed_targets', 'passkey', 'probe')  # protocols that end at the places of a plan
@@ -85,6 +85,15 @@ def plan(corpus: data.Corpus, config: Mapping[str, Any]) -> Plan:
     config['data']['task'],
     wanted['windows'],
   )
+
+
+def targets(plan: Plan, protocol: str) -> str:
+  """Digest of what a protocol scores, whatever the length."""
+  if protocol == 'task':
+    return digest.of_json([plan.task, plan.examples])
+  if protocol in TEXT:
+    return digest.of_json([plan.ends, plan.targets])
+  return digest.of_json([[d, len(tokens)] for d, tokens in plan.parts])
 
 
 def windows(plan: Plan, length: int) -> np.ndarray:

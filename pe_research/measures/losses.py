@@ -6,7 +6,6 @@ last has N tokens of context.
 
 import numpy as np
 
-from pe_research import digest
 from pe_research.measures import base
 from pe_research.measures.base import Plan, Row, Subject
 
@@ -31,7 +30,6 @@ def fixed_targets(score: Subject, plan: Plan, length: int, control: str = 'none'
   used = windows.shape[1] - 1
   return _row(plan, [d for d, _ in plan.ends], nll, windows[:, -plan.targets :]) | {
     'context': [used - plan.targets + 1, used],
-    'targets': digest.of_json([plan.ends, plan.targets]),
   }
 
 

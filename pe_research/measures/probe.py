@@ -1,5 +1,7 @@
 """What hidden states say of the position of their token."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,15 +10,19 @@ import optax
 from pe_research.measures import base
 from pe_research.measures.base import Plan, Row, Subject
 
+Guess = Callable[[np.ndarray, np.ndarray], np.ndarray]
 HIDDEN, STEPS, RATE, BATCH = 128, 1_000, 3e-3, 1_024
 
 
-def probe(score: Subject, plan: Plan, length: int, control: str = 'layer:1') -> Row:
+def probe(
+  score: Subject, plan: Plan, length: int, control: str = 'layer:1', guess: Guess | None = None
+) -> Row:
   """How far a probe of the states after a layer is from the position of a token, on average.
 
   A classifier with one hidden layer, a class a position; it learns on half of the documents and is
   tested on the others (arXiv:2203.16634, sec. 5). 'layer:2', and 'layer:2+weights:initial' for the
-  same network before training, whose causal averages tell positions apart as well.
+  same network before training, whose causal averages tell positions apart as well. `guess` takes
+  the place of the classifier.
   """
   layer = int(base.option(control, 'layer', '1'))
   initial = base.option(control, 'weights') == 'initial'
@@ -29,7 +35,7 @@ def probe(score: Subject, plan: Plan, length: int, control: str = 'layer:1') -> 
       f'of {len(set(names))}. Raise eval.windows or lower eval.lengths.'
     )
   states = score.hidden(windows, layer, initial)
-  guessed = _guess(states[learning], states[~learning])
+  guessed = (guess or _guess)(states[learning], states[~learning])
   wrong = np.abs(guessed - np.arange(length)[None])
   tested = [name for name, own in zip(names, learning, strict=True) if not own]
   row = base.by_document(tested, wrong) | {'unit': 'tokens', 'chance': _blind(length)}
@@ -43,6 +49,18 @@ def _blind(length: int) -> float:
 
 def _guess(learn: np.ndarray, test: np.ndarray) -> np.ndarray:
   """Positions int [W, N] guessed for states test [W, N, D] after learning from learn [W', N, D]."""
+  fit, begin, logits = classifier(learn)
+  flat = jnp.asarray(test.reshape(-1, test.shape[-1]), jnp.float32)
+  return np.asarray(logits(fit(*begin), flat).argmax(-1)).reshape(test.shape[:2])
+
+
+def classifier(learn: np.ndarray):
+  """What learns the positions of states [W, N, D].
+
+  Returns:
+    The jitted fit, which gives parameters; its arguments; and the jitted logits [M, N] of
+    parameters and states [M, D].
+  """
   _, length, width = learn.shape
   x = jnp.asarray(learn.reshape(-1, width), jnp.float32)
   y = jnp.tile(jnp.arange(length), len(learn))
@@ -68,6 +86,4 @@ def _guess(learn: np.ndarray, test: np.ndarray) -> np.ndarray:
     return (optax.apply_updates(params, updates), slots), None
 
   fit = lambda params, keys: jax.lax.scan(step, (params, optimizer.init(params)), keys)[0][0]
-  params = jax.jit(fit)(params, jax.random.split(keys[2], STEPS))
-  flat = jnp.asarray(test.reshape(-1, width), jnp.float32)
-  return np.asarray(jax.jit(logits)(params, flat).argmax(-1)).reshape(test.shape[:2])
+  return jax.jit(fit), (params, jax.random.split(keys[2], STEPS)), jax.jit(logits)

@@ -55,6 +55,7 @@ SCHEMES: dict[str, type[PositionScheme]] = {
   'rand_pos': RandPos,
 }
 
+NONE = 'nope'  # no scheme at all: what is left of a model when its scheme is taken out
 # One of each way to tell a decoder where tokens are: added, learned by distance, turned, fixed.
 FAMILIES = ('sinusoidal', 't5', 'rope', 'alibi')
 

@@ -4,13 +4,14 @@ A method is a generator: it yields lists of candidates, none of them twice, and 
 losses. It knows nothing of models, and its draws depend on the seed and on those losses alone.
 """
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Generator
 
 import numpy as np
 
-from pe_research import checks
+from pe_research import checks, digest
 from pe_research.search.space import STEP, Candidate, Space
 
 Search = Generator[list[Candidate], list[float], None]
@@ -283,3 +284,18 @@ METHODS: dict[str, Callable[[Space, Settings, np.random.Generator], Search]] = {
   'coordinate': coordinate,
   'yarn_grid': yarn_grid,
 }
+
+
+def witness(method: str) -> str:
+  """What a method tries on a small space whose losses are made up: a change in it changes this."""
+  space = Space(base=10_000.0, rotated=8, train_length=64, factor=4.0, most=5.0)
+  settings = Settings(population=8, mutations=3, crossovers=3, iterations=3, parents=4)
+  search = METHODS[method](space, settings, np.random.default_rng(settings.seed))
+  tried: list[list] = []
+  losses = None
+  with contextlib.suppress(StopIteration):
+    while True:
+      batch = search.send(losses)
+      tried.append([[c.factors, c.start_tokens] for c in batch])
+      losses = [abs(sum(c.factors) - 9) + c.start_tokens % 3 / 7 for c in batch]
+  return digest.of_json(tried)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pe_research import data, digest, heartbeat, lineage, processes, records, runtime, states
-from pe_research.search import ledger, objective
+from pe_research.search import ledger, methods, objective
 from pe_research.search import plan as plans
 from pe_research.search.space import Candidate
 
@@ -77,7 +77,9 @@ def search(
   found = plans.file_of(plan, config, measure.total(now.best), now.best.start_tokens)
   found |= {
     'losses': compare(measure, shown, chosen, held_out),
-    'search': wanted | {'evaluations': now.evaluations, 'made_by': records.provenance()},
+    'search': wanted
+    | {'evaluations': now.evaluations, 'made_by': records.provenance()}
+    | {'generator': methods.witness(plan.method)},
   }
   if processes.first():
     records.write_json(workdir / 'factors.json', found)

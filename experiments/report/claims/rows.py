@@ -5,7 +5,7 @@ import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from experiments import claims, ledger, verdicts
+from experiments import claims, ledger, measured, verdicts
 from experiments.claims.terms import Claim, Expect
 from experiments.ledger import Finding
 from experiments.plan import Planner
@@ -13,7 +13,14 @@ from experiments.scales import CPU, Scale
 from pe_research import records
 
 FIRST = ('C01', 'C02', 'C34', 'C10', 'C18', 'C13')  # ALiBi, RoFormer and YaRN, on top of the table
-RECORD = ('scale', 'registered', 'runs', 'costs', 'refused')  # kept beside what is found
+RECORD = (
+  'scale',
+  'registered',
+  'runs',
+  'conditions',
+  'costs',
+  'refused',
+)  # kept beside what is found
 CORES, HOURS = 2, 8  # what all claims may take at the smallest scale
 MARKS = {verdicts.REPRODUCED: '●', verdicts.REFUTED: '✕', verdicts.INCONCLUSIVE: '◆',
          verdicts.MISSING: '–'}  # fmt: skip
@@ -149,18 +156,29 @@ def planner(scale: Scale) -> Planner:
 def load(scale: Scale) -> tuple[list[Finding], list[str]]:
   """The findings of all claims from their kept rows, and what was wrong with the files."""
   plan = planner(scale)
-  found, notes, codes = [], [], set()
+  found, notes = [], []
   for claim in ordered():
     finding, told = again(plan, claim)
-    codes |= {row.get('code') for own in finding.rows.values() for row in own.values()}
     found.append(finding)
     notes += told
-  if len(codes) > 1 or None in codes:
+  if not alike(found):
     notes.append(
-      'Not all claims were measured by one version of the code, or it was not noted: numbers of '
-      'one model in two of them may differ, as those of two trainings do. Within a claim it is one.'
+      'Not all claims were measured by the same programs, or these are not on record: numbers of '
+      'one model in two of them may differ, as those of two trainings do. Within a claim they '
+      'agree.'
     )
   return found, notes
+
+
+def alike(findings: Sequence[Finding]) -> bool:
+  """Whether what several claims measured of one model was made in one way, and that is known."""
+  made: dict[tuple[str, str], set] = {}
+  for finding in findings:
+    for row in (row for own in finding.rows.values() for row in own.values()):
+      if row['value'] is not None:
+        how = tuple(row.get(field) for field in ledger.SHOWN)
+        made.setdefault((row['key'], measured.name(row)), set()).add(how)
+  return all(len(ways) == 1 and None not in next(iter(ways)) for ways in made.values())
 
 
 def again(plan: Planner, claim: Claim) -> tuple[Finding, list[str]]:

@@ -1,0 +1,252 @@
+"""Which kept rows still describe the code as it is.
+
+The programs of each kept run are lowered anew from its config, and what is decided on the host is
+done anew: batches of a made-up text, the choice of windows, the arithmetic of rows. Nothing is
+trained and nothing is scored. What a run has on record and comes out otherwise is named.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import ledger, measured
+from experiments.claims.terms import Claim
+from experiments.plan import Node, Planner
+from experiments.report.claims import rows as rows_of
+from pe_research import (
+  comparable,
+  configs,
+  data,
+  digest,
+  eval_config,
+  evaluate,
+  measures,
+  programs,
+  records,
+  runtime,
+  scoring,
+  sharding,
+  train,
+)
+from pe_research.blueprint import Blueprint
+from pe_research.search import methods
+
+ENVIRONMENT = 'version.', 'device', 'flags'  # conditions that are not of this code
+SAID = {
+  'program': 'the program that scores, scheme taken out',
+  'own_program': 'the program that scores',
+  'inputs': 'the windows that are scored',
+  'arithmetic': 'how rows are made of losses',
+  'targets': 'the targets',
+  'program.step': 'the training step, scheme taken out',
+  'program.initial': 'the draw of parameters, scheme taken out',
+  'own program.step': 'the training step',
+  'own program.initial': 'the draw of parameters',
+  'batch_order': 'how batches are put together',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+  """What was found of a model of a claim at one seed.
+
+  Attributes:
+    model: its name in the claim.
+    seed: of the run.
+    rows: number that are kept.
+    differ: what comes out otherwise, in words; empty where the rows describe the code as it is.
+    unknown: what cannot be told.
+  """
+
+  model: str
+  seed: int
+  rows: int
+  differ: tuple[str, ...]
+  unknown: tuple[str, ...] = ()
+
+
+class Unscored(scoring.Scorer):
+  """Knows its programs, and runs none: every loss is 0."""
+
+  def _batched(self, kind: str, params, windows: np.ndarray, *static) -> np.ndarray:
+    del params
+    count, length = len(windows), windows.shape[1] - 1
+    if kind == 'hidden':
+      return np.zeros((count, length, self.blueprint.model.width), np.float32)
+    return np.zeros((count, static[0]), np.float32 if kind == 'nats' else bool)
+
+
+class Checker:
+  """Makes anew what runs have on record, the same thing once."""
+
+  def __init__(self):
+    """Nothing is lowered yet."""
+    self._corpora: dict[str, data.Corpus] = {}
+    self._training: dict[str, tuple[dict[str, Any], dict[str, str]]] = {}
+    self._scorings: dict[str, tuple] = {}
+    self._rows: dict[tuple[str, str], dict[str, Any]] = {}
+
+  def corpus(self, config: Mapping[str, Any]) -> data.Corpus:
+    """What a config reads."""
+    key = digest.of_json({k: v for k, v in config['data'].items() if k != 'seed'})
+    if key not in self._corpora:
+      self._corpora[key] = data.load(config)
+    return self._corpora[key]
+
+  def training(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Conditions of a run of the config, and its programs with the scheme."""
+    key = _key(config, ('seed', 'eval'))
+    if key not in self._training:
+      shown = programs.of_training(config)
+      conditions = train.conditions_of(config, self.corpus(config), shown)
+      self._training[key] = conditions, {name: both.own.digest for name, both in shown.items()}
+    return self._training[key]
+
+  def row(self, config: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """How a measurement of a config is made, and of what."""
+    key = _key(config, ('seed', 'start', 'optimizer', 'steps'))
+    if (key, text) not in self._rows:
+      if key not in self._scorings:
+        blueprint, corpus = Blueprint(config), self.corpus(config)
+        scorer = Unscored(blueprint, config, sharding.one_device())
+        params = jax.eval_shape(blueprint.init)
+        shown = programs.Scoring(config, params)
+        self._scorings[key] = blueprint, corpus, scorer, params, shown
+      blueprint, corpus, scorer, params, shown = self._scorings[key]
+      plan, subject = _plan(corpus, config, text), scoring.Subject(scorer, params)
+      measurement = eval_config.measurement(text)
+      row = measures.measure(subject, blueprint.scheme, plan, corpus, *measurement)
+      used = [shown.of(call) for call in dict.fromkeys(subject.calls)]
+      row |= evaluate.evidence(config, subject, used, *measurement[:2]) if used else {}
+      self._rows[key, text] = row
+    return self._rows[key, text]
+
+
+def _plan(corpus: data.Corpus, config: Mapping[str, Any], text: str) -> measures.Plan:
+  protocol, _, length = eval_config.measurement(text)
+  wanted = config['eval'] | {'protocols': (protocol,)}
+  wanted['reach'] = max(wanted['reach'] or length, length)
+  return measures.plan(corpus, dict(config) | {'eval': wanted})
+
+
+def _key(config: Mapping[str, Any], without: Sequence[str]) -> str:
+  kept = {k: v for k, v in comparable.experiment(config).items() if k not in without}
+  return digest.of_json(kept | {'data': {k: v for k, v in kept['data'].items() if k != 'seed'}})
+
+
+def of_claim(claim: Claim, planner: Planner, checker: Checker) -> Iterator[Checked]:
+  """One item for each model and seed that rows are kept of."""
+  kept = records.read_json(ledger.path(planner.scale.name, claim, 'verdict.json')) or {'runs': []}
+  rows, _ = ledger.read_rows(ledger.path(planner.scale.name, claim, 'rows.jsonl'))
+  runs = {(run['model'], run['seed']): run for run in kept['runs']}
+  of_run: dict[tuple[str, int], list] = {}
+  for row in rows:
+    of_run.setdefault((row['model'], row['seed']), []).append(row)
+  for (model, seed), own in of_run.items():
+    run = runs.get((model, seed), {})
+    found = functools.partial(Checked, model, seed, len(own))
+    if model not in claim.models:
+      yield found(('that the claim has such a model',))
+      continue
+    node = planner.node(claim, model, seed)
+    conditions = kept.get('conditions', {}).get(run.get('fingerprint'))
+    if any(row['key'] != node.key for row in own):
+      yield found(('its config',))
+    elif conditions is None:
+      yield found((), ('its programs are not on record',))
+    else:
+      yield found(*_of_node(node, run, conditions, own, checker))
+
+
+def _of_node(
+  node: Node, run: Mapping[str, Any], conditions: Mapping[str, Any], rows, checker: Checker
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """What differs of a run, and what is unknown."""
+  differ: dict[str, None] = {}
+  trained, scored = _config(node.weights, run), _config(node, run)
+  now, own = checker.training(trained or configs.without_scheme(node.weights.config))
+  for name in sorted(now.keys() | conditions.keys()):
+    if not name.startswith(ENVIRONMENT) and now.get(name) != conditions.get(name):
+      differ[SAID.get(name, f'the text ({name})')] = None
+  for name, found in own.items() if trained else ():
+    if found != run['programs'].get(name):
+      differ[SAID[f'own program.{name}']] = None
+  for row in rows:
+    if row['value'] is None:
+      continue
+    again = checker.row(scored or configs.without_scheme(node.config), measured.name(row))
+    for field in ('program', 'inputs', 'arithmetic', *(('own_program',) if scored else ())):
+      if again.get(field) != row.get(field):
+        differ[f'{SAID[field]} ({row["protocol"]})'] = None
+  for found in run.get('searched', {}).values():
+    if found['generator'] != methods.witness(found['method']):
+      differ['what a search tries'] = None
+  unknown = () if trained and scored else ('its searched factors were not kept',)
+  return tuple(differ), unknown
+
+
+def _config(node: Node, run: Mapping[str, Any]) -> dict[str, Any] | None:
+  """A node's config; None where it has searched factors, and these were not kept."""
+  if node.search is None:
+    return node.config
+  found = run.get('searched', {}).get(node.key)
+  return node.config | {'position': found['position']} if found else None
+
+
+def _follows(claim: Claim, planner: Planner, kept: Mapping[str, Any]) -> bool:
+  """Whether the rule and the statistics make of the kept rows what the kept verdict has."""
+  finding, _ = rows_of.again(planner, claim)
+  now = json.loads(json.dumps(ledger.as_json(finding)))
+  return digest.of_json(_rounded(now['tests'])) == digest.of_json(_rounded(kept['tests']))
+
+
+def _rounded(value: Any) -> Any:
+  """Numbers to 6 digits, which other versions of NumPy and SciPy share."""
+  if isinstance(value, float):
+    return float(f'{value:.5e}')
+  if isinstance(value, dict):
+    return {name: _rounded(part) for name, part in value.items()}
+  return [_rounded(part) for part in value] if isinstance(value, list) else value
+
+
+def environment(kept: Mapping[str, Any]) -> list[str]:
+  """In what the environment of kept runs differs from this one."""
+  now, found = runtime.environment(), {}
+  for conditions in kept.get('conditions', {}).values():
+    own = {k: v for k, v in conditions.items() if k.startswith(ENVIRONMENT)}
+    found |= dict.fromkeys(comparable.difference(own, now))
+  return list(found)
+
+
+def show(claims: Sequence[Claim], planner: Planner) -> bool:
+  """Prints a line a claim as it is checked, then what differs; whether all rows hold."""
+  checker, notes, holds, environments = Checker(), [], True, {}
+  print('claim    rows  as the code is')
+  for claim in claims:
+    found = list(of_claim(claim, planner, checker))
+    same = sum(one.rows for one in found if not one.differ and not one.unknown)
+    print(f'{claim.id:5}  {sum(one.rows for one in found):6}  {same:14}', flush=True)
+    holds &= not any(one.differ for one in found)
+    said: dict[tuple[str, str], list[int]] = {}
+    for one in found:
+      for what in one.differ:
+        said.setdefault((one.model, f'{what} differs'), []).append(one.seed)
+      for what in one.unknown:
+        said.setdefault((one.model, f'not all can be told, as {what}'), []).append(one.seed)
+    for (model, what), seeds in said.items():
+      notes.append(f'{claim.id}, {model!r}, seeds {", ".join(map(str, seeds))}: {what}')
+    kept = records.read_json(ledger.path(planner.scale.name, claim, 'verdict.json')) or {}
+    if kept and not _follows(claim, planner, kept):
+      notes.append(f'{claim.id}: its verdict follows from its rows no longer; report it anew')
+      holds = False
+    for line in environment(kept):
+      environments.setdefault(line, []).append(claim.id)
+  for line, ids in environments.items():
+    notes.append(f'{", ".join(ids)}: made in another environment (kept -> here), {line}')
+  print('\n'.join(notes or ['All rows that are kept describe the code as it is.']))
+  return holds

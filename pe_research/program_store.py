@@ -1,0 +1,67 @@
+"""Texts of programs: in a workdir, for comparisons to show; on this machine, to lower each once.
+
+A text of this machine is kept under the hash of all code of the package, so that any edit makes it
+anew. Only commands keep them: a notebook or a test may have changed a function in memory.
+"""
+
+import io
+import pathlib
+import shutil
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+
+import jax
+
+from pe_research import IMPORTED, nearby, records
+
+FILE = 'programs.zip'  # of a workdir: each text under its digest
+STAMP = (1980, 1, 1, 0, 0, 0)  # the same programs, the same bytes
+UNUSED = 86_400  # seconds after which texts of other code are removed
+_folder: pathlib.Path | None = None
+
+
+def use() -> None:
+  """Keeps texts on this machine from here on, unless code was edited since its import began."""
+  global _folder
+  if max(path.stat().st_mtime for path in records.sources()) < IMPORTED:
+    _folder = nearby.home() / 'programs' / records.code()[:16]
+
+
+def kept(key: str, make: Callable[[], str]) -> str:
+  """The text under a key that says all that it depends on but the code; made if there is none."""
+  if _folder is None:
+    return make()
+  path = _folder / f'{key}.z'
+  if path.exists():
+    return zlib.decompress(path.read_bytes()).decode()
+  text = make()
+  if not _folder.exists():
+    _folder.mkdir(parents=True, exist_ok=True)
+    for other in _folder.parent.iterdir():
+      if other != _folder and time.time() - other.stat().st_mtime > UNUSED:
+        shutil.rmtree(other, ignore_errors=True)
+  records.write_bytes(path, zlib.compress(text.encode()))
+  return text
+
+
+def add(workdir: pathlib.Path, texts: Mapping[str, str]) -> None:
+  """Adds texts by digest to those that a workdir has; from process 0."""
+  known = read(workdir)
+  if not texts.keys() - known.keys() or jax.process_index():
+    return
+  content = io.BytesIO()
+  with zipfile.ZipFile(content, 'w') as file:
+    for name, text in sorted((known | texts).items()):
+      file.writestr(zipfile.ZipInfo(f'{name}.txt', STAMP), text, zipfile.ZIP_DEFLATED)
+  records.write_bytes(workdir / FILE, content.getvalue())
+
+
+def read(workdir: pathlib.Path) -> dict[str, str]:
+  """Digest -> text of the programs that a workdir has; empty where it has none."""
+  path = workdir / FILE
+  if not path.exists():
+    return {}
+  with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as file:
+    return {name.removesuffix('.txt'): file.read(name).decode() for name in file.namelist()}

@@ -1,0 +1,192 @@
+"""One-line changes of the code, and what they do to digests: run as a command, of a copy of it.
+
+python tests/mutations.py COPY < [[file, old, new], ...]     prints a line of JSON for each change
+"""
+
+import contextlib
+import importlib
+import json
+import pathlib
+import re
+import shutil
+import sys
+
+ROOT = pathlib.Path(__file__).parent.parent
+# The scheme that the README adds.
+SCHEME = re.search(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)[1]
+
+
+def traded(file: str, one: str, other: str) -> tuple[str, str]:
+  """The functions of a file from that which begins with `one` on, and with `other` before it."""
+  text = (ROOT / 'pe_research' / file).read_text()
+  first, second = text.index(one), text.index(other)
+  end = text.find('\n\n\n', second)
+  moved = text[second : end if end >= 0 else len(text)].rstrip() + '\n'
+  before = text[first:second]
+  return before + moved, f'{moved}\n\n{before.rstrip()}\n'
+
+
+# (file, what stands there, what takes its place): each changes a number of every run.
+DECISIVE = [
+  ('optimizers.py', "eps=optimizer['eps']", "eps=2 * optimizer['eps']"),
+  ('optimizers.py', "b2=optimizer['b2']", 'b2=0.951'),
+  ('optimizers.py', "path.endswith('kernel')", "path.endswith('scale')"),
+  ('optimizers.py', "optax.clip_by_global_norm(optimizer['clip'])", 'optax.clip(1.0)'),
+  ('optimizers.py', "last = peak * optimizer['final']", "last = peak * optimizer['final'] / 2"),
+  ('layers.py', 'epsilon=self.eps, dtype=dtype, rngs=rngs)', 'epsilon=2 * self.eps, rngs=rngs)'),
+  ('layers.py', 'nnx.silu(gate) * up', 'nnx.gelu(gate) * up'),
+  ('layers.py', 'rows = grad.reshape', 'rows = (grad * 2).reshape'),
+  ('layers.py', "variance_scaling(std**2, 'fan_in'", "variance_scaling(std**2, 'fan_out'"),
+  ('model.py', 'attended = x + out', 'attended = out + x'),
+  ('model.py', 'self.model.width**0.5', 'self.model.width**0.49'),
+  ('model.py', 'preferred_element_type=jnp.float32)', 'preferred_element_type=jnp.bfloat16)'),
+  ('model.py', 'logsumexp(logits, axis=-1) - chosen', 'logsumexp(logits, axis=-1) - 1.01 * chosen'),
+  ('model.py', 'out_std = (2 * model.layers)', 'out_std = (3 * model.layers)'),
+  ('logits.py', 'MASKED = -1e30', 'MASKED = -1e29'),
+  ('logits.py', 'seen = ahead >= 0', 'seen = ahead >= 1'),
+  ('attention.py', '* spec.scale / width**0.5', '* spec.scale / width'),
+  ('attention.py', 'q.astype(jnp.float32) * scale', 'q.astype(jnp.bfloat16) * scale'),
+  ('attend.py', 'weights = jnp.exp(logits', 'weights = jnp.exp2(logits'),
+  ('tiles.py', 'total * shrink + weights.sum(-1)', 'weights.sum(-1) + total * shrink'),
+  ('training_step.py', 'lambda g: g / count', 'lambda g: g * (1 / count)'),
+  ('training_step.py', 'segments[:, 1:] == segments', 'segments[:, 1:] >= segments'),
+  ('training_step.py', "'loss': total / count", "'loss': total / (count + 1)"),
+  ('keys.py', 'zlib.crc32(name.encode())', 'zlib.adler32(name.encode())'),
+  ('scoring.py', '.argmax(-1) == tokens', '.argmin(-1) == tokens'),
+  ('scoring.py', 'window), tokens[:, -last:])', 'window), tokens[:, -last - 1 : -1])'),
+  ('batches.py', 'rounds=4', 'rounds=6'),
+  ('batches.py', 'count = self.step * self.batch', 'count = (self.step + 1) * self.batch'),
+  ('needles.py', "b'%04d' % v", "b'%04d' % (v // 2)"),
+  ('measures/base.py', '(np.arange(windows) * total) // windows', 'np.arange(windows)'),
+  ('measures/base.py', '/ int(keep.sum())', '/ keep.size'),
+  ('measures/losses.py', 'keep[:, -plan.stride :] = True', 'keep[:, -plan.stride - 1 :] = True'),
+  ('search/methods.py', 'self.space.pairs + 1, 2, replace=False', 'self.space.pairs, 2'),
+  ('measures/retrieval.py', '.all(-1, keepdims=True)\n  row', '.any(-1, keepdims=True)\n  row'),
+]  # fmt: skip
+
+IMPORT = 'from pe_research.positions.learned_slopes import LearnedSlopes\n'
+AFTER = 'from pe_research.positions.log_scale'
+LINE = "  'learned_slopes': LearnedSlopes,\n"
+NEW_SCHEME = [
+  ('positions/learned_slopes.py', '', SCHEME),
+  ('positions/__init__.py', AFTER, IMPORT + AFTER),
+  ('positions/__init__.py', "  'rope': RoPE,\n", f"  'rope': RoPE,\n{LINE}"),
+]  # fmt: skip
+WEIGHTS = '      weights = jnp.exp(logits - higher[..., None])\n'
+SHRINK = '      shrink = jnp.exp(peak - higher)\n'
+SCALE = 'x = x * self.model.width**0.5'
+# Each a list of such changes that leaves every number of a run of RoPE as it is.
+HARMLESS = {
+  'a function is renamed': [('model.py', '_without_cache', '_with_no_cache')],
+  'a variable is renamed': [('tiles.py', 'shrink', 'less')],
+  'two functions trade places': [
+    ('logits.py', *traded('logits.py', 'def masked(', 'def indices(')),
+  ],
+  'independent lines trade places': [('tiles.py', WEIGHTS + SHRINK, SHRINK + WEIGHTS)],
+  'a line becomes a compiled function': [
+    ('model.py', SCALE, 'x = jax.jit(lambda y: y * self.model.width**0.5)(x)'),
+  ],
+  'something is computed for nothing': [
+    ('model.py', 'attended = x + out', 'unused = jnp.sin(x)\n    attended = x + out'),
+  ],
+  'a scheme is added': NEW_SCHEME,
+  'another scheme computes otherwise': [('positions/alibi.py', 'jnp.float32', 'jnp.bfloat16')],
+  'a docstring says more': [('model.py', '"""The decoder: embed', '"""The whole decoder: embed')],
+  'a comment says more': [('attend.py', '# The sum divides', '# And the sum divides')],
+  'lines move down': [('attend.py', '"""Exact causal', '# One.\n# Two.\n\n"""Exact causal')],
+  'a colour changes': [('palette.py', '#4d4d4d', '#4d4d4e')],
+  'an error says more': [('configs.py', 'a multiple of model.heads', 'one of model.heads')],
+  'a metric is renamed': [('training_step.py', "'gradient_norm'", "'norm_of_gradient'")],
+  'an export changes': [('huggingface/exporting.py', '', '\nFORMAT = 2\n')],
+  'a page changes': [('explorer/page.py', '', '\nPAGE = 2\n')],
+  'a card changes': [('card.py', '', '\nCARD = 2\n')],
+  'a command changes': [('cli.py', '# exit status of work', '# status of work')],
+}  # fmt: skip
+
+
+def apply(root: pathlib.Path, changes) -> None:
+  """Makes changes in a copy of the code; an empty `old` appends."""
+  for file, old, new in changes:
+    path = root / 'pe_research' / file
+    text = path.read_text() if path.exists() else ''
+    if old not in text:
+      raise ValueError(f'{file} has no {old!r}')
+    path.write_text(text.replace(old, new) if old else text + new)
+
+
+class Copy:
+  """A copy of the package, imported anew after each change."""
+
+  def __init__(self, root: pathlib.Path):
+    self.root = root
+    sys.path.insert(0, str(root))
+
+  @contextlib.contextmanager
+  def changed(self, changes):
+    """With every `old` in a file replaced, while the context lasts."""
+    files = [self.root / 'pe_research' / file for file, _, _ in changes]
+    before = {path: path.read_text() if path.exists() else None for path in files}
+    apply(self.root, changes)
+    for name in list(sys.modules):
+      # Text sets cannot be registered twice, and have no part in this.
+      if name.split('.')[0] in ('pe_research', 'configs') and '.corpora' not in name:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    try:
+      yield
+    finally:
+      for path, text in before.items():
+        path.unlink() if text is None else path.write_text(text)
+
+
+def digests(position: str = 'rope') -> dict[str, str]:
+  """Of all programs of a tiny run, without and with its scheme, and of what the host decides."""
+  import jax
+
+  from configs import smoke
+  from pe_research import configs, programs, sharding, tokenizers, witness
+  from pe_research.blueprint import Blueprint
+  from pe_research.scoring import Call, Scorer
+  from pe_research.search import methods
+
+  config = smoke.get_config(f'position={position},length=8')
+  config.model.width, config.model.layers, config.model.heads = 8, 1, 2
+  config.optimizer.accumulate, config.data.packing = 2, True
+  config = configs.resolve(config)
+  blueprint = Blueprint(config)
+  scored = programs.Scoring(
+    config, jax.eval_shape(blueprint.init), Scorer(blueprint, config, sharding.one_device())
+  )
+  calls = Call('nats', (2, 17), (4, 1.0, None)), Call('hits', (2, 17), (4, 1.0))
+  found = programs.of_training(config) | {call.kind: scored.of(call) for call in calls}
+  shared = {name: both.shared.digest for name, both in found.items()}
+  own = {f'own {name}': both.own.digest for name, both in found.items()}
+  plain = config | {'data': config['data'] | {'packing': False}}
+  planted = plain | {'length': 48, 'data': plain['data'] | {'needles': 0.5}}
+  rows = ('fixed_targets', 'none'), ('sliding', 'none'), ('passkey', 'depth:0.5')
+  return shared | own | {
+    'search': methods.witness('paper'),
+    'batches': witness.of_batches(plain, tokenizers.Bytes()),
+    'needles': witness.of_batches(planted, tokenizers.Bytes()),
+    **{protocol: witness.of_row(protocol, control, '') for protocol, control in rows},
+  }  # fmt: skip
+
+
+def main(root: str) -> None:
+  """Reads changes, each a list of [file, old, new], and prints the digests under each."""
+  copy = Copy(pathlib.Path(root))
+  for changes in json.load(sys.stdin):
+    with copy.changed(changes):
+      print(json.dumps(digests()), flush=True)
+
+
+def copy_of_code(into: pathlib.Path) -> pathlib.Path:
+  """A checkout's packages without its tests and results."""
+  ignore = shutil.ignore_patterns('__pycache__', 'results', 'claims.html', 'explorer.html')
+  for name in ('pe_research', 'configs', 'experiments', 'launch'):
+    shutil.copytree(ROOT / name, into / name, ignore=ignore)
+  return into
+
+
+if __name__ == '__main__':
+  main(sys.argv[1])

@@ -1,0 +1,113 @@
+"""What digests of programs see, and what they do not."""
+
+import json
+import subprocess
+import sys
+
+import mutations
+import pytest
+import small
+
+from experiments import compare
+
+
+@pytest.fixture(scope='module')
+def under(tmp_path_factory):
+  """Digests of the code as it is, and under each change; two processes share the work."""
+  changes = [[], *([one] for one in mutations.DECISIVE), *mutations.HARMLESS.values()]
+  names = ['', *mutations.DECISIVE, *mutations.HARMLESS]
+  parts = [changes[0::2], changes[1::2]]
+  copies = [mutations.copy_of_code(tmp_path_factory.mktemp('copy')) for _ in parts]
+  processes = [
+    subprocess.Popen(
+      [sys.executable, mutations.__file__, str(copy)],
+      env=small.environment(PYTHONPATH='', PYTHONDONTWRITEBYTECODE='1', PYTHONHASHSEED=str(i)),
+      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )
+    for i, copy in enumerate(copies)
+  ]  # fmt: skip
+  for process, part in zip(processes, parts, strict=True):
+    process.stdin.write(json.dumps(part))
+    process.stdin.close()
+  found = [[json.loads(line) for line in process.stdout] for process in processes]
+  assert [process.wait() for process in processes] == [0, 0]
+  return dict(zip(names[0::2], found[0], strict=True)) | dict(
+    zip(names[1::2], found[1], strict=True)
+  )
+
+
+@pytest.mark.parametrize('change', mutations.DECISIVE, ids=' '.join)
+def test_what_decides_a_number_changes_a_digest_without_the_scheme(under, change):
+  before, after = under[''], under[change]
+  assert {n for n in before if not n.startswith('own ') and before[n] != after[n]}
+
+
+@pytest.mark.parametrize('name', mutations.HARMLESS)
+def test_what_decides_none_changes_no_digest(under, name):
+  assert under[name] == under['']
+
+
+def test_a_host_side_change_is_seen_by_its_own_witness_alone(under):
+  changed = lambda file: {
+    name for change, found in under.items() if change and change[0] == file
+    for name in found if found[name] != under[''][name]
+  }  # fmt: skip
+  assert changed('batches.py') == {'batches', 'needles'}
+  assert changed('needles.py') == {'needles', 'passkey'}
+  assert changed('measures/losses.py') == {'sliding'}
+  assert changed('measures/retrieval.py') == {'passkey'}
+  assert changed('search/methods.py') == {'search'}
+
+
+def test_a_scheme_that_is_added_joins_the_baselines_that_exist(tmp_path):
+  """Train RoPE, add a file and a line, train what was added, report: no flag, no difference."""
+  code = mutations.copy_of_code(tmp_path / 'code')
+  corpus, home = small.write_corpus(tmp_path / 'text'), tmp_path / 'sweep'
+
+  def run(*command):
+    done = small.run(*command, cwd=code, PYTHONPATH=str(code), PYTHONDONTWRITEBYTECODE='1')
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+  def train(position):
+    flags = [flag.replace(str(small.ROOT), str(code)) for flag in small.flags(corpus, position)]
+    run('-m', 'pe_research.main', *flags, f'--workdir={home / "runs" / position}')
+
+  train('rope')
+  for name in ('a colour changes', 'a docstring says more', 'a function is renamed'):
+    mutations.apply(code, mutations.HARMLESS[name])
+  mutations.apply(code, mutations.NEW_SCHEME)
+  train('learned_slopes')
+  table = run('-m', 'experiments.report', f'--workdir={home}')
+  assert 'RoPE' in table and 'Learned slopes' in table and 'note: ' not in table
+  assert 'differ in more than the scheme' not in (home / 'report.html').read_text()
+  codes = {
+    run.record['provenance']['code'] for run in compare.load(sorted((home / 'runs').iterdir()))
+  }
+  assert len(codes) == 2
+  # A constant of the model, changed in one line, ends that.
+  mutations.apply(code, [('model.py', 'self.model.width**0.5', 'self.model.width**0.49')])
+  train('alibi')
+  done = small.run('-m', 'experiments.report', f'--workdir={home}', cwd=code, PYTHONPATH=str(code))
+  assert done.returncode == 2
+  said = 'the training programs differ outside the scheme, and no field of the configs says why'
+  assert said in done.stderr and str(home / 'runs' / compare.DIFFERENCE) in done.stderr
+  changed = (home / 'runs' / compare.DIFFERENCE).read_text()
+  assert '-% = stablehlo.constant value=dense<4.000000e+00>' in changed
+
+
+def test_digests_do_not_depend_on_the_process(tmp_path):
+  """On hash seeds, on the number of devices, on where the code lies."""
+  flags = ('--config=configs/smoke.py:position=t5', '--config.model.layers=1')
+  devices = {'XLA_FLAGS': '--xla_force_host_platform_device_count=8'}
+  code = mutations.copy_of_code(tmp_path / 'elsewhere')
+  found = {
+    small.run('-m', 'pe_research.programs', *flags, cwd=where, PYTHONPATH=str(where), **more).stdout
+    for where, more in (
+      (small.ROOT, {'PYTHONHASHSEED': '1'}),
+      (small.ROOT, {'PYTHONHASHSEED': '2'} | devices),
+      (code, {}),
+    )
+  }
+  (text,) = found
+  assert len(text.splitlines()) == 5 and 'taken out' in text
