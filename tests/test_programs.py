@@ -93,7 +93,7 @@ def test_a_scheme_that_is_added_joins_the_baselines_that_exist(tmp_path):
   said = 'the training programs differ outside the scheme, and no field of the configs says why'
   assert said in done.stderr and str(home / 'runs' / compare.DIFFERENCE) in done.stderr
   changed = (home / 'runs' / compare.DIFFERENCE).read_text()
-  assert '-% = stablehlo.constant value=dense<4.000000e+00>' in changed
+  assert '+% = stablehlo.constant value=dense<4.000000e+00>' in changed
 
 
 def test_digests_do_not_depend_on_the_process(tmp_path):
