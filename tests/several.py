@@ -31,6 +31,12 @@ def rows(workdir):
   return [[row[f] for f in fields] for row in records.read_rows(workdir / 'results.jsonl')]
 
 
+def evidence(workdir):
+  """What shows how each row was made."""
+  fields = 'program', 'own_program', 'inputs', 'arithmetic'
+  return [[row[f] for f in fields] for row in records.read_rows(workdir / 'results.jsonl')]
+
+
 def wait_for(condition, process, seconds=120):
   deadline = time.monotonic() + seconds
   while not condition():
@@ -49,6 +55,7 @@ def assert_same_run(one, other, tolerance=1e-5):
   assert all(math.isclose(losses[s], expected[s], rel_tol=tolerance) for s in expected)
   for row, wanted in zip(rows(one), rows(other), strict=True):
     assert math.isclose(row[1], wanted[1], rel_tol=tolerance)
+  assert evidence(one) == evidence(other)
 
 
 def free_port() -> int:

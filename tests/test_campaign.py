@@ -11,12 +11,15 @@ import pytest
 import small
 import toys
 
-from experiments import campaign, claims, ledger, registered, verdicts
+from experiments import campaign, check, claims, ledger, registered, statistics, verdicts
 from experiments.claims.terms import Effect, Expect, Model, Quantity, found, nll
+from experiments.plan import Planner
 from experiments.report import claims as pages
 from launch import local
 from launch.running import COSTS
-from pe_research import records
+from pe_research import batches, logits, records
+from pe_research.measures import base
+from pe_research.positions import alibi
 
 MODELS = {'alibi': Model('alibi'), 'rope': Model('rope'), 'pi': Model('pi:factor=4', start='rope')}
 EARLY = Effect(((1.0, Quantity('alibi', 'by_position', at=(4,), of='early_tokens')),))
@@ -190,6 +193,74 @@ def test_rows_of_another_run_or_program_are_refused(toy, settled, field, said, c
   out = capsys.readouterr().out
   assert 'T01 toy_t01, alone: not run' in out and 'refused, since runs differ: ' in out
   assert said in out and 'alibi-seed1' in out
+
+
+def checked(claim, scale, workdir, capsys):
+  """Whether kept rows describe the code as it is, and what was printed of them."""
+  holds = check.show([claim], Planner(scale, workdir))
+  return holds, capsys.readouterr().out
+
+
+def test_kept_rows_describe_the_code_that_made_them(toy, settled, capsys):
+  rows, _ = ledger.read_rows(ledger.path('toy', toy[0], 'rows.jsonl'))
+  holds, said = checked(*toy, capsys)
+  assert holds and 'All rows that are kept describe the code as it is.' in said
+  assert said.splitlines()[1].split() == ['T01', str(len(rows)), str(len(rows))]
+
+
+def changed_mask(patch):
+  patch.setattr(logits, 'MASKED', -1e29)
+
+
+def changed_slopes(patch):
+  slopes = alibi.slopes
+  patch.setattr(alibi, 'slopes', lambda *given: 1.01 * slopes(*given))
+
+
+def changed_windows(patch):
+  spread = base._spread
+  patch.setattr(base, '_spread', lambda *given: spread(*given)[::-1])
+
+
+def changed_batches(patch):
+  draw = batches.Memory.draw
+  patch.setattr(batches.Memory, 'draw', lambda self: {k: v[::-1] for k, v in draw(self).items()})
+
+
+@pytest.mark.parametrize('change, whose, what', [
+  (changed_mask, "'rope'", 'the training step, scheme taken out'),
+  (changed_mask, "'pi'", 'the program that scores, scheme taken out (fixed_targets)'),
+  (changed_slopes, "'alibi'", 'the training step'),
+  (changed_slopes, "'alibi'", 'the program that scores (passkey)'),
+  (changed_windows, "'rope'", 'the windows that are scored (passkey)'),
+  (changed_batches, "'rope'", 'how batches are put together'),
+])  # fmt: skip
+def test_what_the_code_does_otherwise_is_named(toy, settled, change, whose, what, capsys):
+  with pytest.MonkeyPatch.context() as patch:
+    change(patch)
+    holds, said = checked(*toy, capsys)
+  assert not holds
+  assert f'T01, {whose}, seeds 0, 1, 2: {what} differs' in said.splitlines()
+  if change is changed_slopes:
+    assert "'rope'" not in said and 'taken out' not in said
+
+
+def test_rows_whose_programs_are_not_on_record_are_no_proof(toy, settled, capsys):
+  file = ledger.path('toy', toy[0], 'verdict.json')
+  before = file.read_text()
+  file.write_text(json.dumps({k: v for k, v in settled.items() if k != 'conditions'}))
+  try:
+    holds, said = checked(*toy, capsys)
+  finally:
+    file.write_text(before)
+  assert holds and said.count('its programs are not on record') == len(MODELS)
+  assert said.splitlines()[1].split()[-1] == '0'
+
+
+def test_a_verdict_that_its_rows_no_longer_give_is_named(toy, settled, capsys, monkeypatch):
+  monkeypatch.setattr(statistics, 'CAUTION', 2.0)
+  holds, said = checked(*toy, capsys)
+  assert not holds and 'its verdict follows from its rows no longer' in said
 
 
 @pytest.mark.parametrize('field', ['step', 'settings'])
