@@ -123,7 +123,7 @@ def check(claim: Claim, scale: Scale, seeds: int, keep: bool) -> None:
 
 def decide(claim: Claim, planner: Planner, own: Mapping[str, Sequence[Node]]) -> ledger.Finding:
   """A claim's finding from the directories of its runs."""
-  differ = ledger.differences(own)
+  differ, notes = ledger.differences(own)
   rows = [] if differ else ledger.collect(claim, planner, own)
   runs, conditions = [], {}
   for model, group in own.items():
@@ -142,7 +142,7 @@ def decide(claim: Claim, planner: Planner, own: Mapping[str, Sequence[Node]]) ->
     'conditions': conditions,
     'costs': costs(planner, own),
     'refused': differ,
-  }
+  } | ({'notes': notes} if notes else {})
   return ledger.settle(claim, planner, rows, record)
 
 
@@ -154,7 +154,7 @@ def _searched(node: Node) -> dict[str, dict]:
     if config is not None:
       made = records.read_json(one.search.done)['search']
       found[one.key] = {'position': config['position'], 'method': made['method']}
-      found[one.key]['generator'] = made['generator']
+      found[one.key]['generator'] = made.get('generator')
   return {'searched': found} if found else {}
 
 
@@ -201,6 +201,7 @@ def sentence(finding: ledger.Finding) -> str:
   refused = finding.record['refused']
   lines += [f'    refused, since runs differ: {text}' for text in refused]
   lines += ['    run all of them by one version, in another --workdir'] if refused else []
+  lines += [f'    note: {text}' for text in finding.record.get('notes', ())]
   for outcome in finding.outcomes:
     if outcome.estimate is None:
       lines.append(f'    {outcome.test.says}: {outcome.why}')

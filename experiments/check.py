@@ -1,8 +1,8 @@
 """Which kept rows still describe the code as it is.
 
 The programs of each kept run are lowered anew from its config, and what is decided on the host is
-done anew: batches of a made-up text, the choice of windows, the arithmetic of rows. Nothing is
-trained and nothing is scored. What a run has on record and comes out otherwise is named.
+done anew: batches of a made-up text, the choice of windows, the arithmetic of rows, the verdict of
+a claim. No model is trained or scored. What is on record and comes out otherwise is named.
 """
 
 import dataclasses
@@ -11,31 +11,21 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
 from experiments import ledger, measured
+from experiments.anew import Anew
 from experiments.claims.terms import Claim
 from experiments.plan import Node, Planner
 from experiments.report.claims import rows as rows_of
 from pe_research import (
   comparable,
   configs,
-  data,
   digest,
-  eval_config,
-  evaluate,
-  measures,
-  programs,
   records,
   runtime,
-  scoring,
-  sharding,
-  train,
 )
-from pe_research.blueprint import Blueprint
 from pe_research.search import methods
 
+OF_A_ROW = 'program', 'inputs', 'targets', 'arithmetic'
 ENVIRONMENT = 'version.', 'device', 'flags'  # conditions that are not of this code
 SAID = {
   'program': 'the program that scores, scheme taken out',
@@ -44,9 +34,9 @@ SAID = {
   'arithmetic': 'how rows are made of losses',
   'targets': 'the targets',
   'program.step': 'the training step, scheme taken out',
-  'program.initial': 'the draw of parameters, scheme taken out',
+  'program.initial': 'the first state, scheme taken out',
   'own program.step': 'the training step',
-  'own program.initial': 'the draw of parameters',
+  'own program.initial': 'the first state',
   'batch_order': 'how batches are put together',
 }
 
@@ -70,76 +60,7 @@ class Checked:
   unknown: tuple[str, ...] = ()
 
 
-class Unscored(scoring.Scorer):
-  """Knows its programs, and runs none: every loss is 0."""
-
-  def _batched(self, kind: str, params, windows: np.ndarray, *static) -> np.ndarray:
-    del params
-    count, length = len(windows), windows.shape[1] - 1
-    if kind == 'hidden':
-      return np.zeros((count, length, self.blueprint.model.width), np.float32)
-    return np.zeros((count, static[0]), np.float32 if kind == 'nats' else bool)
-
-
-class Checker:
-  """Makes anew what runs have on record, the same thing once."""
-
-  def __init__(self):
-    """Nothing is lowered yet."""
-    self._corpora: dict[str, data.Corpus] = {}
-    self._training: dict[str, tuple[dict[str, Any], dict[str, str]]] = {}
-    self._scorings: dict[str, tuple] = {}
-    self._rows: dict[tuple[str, str], dict[str, Any]] = {}
-
-  def corpus(self, config: Mapping[str, Any]) -> data.Corpus:
-    """What a config reads."""
-    key = digest.of_json({k: v for k, v in config['data'].items() if k != 'seed'})
-    if key not in self._corpora:
-      self._corpora[key] = data.load(config)
-    return self._corpora[key]
-
-  def training(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Conditions of a run of the config, and its programs with the scheme."""
-    key = _key(config, ('seed', 'eval'))
-    if key not in self._training:
-      shown = programs.of_training(config)
-      conditions = train.conditions_of(config, self.corpus(config), shown)
-      self._training[key] = conditions, {name: both.own.digest for name, both in shown.items()}
-    return self._training[key]
-
-  def row(self, config: Mapping[str, Any], text: str) -> dict[str, Any]:
-    """How a measurement of a config is made, and of what."""
-    key = _key(config, ('seed', 'start', 'optimizer', 'steps'))
-    if (key, text) not in self._rows:
-      if key not in self._scorings:
-        blueprint, corpus = Blueprint(config), self.corpus(config)
-        scorer = Unscored(blueprint, config, sharding.one_device())
-        params = jax.eval_shape(blueprint.init)
-        shown = programs.Scoring(config, params)
-        self._scorings[key] = blueprint, corpus, scorer, params, shown
-      blueprint, corpus, scorer, params, shown = self._scorings[key]
-      plan, subject = _plan(corpus, config, text), scoring.Subject(scorer, params)
-      measurement = eval_config.measurement(text)
-      row = measures.measure(subject, blueprint.scheme, plan, corpus, *measurement)
-      used = [shown.of(call) for call in dict.fromkeys(subject.calls)]
-      row |= evaluate.evidence(config, subject, used, *measurement[:2]) if used else {}
-      self._rows[key, text] = row
-    return self._rows[key, text]
-
-
-def _plan(corpus: data.Corpus, config: Mapping[str, Any], text: str) -> measures.Plan:
-  protocol, _, length = eval_config.measurement(text)
-  wanted = config['eval'] | {'protocols': (protocol,)}
-  wanted['reach'] = max(wanted['reach'] or length, length)
-  return measures.plan(corpus, dict(config) | {'eval': wanted})
-
-
-def _key(config: Mapping[str, Any], without: Sequence[str]) -> str:
-  kept = {k: v for k, v in comparable.experiment(config).items() if k not in without}
-  return digest.of_json(kept | {'data': {k: v for k, v in kept['data'].items() if k != 'seed'}})
-
-
-def of_claim(claim: Claim, planner: Planner, checker: Checker) -> Iterator[Checked]:
+def of_claim(claim: Claim, planner: Planner, made: Anew) -> Iterator[Checked]:
   """One item for each model and seed that rows are kept of."""
   kept = records.read_json(ledger.path(planner.scale.name, claim, 'verdict.json')) or {'runs': []}
   rows, _ = ledger.read_rows(ledger.path(planner.scale.name, claim, 'rows.jsonl'))
@@ -154,40 +75,42 @@ def of_claim(claim: Claim, planner: Planner, checker: Checker) -> Iterator[Check
       yield found(('that the claim has such a model',))
       continue
     node = planner.node(claim, model, seed)
-    conditions = kept.get('conditions', {}).get(run.get('fingerprint'))
+    conditions = (kept.get('conditions') or {}).get(run.get('fingerprint'))
     if any(row['key'] != node.key for row in own):
       yield found(('its config',))
-    elif conditions is None:
+    elif conditions is None or comparable.is_older(conditions):
       yield found((), ('its programs are not on record',))
     else:
-      yield found(*_of_node(node, run, conditions, own, checker))
+      yield found(*_of_node(node, run, conditions, own, made))
 
 
 def _of_node(
-  node: Node, run: Mapping[str, Any], conditions: Mapping[str, Any], rows, checker: Checker
+  node: Node, run: Mapping[str, Any], conditions: Mapping[str, Any], rows, made: Anew
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
   """What differs of a run, and what is unknown."""
   differ: dict[str, None] = {}
   trained, scored = _config(node.weights, run), _config(node, run)
-  now, own = checker.training(trained or configs.without_scheme(node.weights.config))
+  now, own = made.training(trained or configs.without_scheme(node.weights.config))
   for name in sorted(now.keys() | conditions.keys()):
     if not name.startswith(ENVIRONMENT) and now.get(name) != conditions.get(name):
       differ[SAID.get(name, f'the text ({name})')] = None
   for name, found in own.items() if trained else ():
-    if found != run['programs'].get(name):
+    if found != (run['programs'] or {}).get(name):
       differ[SAID[f'own program.{name}']] = None
   for row in rows:
     if row['value'] is None:
       continue
-    again = checker.row(scored or configs.without_scheme(node.config), measured.name(row))
-    for field in ('program', 'inputs', 'arithmetic', *(('own_program',) if scored else ())):
+    again = made.row(scored or configs.without_scheme(node.config), measured.name(row))
+    for field in (*OF_A_ROW, *(('own_program',) if scored else ())):
       if again.get(field) != row.get(field):
         differ[f'{SAID[field]} ({row["protocol"]})'] = None
+  unknown = [] if trained and scored else ['its searched factors were not kept']
   for found in run.get('searched', {}).values():
-    if found['generator'] != methods.witness(found['method']):
+    if found['generator'] is None:
+      unknown.append('what its search tried is not on record')
+    elif found['generator'] != methods.witness(found['method']):
       differ['what a search tries'] = None
-  unknown = () if trained and scored else ('its searched factors were not kept',)
-  return tuple(differ), unknown
+  return tuple(differ), tuple(unknown)
 
 
 def _config(node: Node, run: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -217,7 +140,7 @@ def _rounded(value: Any) -> Any:
 def environment(kept: Mapping[str, Any]) -> list[str]:
   """In what the environment of kept runs differs from this one."""
   now, found = runtime.environment(), {}
-  for conditions in kept.get('conditions', {}).values():
+  for conditions in (kept.get('conditions') or {}).values():
     own = {k: v for k, v in conditions.items() if k.startswith(ENVIRONMENT)}
     found |= dict.fromkeys(comparable.difference(own, now))
   return list(found)
@@ -225,10 +148,10 @@ def environment(kept: Mapping[str, Any]) -> list[str]:
 
 def show(claims: Sequence[Claim], planner: Planner) -> bool:
   """Prints a line a claim as it is checked, then what differs; whether all rows hold."""
-  checker, notes, holds, environments = Checker(), [], True, {}
+  made, notes, holds, environments = Anew(), [], True, {}
   print('claim    rows  as the code is')
   for claim in claims:
-    found = list(of_claim(claim, planner, checker))
+    found = list(of_claim(claim, planner, made))
     same = sum(one.rows for one in found if not one.differ and not one.unknown)
     print(f'{claim.id:5}  {sum(one.rows for one in found):6}  {same:14}', flush=True)
     holds &= not any(one.differ for one in found)

@@ -18,33 +18,43 @@ from experiments import measured
 from experiments.measured import Run
 from pe_research import comparable, program_store, records
 
-DIFFERENCE = 'program_difference.diff'  # beside the runs that it is of
+FILE = 'difference_of_{field}.diff'  # beside the runs that it is of
 Item = TypeVar('Item')
-DATA = 'config.data.'
-TRAINING = ('config.model.', 'config.attention.', 'config.optimizer.', 'config.length',
-            'config.steps', 'config.matmul_precision', DATA)  # fmt: skip
-SCORED = 'config.eval.', DATA, 'config.length'
+MODEL = ('config.model.', 'config.attention.', 'config.length', 'config.matmul_precision',
+         'config.data.vocab', 'config.data.task', 'config.data.packing')  # fmt: skip
+STEP = (*MODEL, 'config.optimizer.', 'config.steps')
+TEXT = tuple(f'config.data.{name}' for name in (
+  'source', 'train_split', 'validation_split', 'validation_fraction', 'tokenizer', 'vocab', 'limit',
+  'loader', 'task',
+))  # fmt: skip
+BATCHES = 'config.data.', 'config.length', 'config.optimizer.batch'
+EVAL = tuple(f'config.eval.{name}' for name in (
+  'reach', 'targets', 'windows', 'stride', 'tokens', 'batch_tokens', 'implementation',
+))  # fmt: skip
+SCORED = (*EVAL, *TEXT, 'config.length', 'config.data.task_size')
 # What differs -> in words, and the fields of a config that may be why.
 SAID: dict[str, tuple[str, tuple[str, ...]]] = {
-  'program.step': ('the training programs differ outside the scheme', TRAINING),
-  'program.initial': ('parameters are drawn by other programs', TRAINING),
-  'batch_order': ('batches are put together in other ways', (*TRAINING,)),
-  'data.': ('the texts differ', (DATA,)),
-  'initial_parameters': ('the initial parameters differ', ('config.model.', 'config.length', DATA)),
+  'program.step': ('the training programs differ outside the scheme', STEP),
+  'program.initial': ('the first states are made by other programs', (*STEP, 'config.start.')),
+  'batch_order': ('batches are put together in other ways', BATCHES),
+  'attention': ('attention is computed in other ways', ('config.attention.', 'config.eval.impl')),
+  'data.': ('the texts differ', TEXT),
   'start.parameters': ('they start from other weights', ('config.start.',)),
-  'batches': ('the batches differ', TRAINING),
+  'initial_parameters': ('the initial parameters differ', MODEL),
+  'batches': ('the batches differ', (*BATCHES, 'config.steps')),
   'steps': ('one was trained for more steps', ('config.steps',)),
-  'program': ('the programs that score differ outside the scheme', (*TRAINING, *SCORED)),
+  'program': ('the programs that score differ outside the scheme', (*MODEL, *EVAL)),
   'inputs': ('other windows were scored', SCORED),
   'targets': ('other targets were scored', SCORED),
   'tokens': ('other numbers of tokens were scored', SCORED),
   'bytes': ('other numbers of bytes were scored', SCORED),
-  'arithmetic': ('rows are made of losses in other ways', ()),
+  'arithmetic': ('rows are made of losses in other ways', ('config.data.task',)),
   'environment': ('they were measured by other versions, flags or devices', ()),
   'own_program': ('the programs of one scheme differ, so its runs are no repetitions', ()),
 }
 OF_A_SEED = 'start.parameters', 'initial_parameters', 'batches', 'steps'
-OF_A_ROW = 'program', 'inputs', 'targets', 'tokens', 'bytes', 'arithmetic', 'environment'
+OF_A_ROW = ('program', 'attention', 'inputs', 'targets', 'tokens', 'bytes', 'arithmetic',
+            'environment')  # fmt: skip
 
 
 class Refused(ValueError):
@@ -92,38 +102,59 @@ def differences(runs: Sequence[Run]) -> Iterator[Difference]:
 
 
 def _all(runs: Sequence[Run]) -> Iterator[Difference]:
-  itself = lambda run: run
-  for one, other in _pairs(runs, itself, lambda run: None):
+  older, used = lambda run: run.is_older, measured.used(runs)
+  for one, other in _pairs(runs, _itself, older, lambda run: None):
     yield from _conditions(one, other)
   for run in runs:
     for line in run.record['changed_on_resume']:
       yield Difference('changed_on_resume', f'changed_on_resume ({run.name}): {line}')
-  for one, other in _pairs(runs, itself, lambda run: run.record['seed']):
+  for one, other in _pairs(runs, _itself, older, lambda run: run.record['seed']):
     for field in OF_A_SEED:
       if _of_record(one, field) != _of_record(other, field):
         yield from _because(field, '', one, other)
         break  # what begins differently goes on so
-  rows = [(run, row) for run, own in zip(runs, measured.used(runs)[0], strict=True) for row in own
+  for run, what in used.moved:
+    yield Difference('targets', f'other targets were scored in {what}: {run.name} alone has them')
+  rows = [(run, row) for run, own in zip(runs, used.rows, strict=True) for row in own
           if row['value'] is not None]  # fmt: skip
-  of_row = lambda pair: measured.name(pair[1])
-  for (one, old), (other, new) in _pairs(rows, lambda pair: pair[0], of_row):
+  for (one, old), (other, new) in _pairs(rows, _run, _unshown, lambda pair: measured.name(pair[1])):
     for field in OF_A_ROW:
       if field in old and field in new and old[field] != new[field]:
         yield from _because(field, f'in {measured.name(new)}', one, other, (old, new))
   yield from _no_repetitions(runs, rows)
 
 
+def _itself(run: Run) -> Run:
+  return run
+
+
+def _run(pair: tuple[Run, measured.Row]) -> Run:
+  return pair[0]
+
+
+def _unshown(pair: tuple[Run, measured.Row]) -> bool:
+  """Whether a row has no programs on record."""
+  return 'program' not in pair[1]
+
+
 def _pairs(
-  items: Iterable[Item], run: Callable[[Item], Run], key: Callable[[Item], Hashable]
+  items: Iterable[Item],
+  run: Callable[[Item], Run],
+  older: Callable[[Item], bool],
+  key: Callable[[Item], Hashable],
 ) -> Iterator[tuple[Item, Item]]:
-  """Each item with the first of its key and config; the first of a config with that of all."""
+  """Pairs that hold all items of a key together: each with the first like it.
+
+  Like it are those with its config, of which either all or none are older; then those of any
+  config; then all.
+  """
   first: dict[Hashable, Item] = {}
   for item in items:
-    one = first.setdefault((key(item), run(item).cell), item)
-    if one is item:
-      one = first.setdefault(key(item), item)
-    if one is not item:
-      yield one, item
+    for like in ((key(item), older(item), run(item).cell), (key(item), older(item)), (key(item),)):
+      one = first.setdefault(like, item)
+      if one is not item:
+        yield one, item
+        break
 
 
 def _conditions(one: Run, other: Run) -> Iterator[Difference]:
@@ -165,7 +196,7 @@ def _because(
   for line in named:
     name, _, values = line.partition(': ')
     yield Difference(name, f'{said}{where}: {name} {values} ({pair})')
-  if named:
+  if named and not (known.startswith('program') and _by_other_code((one, other), sides)):
     return
   if 'program' not in known:
     values = ''.join((f' {field}' if known else '', f' {more}')) if more and not where else ''
@@ -184,6 +215,18 @@ def _because(
   )
 
 
+def _by_other_code(runs: Sequence[Run], sides: Sequence[dict[str, Any]]) -> bool:
+  """Whether runs of other files have programs that this code does not make of their configs.
+
+  A config that differs explains other programs, and would hide a change of code made along with it.
+  """
+  if len({run.record['provenance'].get('code') for run in runs}) == 1:
+    return False
+  from experiments import anew  # slow to import, and seldom needed
+
+  return not all(anew.is_as_recorded(run, side) for run, side in zip(runs, sides, strict=True))
+
+
 def _fields(run: Run, field: str) -> dict[str, Any]:
   """Fields of a config that may explain a condition of this name."""
   begins = {'config.start.workdir': run.config.get('start', {}).get('workdir'),
@@ -200,13 +243,13 @@ def _no_repetitions(runs: Sequence[Run], rows) -> Iterator[Difference]:
   """Programs that runs of one scheme with the same arguments do not share."""
   scheme = lambda run: json.dumps([run.cell, run.config['position']], sort_keys=True)
   own = lambda run: {f'own_program.{k}': v for k, v in run.record.get('programs', {}).items()}
-  for one, other in _pairs(runs, lambda run: run, scheme):
+  for one, other in _pairs(runs, _itself, lambda run: run.is_older, scheme):
     old, new = own(one), own(other)
     for field in old.keys() & new.keys():
       if old[field] != new[field]:
         yield from _because(field, '', one, other, (old, new))
   key = lambda pair: (scheme(pair[0]), measured.name(pair[1]))
-  for (one, old), (other, new) in _pairs(rows, lambda pair: pair[0], key):
+  for (one, old), (other, new) in _pairs(rows, _run, _unshown, key):
     if 'own_program' in old and 'own_program' in new and old['own_program'] != new['own_program']:
       yield from _because('own_program', f'in {measured.name(new)}', one, other, (old, new))
 
@@ -220,7 +263,7 @@ def check(runs: Sequence[Run], allowed: Collection[str] = ()) -> list[str]:
   found = list(differences(runs))
   refused = [difference for difference in found if difference.field not in allowed]
   if refused:
-    shown = '\n  '.join(d.said + _written(d) for d in refused[:20])
+    shown = '\n  '.join(map(sentence, refused[:20]))
     fields = dict.fromkeys(difference.field for difference in refused)
     flags = ' '.join(f'--allow-different={field}' for field in fields)
     raise Refused(
@@ -236,7 +279,7 @@ def check(runs: Sequence[Run], allowed: Collection[str] = ()) -> list[str]:
 def notes(runs: Sequence[Run]) -> list[str]:
   """What else to know of a comparison: older records, and rows that are left out."""
   older = [run for run in runs if run.is_older]
-  left_out = measured.used(runs)[1]
+  left_out = measured.used(runs).notes
   if not older:
     return left_out
   names = ', '.join(f'{run.name} (commit {_commit(run)})' for run in older)
@@ -248,17 +291,24 @@ def notes(runs: Sequence[Run]) -> list[str]:
   ]
 
 
-def _written(difference: Difference) -> str:
-  """Writes the difference of two texts beside the runs; says where, or why not."""
+def sentence(difference: Difference) -> str:
+  """What differs; that of two programs is written beside their runs, and the place is said."""
   if not difference.programs:
-    return ''
-  texts = [program_store.read(workdir).get(name) for workdir, name in difference.programs]
-  if None in texts:
-    return '. The texts of these programs are not kept.'
-  path = difference.programs[1][0].parent / DIFFERENCE
+    return difference.said
+  try:
+    texts = [program_store.read(workdir).get(name) for workdir, name in difference.programs]
+    if None in texts:
+      return f'{difference.said}. The texts of these programs are not kept.'
+    path = difference.programs[1][0].parent / FILE.format(field=difference.field)
+    records.write_bytes(path, _text_of(difference, texts).encode())
+  except (OSError, records.WorkdirError) as error:
+    return f'{difference.said}. The difference of the two texts cannot be written: {error}'
+  return f'{difference.said}. {path} has the difference of the two texts.'
+
+
+def _text_of(difference: Difference, texts: Sequence[str]) -> str:
+  """A unified diff of two programs, names of values left out where more than these differs."""
   lines = [re.sub(r'%[\d.]+', '%', text).splitlines() for text in texts]
   lines = lines if lines[0] != lines[1] else [text.splitlines() for text in texts]
   names = [f'{workdir.name} {name}' for workdir, name in difference.programs]
-  text = '\n'.join(difflib.unified_diff(*lines, *names, lineterm='', n=2))
-  records.write_bytes(path, f'{text}\n'.encode())
-  return f'. {path} has the difference of the two texts.'
+  return '\n'.join(difflib.unified_diff(*lines, *names, lineterm='', n=2)) + '\n'

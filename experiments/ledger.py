@@ -107,8 +107,8 @@ def _texts(of: Sequence[Quantity], planner: Planner, model: str, node: Node) -> 
   return {text for quantity in own for text, _ in planner.measurements(quantity, node)}
 
 
-def differences(nodes: Mapping[str, Sequence[Node]]) -> list[str]:
-  """In what runs of a claim differ and must not, by the rule of compare.py.
+def differences(nodes: Mapping[str, Sequence[Node]]) -> tuple[list[str], list[str]]:
+  """In what runs of a claim differ and must not, by the rule of compare.py; and what to know of it.
 
   Models of a claim have other configs by design, so what these explain is left out. Rows of another
   run are named, too.
@@ -119,12 +119,13 @@ def differences(nodes: Mapping[str, Sequence[Node]]) -> list[str]:
     if record is not None and 'batches' in record:
       rows = records.read_rows(node.workdir / 'results.jsonl')
       runs.append(Run(node.workdir, node.config, record, rows))
-  found = [d.said for d in compare.differences(runs) if not d.field.startswith('config.')]
-  return found + [
+  found = [d for d in compare.differences(runs) if not d.field.startswith('config.')]
+  others = [
     f'rows of {run.name}: of a run {other}, and it is another'
     for run in runs
     for other in sorted({row['fingerprint'] for row in run.rows} - {run.record['fingerprint']})
   ]
+  return [*map(compare.sentence, found), *others], compare.notes(runs)
 
 
 def current(

@@ -162,7 +162,7 @@ def main(argv: list[str]) -> int:
 def goals(runs: list[Run], first: int, middle: int, last: int) -> str:
   """What long and short contexts cost in the end, nats/token on the same targets."""
   loss = lambda rows, n: next(row['value'] for row in rows if row['eval_length'] == n)
-  base, *_, end = measured.used(runs)[0]
+  base, *_, end = measured.used(runs).rows
   return (
     f'NLL({last}) - NLL({middle}) = {loss(end, last) - loss(end, middle):+.4f} nats/token\n'
     f'NLL({first}) - that of the base = {loss(end, first) - loss(base, first):+.4f} nats/token'

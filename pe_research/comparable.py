@@ -30,7 +30,10 @@ def is_older(conditions: Mapping[str, Any]) -> bool:
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-  """Conditions that changed as a run went on; of an older record what both have, and that it is."""
+  """Conditions that changed while a run was stopped, a line each.
+
+  Of a record without programs those that both have, and a line that says so.
+  """
   if not is_older(before):
     return difference(before, after)
   both = before.keys() & after.keys()

@@ -122,31 +122,25 @@ def evaluate(
       continue
     beat('measuring ' + '/'.join(map(str, measurement)))
     subject = scoring.Subject(scorer, params)
+    arithmetic = witness.of_row(*measurement[:2], config['data']['task'])
     row |= measures.measure(subject, blueprint.scheme, chosen, corpus, *measurement)
     used = [shown.of(call) for call in dict.fromkeys(subject.calls)]
-    row |= evidence(config, subject, used, *measurement[:2]) if used else {}
+    row |= evidence(subject, used, arithmetic) if used else {}
     programs.keep(workdir, used)
     if processes.first():
       records.append_row(results, row)
 
 
 def evidence(
-  config: Mapping[str, Any],
-  subject: scoring.Subject,
-  used: Sequence[programs.Both],
-  protocol: str,
-  control: str,
+  subject: scoring.Subject, used: Sequence[programs.Both], arithmetic: str
 ) -> measures.Row:
-  """What shows how a row was made: its programs, what they read, and what was made of the losses.
-
-  A row that needed several programs has the digest of theirs.
-  """
-  whole = lambda found: found[0] if len(found) == 1 else digest.of_json(found)
+  """What shows how a row was made: its program, what that read, and what was made of the losses."""
+  (both,) = used
   return {
-    'program': whole([both.shared.digest for both in used]),
-    'own_program': whole([both.own.digest for both in used]),
+    'program': both.shared.digest,
+    'own_program': both.own.digest,
     'inputs': subject.inputs,
-    'arithmetic': witness.of_row(protocol, control, config['data']['task']),
+    'arithmetic': arithmetic,
   }
 
 

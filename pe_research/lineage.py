@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from pe_research import comparable, configs, eval_config, paths, positions, records
+from pe_research import comparable, configs, eval_config, paths, positions, program_store, records
 
 UNLIKE = ('length', 'steps', 'seed', 'position', 'optimizer', 'eval', 'run', 'start')
 
@@ -226,6 +226,10 @@ def derive(
       f'{origin.name} (step {step}). Choose another --into.'
     )
   record = records.read_json(origin / 'run.json')
+  trained = {v for k, v in record['conditions'].items() if k.startswith('program.')}
+  trained |= set(record.get('programs', {}).values())
+  texts = {k: v for k, v in program_store.read(origin).items() if k in trained}
+  program_store.add(into, texts)
   scheme = configs.scheme(config)
   records.write_json(into / 'config.json', config)
   records.write_json(

@@ -4,6 +4,7 @@ A text of this machine is kept under the hash of all code of the package, so tha
 anew. Only commands keep them: a notebook or a test may have changed a function in memory.
 """
 
+import contextlib
 import io
 import pathlib
 import shutil
@@ -23,27 +24,39 @@ _folder: pathlib.Path | None = None
 
 
 def use() -> None:
-  """Keeps texts on this machine from here on, unless code was edited since its import began."""
+  """Keeps texts on this machine from here on, unless code was edited since its import began.
+
+  JAX_ENABLE_COMPILATION_CACHE=false keeps none, as of compiled programs.
+  """
   global _folder
-  if max(path.stat().st_mtime for path in records.sources()) < IMPORTED:
+  edited = max(path.stat().st_mtime for path in records.sources()) >= IMPORTED
+  if not edited and jax.config.jax_enable_compilation_cache:
     _folder = nearby.home() / 'programs' / records.code()[:16]
 
 
 def kept(key: str, make: Callable[[], str]) -> str:
-  """The text under a key that says all that it depends on but the code; made if there is none."""
+  """The text under a key that says all that it depends on but the code; made if there is none.
+
+  A disk that cannot be read or written keeps nothing, and ends nothing.
+  """
   if _folder is None:
     return make()
   path = _folder / f'{key}.z'
-  if path.exists():
+  with contextlib.suppress(OSError, zlib.error, UnicodeDecodeError):
     return zlib.decompress(path.read_bytes()).decode()
   text = make()
-  if not _folder.exists():
-    _folder.mkdir(parents=True, exist_ok=True)
-    for other in _folder.parent.iterdir():
-      if other != _folder and time.time() - other.stat().st_mtime > UNUSED:
-        shutil.rmtree(other, ignore_errors=True)
-  records.write_bytes(path, zlib.compress(text.encode()))
+  with contextlib.suppress(OSError, records.WorkdirError):
+    if not _folder.exists():
+      _folder.mkdir(parents=True)
+      _remove_unused(_folder.parent)
+    records.write_bytes(path, zlib.compress(text.encode()))
   return text
+
+
+def _remove_unused(folder: pathlib.Path) -> None:
+  for other in folder.iterdir():
+    if other != _folder and time.time() - other.stat().st_mtime > UNUSED:
+      shutil.rmtree(other, ignore_errors=True)
 
 
 def add(workdir: pathlib.Path, texts: Mapping[str, str]) -> None:
@@ -59,9 +72,18 @@ def add(workdir: pathlib.Path, texts: Mapping[str, str]) -> None:
 
 
 def read(workdir: pathlib.Path) -> dict[str, str]:
-  """Digest -> text of the programs that a workdir has; empty where it has none."""
+  """Digest -> text of the programs that a workdir has; empty where it has none.
+
+  Raises:
+    WorkdirError: the file is damaged.
+  """
   path = workdir / FILE
   if not path.exists():
     return {}
-  with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as file:
-    return {name.removesuffix('.txt'): file.read(name).decode() for name in file.namelist()}
+  try:
+    with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as file:
+      return {name.removesuffix('.txt'): file.read(name).decode() for name in file.namelist()}
+  except (zipfile.BadZipFile, zlib.error, UnicodeDecodeError) as error:
+    raise records.WorkdirError(
+      f'{path} is damaged: {error}. Remove it: it only shows what differs between programs.'
+    ) from error

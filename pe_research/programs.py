@@ -14,7 +14,9 @@ writes the texts as well.
 import contextlib
 import dataclasses
 import functools
+import importlib.metadata
 import pathlib
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -43,7 +45,8 @@ from pe_research import (
 )
 from pe_research.blueprint import Blueprint, of_position
 
-NEITHER = ('run', 'start', 'seed')  # fields of a config that enter no program
+WITHOUT = ('run', 'start', 'seed')  # parts of a config that decide no program
+SETTINGS = str, bool, int, float, type(None)  # of JAX: those of these types may change a program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,16 +77,21 @@ class Both:
 def of_training(
   config: Mapping[str, Any], step: jax.stages.Lowered | None = None
 ) -> dict[str, Both]:
-  """The programs that make a run's weights: its training step, and the draw of its parameters.
+  """The programs that make a run's weights: its first state, and its training step.
+
+  They are those for one device. How a program is split over several, or computes several seeds
+  together, is not in them.
 
   Args:
     config: resolved; one that trains nothing has no step.
     step: the training step where it is lowered already, for one device.
   """
   plain, own = _shown(configs.without_scheme(config)), _shown(config)
-  shared = Program(_text('initial', plain, _initial))
-  draws = any(map(of_position, Blueprint(own).paths))
-  found = {'initial': Both(shared, Program(_text('initial', own, _initial)) if draws else shared)}
+  draws = not (config['start']['workdir'] or config['start']['pretrained'])
+  kind, make = ('drawn', _drawn) if draws else ('given', _given)
+  shared = Program(_text(kind, plain, make))
+  differs = any(map(of_position, Blueprint(own).paths))  # or else the first state is the same
+  found = {'initial': Both(shared, Program(_text(kind, own, make)) if differs else shared)}
   if config['steps']:
     reused = step is not None and own == config
     text = _decisive(step) if reused else _text('step', own, _step)
@@ -160,12 +168,21 @@ def _shown(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _text(kind: str, config: Mapping[str, Any], make) -> str:
   """`make(config)`, with products as precise as the config has them."""
-  decides = {k: v for k, v in config.items() if k not in NEITHER}
+  decides = {k: v for k, v in config.items() if k not in WITHOUT}
   decides['eval'] = {k: v for k, v in config['eval'].items() if k not in eval_config.SELECTION}
   decides['data'] = {k: v for k, v in config['data'].items() if k != 'seed'}
-  key = digest.of_json([kind, comparable.flat(decides), runtime.environment()])
+  key = digest.of_json([kind, comparable.flat(decides), _tracing()])
   with jax.default_matmul_precision(config['matmul_precision']):
     return program_store.kept(key, lambda: make(config))
+
+
+@functools.cache
+def _tracing() -> list:
+  """What a program depends on beside its config and this code: packages and settings of JAX."""
+  versions = {name: importlib.metadata.version(name) for name in (*records.PACKAGES, 'ml-dtypes')}
+  settings = {k: v for k, v in sorted(jax.config.values.items()) if isinstance(v, SETTINGS)}
+  own = {k: v for k, v in settings.items() if not re.search('cache|dir|log|dump|matmul', k)}
+  return [versions, own, runtime.environment()]
 
 
 def _decisive(step: jax.stages.Lowered) -> str:
@@ -182,8 +199,25 @@ def _step(config: Mapping[str, Any]) -> str:
   return _decisive(step.lower(like, batches.shapes(config), jax.ShapeDtypeStruct((), np.uint32)))
 
 
-def _initial(config: Mapping[str, Any]) -> str:
-  return program_text.of(jax.jit(Blueprint(dict(config) | {'seed': 0}).init).lower())
+def _drawn(config: Mapping[str, Any]) -> str:
+  """Parameters are drawn on the host, see states.begin."""
+  blueprint = Blueprint(dict(config) | {'seed': 0})
+  optimizer = optimizers.build(config['optimizer'], config['steps']) if config['steps'] else None
+  first = lambda: blueprint.init()
+  if optimizer is not None:
+    first = lambda: states.first(blueprint.init(), optimizer)
+  return program_text.of(jax.jit(first).trace().lower(lowering_platforms=('cpu',)))
+
+
+def _given(config: Mapping[str, Any]) -> str:
+  """Parameters are those of another run, or of a published model."""
+  blueprint = Blueprint(config)
+  shapes = jax.eval_shape(blueprint.init)
+  if not config['steps']:
+    return program_text.of(jax.jit(lambda params: params, keep_unused=True).lower(shapes))
+  optimizer = optimizers.build(config['optimizer'], config['steps'])
+  first = jax.jit(lambda params: states.first(params, optimizer), keep_unused=True)
+  return program_text.of(first.lower(shapes))
 
 
 def main(argv: list[str]) -> None:

@@ -47,10 +47,10 @@ def environment() -> dict[str, Any]:
 
 
 def flags() -> list[str]:
-  """Flags of XLA and of its drivers that may change numbers, sorted: all but the HARMLESS."""
+  """Flags of XLA and of its drivers that may change numbers, in order: all but the HARMLESS."""
   given = [word for name in FLAGS for word in os.environ.get(name, '').split()]
   given += [f'{name}={os.environ[name]}' for name in SWITCHES if name in os.environ]
-  return sorted(word for word in given if not word.startswith(HARMLESS))
+  return [word for word in given if not word.startswith(HARMLESS)]
 
 
 def programs_dir() -> pathlib.Path:

@@ -67,12 +67,11 @@ class Scorer:
     return decoder.features(tokens[:, :-1], at, self.spec)[0]
 
   def _size(self, windows: np.ndarray) -> int:
-    """Windows in a batch."""
-    size = max(1, min(len(windows), self.tokens // (windows.shape[1] - 1)))
-    return -(-size // self.devices) * self.devices
+    """Windows in a batch, where there is one device."""
+    return max(1, min(len(windows), self.tokens // (windows.shape[1] - 1)))
 
   def call(self, kind: str, windows: np.ndarray, *static) -> Call:
-    """Which program it is that scores these windows."""
+    """Which program it is that scores these windows on one device."""
     return Call(kind, (self._size(windows), windows.shape[1]), static)
 
   def lower(self, params, call: Call) -> jax.stages.Lowered:
@@ -83,7 +82,7 @@ class Scorer:
 
   def _batched(self, kind: str, params, windows: np.ndarray, *static) -> np.ndarray:
     self.blueprint.scheme.check_length(windows.shape[1] - 1)
-    size, program = self._size(windows), self._programs[kind]
+    program, size = self._programs[kind], -(-self._size(windows) // self.devices) * self.devices
     rows = sharding.split_batch(self.mesh, size)
     found = []
     for start in range(0, len(windows), size):

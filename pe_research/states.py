@@ -41,7 +41,7 @@ def begin(
     with jax.default_device(jax.local_devices(backend='cpu')[0]):
       drawn = jax.device_get(jax.jit(blueprint.init)())
     params = jax.tree.map(sharding.place, drawn, layout['params'])
-  return jax.jit(lambda p: _begin(p, optimizer), out_shardings=layout)(params), origin
+  return jax.jit(lambda p: first(p, optimizer), out_shardings=layout)(params), origin
 
 
 def abstract(blueprint: Blueprint, optimizer, mesh) -> State:
@@ -51,14 +51,15 @@ def abstract(blueprint: Blueprint, optimizer, mesh) -> State:
   return jax.tree.map(make, shapes, sharding.layout(shapes, mesh))
 
 
-def _begin(params, optimizer) -> State:
+def first(params, optimizer) -> State:
+  """The state of these parameters before the first step."""
   # A published model's parameters may be narrow.
   params = jax.tree.map(lambda x: x.astype(jnp.float32), params)
   return {'params': params, 'optimizer': optimizer.init(params), 'step': jnp.int32(0)}
 
 
 def _shapes(blueprint: Blueprint, optimizer) -> State:
-  return jax.eval_shape(lambda: _begin(blueprint.init(), optimizer))
+  return jax.eval_shape(lambda: first(blueprint.init(), optimizer))
 
 
 def load_params(

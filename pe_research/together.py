@@ -67,6 +67,7 @@ class Member:
   def begin(self, step: int, optimizer, layout, like, shown) -> states.State:
     """The state after `step` steps, and the record."""
     if step:
+      records.check_data(self.workdir, self.corpus.facts)
       common = self.config, self.blueprint, self.corpus, self.workdir, self.stream
       state, self.record = train.resume(*common, self.saved.restore(like, step), shown)
       return state

@@ -129,6 +129,7 @@ def adopt(config: Mapping[str, Any], workdir: pathlib.Path) -> states.State:
   record = describe(config, blueprint, corpus, params, origin, shown)
   write(workdir, 'config.json', config)
   write(workdir, 'run.json', record | {'steps': 0, 'batches': '', 'final_parameters': found})
+  programs.keep(workdir, shown.values())
   if jax.process_index() == 0:
     for note in record['notes']:
       print(f'note: {note}')
@@ -205,6 +206,7 @@ def conditions_of(
     {f'program.{name}': both.shared.digest for name, both in shown.items()}
     | {f'data.{name}': value for name, value in corpus.facts.items()}
     | {'batch_order': witness.of_batches(config, corpus.tokenizer)}
+    | {'attention': config['attention']['implementation']}
     | runtime.environment()
   )
 
@@ -213,7 +215,6 @@ def resume(
   config, blueprint: Blueprint, corpus: data.Corpus, workdir: pathlib.Path, stream, restored, shown
 ) -> tuple[states.State, dict[str, Any]]:
   """State and record of a run that goes on from what `Checkpoints.restore` gave."""
-  records.check_data(workdir, corpus.facts)
   state, extra = restored
   stream.restore(extra['batches'])
   return state, describe_resumed(config, blueprint, corpus, workdir, shown)
@@ -225,7 +226,10 @@ def describe_resumed(
   """The record of a run that goes on: how it began, and which conditions have changed since."""
   before = records.read_json(workdir / 'run.json')
   record = describe(config, blueprint, corpus, {}, before['start'], shown)
+  of = lambda kept: {f'own_program.{k}': v for k, v in kept.get('programs', {}).items()}
+  own = of(before), of(record)
   changed = comparable.changed(before['conditions'], record['conditions'])
+  changed += comparable.difference(*own) if own[0] else []
   return record | {
     'initial_parameters': before['initial_parameters'],
     'changed_on_resume': before['changed_on_resume'] + changed,

@@ -56,7 +56,7 @@ def seed(config: Mapping[str, Any], mesh) -> jax.Array:
 def plain(config, blueprint: Blueprint, optimizer, spec: attend.Spec):
   """The training step, a pure function: (state, batch, seed) -> (state, metrics).
 
-  The seed is that of `seed_of`; what is drawn in training follows from it.
+  The third is what `seed` gives; all that is drawn in training follows from it.
   """
   parts = config['optimizer']['accumulate']
   learning_rate = optimizers.schedule(config['optimizer'], config['steps'])
@@ -64,9 +64,9 @@ def plain(config, blueprint: Blueprint, optimizer, spec: attend.Spec):
   def loss(params, batch, key):
     return token_loss(blueprint.bind(params), batch, spec, key)
 
-  def step(state, batch, seed):
+  def step(state, batch, drawn):
     params = state['params']
-    key = jax.random.fold_in(keys.key(jax.random.key(seed), 'positions'), state['step'])
+    key = jax.random.fold_in(keys.key(jax.random.key(drawn), 'positions'), state['step'])
     grad = jax.value_and_grad(loss, has_aux=True)
     if parts == 1:
       (total, count), grads = grad(params, batch, key)

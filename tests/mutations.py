@@ -54,10 +54,16 @@ DECISIVE = [
   ('keys.py', 'zlib.crc32(name.encode())', 'zlib.adler32(name.encode())'),
   ('scoring.py', '.argmax(-1) == tokens', '.argmin(-1) == tokens'),
   ('scoring.py', 'window), tokens[:, -last:])', 'window), tokens[:, -last - 1 : -1])'),
+  ('scoring.py', 'return np.concatenate(found)', 'return np.concatenate(found[::-1])'),
+  ('scoring.py', 'if initial else self.params', 'if not initial else self.params'),
+  ('states.py', "'step': jnp.int32(0)}", "'step': jnp.int32(1)}"),
+  ('measures/probe.py', 'jax.random.key(0), 3', 'jax.random.key(1), 3'),
+  ('measures/probe.py', 'flat).argmax(-1)', 'flat).argmin(-1)'),
+  ('training_step.py', "config['seed'] % 2**32", "config['seed'] % 2**31"),
   ('batches.py', 'rounds=4', 'rounds=6'),
   ('batches.py', 'count = self.step * self.batch', 'count = (self.step + 1) * self.batch'),
   ('needles.py', "b'%04d' % v", "b'%04d' % (v // 2)"),
-  ('measures/base.py', '(np.arange(windows) * total) // windows', 'np.arange(windows)'),
+  ('measures/base.py', '(np.arange(windows) * total)', '(np.arange(windows) * total + windows)'),
   ('measures/base.py', '/ int(keep.sum())', '/ keep.size'),
   ('measures/losses.py', 'keep[:, -plan.stride :] = True', 'keep[:, -plan.stride - 1 :] = True'),
   ('search/methods.py', 'self.space.pairs + 1, 2, replace=False', 'self.space.pairs, 2'),
@@ -139,8 +145,11 @@ class Copy:
         path.unlink() if text is None else path.write_text(text)
 
 
-def digests(position: str = 'rope') -> dict[str, str]:
-  """Of all programs of a tiny run, without and with its scheme, and of what the host decides."""
+def digests(probes: bool) -> dict[str, str]:
+  """Of all programs of a tiny run, without and with its scheme, and of what the host decides.
+
+  `probes` are included where that is asked for, as they take long.
+  """
   import jax
 
   from configs import smoke
@@ -149,7 +158,7 @@ def digests(position: str = 'rope') -> dict[str, str]:
   from pe_research.scoring import Call, Scorer
   from pe_research.search import methods
 
-  config = smoke.get_config(f'position={position},length=8')
+  config = smoke.get_config('position=rope,length=8')
   config.model.width, config.model.layers, config.model.heads = 8, 1, 2
   config.optimizer.accumulate, config.data.packing = 2, True
   config = configs.resolve(config)
@@ -163,7 +172,8 @@ def digests(position: str = 'rope') -> dict[str, str]:
   own = {f'own {name}': both.own.digest for name, both in found.items()}
   plain = config | {'data': config['data'] | {'packing': False}}
   planted = plain | {'length': 48, 'data': plain['data'] | {'needles': 0.5}}
-  rows = ('fixed_targets', 'none'), ('sliding', 'none'), ('passkey', 'depth:0.5')
+  rows = [('fixed_targets', 'none'), ('sliding', 'none'), ('passkey', 'depth:0.5')]
+  rows += [('probe', 'layer:1')] if probes else []
   return shared | own | {
     'search': methods.witness('paper'),
     'batches': witness.of_batches(plain, tokenizers.Bytes()),
@@ -177,7 +187,9 @@ def main(root: str) -> None:
   copy = Copy(pathlib.Path(root))
   for changes in json.load(sys.stdin):
     with copy.changed(changes):
-      print(json.dumps(digests()), flush=True)
+      files = {file for file, _, _ in changes}
+      probes = not files or any(file.startswith(('measures/', 'scoring')) for file in files)
+      print(json.dumps(digests(probes)), flush=True)
 
 
 def copy_of_code(into: pathlib.Path) -> pathlib.Path:

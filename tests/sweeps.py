@@ -108,6 +108,7 @@ def run(root: pathlib.Path, name: str, seed: int = 0, *, lengths=LENGTHS, measur
     'program.step': 'p' * 64,
     'program.initial': 'i' * 64,
     'batch_order': 'b' * 64,
+    'attention': 'dense',
     'data.source': 'd' * 64,
     'data.documents': 249,
     'data.train_tokens': 9_800_000,

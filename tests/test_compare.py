@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import sweeps
 
-from experiments import compare, measured
+from experiments import anew, compare, measured
 from experiments.report import summary
 from pe_research import comparable, program_store
 
@@ -60,6 +60,7 @@ DIFFERENCES = {
   'tokens': lambda run: with_row(run, 1, tokens=7),
   'bytes': lambda run: with_row(run, 3, bytes=7),
   'arithmetic': lambda run: with_row(run, 1, arithmetic='q' * 64),
+  'attention': lambda run: with_condition(run, 'attention', 'pallas'),
   'environment': lambda run: with_row(run, 1, environment='q' * 64),
   'own_program.step': lambda run: changed(run, programs=run.record['programs'] | {'step': 'q'}),
   'own_program': lambda run: with_row(run, 1, own_program='q' * 64),
@@ -135,6 +136,37 @@ def test_a_field_of_a_config_that_changes_nothing_is_no_difference(runs):
   assert compare.check(runs) == []
 
 
+def test_a_field_that_cannot_be_why_explains_nothing(runs):
+  faster = with_config(with_row(runs[2], 0, program='q' * 64), 'optimizer', learning_rate=9.0)
+  runs[2] = DIFFERENCES['batch_order'](with_config(faster, 'model', mlp_width=184))
+  with pytest.raises(compare.Refused) as refused:
+    compare.check(runs)
+  said = str(refused.value)
+  assert 'batches are put together in other ways: batch_order' in said
+  assert 'scoring' not in said and '=config.optimizer' not in said
+
+
+def test_a_config_that_differs_hides_no_change_of_code(runs, monkeypatch):
+  """Runs of other files are lowered anew, where a field of their configs would explain them."""
+  wider = with_config(DIFFERENCES['program.step'](runs[2]), 'model', mlp_width=184)
+  runs[2] = changed(wider, provenance=wider.record['provenance'] | {'code': 'x' * 64})
+  asked = []
+
+  def as_recorded(run, recorded):
+    assert recorded in (run.record['conditions'], run.rows[0])
+    asked.append(run.name)
+    return run.record['provenance']['code'] in known
+
+  monkeypatch.setattr(anew, 'is_as_recorded', as_recorded)
+  known = {'e' * 64, 'x' * 64}
+  assert compare.check(runs, ['config.model.mlp_width']) and set(asked) == {
+    'learned_seed0', 'alibi_seed0'
+  }  # fmt: skip
+  known = {'e' * 64}
+  with pytest.raises(compare.Refused, match=r'=program\.step$'):
+    compare.check(runs, ['config.model.mlp_width'])
+
+
 def test_runs_of_two_configs_are_each_held_against_their_own(runs):
   """The programs of configs that differ may; those of one config may not."""
   wider = [with_config(DIFFERENCES['program.step'](run), 'model', width=128) for run in runs]
@@ -158,7 +190,7 @@ def test_where_nothing_says_why_commits_are_named_and_the_texts_compared(tmp_pat
     program_store.add(run.workdir, {name: texts[name]})
   with pytest.raises(compare.Refused) as refused:
     compare.check(runs)
-  text, file = str(refused.value), tmp_path / compare.DIFFERENCE
+  text, file = str(refused.value), tmp_path / 'difference_of_program.step.diff'
   assert 'rope_seed0 at commit cccccccccc and alibi_seed0 at commit dddddddddd with changes' in text
   assert str(file) in text
   assert [line for line in file.read_text().splitlines() if line[0] in '+-'][2:] == [
@@ -190,6 +222,38 @@ def test_an_older_run_is_compared_by_what_it_has_on_record_and_that_is_said(runs
     compare.check(runs)
 
 
+def test_an_older_run_hides_no_difference_of_others(runs):
+  """Wherever it stands: newer runs are held against each other."""
+  for field in ('program.step', 'batch_order', 'program', 'arithmetic', 'own_program.step'):
+    for place in (0, 5):
+      given = list(runs)
+      given[place] = older(given[place])
+      given[4] = DIFFERENCES[field](given[4])
+      with pytest.raises(compare.Refused, match=f'={field}$'):
+        compare.check(given)
+
+
+def test_older_rows_of_any_protocol_meet_those_of_today(tmp_path):
+  """Only rows of fixed targets had a digest of them; others go by how they were measured."""
+  runs = sweeps.runs(tmp_path, names=('rope', 'alibi'), measures=[('sliding', 'none')])
+  runs[0] = older(runs[0])
+  plain = lambda row: {k: v for k, v in row.items() if k != 'targets'}
+  rows = [plain(row) if row['protocol'] == 'sliding' else row for row in runs[0].rows]
+  runs[0] = dataclasses.replace(runs[0], rows=rows)
+  used = measured.used(runs)
+  assert [len(own) for own in used.rows] == [len(run.rows) for run in runs]
+  assert not used.notes and not used.moved
+
+
+def test_targets_that_moved_are_refused_and_not_left_out(runs):
+  """Where a run has them as its config asks, and none of those that others have."""
+  asked = lambda run, **more: [row | {'settings': run.asked} | more for row in run.rows]
+  runs = [dataclasses.replace(run, rows=asked(run)) for run in runs]
+  runs[1] = dataclasses.replace(runs[1], rows=asked(runs[1], targets='moved'))
+  with pytest.raises(compare.Refused, match=r'in fixed_targets/none: rope_seed0(.|\n)*=targets$'):
+    compare.check(runs)
+
+
 def test_older_runs_among_themselves_are_held_to_one_code(runs):
   runs = [older(run) for run in runs]
   assert compare.check(runs) == []
@@ -209,7 +273,7 @@ def test_rows_on_other_targets_stand_beside(runs):
   runs[1] = dataclasses.replace(runs[1], rows=[*runs[1].rows, *longer])
   assert compare.check(runs) == []
   (note,) = compare.notes(runs)
-  assert note.startswith('rope_seed0 was measured on other targets, too (')
+  assert note.startswith('rope_seed0 was measured on other targets as well (')
   assert 'fixed_targets/none/8192' in note
   after = summary.sections(runs)
   assert [section.lengths for section in after] == [section.lengths for section in before]
@@ -223,11 +287,13 @@ def test_targets_that_most_runs_have_are_used(runs):
     dataclasses.replace(run, rows=[*run.rows, *moved(run)]) if i else run
     for i, run in enumerate(runs)
   ]
-  rows, notes = measured.used(runs)
+  used = measured.used(runs)
+  rows, notes = used.rows, used.notes
   assert {row['targets'] for own in rows for row in own} == {'targets of fixed_targets'}
   assert len(notes) == len(runs) - 1
   runs[0] = dataclasses.replace(runs[0], rows=moved(runs[0]))
-  rows, notes = measured.used(runs)
+  used = measured.used(runs)
+  rows, notes = used.rows, used.notes
   assert {row['targets'] for own in rows for row in own} == {'others'}
 
 
@@ -236,7 +302,7 @@ def test_of_as_many_those_that_the_configs_ask_for_are_used(runs):
   both = lambda run: [*[row | {'settings': asked} for row in run.rows],
                       *[row | {'targets': 'z' * 64} for row in run.rows]]  # fmt: skip
   runs = [dataclasses.replace(run, rows=both(run)) for run in runs]
-  rows, _ = measured.used(runs)
+  rows = measured.used(runs).rows
   assert {row['targets'] for own in rows for row in own} == {'targets of fixed_targets'}
 
 

@@ -28,6 +28,7 @@ from pe_research import (
   training_step,
 )
 from pe_research.blueprint import Blueprint
+from pe_research.positions import rotary
 
 
 @pytest.fixture(scope='module')
@@ -384,6 +385,14 @@ def test_a_run_that_goes_on_under_another_program_says_so(corpus, begun, monkeyp
   train.train(small.config(corpus), begun)
   [line] = records.read_json(begun / 'run.json')['changed_on_resume']
   assert line.startswith('program.step: ')
+
+
+def test_a_run_that_goes_on_under_another_scheme_of_its_name_says_so(corpus, begun, monkeypatch):
+  query = rotary.RoPE.query
+  monkeypatch.setattr(rotary.RoPE, 'query', lambda *given: 1.5 * query(*given))
+  train.train(small.config(corpus), begun)
+  [line] = records.read_json(begun / 'run.json')['changed_on_resume']
+  assert line.startswith('own_program.step: ')
 
 
 def test_a_run_may_go_on_under_other_files_of_the_same_programs(corpus, begun, monkeypatch):

@@ -216,7 +216,7 @@ def sections(runs: Sequence[Run]) -> list[Section]:
     ValueError: there are no rows.
   """
   lines, found = schemes(runs), []
-  used = {run.workdir: rows for run, rows in zip(runs, measured.used(runs)[0], strict=True)}
+  used = {run.workdir: rows for run, rows in zip(runs, measured.used(runs).rows, strict=True)}
   final = {
     (scheme.key, run.record['seed'], row['protocol'], row['control'], row['eval_length']): row
     for scheme in lines

@@ -10,19 +10,18 @@ import optax
 from pe_research.measures import base
 from pe_research.measures.base import Plan, Row, Subject
 
-Guess = Callable[[np.ndarray, np.ndarray], np.ndarray]
 HIDDEN, STEPS, RATE, BATCH = 128, 1_000, 3e-3, 1_024
 
 
 def probe(
-  score: Subject, plan: Plan, length: int, control: str = 'layer:1', guess: Guess | None = None
+  score: Subject, plan: Plan, length: int, control: str = 'layer:1', made: Callable | None = None
 ) -> Row:
   """How far a probe of the states after a layer is from the position of a token, on average.
 
   A classifier with one hidden layer, a class a position; it learns on half of the documents and is
   tested on the others (arXiv:2203.16634, sec. 5). 'layer:2', and 'layer:2+weights:initial' for the
-  same network before training, whose causal averages tell positions apart as well. `guess` takes
-  the place of the classifier.
+  same network before training, whose causal averages tell positions apart as well. `made`
+  takes the place of `classifier`.
   """
   layer = int(base.option(control, 'layer', '1'))
   initial = base.option(control, 'weights') == 'initial'
@@ -35,7 +34,7 @@ def probe(
       f'of {len(set(names))}. Raise eval.windows or lower eval.lengths.'
     )
   states = score.hidden(windows, layer, initial)
-  guessed = (guess or _guess)(states[learning], states[~learning])
+  guessed = _guess(states[learning], states[~learning], made or classifier)
   wrong = np.abs(guessed - np.arange(length)[None])
   tested = [name for name, own in zip(names, learning, strict=True) if not own]
   row = base.by_document(tested, wrong) | {'unit': 'tokens', 'chance': _blind(length)}
@@ -47,11 +46,23 @@ def _blind(length: int) -> float:
   return float(np.abs(np.arange(length) - (length - 1) // 2).mean())
 
 
-def _guess(learn: np.ndarray, test: np.ndarray) -> np.ndarray:
+def _guess(learn: np.ndarray, test: np.ndarray, made: Callable) -> np.ndarray:
   """Positions int [W, N] guessed for states test [W, N, D] after learning from learn [W', N, D]."""
-  fit, begin, logits = classifier(learn)
+  fit, first, logits = made(learn)
   flat = jnp.asarray(test.reshape(-1, test.shape[-1]), jnp.float32)
-  return np.asarray(logits(fit(*begin), flat).argmax(-1)).reshape(test.shape[:2])
+  return np.asarray(logits(fit(*first), flat).argmax(-1)).reshape(test.shape[:2])
+
+
+def begin(length: int, width: int):
+  """Initial parameters for states of `width` at `length` positions, and a key for each step."""
+  keys = jax.random.split(jax.random.key(0), 3)
+  draw = lambda key, shape: jax.random.normal(key, shape) * shape[0] ** -0.5
+  params = {
+    'inner': draw(keys[0], (width, HIDDEN)),
+    'bias': jnp.zeros((1, HIDDEN)),
+    'outer': draw(keys[1], (HIDDEN, length)),
+  }
+  return params, jax.random.split(keys[2], STEPS)
 
 
 def classifier(learn: np.ndarray):
@@ -65,13 +76,6 @@ def classifier(learn: np.ndarray):
   x = jnp.asarray(learn.reshape(-1, width), jnp.float32)
   y = jnp.tile(jnp.arange(length), len(learn))
   mean, deviation = x.mean(0, keepdims=True), x.std(0, keepdims=True) + 1e-6
-  keys = jax.random.split(jax.random.key(0), 3)
-  draw = lambda key, shape: jax.random.normal(key, shape) * shape[0] ** -0.5
-  params = {
-    'inner': draw(keys[0], (width, HIDDEN)),
-    'bias': jnp.zeros((1, HIDDEN)),
-    'outer': draw(keys[1], (HIDDEN, length)),
-  }
   optimizer = optax.adam(optax.cosine_decay_schedule(RATE, STEPS))
   logits = lambda p, x: jax.nn.relu((x - mean) / deviation @ p['inner'] + p['bias']) @ p['outer']
 
@@ -86,4 +90,4 @@ def classifier(learn: np.ndarray):
     return (optax.apply_updates(params, updates), slots), None
 
   fit = lambda params, keys: jax.lax.scan(step, (params, optimizer.init(params)), keys)[0][0]
-  return jax.jit(fit), (params, jax.random.split(keys[2], STEPS)), jax.jit(logits)
+  return jax.jit(fit), begin(length, width), jax.jit(logits)

@@ -13,14 +13,8 @@ from experiments.scales import CPU, Scale
 from pe_research import records
 
 FIRST = ('C01', 'C02', 'C34', 'C10', 'C18', 'C13')  # ALiBi, RoFormer and YaRN, on top of the table
-RECORD = (
-  'scale',
-  'registered',
-  'runs',
-  'conditions',
-  'costs',
-  'refused',
-)  # kept beside what is found
+RECORD = ('scale', 'registered', 'runs', 'costs', 'refused')  # kept beside what is found
+WHERE_KNOWN = ('conditions', 'notes')  # kept, too, where there are any
 CORES, HOURS = 2, 8  # what all claims may take at the smallest scale
 MARKS = {verdicts.REPRODUCED: '●', verdicts.REFUTED: '✕', verdicts.INCONCLUSIVE: '◆',
          verdicts.MISSING: '–'}  # fmt: skip
@@ -171,14 +165,15 @@ def load(scale: Scale) -> tuple[list[Finding], list[str]]:
 
 
 def alike(findings: Sequence[Finding]) -> bool:
-  """Whether what several claims measured of one model was made in one way, and that is known."""
+  """Whether what several claims measured of one model was made in one way, and programs known."""
   made: dict[tuple[str, str], set] = {}
   for finding in findings:
     for row in (row for own in finding.rows.values() for row in own.values()):
       if row['value'] is not None:
         how = tuple(row.get(field) for field in ledger.SHOWN)
         made.setdefault((row['key'], measured.name(row)), set()).add(how)
-  return all(len(ways) == 1 and None not in next(iter(ways)) for ways in made.values())
+  known = all(way[0] is not None for ways in made.values() for way in ways)
+  return known and all(len(ways) == 1 for ways in made.values())
 
 
 def again(plan: Planner, claim: Claim) -> tuple[Finding, list[str]]:
@@ -188,6 +183,7 @@ def again(plan: Planner, claim: Claim) -> tuple[Finding, list[str]]:
   whole, cut = ledger.read_rows(file('rows.jsonl'))
   rows, stale = ledger.current(claim, plan, whole)
   record = {k: kept.get(k) for k in RECORD} | {'scale': plan.scale.name}
+  record |= {k: kept[k] for k in WHERE_KNOWN if k in kept}
   finding = ledger.settle(claim, plan, rows, record)
   return finding, [*filter(None, [cut]), *stale]
 
