@@ -17,7 +17,7 @@ from experiments.plan import Planner
 from experiments.report import claims as pages
 from launch import local
 from launch.running import COSTS
-from pe_research import batches, logits, records
+from pe_research import batches, logits, records, tiles
 from pe_research.measures import base
 from pe_research.positions import alibi
 
@@ -209,7 +209,8 @@ def test_kept_rows_describe_the_code_that_made_them(toy, settled, capsys):
 
 
 def changed_mask(patch):
-  patch.setattr(logits, 'MASKED', -1e29)
+  for module in (logits, tiles):
+    patch.setattr(module, 'MASKED', -1e29)
 
 
 def changed_slopes(patch):

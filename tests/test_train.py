@@ -383,8 +383,8 @@ def begun(corpus, tmp_path, monkeypatch):
 def test_a_run_that_goes_on_under_another_program_says_so(corpus, begun, monkeypatch):
   monkeypatch.setattr(logits, 'MASKED', -1e29)
   train.train(small.config(corpus), begun)
-  [line] = records.read_json(begun / 'run.json')['changed_on_resume']
-  assert line.startswith('program.step: ')
+  changed = records.read_json(begun / 'run.json')['changed_on_resume']
+  assert [line.split(': ')[0] for line in changed] == ['program.step', 'own_program.step']
 
 
 def test_a_run_that_goes_on_under_another_scheme_of_its_name_says_so(corpus, begun, monkeypatch):
