@@ -40,6 +40,7 @@ SHRINK = {
   'experiments.cache': ['--contexts=20', '--layers=1', '--repeats=1'],
   'experiments.report': [],
   'pe_research.huggingface': [],
+  'pe_research.programs': ['--config.model.layers=1'],
   'pe_research.card': [],
   'pe_research.explorer': [],
   'pe_research.search': [
