@@ -8,6 +8,7 @@ a claim. No model is trained or scored. What is on record and comes out otherwis
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,6 @@ from experiments.report.claims import rows as rows_of
 from pe_research import (
   comparable,
   configs,
-  digest,
   records,
   runtime,
 )
@@ -125,16 +125,18 @@ def _follows(claim: Claim, planner: Planner, kept: Mapping[str, Any]) -> bool:
   """Whether the rule and the statistics make of the kept rows what the kept verdict has."""
   finding, _ = rows_of.again(planner, claim)
   now = json.loads(json.dumps(ledger.as_json(finding)))
-  return digest.of_json(_rounded(now['tests'])) == digest.of_json(_rounded(kept['tests']))
+  return _alike(now['tests'], kept['tests'])
 
 
-def _rounded(value: Any) -> Any:
-  """Numbers to 6 digits, which other versions of NumPy and SciPy share."""
-  if isinstance(value, float):
-    return float(f'{value:.5e}')
-  if isinstance(value, dict):
-    return {name: _rounded(part) for name, part in value.items()}
-  return [_rounded(part) for part in value] if isinstance(value, list) else value
+def _alike(one: Any, other: Any) -> bool:
+  """Whether values are the same, numbers to what other versions of NumPy and SciPy share."""
+  if isinstance(one, float) and isinstance(other, float):
+    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
+  if isinstance(one, dict) and isinstance(other, dict):
+    return one.keys() == other.keys() and all(_alike(one[k], other[k]) for k in one)
+  if isinstance(one, list) and isinstance(other, list):
+    return len(one) == len(other) and all(map(_alike, one, other))
+  return one == other
 
 
 def environment(kept: Mapping[str, Any]) -> list[str]:
