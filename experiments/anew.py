@@ -1,6 +1,6 @@
 """What runs have on record, made anew by the code as it is: programs are lowered, nothing is run.
 
-Of a run that is a training step and a draw of parameters; of a row the program that scores, the
+Of a run that is its first state and its training step; of a row the program that scores, the
 windows that it reads and the arithmetic behind it.
 """
 
@@ -42,7 +42,7 @@ class Unscored(scoring.Scorer):
 
 
 class Anew:
-  """Makes the same thing once."""
+  """Remembers what it made, which many runs share."""
 
   def __init__(self):
     """Nothing is lowered yet."""

@@ -38,6 +38,7 @@ SAID = {
   'own program.step': 'the training step',
   'own program.initial': 'the first state',
   'batch_order': 'how batches are put together',
+  'attention': 'how attention is computed',
 }
 
 

@@ -19,6 +19,7 @@ from pe_research import IMPORTED, nearby, records
 
 FILE = 'programs.zip'  # of a workdir: each text under its digest
 STAMP = (1980, 1, 1, 0, 0, 0)  # the same programs, the same bytes
+LEVEL = 1  # of compression: all texts are written again where one is added
 UNUSED = 86_400  # seconds after which texts of other code are removed
 _folder: pathlib.Path | None = None
 
@@ -67,7 +68,7 @@ def add(workdir: pathlib.Path, texts: Mapping[str, str]) -> None:
   content = io.BytesIO()
   with zipfile.ZipFile(content, 'w') as file:
     for name, text in sorted((known | texts).items()):
-      file.writestr(zipfile.ZipInfo(f'{name}.txt', STAMP), text, zipfile.ZIP_DEFLATED)
+      file.writestr(zipfile.ZipInfo(f'{name}.txt', STAMP), text, zipfile.ZIP_DEFLATED, LEVEL)
   records.write_bytes(workdir / FILE, content.getvalue())
 
 

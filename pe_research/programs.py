@@ -11,7 +11,6 @@ The first prints the digests of the training step and of the draw of initial par
 writes the texts as well.
 """
 
-import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -199,25 +198,24 @@ def _step(config: Mapping[str, Any]) -> str:
   return _decisive(step.lower(like, batches.shapes(config), jax.ShapeDtypeStruct((), np.uint32)))
 
 
+def _first(config: Mapping[str, Any], params):
+  """The first state of these parameters; they alone where nothing is trained."""
+  if not config['steps']:
+    return params
+  return states.first(params, optimizers.build(config['optimizer'], config['steps']))
+
+
 def _drawn(config: Mapping[str, Any]) -> str:
   """Parameters are drawn on the host, see states.begin."""
   blueprint = Blueprint(dict(config) | {'seed': 0})
-  optimizer = optimizers.build(config['optimizer'], config['steps']) if config['steps'] else None
-  first = lambda: blueprint.init()
-  if optimizer is not None:
-    first = lambda: states.first(blueprint.init(), optimizer)
-  return program_text.of(jax.jit(first).trace().lower(lowering_platforms=('cpu',)))
+  first = jax.jit(lambda: _first(config, blueprint.init()))
+  return program_text.of(first.trace().lower(lowering_platforms=('cpu',)))
 
 
 def _given(config: Mapping[str, Any]) -> str:
   """Parameters are those of another run, or of a published model."""
-  blueprint = Blueprint(config)
-  shapes = jax.eval_shape(blueprint.init)
-  if not config['steps']:
-    return program_text.of(jax.jit(lambda params: params, keep_unused=True).lower(shapes))
-  optimizer = optimizers.build(config['optimizer'], config['steps'])
-  first = jax.jit(lambda params: states.first(params, optimizer), keep_unused=True)
-  return program_text.of(first.lower(shapes))
+  first = jax.jit(lambda params: _first(config, params), keep_unused=True)
+  return program_text.of(first.lower(jax.eval_shape(Blueprint(config).init)))
 
 
 def main(argv: list[str]) -> None:
@@ -225,7 +223,7 @@ def main(argv: list[str]) -> None:
   parser = cli.parser('pe_research.programs', __doc__)
   parser.add_argument('--out', type=paths.place, metavar='DIR', help='where the texts go')
   arguments, rest = parser.parse_known_args(argv)
-  with cli.errors(), contextlib.suppress(BrokenPipeError):
+  with cli.errors():
     config = configs.resolve(cli.read_config(rest))
     rows = [['program', 'scheme', 'sha256']]
     for name, both in of_training(config).items():

@@ -136,6 +136,14 @@ def test_a_field_of_a_config_that_changes_nothing_is_no_difference(runs):
   assert compare.check(runs) == []
 
 
+def test_other_weights_to_start_from_hide_no_other_batches(runs):
+  runs[2] = DIFFERENCES['start.parameters'](DIFFERENCES['initial_parameters'](runs[2]))
+  assert len(compare.check(runs, ['start.parameters'])) == 1
+  runs[2] = DIFFERENCES['batches'](runs[2])
+  with pytest.raises(compare.Refused, match=r'=batches$'):
+    compare.check(runs, ['start.parameters'])
+
+
 def test_a_field_that_cannot_be_why_explains_nothing(runs):
   faster = with_config(with_row(runs[2], 0, program='q' * 64), 'optimizer', learning_rate=9.0)
   runs[2] = DIFFERENCES['batch_order'](with_config(faster, 'model', mlp_width=184))
