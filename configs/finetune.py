@@ -17,7 +17,9 @@ from typing import Any
 import ml_collections
 
 from configs import lm
-from pe_research import checks, configs, lineage, records
+from pe_research.common import checks
+from pe_research.runs import lineage, run_folder
+from pe_research.settings import configs
 
 PEAK = 1 / 15  # of the run's own peak: what 2e-5 is of 3e-4, in all of these papers
 
@@ -137,7 +139,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   checks.at_least('factor', arg.factor, 1)
   if not arg.start:
     raise ValueError('start is not given; name the workdir of a trained run, start=DIR.')
-  saved, stage = records.load_config(pathlib.Path(arg.start)), recipe.stages[arg.stage - 1]
+  saved, stage = run_folder.load_config(pathlib.Path(arg.start)), recipe.stages[arg.stage - 1]
   base = lineage.root(saved)
   published = base['start']['pretrained']
   if published and arg.share:

@@ -6,7 +6,7 @@
 import ml_collections
 from ml_collections import config_dict
 
-from pe_research import configs
+from pe_research.settings import configs
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -92,7 +92,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.eval.lengths = (64, 128, 256, 512, 1024, 2048, 4096)  # tokens of context
   config.eval.reach = config_dict.placeholder(int)  # context that targets have; None: the longest
   config.eval.protocols = ('fixed_targets',)
-  config.eval.controls = ('none',)  # 'cropped', 'shuffled': of fixed targets; eval_config.PROTOCOLS
+  config.eval.controls = ('none',)  # 'cropped', 'shuffled': of fixed targets; protocols.PROTOCOLS
   config.eval.measurements = ()  # these alone, 'passkey/depth:0.5/256', not all combinations
   config.eval.targets = 16  # last tokens of a window that fixed targets score
   config.eval.windows = 128  # of fixed targets, spread evenly over the documents

@@ -13,8 +13,9 @@ import pathlib
 import ml_collections
 
 from configs import lm
-from pe_research import configs, lineage
 from pe_research.huggingface import importing
+from pe_research.runs import lineage
+from pe_research.settings import configs
 
 RATE = 2e-5  # of fine-tuning in arXiv:2306.15595, 2309.00071 and 2402.13753
 BYTES = 256

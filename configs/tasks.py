@@ -9,7 +9,9 @@ training are those of lm.py.
 import ml_collections
 
 from configs import lm
-from pe_research import checks, configs, tasks
+from pe_research.common import checks
+from pe_research.data import tasks
+from pe_research.settings import configs
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:

@@ -16,10 +16,14 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from experiments import campaign, claims, cost, ledger, plan, scales, verdicts
-from experiments.claims.terms import Claim
+from experiments import claims, cost
+from experiments.studies import ledger, plan, runner, scales, verdicts
+from experiments.studies.terms import Claim
 from launch import job
-from pe_research import checks, cli, paths, records
+from pe_research.common import checks
+from pe_research.machines import exits
+from pe_research.settings import cli
+from pe_research.storage import files, paths
 
 
 def parser():
@@ -49,7 +53,7 @@ def main(argv: list[str]) -> int:
 
     return sweep.main(argv[1:])
   given = parser().parse_args(argv)
-  with cli.errors():
+  with exits.errors():
     chosen, scale = claims.find(given.claims), scales.SCALES[given.scale]
     if given.command == 'list':
       print('\n'.join(cli.aligned(listed(chosen, scale.name))))
@@ -68,10 +72,10 @@ def main(argv: list[str]) -> int:
         print(f'wrote {path}')
       return 0
     if given.command == 'check':
-      from experiments import check  # slow to import, as is the next
-      from pe_research import program_store
+      from experiments.studies import check  # slow to import, as is the next
+      from pe_research.runs import program_texts
 
-      program_store.use()
+      program_texts.use()
       return 0 if check.show(chosen, plan.Planner(scale, workdir)) else 1
     return carry_out(given, chosen, scale, workdir)
   return 0
@@ -82,8 +86,8 @@ def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
   checks.at_least('--workers', given.workers, 0)
   keep = given.command == 'run' and not (given.no_keep or given.dry_run or given.jobs)
   for claim in chosen:
-    campaign.check(claim, scale, given.seeds, keep)
-  planner, nodes = campaign.prepare(chosen, scale, given.seeds, workdir)
+    runner.check(claim, scale, given.seeds, keep)
+  planner, nodes = runner.prepare(chosen, scale, given.seeds, workdir)
   if given.dry_run:
     print(plan.show(planner.jobs()))
     return 0
@@ -95,21 +99,21 @@ def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
   left = any(not one.done.exists() for one in planner.jobs())
   first = next((n.config for n in planner.nodes.values() if n.trains and left), None)
   rate = cost.rate(first, workdir) if first else None
-  print(campaign.describe(chosen, planner, nodes, rate), flush=True)
+  print(runner.describe(chosen, planner, nodes, rate), flush=True)
   if given.command == 'plan':
     return 0
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
-    return campaign.run(chosen, planner, nodes, given.workers, keep)
+    return runner.run(chosen, planner, nodes, given.workers, keep)
   except KeyboardInterrupt:
     print('stopped; the same command goes on from here')
-    return cli.STOPPED
+    return exits.STOPPED
 
 
 def listed(chosen: Sequence[Claim], scale: str) -> list[list[str]]:
   """A line a claim: id, name, verdict at a scale as a report of all has it, title."""
   kept = {
-    c.id: records.read_json(ledger.path(scale, c, 'verdict.json')) for c in claims.CLAIMS.values()
+    c.id: files.read_json(ledger.path(scale, c, 'verdict.json')) for c in claims.CLAIMS.values()
   }
   held = verdicts.hold({name: own['verdicts'] for name, own in kept.items() if own})
   rows = [['id and name', 'verdict', 'claim']]

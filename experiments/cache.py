@@ -15,7 +15,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pe_research import checks, cli, configs, records
+from pe_research.common import checks
+from pe_research.machines import exits
+from pe_research.settings import cli, configs
+from pe_research.storage import files
 
 FILE = 'cache.json'
 PROJECTIONS = {
@@ -80,11 +83,12 @@ def measure(given: argparse.Namespace, name: str, contexts: Sequence[int]) -> Ro
   import jax.numpy as jnp
   from jax import lax
 
-  from pe_research import attend, runtime
-  from pe_research.blueprint import Blueprint
+  from pe_research.attention import attend
+  from pe_research.machines import jax_setup
+  from pe_research.model.functional import Blueprint
 
   config = setup(given, PROJECTIONS[name], max(contexts) + STEPS)
-  runtime.prepare(config)
+  jax_setup.prepare(config)
   blueprint, spec = Blueprint(config), attend.Spec(**config['attention'])
   params = jax.jit(blueprint.init)()
 
@@ -121,7 +125,7 @@ def occupied(filled, context: int):
   import jax
   import jax.numpy as jnp
 
-  from pe_research import attend
+  from pe_research.attention import attend
 
   shape = filled.at.pos.shape
   wide = lambda row: jnp.broadcast_to(row[None], shape).astype(jnp.int32)
@@ -149,7 +153,7 @@ def table(rows: list[Row]) -> str:
 def main(argv: list[str]) -> int:
   """Measures one projection after another, prints and writes the table."""
   given = parse(argv)
-  with cli.errors():
+  with exits.errors():
     contexts = given.contexts
     for context in contexts:
       checks.at_least('--contexts', context, 1)
@@ -157,7 +161,7 @@ def main(argv: list[str]) -> int:
       checks.at_least(f'--{field}', getattr(given, field), 1)
     for projection in PROJECTIONS.values():
       setup(given, projection, max(contexts) + STEPS)
-    cli.restart_tuned()
+    exits.restart_tuned()
     rows = [measure(given, name, contexts) for name in PROJECTIONS]
     print(table(rows))
     import jax
@@ -166,7 +170,7 @@ def main(argv: list[str]) -> int:
     about |= {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
     given.workdir.mkdir(parents=True, exist_ok=True)
     found = {'settings': about, 'rows': [dataclasses.asdict(row) for row in rows]}
-    records.write_json(given.workdir / FILE, found)
+    files.write_json(given.workdir / FILE, found)
     print(f'wrote {given.workdir / FILE}')
   return 0
 

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from experiments.bench import measure
-from experiments.plan import Node, Planner
-from launch import devices, local, state
+from experiments.studies.plan import Node, Planner
+from launch import devices, job_status, local
 from launch.job import Job
-from pe_research import eval_config, records
 from pe_research.search import methods
 from pe_research.search import plan as search
+from pe_research.settings import protocols
+from pe_research.storage import files
 
 START = 8.0  # seconds until a process has imported, read its data and compiled
 STEPS = 20  # that are measured
@@ -24,7 +25,7 @@ MOST = 2e12  # FLOPs of them all where there is no accelerator: half a minute of
 
 @functools.cache
 def _sizes(text: str) -> dict[str, int]:
-  from pe_research.blueprint import Blueprint  # slow to import
+  from pe_research.model.functional import Blueprint  # slow to import
 
   return Blueprint(json.loads(text)).sizes()
 
@@ -45,7 +46,7 @@ def rate(config: Mapping[str, Any], workdir: pathlib.Path) -> float:
   folder = workdir / 'speed'
   folder.mkdir(parents=True, exist_ok=True)
   if not (folder / 'config.json').exists():
-    records.write_json(folder / 'config.json', config)
+    files.write_json(folder / 'config.json', config)
   jobs = []
   for i in range(devices.count()):
     done = folder / f'{i}.json'
@@ -54,9 +55,9 @@ def rate(config: Mapping[str, Any], workdir: pathlib.Path) -> float:
   failed = local.run(jobs, lambda: None)
   if failed:
     raise ChildProcessError(
-      '\n'.join(state.last_words(j, failed[j.name]) for j in jobs if j.name in failed)
+      '\n'.join(job_status.last_words(j, failed[j.name]) for j in jobs if j.name in failed)
     )
-  return statistics.fmean(records.read_json(job.done)['flops_per_second'] for job in jobs)
+  return statistics.fmean(files.read_json(job.done)['flops_per_second'] for job in jobs)
 
 
 def sample(config: Mapping[str, Any], most: float = math.inf) -> tuple[dict[str, Any], int]:
@@ -76,10 +77,10 @@ def sample(config: Mapping[str, Any], most: float = math.inf) -> tuple[dict[str,
 def main(config_file: str, done: str) -> None:
   """Measures a few training steps of a resolved config, as a worker of its own."""
   most = math.inf if devices.chips()[1] else MOST
-  config, steps = sample(records.read_json(pathlib.Path(config_file)), most)
+  config, steps = sample(files.read_json(pathlib.Path(config_file)), most)
   seconds, _ = measure.step_seconds(config, steps)
   found = flops_per_token(config) * config['optimizer']['batch'] * config['length'] / seconds
-  records.write_json(pathlib.Path(done), {'flops_per_second': found})
+  files.write_json(pathlib.Path(done), {'flops_per_second': found})
 
 
 def training(node: Node, rate: float) -> float:
@@ -97,7 +98,7 @@ def measuring(node: Node, rate: float) -> float:
     return 0.0
   total = START
   for text in node.wanted:
-    protocol, _, length = eval_config.measurement(text)
+    protocol, _, length = protocols.measurement(text)
     wanted = node.config['eval']
     tokens = wanted['windows'] * length
     if protocol in ('non_overlapping', 'by_position'):

@@ -12,11 +12,15 @@ import pathlib
 import sys
 
 from configs import finetune
-from experiments import compare, report, stretch
+from experiments import report, stretch
+from experiments.studies import comparability
 from launch import local
 from launch.job import Job
-from pe_research import checks, cli, configs, lineage, records
+from pe_research.common import checks
+from pe_research.machines import exits
 from pe_research.positions import longrope
+from pe_research.runs import lineage, run_folder
+from pe_research.settings import cli, configs
 
 NAMES = ('same', 'raw', 'pi', 'abf', 'yarn', 'longrope')
 # What recipes differ in by their nature: how long their texts are, hence how many make a batch, and
@@ -63,7 +67,7 @@ def training(
   if part.position == longrope.NAME:
     arguments += f',file={searches}/{part.factor * given.factor:g}x/factors.json'
   workdir = place(folder, name, stage)
-  lengths = stretch.lengths(records.load_config(given.run)['length'], (given.factor,))
+  lengths = stretch.lengths(run_folder.load_config(given.run)['length'], (given.factor,))
   command = ('-m', 'pe_research.main', f'--config=configs/finetune.py:{arguments}')
   command += (f'--config.eval.lengths={tuple(lengths)}', f'--workdir={workdir}')
   title = f'{folder.name}/{workdir.name}'
@@ -73,14 +77,14 @@ def training(
 def main(argv: list[str]) -> int:
   """Searches, trains stage by stage, compares, reports."""
   given = parse(argv)
-  with cli.errors():
-    saved = configs.resolve(configs.anywhere(records.load_config(given.run)))
+  with exits.errors():
+    saved = configs.resolve(configs.anywhere(run_folder.load_config(given.run)))
     lineage.check_plain(saved, given.run)
     checks.at_least('--factor', given.factor, 2)
     for share in given.shares:
       if not 0 < share < float('inf'):
         raise ValueError(f'--shares has {share:g}; a budget is a positive number of percent.')
-    records.settle(given.workdir / 'finetune.json', stretch.settings(given))
+    run_folder.settle(given.workdir / 'finetune.json', stretch.settings(given))
     searches = given.workdir / 'search'
     stages = [(n, i + 1, s) for n in NAMES for i, s in enumerate(finetune.RECIPES[n].stages)]
     factors = sorted({s.factor * given.factor for _, _, s in stages if s.position == longrope.NAME})
@@ -97,9 +101,9 @@ def main(argv: list[str]) -> int:
       local.finish(jobs, given.workers)
     for share in given.shares:
       folder = given.workdir / f'{share:g}percent'
-      runs = compare.load([folder / 'runs' / name for name in NAMES])
-      differing = {found.field for found in compare.differences(runs)}
-      marks = compare.check(runs, [field for field in DIFFER if field in differing])
+      runs = comparability.load([folder / 'runs' / name for name in NAMES])
+      differing = {found.field for found in comparability.differences(runs)}
+      marks = comparability.check(runs, [field for field in DIFFER if field in differing])
       print(f'\n{folder.name}')
       report.publish(runs, folder, marks)
   return 0

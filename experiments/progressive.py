@@ -12,11 +12,15 @@ import argparse
 import pathlib
 import sys
 
-from experiments import compare, finetune, measured, report, stretch
-from experiments.measured import Run
+from experiments import finetune, report, stretch
+from experiments.studies import comparability, measured
+from experiments.studies.measured import Run
 from launch import local
 from launch.job import Job
-from pe_research import checks, cli, lineage, records
+from pe_research.common import checks
+from pe_research.machines import exits
+from pe_research.runs import lineage, run_folder
+from pe_research.settings import cli
 
 BASE = (
   '--config=configs/lm.py:position=rope,length={length}',
@@ -51,7 +55,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def check(given: argparse.Namespace) -> None:
   """Settles the length; raises ValueError before any work where flags make no sense."""
-  trained = records.load_config(given.run) if given.run else None
+  trained = run_folder.load_config(given.run) if given.run else None
   if trained:
     lineage.check_plain(trained, given.run)
     if given.length not in (None, trained['length']):
@@ -133,9 +137,9 @@ class Pipeline:
 def main(argv: list[str]) -> int:
   """Runs the pipeline and reports."""
   given = parse(argv)
-  with cli.errors():
+  with exits.errors():
     check(given)
-    records.settle(given.workdir / 'progressive.json', stretch.settings(given))
+    run_folder.settle(given.workdir / 'progressive.json', stretch.settings(given))
     pipeline = Pipeline(given)
     run = pipeline.base()
     pipeline.evaluate(run, 'rope', 'base', 'base, raw RoPE')
@@ -150,10 +154,10 @@ def main(argv: list[str]) -> int:
     flags = (f'--target-length={first}', f'--short-of={file}')
     short = pipeline.search(run, tuned, first, *flags)
     pipeline.evaluate(run, f'longrope:file={short}', 'recovered', 'short contexts recovered')
-    runs = compare.load(pipeline.runs)
-    differing = dict.fromkeys(found.field for found in compare.differences(runs))
+    runs = comparability.load(pipeline.runs)
+    differing = dict.fromkeys(found.field for found in comparability.differences(runs))
     stages = ('config.optimizer.', *finetune.DIFFER)  # one line of descent, trained in stages
-    marks = compare.check(runs, [field for field in differing if field.startswith(stages)])
+    marks = comparability.check(runs, [field for field in differing if field.startswith(stages)])
     print(goals(runs, first, pipeline.lengths[1], pipeline.lengths[-1]))
     report.publish(runs, given.workdir, marks)
   return 0

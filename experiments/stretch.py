@@ -10,10 +10,15 @@ import argparse
 import pathlib
 import sys
 
-from experiments import compare, report
+from experiments import report
+from experiments.studies import comparability
 from launch import local
 from launch.job import Job
-from pe_research import checks, cli, configs, lineage, records
+from pe_research.common import checks
+from pe_research.machines import exits
+from pe_research.runs import lineage, run_folder
+from pe_research.settings import cli, configs
+from pe_research.storage import files
 
 # NAME: position, in which {s} is the factor and {file} what the search found.
 VARIANTS = {
@@ -42,7 +47,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def settings(given: argparse.Namespace) -> dict[str, object]:
   """What decides the results among the flags, for a directory that is gone on with."""
   flags = {k: v for k, v in vars(given).items() if k not in ('workdir', 'workers')}
-  record = records.read_json(given.run / 'run.json') if given.run else None
+  record = files.read_json(given.run / 'run.json') if given.run else None
   return flags | {'weights': (record or {}).get('final_parameters')}
 
 
@@ -72,12 +77,12 @@ def lengths(length: int, factors: tuple[float, ...]) -> list[int]:
 def main(argv: list[str]) -> int:
   """Searches, evaluates, compares, reports."""
   given = parse(argv)
-  with cli.errors():
-    saved = configs.resolve(configs.anywhere(records.load_config(given.run)))
+  with exits.errors():
+    saved = configs.resolve(configs.anywhere(run_folder.load_config(given.run)))
     lineage.check_plain(saved, given.run)
     for factor in given.factors:
       checks.at_least('--factors', factor, 1)
-    records.settle(given.workdir / 'stretch.json', settings(given))
+    run_folder.settle(given.workdir / 'stretch.json', settings(given))
     folders = {factor: given.workdir / f'{factor:g}x' for factor in given.factors}
     searches = [searching(given.run, s, f / f'search_{s:g}x') for s, f in folders.items()]
     local.finish(searches, given.workers)
@@ -89,8 +94,8 @@ def main(argv: list[str]) -> int:
         jobs.append(evaluating(given.run, filled, into, lengths(saved['length'], given.factors)))
     local.finish(jobs, given.workers)
     for folder in folders.values():
-      runs = compare.load([folder / 'runs' / name for name in VARIANTS])
-      marks = compare.check(runs)
+      runs = comparability.load([folder / 'runs' / name for name in VARIANTS])
+      marks = comparability.check(runs)
       print(f'\n{folder.name}')
       report.publish(runs, folder, marks)
   return 0

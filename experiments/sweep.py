@@ -19,22 +19,19 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from experiments import compare, demo, progress, report
-from experiments.measured import Run
+from experiments import report
 from experiments.report import summary
-from launch import job, local, state
+from experiments.studies import comparability, demo, progress
+from experiments.studies.measured import Run
+from launch import job, job_status, local
 from launch.job import Job
-from pe_research import (
-  checks,
-  cli,
-  comparable,
-  configs,
-  digest,
-  explorer,
-  paths,
-  positions,
-  records,
-)
+from pe_research import positions
+from pe_research.common import checks, digest, nested
+from pe_research.machines import exits
+from pe_research.runs import conditions, run_folder
+from pe_research.settings import cli, configs
+from pe_research.show import explorer
+from pe_research.storage import locks, paths
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -119,7 +116,7 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.P
     runs.append(progress.Planned(own, workdir, resolved))
   seen: dict[str, str] = {}
   for run in runs:
-    other = seen.setdefault(digest.of_json(comparable.experiment(run.config)), run.job.name)
+    other = seen.setdefault(digest.of_json(conditions.experiment(run.config)), run.job.name)
     if other != run.job.name:
       raise ValueError(
         f'runs {other!r} and {run.job.name!r} are one experiment: what the grid varies between '
@@ -130,7 +127,7 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.P
 
 def _joined(runs: Sequence[progress.Planned]) -> list[progress.Planned]:
   """The same runs, those that differ in their seed alone by one job."""
-  from pe_research import together  # slow to import, and a config may have been bad
+  from pe_research.training import together  # slow to import, and a config may have been bad
 
   groups: dict[str, list[progress.Planned]] = {}
   for run in runs:
@@ -159,25 +156,26 @@ def varied(planned: Sequence[progress.Planned], runs: Sequence[Run]) -> list[str
   own: set[str] = set()
   for config in (one.config for one in planned):
     other = first.setdefault((config['position']['name'], config['seed']), config)
-    pair = comparable.conditions(other), comparable.conditions(config)
-    own |= {line.split(': ')[0] for line in comparable.difference(*pair)}
-  return sorted(own & {found.field for found in compare.differences(runs)})
+    pair = conditions.conditions(other), conditions.conditions(config)
+    own |= {line.split(': ')[0] for line in nested.difference(*pair)}
+  return sorted(own & {found.field for found in comparability.differences(runs)})
 
 
 def prepare(runs: list[progress.Planned]) -> None:
   """Finds out before the first run whether the last one could be evaluated; prepares the data."""
-  from pe_research import data, measures  # slow to import, and a config may have been bad
+  from pe_research.data import texts
+  from pe_research.evaluation import measures  # slow to import, and a config may have been bad
 
   for run in runs:
-    records.check_config(run.workdir, run.config)
+    run_folder.check_config(run.workdir, run.config)
   config = runs[0].config
-  measures.plan(data.load(config), config)
+  measures.plan(texts.load(config), config)
 
 
 def main(argv: list[str]) -> int:
   """Runs, compares, reports; the exit status says whether all of it worked."""
   signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers save and leave
-  with cli.errors():
+  with exits.errors():
     arguments, overrides = parse(argv)
     checks.at_least('--workers', arguments.workers, 0)
     runs = plan(arguments, overrides)
@@ -188,22 +186,22 @@ def main(argv: list[str]) -> int:
       job.write(arguments.jobs, jobs)
       print(f'wrote {len(jobs)} jobs to {arguments.jobs}; python -m launch carries them out')
       return 0
-    with records.claim(arguments.workdir):
+    with locks.claim(arguments.workdir):
       prepare(runs)
       try:
         with progress.Monitor(runs) as monitor:
           failed = local.run(jobs, monitor, arguments.workers)
       except KeyboardInterrupt:
         print('stopped; the same command goes on from here')
-        return cli.STOPPED
+        return exits.STOPPED
       for one in jobs:
         if one.name in failed:
-          print(state.last_words(one, failed[one.name]), file=sys.stderr)
+          print(job_status.last_words(one, failed[one.name]), file=sys.stderr)
       if failed:
-        return state.status(failed)
-      finished = compare.load([run.workdir for run in runs])
+        return job_status.status(failed)
+      finished = comparability.load([run.workdir for run in runs])
       allowed = [*arguments.allow_different, *varied(runs, finished)]
-      marks = compare.check(finished, allowed)
+      marks = comparability.check(finished, allowed)
       report.publish(finished, arguments.workdir, marks, arguments.explorer)
   return 0
 

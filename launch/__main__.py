@@ -16,12 +16,16 @@ import sys
 from collections.abc import Iterable, Sequence
 from concurrent import futures
 
-from launch import devices, engine, job, local, state, submit
+from launch import devices, job, job_status, local, submit
+from launch.engines import base
 from launch.job import Job
-from pe_research import checks, cli, paths
+from pe_research.common import checks
+from pe_research.machines import exits
+from pe_research.settings import cli
+from pe_research.storage import paths
 
 ROWS = ('*.json', '*.jsonl')  # what `collect` brings home of a run
-BAD = (state.FAILED, state.STALLED, state.STOPPED)  # what `retry` is for
+BAD = (job_status.FAILED, job_status.STALLED, job_status.STOPPED)  # what `retry` is for
 THREADS = 16  # that ask after jobs at once, each of which may lie in a bucket
 
 
@@ -51,12 +55,16 @@ HERE = {  # of jobs on this machine
   '--hosts': {'type': int, 'help': 'machines that run this same command; default: 1'},
   '--workers': {'type': int, 'help': 'default: one a core, or one an accelerator'},
   '--tries': {'type': int, 'help': 'times in a row that a job may stop where it stopped before; '
-              f'default: {state.TRIES}'},
+              f'default: {job_status.TRIES}'},
 }  # fmt: skip
 OPTIONS = HERE | {
   '--on': {'type': pathlib.Path, 'metavar': 'FILE.toml', 'help': 'engine, see launch/README.md'},
   '--again': {'action': 'store_true', 'help': 'with --on, also what was submitted since'},
-  '--patience': {'type': float, 'default': state.PATIENCE, 'help': 'seconds of silence: stalled'},
+  '--patience': {
+    'type': float,
+    'default': job_status.PATIENCE,
+    'help': 'seconds of silence: stalled',
+  },
   '--into': {'type': pathlib.Path, 'metavar': 'DIR', 'help': 'of this machine'},
   '--dry-run': {'action': 'store_true', 'help': 'print what would be done'},
 }
@@ -72,12 +80,12 @@ NEEDED = {('submit', '--on'), ('collect', '--into')}
 
 def run(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
   """Does the jobs of a share here, says what is not done, and returns state.status of that."""
-  tries = state.TRIES if given.tries is None else given.tries
+  tries = job_status.TRIES if given.tries is None else given.tries
   hosts, workers = given.hosts if given.hosts is not None else 1, given.workers
   checks.at_least('--tries', tries, 1)
   checks.at_least('--hosts', hosts, 1)
   checks.at_least('--workers', 1 if workers is None else workers, 1)
-  engine.check_hosts(given.jobs, hosts, bool(given.all_chips))
+  base.check_hosts(given.jobs, hosts, bool(given.all_chips))
   index, count = given.share or (0, 1)
   rank, shares = devices.rank(hosts), job.shares(jobs, count)
   own = shares[index] if index < len(shares) else []
@@ -92,13 +100,13 @@ def run(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
       left = local.run(own, lambda: None, workers or 0, tries=tries)
   except KeyboardInterrupt:
     print('stopped; the same command goes on from here')
-    return cli.STOPPED
+    return exits.STOPPED
   for one in own:
     if one.name in left:
-      print(state.last_words(one, left[one.name]), file=sys.stderr)
+      print(job_status.last_words(one, left[one.name]), file=sys.stderr)
   print(f'{sum(one.done.exists() for one in own)} of {len(own)} jobs done')
-  ended = state.status(left)
-  if ended == cli.STOPPED:
+  ended = job_status.status(left)
+  if ended == exits.STOPPED:
     print('some have not finished; the same command resumes them')
   return ended
 
@@ -118,18 +126,18 @@ def hand_in(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
   return submit.hand_in(given.jobs, given.on, jobs, wanted, given.dry_run)
 
 
-def states(jobs: Sequence[Job], patience: float) -> list[state.State]:
+def states(jobs: Sequence[Job], patience: float) -> list[job_status.State]:
   """Of each."""
   checks.at_least('--patience', patience, 1, 'seconds')
   with futures.ThreadPoolExecutor(THREADS) as pool:
-    return list(pool.map(lambda one: state.of(one, patience), jobs))
+    return list(pool.map(lambda one: job_status.of(one, patience), jobs))
 
 
 def status(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
   """Prints a line a job; 0 where all are done."""
   found = states(jobs, given.patience)
-  print(state.table(jobs, found))
-  return 0 if all(one.name == state.DONE for one in found) else 1
+  print(job_status.table(jobs, found))
+  return 0 if all(one.name == job_status.DONE for one in found) else 1
 
 
 def retry(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
@@ -137,7 +145,7 @@ def retry(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
   found = states(jobs, given.patience)
   again = [one for one, known in zip(jobs, found, strict=True) if known.name in BAD]
   if not given.on:
-    left = sum(known.name != state.DONE for known in found)
+    left = sum(known.name != job_status.DONE for known in found)
     _say(given, f'{left} of {len(jobs)} jobs are not done; again: {_listed(again)}')
     return run(given, jobs)
   here = [flag for flag in HERE if vars(given)[flag[2:].replace('-', '_')] is not None]
@@ -207,7 +215,7 @@ COMMANDS = {
 def main(argv: list[str]) -> int:
   """Does what the command says."""
   given = parser().parse_args(argv)
-  with cli.errors():
+  with exits.errors():
     return COMMANDS[given.command](given, job.read(paths.place(given.jobs)))
 
 

@@ -7,7 +7,8 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from pe_research import checks, digest, paths, records
+from pe_research.common import checks, digest
+from pe_research.storage import files, paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +86,12 @@ def write(path: pathlib.Path, jobs: Sequence[Job]) -> None:
   made = [as_json(job) for job in jobs]
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
-    records.write_json(path, {'jobs': made})
+    files.write_json(path, {'jobs': made})
     return
-  kept = records.read_json(path)['jobs']
+  kept = files.read_json(path)['jobs']
   if kept != made:  # also in another order, by which they are cut into shares
     only = lambda some, other: ', '.join(one['name'] for one in some if one not in other) or 'none'
-    raise records.WorkdirError(
+    raise files.WorkdirError(
       f'{path} holds other jobs, or in another order. Only there, or otherwise: '
       f'{only(kept, made)}. Only here: {only(made, kept)}. Give another --jobs, or remove the file '
       'if nobody works on it.'

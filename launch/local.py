@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from launch import devices, hold, state
+from launch import devices, job_status, ownership
 from launch.job import Job
-from launch.running import PAUSE, STARTED, Running, command, end, leave, start
+from launch.job_process import PAUSE, STARTED, Running, command, end, leave, start
 
 LATE = 10.0  # seconds after which a shared disk shows what another machine wrote
 
@@ -21,7 +21,7 @@ def run(
   jobs: Sequence[Job],
   watch: Callable[[], None],
   workers: int = 0,
-  tries: int = state.TRIES,
+  tries: int = job_status.TRIES,
 ) -> dict[str, str]:
   """Runs the jobs that are not done, `workers` at a time.
 
@@ -54,25 +54,25 @@ def run(
         if not job.ready():
           continue
         name = start(job, free[0], running)
-        if name == state.RUNNING:
+        if name == job_status.RUNNING:
           elsewhere = True  # and may yet fail there
           _tell(job, told)
           continue
         waiting.remove(job)
         if name == STARTED:
           free.pop(0)
-        elif name == state.FAILED:
+        elif name == job_status.FAILED:
           left[job.name] = name
       for one in [one for one in running if one.over()]:
         running.remove(one)
         free.append(one.worker)
         name = end(one, tries)
-        if name != state.DONE:
+        if name != job_status.DONE:
           left[one.job.name] = name
       watch()
       if waiting and not running and not elsewhere and not any(job.ready() for job in waiting):
         blocked = [job.name for job in waiting if not job.done.exists()]
-        return left | dict.fromkeys(blocked, state.WAITING)
+        return left | dict.fromkeys(blocked, job_status.WAITING)
       time.sleep(PAUSE)
   except BaseException:
     leave(running, tries)
@@ -96,11 +96,13 @@ def finish(jobs: Sequence[Job], workers: int = 0) -> None:
   left = run(jobs, watch, workers)
   if left:
     raise ChildProcessError(
-      '\n'.join(state.last_words(job, left[job.name]) for job in jobs if job.name in left)
+      '\n'.join(job_status.last_words(job, left[job.name]) for job in jobs if job.name in left)
     )
 
 
-def on_all_chips(jobs: Sequence[Job], rank: int = 0, tries: int = state.TRIES) -> dict[str, str]:
+def on_all_chips(
+  jobs: Sequence[Job], rank: int = 0, tries: int = job_status.TRIES
+) -> dict[str, str]:
   """Runs the jobs one after another, each over all machines that run this at the same time.
 
   Args:
@@ -115,7 +117,7 @@ def on_all_chips(jobs: Sequence[Job], rank: int = 0, tries: int = state.TRIES) -
   try:
     for job in jobs:
       name = _over_all(job, rank, running, tries)
-      if name != state.DONE:
+      if name != job_status.DONE:
         return {job.name: name}
   except BaseException:
     leave(running, tries)
@@ -127,16 +129,16 @@ def _over_all(job: Job, rank: int, running: list[Running], tries: int) -> str:
   """Runs a job of `on_all_chips` to its end."""
   own = job.log.with_name(f'{job.log.stem}-{rank}{job.log.suffix}') if rank else job.log
   mine, told = dataclasses.replace(job, log=own), set()
-  name = state.RUNNING
-  while name == state.RUNNING and not job.done.exists():
+  name = job_status.RUNNING
+  while name == job_status.RUNNING and not job.done.exists():
     if not job.ready():
-      return state.WAITING
+      return job_status.WAITING
     name = start(mine, devices.Worker(), running, many=True)
-    if name == state.RUNNING:
+    if name == job_status.RUNNING:
       _tell(mine, told)
       time.sleep(1.0)
   if name != STARTED:
-    return state.DONE if job.done.exists() else name
+    return job_status.DONE if job.done.exists() else name
   one = running[0]
   one.wait()
   if rank and one.process.returncode == 0:
@@ -169,7 +171,7 @@ def _tell(job: Job, told: set[str]) -> None:
   if job.name not in told:
     told.add(job.name)
     print(
-      f'{job.name} is run by {hold.who(job)}; this waits for it. If it hangs, kill -9 that process '
-      'there, and the job goes on here.',
+      f'{job.name} is run by {ownership.who(job)}; this waits for it. If it hangs, kill -9 that '
+      'process there, and the job goes on here.',
       file=sys.stderr, flush=True,
     )  # fmt: skip

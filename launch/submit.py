@@ -6,13 +6,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-from launch import engine, job, state
-from launch.gcloud import Gcloud
+from launch import job, job_status
+from launch.engines import base
+from launch.engines.gcloud import Gcloud
+from launch.engines.skypilot import Skypilot
+from launch.engines.slurm import Slurm
+from launch.engines.xpk import Xpk
 from launch.job import Job
-from launch.skypilot import Skypilot
-from launch.slurm import Slurm
-from launch.xpk import Xpk
-from pe_research import paths, records
+from pe_research.storage import files, paths
 
 ENGINES = {made.kind: made for made in (Xpk, Gcloud, Slurm, Skypilot)}
 
@@ -32,15 +33,15 @@ def hand_in(
   Returns:
     1 where the engine did not take one.
   """
-  made = engine.load(settings, ENGINES)
+  made = base.load(settings, ENGINES)
   made.check(jobs_file, jobs)
   shares = _shares(jobs, made)
   left = [i for i, own in enumerate(shares) if any(one in wanted for one in own)]
   before = _before(jobs_file)
-  names = made.names(left, [row['name'] for row in records.read_rows(before)])
+  names = made.names(left, [row['name'] for row in files.read_rows(before)])
   submissions = made.submissions(jobs_file, names, len(shares))
   if dry:
-    print(engine.show(submissions))
+    print(base.show(submissions))
     return 0
   made.ready()
   heard = [_heard(own) for own in shares]  # before the engine can begin one
@@ -57,7 +58,7 @@ def hand_in(
       continue
     held = [i for i, name in names.items() if name == one.name] or left  # an array has all
     row = {'name': one.name, 'engine': made.kind, 'heard': {i: heard[i] for i in held}}
-    records.append_row(before, row)
+    files.append_row(before, row)
     print(f'{one.name} submitted', flush=True)
   return 1 if refused else 0
 
@@ -66,17 +67,17 @@ def queued(
   jobs_file: str, settings: pathlib.Path, jobs: Sequence[Job], bad: Sequence[Job]
 ) -> list[Job]:
   """Those of the bad jobs of which nothing was heard since their share was submitted."""
-  shares = _shares(jobs, engine.load(settings, ENGINES))
+  shares = _shares(jobs, base.load(settings, ENGINES))
   number = {one.name: str(i) for i, own in enumerate(shares) for one in own}
-  last = {i: t for row in records.read_rows(_before(jobs_file)) for i, t in row['heard'].items()}
-  return [one for one in bad if state.heard(one) <= last.get(number[one.name], -1.0)]
+  last = {i: t for row in files.read_rows(_before(jobs_file)) for i, t in row['heard'].items()}
+  return [one for one in bad if job_status.heard(one) <= last.get(number[one.name], -1.0)]
 
 
 def _heard(share: Sequence[Job]) -> float:
-  return max(state.heard(one) for one in share)
+  return max(job_status.heard(one) for one in share)
 
 
-def _shares(jobs: Sequence[Job], made: engine.Engine) -> list[list[Job]]:
+def _shares(jobs: Sequence[Job], made: base.Engine) -> list[list[Job]]:
   return job.shares(jobs, -(-len(jobs) // made.jobs))
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Start script of a bare TPU VM: environment, then a share of a sweep, then the VM goes.
 #
-# What to do is in the VM's metadata, where launch/gcloud.py puts it. On a pod every VM runs this.
+# What to do is in the VM's metadata, where launch/engines/gcloud.py puts it. On a pod every VM runs this.
 # By hand, on a VM of your own:
 #   PE_REPOSITORY=https://github.com/me/pe_research PE_COMMIT=main PE_COMMAND='...' bash tpu_vm.sh
 set -euo pipefail

@@ -1,12 +1,4 @@
-"""What a positional scheme means at given lengths: wavelengths, windows, buckets, warnings.
-
-  python -m pe_research.card --position=yarn --factor=8 --length=128
-  python -m pe_research.card --position=yarn --factor=8 --length=128 --preset=matched
-  python -m pe_research.card --workdir=RUN --output=card.svg
-
-Every argument of the scheme is a flag; --position=NAME --help lists them. The model has the sizes
-of configs/lm.py unless flags say otherwise; with --workdir all is that of a saved run.
-"""
+"""Card command."""
 
 import argparse
 import inspect
@@ -20,23 +12,33 @@ import jax
 import ml_collections
 from ml_collections import config_dict
 
-from pe_research import checks, cli, configs, positions, records
-from pe_research.positions import facts
+from pe_research import positions
+from pe_research.common import checks
+from pe_research.machines import exits
+from pe_research.runs import run_folder
+from pe_research.settings import cli, configs
+from pe_research.show import card_text
+from pe_research.storage import files
 
 LONGEST = 2**31 - 1  # positions are int32
-FAR = 16  # times the training length, where the scheme has no target
+
+
 HELP = {
   'position': 'name of the scheme',
   'preset': "its arguments where none is given: 'published' or 'matched' to the length",
   'length': 'tokens, the training length',
-  'longest': f'tokens; the target of the scheme, or {FAR} times the training length',
+  'longest': f'tokens; the target of the scheme, or {card_text.FAR} times the training length',
   'width': 'of the model',
   'heads': 'of the model',
   'head_dim': 'width of a head; width / heads',
   'workdir': 'a saved run; leaves only --longest and --output open',
   'output': 'also draws the card: FILE.svg or FILE.png',
 }
+
+
 OPEN = ('workdir', 'longest', 'output')  # flags that a saved run leaves to the reader
+
+
 FORMATS = ('.svg', '.png')
 
 
@@ -48,54 +50,6 @@ def defaults() -> ml_collections.ConfigDict:
   config.head_dim = config_dict.placeholder(int)
   config.workdir = config.output = ''
   return config
-
-
-def card(config: Mapping[str, Any], longest: int | None = None) -> facts.Card:
-  """The card of a config's scheme.
-
-  Args:
-    config: of which position, length and the model's width, heads and head_dim are read.
-    longest: tokens; None is the target of the scheme, or FAR times the training length.
-
-  Raises:
-    ValueError: the scheme cannot be built so, or is not defined at the training length.
-  """
-  scheme, length = configs.scheme(config), config['length']
-  scheme.check_length(length)
-  if longest is None:
-    marks = scheme.marks(length, length)
-    longest = marks.get('target', FAR * marks['training'])
-  return scheme.card(length, longest)
-
-
-def described(position: Mapping[str, Any]) -> str:
-  """The arguments of a position config on one line; long ones as how many numbers they are."""
-  given = {k: v for k, v in position.items() if k != 'name' and v not in (None, '')}
-  many = lambda v: isinstance(v, Sequence) and not isinstance(v, str) and len(v) > 4
-  return ', '.join(f'{k}={f"({len(v)} numbers)" if many(v) else v}' for k, v in given.items())
-
-
-def text(card: facts.Card) -> str:
-  """The card for a terminal: warnings, facts, and a line for each part."""
-  rows = [(f.name, facts.text(f.value), f.unit) for f in (*card.lengths(), *card.facts)]
-  widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
-  lines = [*(f'warning: {note}' for note in card.notes), *([''] if card.notes else [])]
-  lines += [f'{n.ljust(widths[0])}  {v.rjust(widths[1])} {u}'.rstrip() for n, v, u in rows]
-  return '\n'.join([*lines, *_table(card)])
-
-
-def _table(card: facts.Card) -> list[str]:
-  """Columns under heads of three lines: the quantity, its unit, which of several it is."""
-  if not card.part:
-    return []
-  columns = [['', '', card.part, *map(str, range(len(card.columns[0].values)))]]
-  for column in card.columns:
-    unit = f'({column.unit})' if column.unit else ''
-    columns.append([column.quantity, unit, column.at, *map(facts.text, column.values)])
-  widths = [max(map(len, column)) for column in columns]
-  rows = zip(*columns, strict=True)
-  cells = ([c.rjust(w) for c, w in zip(row, widths, strict=True)] for row in rows)
-  return ['', *('  '.join(row).rstrip() for row in cells)]
 
 
 def about(name: str, field: str) -> str:
@@ -161,7 +115,7 @@ def _of_run(given: Mapping[str, str], flags: ml_collections.ConfigDict) -> dict[
   closed = [field for field in given if field not in OPEN]
   if closed:
     raise ValueError(f'--{closed[0]} is that of the run with --workdir; leave one of them out.')
-  config = records.load_config(pathlib.Path(flags.workdir))
+  config = run_folder.load_config(pathlib.Path(flags.workdir))
   if flags.longest is None:
     flags.longest = max(config['length'], *config['eval']['lengths'])
   return config
@@ -189,7 +143,7 @@ def _of_flags(given: Mapping[str, str], flags: ml_collections.ConfigDict) -> dic
 def main(argv: Sequence[str]) -> None:
   """Prints the card, and draws it if asked."""
   jax.config.update('jax_platforms', 'cpu')  # a few numbers: no accelerator need wake up
-  with cli.errors():
+  with exits.errors():
     config, flags = read(argv)
     target = pathlib.Path(flags.output) if flags.output else None
     if target and target.suffix not in FORMATS:
@@ -198,17 +152,17 @@ def main(argv: Sequence[str]) -> None:
       checks.at_least('--longest', flags.longest, config['length'], 'tokens')
       if flags.longest > LONGEST:
         raise ValueError(f'--longest is {flags.longest} tokens; {LONGEST} are the most.')
-    made, model = card(config, flags.longest), config['model']
+    made, model = card_text.card(config, flags.longest), config['model']
     if target and not made.part:
       raise ValueError(f'{made.label!r} has no parts to draw; leave --output out.')
     print(f'{made.label}, {made.paper}')
     print(f'width {model["width"]}, {model["heads"]} heads of {model["head_dim"]}')
-    position = described(configs.settled(config['position'], configs.scheme(config)))
-    print('\n'.join([*filter(None, [position]), '', text(made)]))
+    position = card_text.described(configs.settled(config['position'], configs.scheme(config)))
+    print('\n'.join([*filter(None, [position]), '', card_text.text(made)]))
     if target:
-      from pe_research import card_figure  # matplotlib takes longer than all the rest
+      from pe_research.show import card_figure  # matplotlib takes longer than all the rest
 
-      records.write_bytes(target, card_figure.drawn(made, target.suffix))
+      files.write_bytes(target, card_figure.drawn(made, target.suffix))
       print(f'\nwrote {target}')
 
 

@@ -11,67 +11,24 @@ import argparse
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
-from pe_research import (
-  attend,
-  cli,
-  configs,
-  context,
-  data,
-  digest,
-  eval_config,
-  heartbeat,
-  joining,
-  lineage,
-  measures,
-  paths,
-  processes,
-  program_store,
-  programs,
-  records,
-  runtime,
-  scoring,
-  sharding,
-  states,
-  witness,
-)
-from pe_research.blueprint import Blueprint
+from pe_research.attention import attend, ring
+from pe_research.common import digest, progress, sharding
+from pe_research.data import texts
+from pe_research.evaluation import measures, scoring
+from pe_research.machines import cluster, exits, heartbeat, jax_setup, multiprocess
+from pe_research.model.functional import Blueprint
+from pe_research.proof import programs, witness
+from pe_research.runs import lineage, program_texts, run_folder
+from pe_research.settings import cli, configs, protocols
+from pe_research.storage import files, paths
+from pe_research.training import train_state
 
 KEY = ('protocol', 'control', 'eval_length')
-
-
-def validator(
-  blueprint: Blueprint, corpus: data.Corpus, config, mesh
-) -> Callable[..., measures.Row]:
-  """A function params -> {'validation_loss': nats/token} at the training length."""
-  wanted = {'reach': config['length'], 'protocols': ('non_overlapping',)}
-  config = config | {'eval': config['eval'] | wanted}
-  scorer, chosen = scoring.Scorer(blueprint, config, mesh), measures.plan(corpus, config)
-
-  def validate(params) -> measures.Row:
-    subject = scoring.Subject(scorer, params)
-    row = measures.MEASURES['non_overlapping'](subject, chosen, config['length'])
-    return {'validation_loss': row['value']}
-
-  return validate
-
-
-def measurements(config: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
-  """Every (protocol, control, length) that the config asks for, short lengths first."""
-  wanted = config['eval']
-  if wanted['measurements']:
-    listed = map(eval_config.measurement, wanted['measurements'])
-    yield from sorted(listed, key=lambda measurement: measurement[2])
-    return
-  for length in sorted(wanted['lengths']):
-    for protocol in wanted['protocols']:
-      own = [control for control in wanted['controls'] if eval_config.accepts(protocol, control)]
-      for control in own or eval_config.PROTOCOLS[protocol][:1]:
-        yield protocol, control, length
 
 
 def evaluate(
@@ -79,7 +36,7 @@ def evaluate(
   workdir: pathlib.Path,
   params,
   step: int,
-  beat: Callable[[str], None] = heartbeat.unheard,
+  beat: Callable[[str], None] = progress.unheard,
 ) -> None:
   """Appends to results.jsonl every measurement of the config that is not there yet.
 
@@ -90,16 +47,16 @@ def evaluate(
     step: names the rows.
     beat: is told what is begun.
   """
-  runtime.prepare(config)
+  jax_setup.prepare(config)
   mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
-  corpus = data.load(config, beat)
-  records.check_data(workdir, corpus.facts)
+  corpus = texts.load(config, beat)
+  run_folder.check_data(workdir, corpus.facts)
   chosen = measures.plan(corpus, config)
   scorer = scoring.Scorer(blueprint, config, mesh)
-  for *_, length in measurements(config):
-    context.check(scorer.spec, length)
+  for *_, length in protocols.measurements(config):
+    ring.check(scorer.spec, length)
   shown = programs.Scoring(config, params, scorer)
-  record, results = records.read_json(workdir / 'run.json'), workdir / 'results.jsonl'
+  record, results = files.read_json(workdir / 'run.json'), workdir / 'results.jsonl'
   identity = {
     'run': workdir.name,
     'commit': record['provenance']['commit'],
@@ -111,12 +68,12 @@ def evaluate(
     'attention': config['eval']['implementation'],
     'dtype': config['model']['dtype'],
     'device': jax.devices()[0].device_kind,
-    'environment': digest.of_json(runtime.environment()),
-    'settings': eval_config.settings(config['eval']),
+    'environment': digest.of_json(jax_setup.environment()),
+    'settings': protocols.settings(config['eval']),
   }
   key = lambda row: tuple(row[field] for field in ('step', 'settings', *KEY))
-  done = {key(row) for row in records.read_rows(results)}
-  for measurement in measurements(config):
+  done = {key(row) for row in files.read_rows(results)}
+  for measurement in protocols.measurements(config):
     row = identity | dict(zip(KEY, measurement, strict=True))
     if key(row) in done:
       continue
@@ -127,8 +84,8 @@ def evaluate(
     used = [shown.of(call) for call in dict.fromkeys(subject.calls)]
     row |= evidence(subject, used, arithmetic) if used else {}
     programs.keep(workdir, used)
-    if processes.first():
-      records.append_row(results, row)
+    if multiprocess.first():
+      files.append_row(results, row)
 
 
 def evidence(
@@ -146,7 +103,7 @@ def evidence(
 
 def show(workdir: pathlib.Path) -> None:
   """Prints the rows of a run's results, a line each, without what fills pages."""
-  for row in records.read_rows(workdir / 'results.jsonl'):
+  for row in files.read_rows(workdir / 'results.jsonl'):
     print(json.dumps({k: v for k, v in row.items() if k not in ('documents', 'by_position')}))
 
 
@@ -183,7 +140,7 @@ def _overrides(argv: list[str]) -> dict[str, Any]:
     '--mesh', type=_mesh, default={}, metavar='AXIS=DEVICES,...',
     help='context=8: so many devices share a sequence; default: each has its own',
   )  # fmt: skip
-  joining.add_flags(parser)
+  cluster.add_flags(parser)
   return vars(parser.parse_args(argv))
 
 
@@ -194,12 +151,12 @@ def main(argv: list[str] | None = None) -> None:
   position, into, label = given.pop('position'), given.pop('into'), given.pop('label')
   done, mesh = given.pop('done'), given.pop('mesh')
   how, wait = given.pop('distributed'), given.pop('wait')
-  with cli.errors():
+  with exits.errors():
     if bool(position) != (into is not None):
       raise ValueError('--position and --into go together: another scheme, and where it is kept.')
     if label and not position:
       raise ValueError(f'--label={label} names what --position makes; give that, or leave it out.')
-    saved = records.load_config(workdir)
+    saved = run_folder.load_config(workdir)
     changed = {name: value for name, value in given.items() if value is not None}
     if 'lengths' in changed:
       changed.setdefault('reach', None)
@@ -208,23 +165,23 @@ def main(argv: list[str] | None = None) -> None:
       config |= {'position': lineage.given(position, saved)}
       config['run'] = config['run'] | {'label': label}
     config, home = configs.resolve(config), into or workdir
-    program_store.use()
-    joining.join(how, wait)
+    program_texts.use()
+    cluster.join(how, wait)
     with (
-      processes.hold(home, config) as mine,
+      multiprocess.hold(home, config) as mine,
       heartbeat.Heartbeat(home, config['run']['patience'], mine) as heart,
     ):
-      params, step = states.load_params(config, workdir, step)
+      params, step = train_state.load_params(config, workdir, step)
       if position:
         parameters = digest.of_arrays(params)
-        processes.by_first(lambda: lineage.derive(config, home, workdir, step, parameters))
+        multiprocess.by_first(lambda: lineage.derive(config, home, workdir, step, parameters))
       evaluate(config, home, params, step, heart.beat)
-      if not processes.first():
+      if not multiprocess.first():
         return
       if position:
-        records.write_json(home / 'done.json', {'steps': step})
+        files.write_json(home / 'done.json', {'steps': step})
       if done:
-        records.write_json(done, {'measurements': config['eval']['measurements'], 'steps': step})
+        files.write_json(done, {'measurements': config['eval']['measurements'], 'steps': step})
     show(home)
 
 

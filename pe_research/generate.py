@@ -10,10 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pe_research import attend, checks, cli, configs, data, paths, records, runtime, states
-from pe_research.blueprint import Blueprint
-from pe_research.model import Decoder
-from pe_research.tokens import slice_rows
+from pe_research.attention import attend
+from pe_research.attention.tokens import slice_rows
+from pe_research.common import checks
+from pe_research.data import texts
+from pe_research.machines import exits, jax_setup
+from pe_research.model.functional import Blueprint
+from pe_research.model.transformer import Decoder
+from pe_research.runs import run_folder
+from pe_research.settings import cli, configs
+from pe_research.storage import paths
+from pe_research.training import train_state
 
 
 def choose(logits: jax.Array, key: jax.Array, temperature: float, top_p: float) -> jax.Array:
@@ -103,21 +110,21 @@ def main(argv: list[str]) -> None:
   parser.add_argument('--top-p', type=float, default=0.95)
   parser.add_argument('--seed', type=int, default=0)
   given = parser.parse_args(argv)
-  with cli.errors():
+  with exits.errors():
     checks.at_least('--tokens', given.tokens, 1)
     checks.at_least('--temperature', given.temperature, 0)
     if not 0 < given.top_p <= 1:
       raise ValueError(f'--top-p is {given.top_p}; it must be in (0, 1].')
     if not given.prompt:
       raise ValueError('--prompt is empty; give at least one character.')
-    config = configs.anywhere(records.load_config(given.workdir))
-    runtime.prepare(config)
-    blueprint, corpus = Blueprint(config), data.load(config)
-    records.check_data(given.workdir, corpus.facts)
+    config = configs.anywhere(run_folder.load_config(given.workdir))
+    jax_setup.prepare(config)
+    blueprint, corpus = Blueprint(config), texts.load(config)
+    run_folder.check_data(given.workdir, corpus.facts)
     tokenizer = corpus.tokenizer
     prompt = np.asarray(tokenizer.encode(given.prompt.encode()), np.int32)
     blueprint.scheme.check_length(prompt.size + given.tokens - 1)
-    params, _ = states.load_params(config, given.workdir, given.step)
+    params, _ = train_state.load_params(config, given.workdir, given.step)
     run = jax.jit(
       lambda params, prompt, key: generate(
         blueprint.bind(params),

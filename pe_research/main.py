@@ -11,41 +11,49 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from pe_research import cli, configs, heartbeat, joining, lineage, paths, processes, records
+from pe_research.machines import cluster, exits, heartbeat, multiprocess
+from pe_research.runs import lineage, run_folder
+from pe_research.settings import cli, configs
+from pe_research.storage import files, paths
 
 
 def main(argv: list[str]) -> None:
   """Checks the config, then trains and evaluates."""
   parser = cli.parser('pe_research.main', __doc__)
   parser.add_argument('--workdir', type=paths.place, required=True, help='where the run is kept')
-  joining.add_flags(parser)
+  cluster.add_flags(parser)
   arguments, rest = parser.parse_known_args(argv)
-  with cli.errors():
+  with exits.errors():
     config = configs.resolve(cli.read_config(rest))
     lineage.check_new(config, arguments.workdir)
-    cli.restart_tuned()
-    joining.join(arguments.distributed, arguments.wait)
+    exits.restart_tuned()
+    cluster.join(arguments.distributed, arguments.wait)
     run(config, arguments.workdir)
 
 
 def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
   """Trains and evaluates; process 0 holds the workdir, and done.json is written last."""
-  check = lambda: records.check_config(workdir, config)
-  with processes.hold(workdir, config, check) as mine:
-    from pe_research import evaluate, program_store, train  # slow, and all this may have failed
+  check = lambda: run_folder.check_config(workdir, config)
+  with multiprocess.hold(workdir, config, check) as mine:
+    from pe_research import evaluate
+    from pe_research.runs import program_texts
+    from pe_research.training import (
+      loop,
+      run_record,  # slow, and all this may have failed
+    )
 
-    program_store.use()
+    program_texts.use()
     with heartbeat.Heartbeat(workdir, config['run']['patience'], mine) as heart:
       if config['steps']:
-        state = train.train(config, workdir, heart.beat)
+        state = loop.train(config, workdir, heart.beat)
       else:
-        state = train.adopt(config, workdir)
+        state = run_record.adopt(config, workdir)
       if state is None:
         print(f'stopped; the same command goes on from {workdir}')
         return
       evaluate.evaluate(config, workdir, state['params'], config['steps'], heart.beat)
-    if processes.first():
-      records.write_json(workdir / 'done.json', {'steps': config['steps']})
+    if multiprocess.first():
+      files.write_json(workdir / 'done.json', {'steps': config['steps']})
       if not config['steps']:  # which has no other result to see
         evaluate.show(workdir)
 

@@ -7,8 +7,10 @@ import jax
 import numpy as np
 import small
 
-from pe_research import positions, scoring, sharding
-from pe_research.blueprint import Blueprint
+from pe_research import positions
+from pe_research.common import sharding
+from pe_research.evaluation import scoring
+from pe_research.model.functional import Blueprint
 
 LENGTH, ROWS = 64, 8
 LONG = 4096

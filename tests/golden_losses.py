@@ -13,7 +13,8 @@ import tempfile
 import jax
 import small
 
-from pe_research import positions, train
+from pe_research import positions
+from pe_research.training import loop
 
 PATH = pathlib.Path(__file__).with_suffix('.json')
 LATENT = 'rope, latent attention'
@@ -31,7 +32,7 @@ def losses(case: str, corpus: pathlib.Path, workdir: pathlib.Path, **changed) ->
   changed |= {'model__projection': 'mla'} if case == LATENT else {}
   name = case.split(',')[0]
   config = small.config(corpus, name, steps=20, run__save_every=20, **changed)
-  train.train(config, workdir)
+  loop.train(config, workdir)
   return list(small.losses(workdir).values())
 
 

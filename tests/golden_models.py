@@ -12,9 +12,10 @@ from flax import nnx
 from golden_case import Case
 from safetensors.numpy import load_file
 
-from pe_research import attend, logits, model
-from pe_research.blueprint import Blueprint
+from pe_research.attention import attend, logits
 from pe_research.huggingface import importing, tensors
+from pe_research.model import transformer
+from pe_research.model.functional import Blueprint
 
 RUN = {'mesh': {'data': -1, 'fsdp': 1, 'tensor': 1}}
 
@@ -31,7 +32,7 @@ def folder_of(case: Case, directory: pathlib.Path, into: pathlib.Path) -> pathli
   return into
 
 
-def imported(path: pathlib.Path) -> model.Decoder:
+def imported(path: pathlib.Path) -> transformer.Decoder:
   """The decoder of a checkpoint's folder."""
   config = config_of(path)
   return Blueprint(config).bind(importing.load(path, config))
@@ -73,7 +74,7 @@ class Weights:
     return self.real(q, k, v, *rest, **options)
 
 
-def run(case: Case, decoder: model.Decoder, monkeypatch) -> tuple[jax.Array, jax.Array]:
+def run(case: Case, decoder: transformer.Decoder, monkeypatch) -> tuple[jax.Array, jax.Array]:
   """Features of the case's tokens [B, L, D], and the weights of the first layer."""
   weights = Weights()
   monkeypatch.setattr(attend, 'attend', weights)
@@ -118,7 +119,9 @@ def t5_stack(case: Case, directory: pathlib.Path, monkeypatch) -> None:
     'scale_logits': False,
     'bidirectional': not causal,
   }
-  decoder = model.Decoder(model.DecoderConfig(**sizes), position, 64, key=jax.random.key(0))
+  decoder = transformer.Decoder(
+    transformer.DecoderConfig(**sizes), position, 64, key=jax.random.key(0)
+  )
   table = 'block.0.layer.0.SelfAttention.relative_attention_bias'
   found = [tensors.table('embed_tokens', 'embedding'), tensors.table(table, 'position/0/table')]
   found += tensors.norm('final_layer_norm', 'norm')

@@ -28,46 +28,53 @@ def traded(file: str, one: str, other: str) -> tuple[str, str]:
 
 # (file, what stands there, what takes its place): each changes a number of every run.
 DECISIVE = [
-  ('optimizers.py', "eps=optimizer['eps']", "eps=2 * optimizer['eps']"),
-  ('optimizers.py', "b2=optimizer['b2']", 'b2=0.951'),
-  ('optimizers.py', "path.endswith('kernel')", "path.endswith('scale')"),
-  ('optimizers.py', "optax.clip_by_global_norm(optimizer['clip'])", 'optax.clip(1.0)'),
-  ('optimizers.py', "last = peak * optimizer['final']", "last = peak * optimizer['final'] / 2"),
-  ('layers.py', 'epsilon=self.eps, dtype=dtype, rngs=rngs)', 'epsilon=2 * self.eps, rngs=rngs)'),
-  ('layers.py', 'nnx.silu(gate) * up', 'nnx.gelu(gate) * up'),
-  ('layers.py', 'rows = grad.reshape', 'rows = (grad * 2).reshape'),
-  ('layers.py', "variance_scaling(std**2, 'fan_in'", "variance_scaling(std**2, 'fan_out'"),
-  ('model.py', 'attended = x + out', 'attended = out + x'),
-  ('model.py', 'self.model.width**0.5', 'self.model.width**0.49'),
-  ('model.py', 'preferred_element_type=jnp.float32)', 'preferred_element_type=jnp.bfloat16)'),
-  ('model.py', 'logsumexp(logits, axis=-1) - chosen', 'logsumexp(logits, axis=-1) - 1.01 * chosen'),
-  ('model.py', 'out_std = (2 * model.layers)', 'out_std = (3 * model.layers)'),
-  ('logits.py', 'MASKED = -1e30', 'MASKED = -1e29'),
-  ('logits.py', 'seen = ahead >= 0', 'seen = ahead >= 1'),
-  ('attention.py', '* spec.scale / width**0.5', '* spec.scale / width'),
-  ('attention.py', 'q.astype(jnp.float32) * scale', 'q.astype(jnp.bfloat16) * scale'),
-  ('attend.py', 'weights = jnp.exp(logits', 'weights = jnp.exp2(logits'),
-  ('tiles.py', 'total * shrink + weights.sum(-1)', 'weights.sum(-1) + total * shrink'),
-  ('training_step.py', 'lambda g: g / count', 'lambda g: g * (1 / count)'),
-  ('training_step.py', 'segments[:, 1:] == segments', 'segments[:, 1:] >= segments'),
-  ('training_step.py', "'loss': total / count", "'loss': total / (count + 1)"),
-  ('keys.py', 'zlib.crc32(name.encode())', 'zlib.adler32(name.encode())'),
-  ('scoring.py', '.argmax(-1) == tokens', '.argmin(-1) == tokens'),
-  ('scoring.py', 'window), tokens[:, -last:])', 'window), tokens[:, -last - 1 : -1])'),
-  ('scoring.py', 'return np.concatenate(found)', 'return np.concatenate(found[::-1])'),
-  ('scoring.py', 'if initial else self.params', 'if not initial else self.params'),
-  ('states.py', "'step': jnp.int32(0)}", "'step': jnp.int32(1)}"),
-  ('measures/probe.py', 'jax.random.key(0), 3', 'jax.random.key(1), 3'),
-  ('measures/probe.py', 'flat).argmax(-1)', 'flat).argmin(-1)'),
-  ('training_step.py', "config['seed'] % 2**32", "config['seed'] % 2**31"),
-  ('batches.py', 'rounds=4', 'rounds=6'),
-  ('batches.py', 'count = self.step * self.batch', 'count = (self.step + 1) * self.batch'),
-  ('needles.py', "b'%04d' % v", "b'%04d' % (v // 2)"),
-  ('measures/base.py', '(np.arange(windows) * total)', '(np.arange(windows) * total + windows)'),
-  ('measures/base.py', '/ int(keep.sum())', '/ keep.size'),
-  ('measures/losses.py', 'keep[:, -plan.stride :] = True', 'keep[:, -plan.stride - 1 :] = True'),
+  ('training/optimizers.py', "eps=optimizer['eps']", "eps=2 * optimizer['eps']"),
+  ('training/optimizers.py', "b2=optimizer['b2']", 'b2=0.951'),
+  ('training/optimizers.py', "path.endswith('kernel')", "path.endswith('scale')"),
+  ('training/optimizers.py', "optax.clip_by_global_norm(optimizer['clip'])", 'optax.clip(1.0)'),
+  ('training/optimizers.py',
+   "last = peak * optimizer['final']", "last = peak * optimizer['final'] / 2"),
+  ('model/layers.py',
+   'epsilon=self.eps, dtype=dtype, rngs=rngs)', 'epsilon=2 * self.eps, rngs=rngs)'),
+  ('model/layers.py', 'nnx.silu(gate) * up', 'nnx.gelu(gate) * up'),
+  ('model/layers.py', 'rows = grad.reshape', 'rows = (grad * 2).reshape'),
+  ('model/layers.py', "variance_scaling(std**2, 'fan_in'", "variance_scaling(std**2, 'fan_out'"),
+  ('model/transformer.py', 'attended = x + out', 'attended = out + x'),
+  ('model/transformer.py', 'self.model.width**0.5', 'self.model.width**0.49'),
+  ('model/transformer.py',
+   'preferred_element_type=jnp.float32)', 'preferred_element_type=jnp.bfloat16)'),
+  ('model/transformer.py',
+   'logsumexp(logits, axis=-1) - chosen', 'logsumexp(logits, axis=-1) - 1.01 * chosen'),
+  ('model/transformer.py', 'out_std = (2 * model.layers)', 'out_std = (3 * model.layers)'),
+  ('attention/logits.py', 'MASKED = -1e30', 'MASKED = -1e29'),
+  ('attention/logits.py', 'seen = ahead >= 0', 'seen = ahead >= 1'),
+  ('model/attention.py', '* spec.scale / width**0.5', '* spec.scale / width'),
+  ('model/attention.py', 'q.astype(jnp.float32) * scale', 'q.astype(jnp.bfloat16) * scale'),
+  ('attention/attend.py', 'weights = jnp.exp(logits', 'weights = jnp.exp2(logits'),
+  ('attention/tiled.py', 'total * shrink + weights.sum(-1)', 'weights.sum(-1) + total * shrink'),
+  ('training/train_step.py', 'lambda g: g / count', 'lambda g: g * (1 / count)'),
+  ('training/train_step.py', 'segments[:, 1:] == segments', 'segments[:, 1:] >= segments'),
+  ('training/train_step.py', "'loss': total / count", "'loss': total / (count + 1)"),
+  ('common/keys.py', 'zlib.crc32(name.encode())', 'zlib.adler32(name.encode())'),
+  ('evaluation/scoring.py', '.argmax(-1) == tokens', '.argmin(-1) == tokens'),
+  ('evaluation/scoring.py', 'window), tokens[:, -last:])', 'window), tokens[:, -last - 1 : -1])'),
+  ('evaluation/scoring.py', 'return np.concatenate(found)', 'return np.concatenate(found[::-1])'),
+  ('evaluation/scoring.py', 'if initial else self.params', 'if not initial else self.params'),
+  ('training/train_state.py', "'step': jnp.int32(0)}", "'step': jnp.int32(1)}"),
+  ('evaluation/measures/probe.py', 'jax.random.key(0), 3', 'jax.random.key(1), 3'),
+  ('evaluation/measures/probe.py', 'flat).argmax(-1)', 'flat).argmin(-1)'),
+  ('training/train_step.py', "config['seed'] % 2**32", "config['seed'] % 2**31"),
+  ('data/batches.py', 'rounds=4', 'rounds=6'),
+  ('data/batches.py', 'count = self.step * self.batch', 'count = (self.step + 1) * self.batch'),
+  ('data/needles.py', "b'%04d' % v", "b'%04d' % (v // 2)"),
+  ('evaluation/measures/base.py',
+   '(np.arange(windows) * total)', '(np.arange(windows) * total + windows)'),
+  ('evaluation/measures/base.py', '/ int(keep.sum())', '/ keep.size'),
+  ('evaluation/measures/losses.py',
+   'keep[:, -plan.stride :] = True', 'keep[:, -plan.stride - 1 :] = True'),
   ('search/methods.py', 'self.space.pairs + 1, 2, replace=False', 'self.space.pairs, 2'),
-  ('measures/retrieval.py', '.all(-1, keepdims=True)\n  row', '.any(-1, keepdims=True)\n  row'),
+  ('evaluation/measures/retrieval.py',
+   '.all(-1, keepdims=True)\n  row', '.any(-1, keepdims=True)\n  row'),
 ]  # fmt: skip
 
 IMPORT = 'from pe_research.positions.learned_slopes import LearnedSlopes\n'
@@ -83,30 +90,36 @@ SHRINK = '      shrink = jnp.exp(peak - higher)\n'
 SCALE = 'x = x * self.model.width**0.5'
 # Each a list of such changes that leaves every number of a run of RoPE as it is.
 HARMLESS = {
-  'a function is renamed': [('model.py', '_without_cache', '_with_no_cache')],
-  'a variable is renamed': [('tiles.py', 'shrink', 'less')],
+  'a function is renamed': [('model/transformer.py', '_without_cache', '_with_no_cache')],
+  'a variable is renamed': [('attention/tiled.py', 'shrink', 'less')],
   'two functions trade places': [
-    ('logits.py', *traded('logits.py', 'def masked(', 'def indices(')),
+    ('attention/logits.py', *traded('attention/logits.py', 'def masked(', 'def indices(')),
   ],
-  'independent lines trade places': [('tiles.py', WEIGHTS + SHRINK, SHRINK + WEIGHTS)],
+  'independent lines trade places': [('attention/tiled.py', WEIGHTS + SHRINK, SHRINK + WEIGHTS)],
   'a line becomes a compiled function': [
-    ('model.py', SCALE, 'x = jax.jit(lambda y: y * self.model.width**0.5)(x)'),
+    ('model/transformer.py', SCALE, 'x = jax.jit(lambda y: y * self.model.width**0.5)(x)'),
   ],
   'something is computed for nothing': [
-    ('model.py', 'attended = x + out', 'unused = jnp.sin(x)\n    attended = x + out'),
+    ('model/transformer.py', 'attended = x + out', 'unused = jnp.sin(x)\n    attended = x + out'),
   ],
   'a scheme is added': NEW_SCHEME,
   'another scheme computes otherwise': [('positions/alibi.py', 'jnp.float32', 'jnp.bfloat16')],
-  'a docstring says more': [('model.py', '"""The decoder: embed', '"""The whole decoder: embed')],
-  'a comment says more': [('attend.py', '# The sum divides', '# And the sum divides')],
-  'lines move down': [('attend.py', '"""Exact causal', '# One.\n# Two.\n\n"""Exact causal')],
-  'a colour changes': [('palette.py', '#4d4d4d', '#4d4d4e')],
-  'an error says more': [('configs.py', 'a multiple of model.heads', 'one of model.heads')],
-  'a metric is renamed': [('training_step.py', "'gradient_norm'", "'norm_of_gradient'")],
+  'a docstring says more': [
+    ('model/transformer.py', '"""The decoder: embed', '"""The whole decoder: embed'),
+  ],
+  'a comment says more': [('attention/attend.py', '# The sum divides', '# And the sum divides')],
+  'lines move down': [
+    ('attention/attend.py', '"""Exact causal', '# One.\n# Two.\n\n"""Exact causal'),
+  ],
+  'a colour changes': [('show/palette.py', '#4d4d4d', '#4d4d4e')],
+  'an error says more': [
+    ('settings/configs.py', 'a multiple of model.heads', 'one of model.heads'),
+  ],
+  'a metric is renamed': [('training/train_step.py', "'gradient_norm'", "'norm_of_gradient'")],
   'an export changes': [('huggingface/exporting.py', '', '\nFORMAT = 2\n')],
-  'a page changes': [('explorer/page.py', '', '\nPAGE = 2\n')],
-  'a card changes': [('card.py', '', '\nCARD = 2\n')],
-  'a command changes': [('cli.py', '# exit status of work', '# status of work')],
+  'a page changes': [('show/explorer/page.py', '', '\nPAGE = 2\n')],
+  'a card changes': [('show/card_text.py', '', '\nCARD = 2\n')],
+  'a command changes': [('machines/exits.py', '# exit status of work', '# status of work')],
 }  # fmt: skip
 
 
@@ -153,10 +166,13 @@ def digests(probes: bool) -> dict[str, str]:
   import jax
 
   from configs import smoke
-  from pe_research import configs, programs, sharding, tokenizers, witness
-  from pe_research.blueprint import Blueprint
-  from pe_research.scoring import Call, Scorer
+  from pe_research.common import sharding
+  from pe_research.data import tokenizers
+  from pe_research.evaluation.scoring import Call, Scorer
+  from pe_research.model.functional import Blueprint
+  from pe_research.proof import programs, witness
   from pe_research.search import methods
+  from pe_research.settings import configs
 
   config = smoke.get_config('position=rope,length=8')
   config.model.width, config.model.layers, config.model.heads = 8, 1, 2
@@ -188,7 +204,7 @@ def main(root: str) -> None:
   for changes in json.load(sys.stdin):
     with copy.changed(changes):
       files = {file for file, _, _ in changes}
-      probes = not files or any(file.startswith(('measures/', 'scoring')) for file in files)
+      probes = not files or any(file.startswith('evaluation/') for file in files)
       print(json.dumps(digests(probes)), flush=True)
 
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pe_research import configs
-from pe_research.blueprint import Blueprint
 from pe_research.huggingface import exporting, importing
+from pe_research.model.functional import Blueprint
+from pe_research.settings import configs
 
 LLAMA = {'embedding_scale': False, 'tied': False}
 LAYERED = {'norm': 'layer', 'norm_eps': 1e-5, 'norm_bias': True, 'embedding_scale': False}

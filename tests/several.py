@@ -7,7 +7,7 @@ import time
 
 import small
 
-from pe_research import records
+from pe_research.storage import files
 
 COMMAND = ('-m', 'pe_research.main')
 DEVICES = '--xla_force_host_platform_device_count='
@@ -28,13 +28,13 @@ def state(workdir):
 
 def rows(workdir):
   fields = 'eval_length', 'value', 'tokens', 'documents'
-  return [[row[f] for f in fields] for row in records.read_rows(workdir / 'results.jsonl')]
+  return [[row[f] for f in fields] for row in files.read_rows(workdir / 'results.jsonl')]
 
 
 def evidence(workdir):
   """What shows how each row was made."""
   fields = 'program', 'own_program', 'inputs', 'arithmetic'
-  return [[row[f] for f in fields] for row in records.read_rows(workdir / 'results.jsonl')]
+  return [[row[f] for f in fields] for row in files.read_rows(workdir / 'results.jsonl')]
 
 
 def wait_for(condition, process, seconds=120):
@@ -47,7 +47,7 @@ def wait_for(condition, process, seconds=120):
 
 def assert_same_run(one, other, tolerance=1e-5):
   """Same start, same data, losses to tolerance."""
-  runs = [records.read_json(w / 'run.json') for w in (one, other)]
+  runs = [files.read_json(w / 'run.json') for w in (one, other)]
   for field in ('initial_parameters', 'batches', 'fingerprint'):
     assert runs[0][field] == runs[1][field]
   losses, expected = small.losses(one), small.losses(other)

@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import tiny
 
-from pe_research import cli, configs
+from pe_research.machines import exits
+from pe_research.settings import cli, configs
 
 ROOT = pathlib.Path(__file__).parent.parent
 WORDS = [
@@ -90,7 +91,7 @@ def trained(folder: pathlib.Path) -> pathlib.Path:
 
 def environment(**extra: str) -> dict[str, str]:
   """Of a command that a test starts: the tests' own, with no restart to tune malloc."""
-  return os.environ | {'GLIBC_TUNABLES': cli.TUNABLES, 'PYTHONPATH': str(ROOT)} | extra
+  return os.environ | {'GLIBC_TUNABLES': exits.TUNABLES, 'PYTHONPATH': str(ROOT)} | extra
 
 
 def run(*arguments: str, cwd: pathlib.Path = ROOT, timeout: float = 240, **extra: str):

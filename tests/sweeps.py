@@ -6,9 +6,10 @@ import pathlib
 
 import numpy as np
 
-from experiments import compare
 from experiments.report import summary
-from pe_research import digest, positions
+from experiments.studies import comparability
+from pe_research import positions
+from pe_research.common import digest
 
 TRAINED, LENGTHS, STEPS = 64, (64, 128, 256, 512, 1024, 2048, 4096), 1500
 HEAD_DIM, STRETCH = 16, 16.0
@@ -153,10 +154,10 @@ def run(root: pathlib.Path, name: str, seed: int = 0, *, lengths=LENGTHS, measur
       reason = f"'Learned' holds {TRAINED} positions; asked for {length}." if past else ''
       rows.append(row(workdir.name, name, length, seed, protocol=protocol, control=control,
                       undefined=reason))  # fmt: skip
-  return compare.Run(workdir, config, record, rows)
+  return comparability.Run(workdir, config, record, rows)
 
 
-def save(run: compare.Run) -> None:
+def save(run: comparability.Run) -> None:
   """Writes the run's files, for code that reads them."""
   run.workdir.mkdir(parents=True)
   (run.workdir / 'config.json').write_text(json.dumps(run.config))
@@ -164,7 +165,7 @@ def save(run: compare.Run) -> None:
   (run.workdir / 'results.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in run.rows))
 
 
-def runs(root: pathlib.Path, seeds=(0,), names=None, **arguments) -> list[compare.Run]:
+def runs(root: pathlib.Path, seeds=(0,), names=None, **arguments) -> list[comparability.Run]:
   """One run for each scheme (all registered unless named) and seed."""
   names = list(positions.SCHEMES) if names is None else names
   return [run(root, name, seed, **arguments) for seed in seeds for name in names]
@@ -178,7 +179,7 @@ def section(losses, train_length=TRAINED, documents=DOCUMENTS) -> summary.Sectio
   schemes, rows = [], {}
   for i, (name, by_length) in enumerate(losses.items()):
     seeds = max(len(v) if isinstance(v, list) else 1 for v in by_length.values())
-    runs = [compare.Run(pathlib.Path(name), {}, {'seed': s}, []) for s in range(seeds)]
+    runs = [comparability.Run(pathlib.Path(name), {}, {'seed': s}, []) for s in range(seeds)]
     schemes.append(summary.Scheme(name, name.upper(), i, train_length, tuple(runs)))
     for length, values in by_length.items():
       values = values if isinstance(values, list) else [values]

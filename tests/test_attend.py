@@ -13,7 +13,9 @@ import tiny
 from flax import nnx
 from hypothesis import strategies as st
 
-from pe_research import attend, model, positions
+from pe_research import positions
+from pe_research.attention import attend
+from pe_research.model import transformer
 from pe_research.positions import base
 
 pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
@@ -214,7 +216,7 @@ def test_training_in_tiles_never_holds_all_logits(name):
   length = 256
   config = tiny.config(remat='block', mlp_width=48)
   position = {k: None if k == 'train_length' else v for k, v in tiny.position(name).items()}
-  decoder = model.Decoder(config, position, length, key=jax.random.key(0))
+  decoder = transformer.Decoder(config, position, length, key=jax.random.key(0))
   tokens, at = np.zeros((1, length), np.int32), attend.Tokens.contiguous(length)
   sizes = {}
   for implementation in IN_XLA:

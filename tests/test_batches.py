@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from pe_research import batches, data, digest, tokenizers
+from pe_research.common import digest
+from pe_research.data import batches, texts, tokenizers
 
 # Each token names its place, so a window shows where it came from.
 SIZES = (9, 3, 14, 6)
 STARTS = np.cumsum([0, *SIZES])
-DOCUMENTS = data.Documents(list('abcd'), np.arange(sum(SIZES), dtype=np.uint8), STARTS)
+DOCUMENTS = texts.Documents(list('abcd'), np.arange(sum(SIZES), dtype=np.uint8), STARTS)
 
 
 def memory(length=5, batch=3, seed=0, packing=False, beyond=0):

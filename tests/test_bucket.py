@@ -15,7 +15,17 @@ server = pytest.importorskip('gcp_storage_emulator.server')
 
 from etils import epath  # noqa: E402
 
-from pe_research import cli, corpora, digest, main, paths, records, states  # noqa: E402
+from pe_research import main  # noqa: E402
+from pe_research.common import digest  # noqa: E402
+from pe_research.data import corpora  # noqa: E402
+from pe_research.machines import exits  # noqa: E402
+from pe_research.runs import run_folder  # noqa: E402
+from pe_research.storage import (  # noqa: E402
+  files,
+  ownership,
+  paths,
+)
+from pe_research.training import train_state  # noqa: E402
 
 COMMAND = ('-m', 'pe_research.main')
 BUCKET = 'gs://pe-bucket'
@@ -61,7 +71,7 @@ def corpus(tmp_path_factory):
 
 def rows(folder):
   keys = ('protocol', 'eval_length', 'value', 'documents')
-  return [{k: row[k] for k in keys} for row in records.read_rows(folder / 'results.jsonl')]
+  return [{k: row[k] for k in keys} for row in files.read_rows(folder / 'results.jsonl')]
 
 
 def test_a_run_that_is_killed_goes_on_from_its_bucket(bucket, corpus, tmp_path):
@@ -82,7 +92,7 @@ def test_a_run_that_is_killed_goes_on_from_its_bucket(bucket, corpus, tmp_path):
   straight = small.run(*COMMAND, *flags, f'--workdir={tmp_path}')
   assert straight.returncode == 0, straight.stderr
   assert rows(there) == rows(tmp_path)
-  final = [records.read_json(f / 'run.json')['final_parameters'] for f in (there, tmp_path)]
+  final = [files.read_json(f / 'run.json')['final_parameters'] for f in (there, tmp_path)]
   assert final[0] == final[1]
 
 
@@ -123,7 +133,7 @@ def test_a_bucket_that_does_not_answer_is_one_line_and_may_be_tried_again():
     address = f'http://127.0.0.1:{refusing.server_port}'
     done = small.run('-m', 'launch', 'status', 'gs://none/jobs.json', STORAGE_EMULATOR_HOST=address)
     refusing.shutdown()
-  assert done.returncode == cli.STOPPED and 'are you signed in' in done.stderr
+  assert done.returncode == exits.STOPPED and 'are you signed in' in done.stderr
   assert 'Traceback' not in done.stderr
 
 
@@ -143,9 +153,9 @@ def test_errors_are_those_of_users_of_buckets_or_bugs():
   from google.protobuf.message import DecodeError
 
   bucket = HttpError({'code': 503}), RefreshError(), paths.Unreachable()
-  assert [cli.status(error) for error in bucket] == [cli.STOPPED] * 3
-  assert cli.status(ValueError()) == cli.status(OSError()) == 2
-  assert cli.status(KeyError()) is None and cli.status(DecodeError()) is None
+  assert [exits.status(error) for error in bucket] == [exits.STOPPED] * 3
+  assert exits.status(ValueError()) == exits.status(OSError()) == 2
+  assert exits.status(KeyError()) is None and exits.status(DecodeError()) is None
 
 
 def test_a_checkpoint_is_fetched_once_and_never_an_old_one(bucket, corpus, tmp_path, monkeypatch):
@@ -153,13 +163,13 @@ def test_a_checkpoint_is_fetched_once_and_never_an_old_one(bucket, corpus, tmp_p
   there, config = epath.Path(f'{bucket}/runs/read'), small.config(corpus, steps=4)
   main.run(config, there)
   fetched = []
-  read = lambda: digest.of_arrays(states.load_params(config, there)[0])
+  read = lambda: digest.of_arrays(train_state.load_params(config, there)[0])
   copied = shutil.copyfileobj
   monkeypatch.setattr(shutil, 'copyfileobj', lambda *f: fetched.append(f) or copied(*f))
-  expected = records.read_json(there / 'run.json')['final_parameters']
+  expected = files.read_json(there / 'run.json')['final_parameters']
   assert read() == expected and fetched
-  files = len(fetched)
-  assert read() == expected and len(fetched) == files
+  once = len(fetched)
+  assert read() == expected and len(fetched) == once
   (copy,) = (tmp_path / 'runs').iterdir()
   # A copy that is damaged is not used, and not kept.
   largest = max((p for p in copy.rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
@@ -170,30 +180,30 @@ def test_a_checkpoint_is_fetched_once_and_never_an_old_one(bucket, corpus, tmp_p
   there.rmtree()
   main.run(small.config(corpus, steps=4, seed=1), there)
   os.utime(copy, (0, 0))
-  other = records.read_json(there / 'run.json')['final_parameters']
+  other = files.read_json(there / 'run.json')['final_parameters']
   assert read() == other != expected and not copy.exists()
 
 
 def test_the_newest_process_has_a_bucket(bucket):
   workdir = epath.Path(f'{bucket}/runs/contested')
-  with records.claim(workdir) as first:
+  with ownership.claim(workdir) as first:
     first()
-    with records.claim(workdir) as second:
+    with ownership.claim(workdir) as second:
       second()
-      with pytest.raises(records.WorkdirError, match='taken over by a newer process'):
+      with pytest.raises(files.WorkdirError, match='taken over by a newer process'):
         first()
 
 
 def test_files_of_a_bucket_are_replaced_and_appended_whole(bucket):
   path = epath.Path(f'{bucket}/files/rows.jsonl')
-  records.append_row(path, {'a': 1})
-  records.append_row(path, {'a': 2})
-  assert records.read_rows(path) == [{'a': 1}, {'a': 2}]
-  records.write_rows(path, [{'a': 3}])
-  assert records.read_rows(path) == [{'a': 3}]
-  records.settle(path.parent / 'plan.json', {'x': 1})
-  with pytest.raises(records.WorkdirError, match='holds something else'):
-    records.settle(path.parent / 'plan.json', {'x': 2})
+  files.append_row(path, {'a': 1})
+  files.append_row(path, {'a': 2})
+  assert files.read_rows(path) == [{'a': 1}, {'a': 2}]
+  files.write_rows(path, [{'a': 3}])
+  assert files.read_rows(path) == [{'a': 3}]
+  run_folder.settle(path.parent / 'plan.json', {'x': 1})
+  with pytest.raises(files.WorkdirError, match='holds something else'):
+    run_folder.settle(path.parent / 'plan.json', {'x': 2})
 
 
 def test_a_set_that_is_prepared_in_a_bucket_is_fetched_once(bucket, tmp_path, monkeypatch):

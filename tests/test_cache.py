@@ -11,7 +11,9 @@ import tiny
 from flax import nnx
 from hypothesis import strategies as st
 
-from pe_research import attend, cache, generate, model
+from pe_research import generate
+from pe_research.attention import attend
+from pe_research.model import kv_cache, transformer
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 LENGTHS = np.array([3, 9, 1])
@@ -21,8 +23,8 @@ EXTRA = 4
 
 def shapes(name, **changes):
   config = tiny.config(**changes)
-  make = lambda: model.Decoder(config, tiny.position(name, config.rotary_dim or config.head_dim),
-                               tiny.TRAINED, key=jax.random.key(0))  # fmt: skip
+  position = tiny.position(name, config.rotary_dim or config.head_dim)
+  make = lambda: transformer.Decoder(config, position, tiny.TRAINED, key=jax.random.key(0))
   return nnx.eval_shape(make)
 
 
@@ -107,7 +109,7 @@ def test_a_grown_cache_goes_on(name):
     part = tiny.TOKENS[:, i : i + 1], at.slice(i, 1)
     out, filled = step(decoder, *part, tiny.SPECS['dense'], filled)
     logits.append(out)
-    assert filled.capacity == (8 if i < 8 else cache.BLOCK)
+    assert filled.capacity == (8 if i < 8 else kv_cache.BLOCK)
   last = forward(decoder, tiny.TOKENS, at, tiny.SPECS['dense'])[:, -1:]
   tiny.close(logits[-1], last)
 
@@ -115,15 +117,15 @@ def test_a_grown_cache_goes_on(name):
 def test_no_room_is_made_past_what_a_scheme_reaches():
   decoder = tiny.decoder('learned')
   filled = decoder.new_cache(1, 8)
-  assert decoder.reserve(filled, tiny.TRAINED).capacity == cache.BLOCK
+  assert decoder.reserve(filled, tiny.TRAINED).capacity == kv_cache.BLOCK
   with pytest.raises(ValueError, match=f'holds {tiny.TRAINED} positions; asked for 33'):
     decoder.reserve(filled, tiny.TRAINED + 1)
 
 
 def test_room_is_made_in_whole_blocks_and_only_where_it_lacks():
-  filled = cache.empty(2, 4, [[(1, 3)]])
+  filled = kv_cache.empty(2, 4, [[(1, 3)]])
   assert filled.reserve(4) is filled
-  grown = filled.reserve(cache.BLOCK + 1)
-  assert grown.capacity == 2 * cache.BLOCK
-  assert grown.layers[0][0].shape == (2, 2 * cache.BLOCK, 1, 3)
-  assert grown.tokens.shape == grown.at.pos.shape == (2, 2 * cache.BLOCK)
+  grown = filled.reserve(kv_cache.BLOCK + 1)
+  assert grown.capacity == 2 * kv_cache.BLOCK
+  assert grown.layers[0][0].shape == (2, 2 * kv_cache.BLOCK, 1, 3)
+  assert grown.tokens.shape == grown.at.pos.shape == (2, 2 * kv_cache.BLOCK)

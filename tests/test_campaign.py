@@ -11,15 +11,18 @@ import pytest
 import small
 import toys
 
-from experiments import campaign, check, claims, ledger, registered, statistics, verdicts
-from experiments.claims.terms import Effect, Expect, Model, Quantity, found, nll
-from experiments.plan import Planner
+from experiments import claims
 from experiments.report import claims as pages
+from experiments.studies import check, ledger, preregistration, runner, statistics, verdicts
+from experiments.studies.plan import Planner
+from experiments.studies.terms import Effect, Expect, Model, Quantity, found, nll
 from launch import local
-from launch.running import COSTS
-from pe_research import batches, logits, records, tiles
-from pe_research.measures import base
+from launch.job_process import COSTS
+from pe_research.attention import logits, tiled
+from pe_research.data import batches
+from pe_research.evaluation.measures import base
 from pe_research.positions import alibi
+from pe_research.storage import files
 
 MODELS = {'alibi': Model('alibi'), 'rope': Model('rope'), 'pi': Model('pi:factor=4', start='rope')}
 EARLY = Effect(((1.0, Quantity('alibi', 'by_position', at=(4,), of='early_tokens')),))
@@ -41,7 +44,7 @@ def at_home(folder):
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('JAX_PLATFORMS', 'cpu')
     patch.setattr(ledger, 'RESULTS', folder / 'kept')
-    patch.setattr(registered, 'since', lambda *_: REGISTERED)
+    patch.setattr(preregistration, 'since', lambda *_: REGISTERED)
     patch.setattr(claims, 'CLAIMS', {claim.id: claim})
     yield claim, scale, folder / 'runs'
 
@@ -61,13 +64,13 @@ def run_all(folder):
 
 
 def carry_out(claims, scale, workdir, keep=True):
-  planner, nodes = campaign.prepare(claims, scale, 3, workdir)
-  return campaign.run(claims, planner, nodes, keep=keep)
+  planner, nodes = runner.prepare(claims, scale, 3, workdir)
+  return runner.run(claims, planner, nodes, keep=keep)
 
 
 def started(workdir):
   """Names of the jobs that this and earlier processes finished, sorted."""
-  rows = [row for file in workdir.rglob(COSTS) for row in records.read_rows(file)]
+  rows = [row for file in workdir.rglob(COSTS) for row in files.read_rows(file)]
   return sorted(row['job'] for row in rows if row['ended'] == 'done')
 
 
@@ -107,7 +110,7 @@ def settled(toy):
 def test_nothing_is_done_twice(toy, settled):
   claim, scale, workdir = toy
   done = started(workdir)
-  planner, _ = campaign.prepare([claim], scale, 3, workdir)
+  planner, _ = runner.prepare([claim], scale, 3, workdir)
   assert done == sorted(job.name for job in planner.jobs())
   assert carry_out([claim], scale, workdir) == 0
   assert started(workdir) == done
@@ -152,22 +155,22 @@ def test_documents_are_kept_where_a_test_reads_them(toy, settled):
 def test_rows_of_another_config_are_not_read(toy, settled):
   _, scale, workdir = toy
   other = toys.claim(models=MODELS | {'rope': Model('rope:base=300')}, tests=TESTS)
-  planner, nodes = campaign.prepare([other], scale, 3, workdir)
-  finding = campaign.decide(other, planner, nodes['T01'])
+  planner, nodes = runner.prepare([other], scale, 3, workdir)
+  finding = runner.decide(other, planner, nodes['T01'])
   assert finding.verdict == verdicts.MISSING
   assert 'has not been measured' in finding.outcomes[0].why
 
 
 def test_runs_on_another_text_are_refused(toy, settled):
   claim, scale, workdir = toy
-  planner, nodes = campaign.prepare([claim], scale, 3, workdir)
+  planner, nodes = runner.prepare([claim], scale, 3, workdir)
   file = nodes['T01']['alibi'][1].workdir / 'run.json'
   before = file.read_text()
   record = json.loads(before)
   record['conditions']['data.source'] = 'another'
   file.write_text(json.dumps(record))
   try:
-    finding = campaign.decide(claim, planner, nodes['T01'])
+    finding = runner.decide(claim, planner, nodes['T01'])
   finally:
     file.write_text(before)
   assert finding.verdict == verdicts.MISSING
@@ -182,10 +185,10 @@ def test_runs_on_another_text_are_refused(toy, settled):
 ])  # fmt: skip
 def test_rows_of_another_run_or_program_are_refused(toy, settled, field, said, capsys, monkeypatch):
   claim, scale, workdir = toy
-  _, nodes = campaign.prepare([claim], scale, 3, workdir)
+  _, nodes = runner.prepare([claim], scale, 3, workdir)
   file = nodes['T01']['alibi'][1].workdir / 'results.jsonl'
   before = file.read_text()
-  records.write_rows(file, [row | {field: 'another'} for row in records.read_rows(file)])
+  files.write_rows(file, [row | {field: 'another'} for row in files.read_rows(file)])
   try:
     assert carry_out([claim], scale, workdir, keep=False) == 1
   finally:
@@ -209,7 +212,7 @@ def test_kept_rows_describe_the_code_that_made_them(toy, settled, capsys):
 
 
 def changed_mask(patch):
-  for module in (logits, tiles):
+  for module in (logits, tiled):
     patch.setattr(module, 'MASKED', -1e29)
 
 
@@ -267,13 +270,13 @@ def test_a_verdict_that_its_rows_no_longer_give_is_named(toy, settled, capsys, m
 @pytest.mark.parametrize('field', ['step', 'settings'])
 def test_rows_of_other_weights_or_settings_are_left_alone(toy, settled, field):
   claim, scale, workdir = toy
-  planner, nodes = campaign.prepare([claim], scale, 3, workdir)
+  planner, nodes = runner.prepare([claim], scale, 3, workdir)
   file = nodes['T01']['alibi'][1].workdir / 'results.jsonl'
   before, other = file.read_text(), {'step': 4, 'settings': 'another'}[field]
-  strange = [row | {field: other, 'value': 99.0} for row in records.read_rows(file)]
-  records.write_rows(file, [*records.read_rows(file), *strange])
+  strange = [row | {field: other, 'value': 99.0} for row in files.read_rows(file)]
+  files.write_rows(file, [*files.read_rows(file), *strange])
   try:
-    finding = campaign.decide(claim, planner, nodes['T01'])
+    finding = runner.decide(claim, planner, nodes['T01'])
   finally:
     file.write_text(before)
   assert json.loads(json.dumps(ledger.as_json(finding)))['tests'] == settled['tests']
@@ -287,8 +290,8 @@ def test_another_claim_measures_more_of_a_stretched_run(toy, settled):
   assert carry_out([other], scale, workdir, keep=False) == 0
   again = [name for name in set(before) if started(workdir).count(name) > before.count(name)]
   assert sum('as-pi' in name for name in again) == 3  # and only what was missing, see below
-  _, nodes = campaign.prepare([other], scale, 3, workdir)
-  rows = records.read_rows(nodes['T04']['pi'][0].workdir / 'results.jsonl')
+  _, nodes = runner.prepare([other], scale, 3, workdir)
+  rows = files.read_rows(nodes['T04']['pi'][0].workdir / 'results.jsonl')
   measured = [(row['protocol'], row['control'], row['eval_length']) for row in rows]
   assert len(set(measured)) == len(measured) and ('fixed_targets', 'none', 40) in measured
 
@@ -297,24 +300,24 @@ def test_a_quantity_that_is_undefined_decides_nothing(toy, settled):
   _, scale, workdir = toy
   far = Expect('far', Quantity('rope', at=(3,)) - nll('rope'), above=0)
   other = toys.claim(models=MODELS, tests=(far,), figure=())
-  planner, nodes = campaign.prepare([other], scale, 3, workdir)
-  finding = campaign.decide(other, planner, nodes['T01'])
+  planner, nodes = runner.prepare([other], scale, 3, workdir)
+  finding = runner.decide(other, planner, nodes['T01'])
   assert finding.verdict == verdicts.MISSING
   assert 'fixed_targets/none/48 has not been measured' in finding.outcomes[0].why
 
 
 def test_rows_that_were_cut_off_are_measured_again(toy, settled, capsys):
   claim, scale, workdir = toy
-  _, nodes = campaign.prepare([claim], scale, 3, workdir)
+  _, nodes = runner.prepare([claim], scale, 3, workdir)
   file = nodes['T01']['rope'][1].workdir / 'results.jsonl'
   key = lambda row: (row['eval_length'], row['protocol'], row['control'])
-  rows = sorted(records.read_rows(file), key=key, reverse=True)
-  records.write_rows(file, rows)
+  rows = sorted(files.read_rows(file), key=key, reverse=True)
+  files.write_rows(file, rows)
   file.write_bytes(file.read_bytes()[:-9])
   assert carry_out([claim], scale, workdir) == 0
   said = capsys.readouterr().out
   assert f'{file} lacks fixed_targets/cropped/16, though it was measured' in said
-  assert sorted(records.read_rows(file), key=key, reverse=True) == rows
+  assert sorted(files.read_rows(file), key=key, reverse=True) == rows
   kept = json.loads(ledger.path('toy', claim, 'verdict.json').read_text())
   assert kept['tests'] == settled['tests']
 
@@ -325,9 +328,9 @@ def test_a_run_that_failed_replaces_nothing_that_is_kept(toy, settled, capsys):
   before = rows.read_bytes()
   (finding,), _ = pages.load(toy[1])
   fewer = dataclasses.replace(finding, rows=dict(list(finding.rows.items())[1:]))
-  campaign.save(fewer, 'toy', ['rope-seed1'])
+  runner.save(fewer, 'toy', ['rope-seed1'])
   assert rows.read_bytes() == before and '(rope-seed1 not done)' in capsys.readouterr().out
-  campaign.save(finding, 'toy')
+  runner.save(finding, 'toy')
   assert rows.read_bytes() == before
 
 
@@ -347,25 +350,25 @@ def test_a_failed_run_is_named_and_the_rest_goes_on(toy, settled, capfd):
 def test_too_few_seeds_and_uncommitted_thresholds_are_refused_before_any_run(toy, monkeypatch):
   claim, scale, _ = toy
   with pytest.raises(ValueError, match=r'at least 3 seeds .* there are 2'):
-    campaign.check(claim, scale, 2, True)
-  monkeypatch.setattr(registered, 'since', lambda *_: REGISTERED | {'clean': False})
+    runner.check(claim, scale, 2, True)
+  monkeypatch.setattr(preregistration, 'since', lambda *_: REGISTERED | {'clean': False})
   with pytest.raises(ValueError, match='is not committed as it is'):
-    campaign.check(claim, scale, 3, True)
+    runner.check(claim, scale, 3, True)
 
 
 def test_what_is_kept_stays_where_less_was_found(toy, settled, monkeypatch, capsys):
   claim, scale, workdir = toy
   files = [ledger.path('toy', claim, kind) for kind in ('rows.jsonl', 'verdict.json')]
   before = [file.read_bytes() for file in files]
-  planner, nodes = campaign.prepare([claim], scale, 3, workdir)
+  planner, nodes = runner.prepare([claim], scale, 3, workdir)
   far = toys.claim(models=MODELS, tests=(Expect('far', nll('rope', 3) - nll('pi', 3), above=0),))
-  campaign.save(campaign.decide(far, planner, nodes['T01']), 'toy')
+  runner.save(runner.decide(far, planner, nodes['T01']), 'toy')
   assert [file.read_bytes() for file in files] == before
   assert 'is left as it is' in capsys.readouterr().out
   monkeypatch.setattr(ledger, 'kept_seeds', lambda *_: 5)
   with pytest.raises(ValueError, match=r'have 5 seeds and --seeds=3 would replace them'):
-    campaign.check(claim, scale, 3, True)
-  _, nodes = campaign.prepare([claim], scale, 0, workdir)
+    runner.check(claim, scale, 3, True)
+  _, nodes = runner.prepare([claim], scale, 0, workdir)
   assert all(len(own) == 5 for own in nodes['T01'].values())
 
 

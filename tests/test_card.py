@@ -11,9 +11,9 @@ import pytest
 import tiny
 from flax import nnx
 
-from pe_research import card as card_lib
 from pe_research import positions
 from pe_research.positions import alibi, base, facts
+from pe_research.show import card_text
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_lengths_are_those_of_the_weights():
   }  # fmt: skip
   assert any('within the training length 64' in note for note in made.notes)
   assert dict(card_case.card('dynamic_ntk', 256, 512, train_length=64).marks)['training'] == 64
-  assert card_case.card('rope', 64).marks['longest'] == card_lib.FAR * 64
+  assert card_case.card('rope', 64).marks['longest'] == card_text.FAR * 64
   assert list(card_case.card('rope', 64, 64).marks) == ['training']  # one length, said once
 
 
@@ -248,7 +248,7 @@ def test_every_scheme_has_a_card(name):
   names = [fact.name for fact in made.facts]
   assert len(names) == len(set(names)) and any(n.startswith('logit scale') for n in names)
   assert len({len(column.values) for column in made.columns}) == bool(made.part)
-  shown = card_lib.text(made)
+  shown = card_text.text(made)
   for fact in made.facts:
     line = (
       rf'^{re.escape(fact.name)} +{re.escape(facts.text(fact.value))}( {re.escape(fact.unit)})?$'

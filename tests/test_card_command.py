@@ -10,14 +10,15 @@ import pytest
 import small
 import sweeps
 
-from pe_research import card as card_lib
+from pe_research import card as card_command
 from pe_research import positions
+from pe_research.show import card_text
 
 SVG = '{http://www.w3.org/2000/svg}'
 
 
 def command(capsys, *arguments):
-  card_lib.main(arguments)
+  card_command.main(arguments)
   return capsys.readouterr().out
 
 
@@ -35,20 +36,20 @@ def test_the_command_prints_what_the_card_says(capsys):
 
 
 def test_flags_are_typed_as_arguments_are():
-  read = lambda *given: card_lib.read(given)[0]['position']
+  read = lambda *given: card_command.read(given)[0]['position']
   assert read('--position=t5', '--scale_logits=false', '--buckets=16')['scale_logits'] is False
   assert read('--base=500')['base'] == 500.0
   factors = read('--position=longrope', '--long_factor=1;2', '--factor=2')
   assert factors['long_factor'] == (1.0, 2.0) and factors['factor'] == 2.0
   for name in positions.SCHEMES:
-    defaults = card_lib.read([f'--position={name}'])[0]['position']
+    defaults = card_command.read([f'--position={name}'])[0]['position']
     assert defaults == positions.defaults(name)
-  sizes = card_lib.read(['--width=96', '--heads=6', '--length=7'])[0]
+  sizes = card_command.read(['--width=96', '--heads=6', '--length=7'])[0]
   assert sizes['model'] == {'width': 96, 'heads': 6, 'head_dim': 16} and sizes['length'] == 7
 
 
 def test_the_default_model_is_that_of_the_config():
-  values = card_lib.defaults()
+  values = card_command.defaults()
   space = {}
   exec((small.ROOT / 'configs' / 'lm.py').read_text(), space)
   config: ml_collections.ConfigDict = space['get_config']()
@@ -87,7 +88,7 @@ BAD = {
 @pytest.mark.parametrize('line', BAD)
 def test_a_bad_flag_is_one_line(line, capsys):
   with pytest.raises(SystemExit) as stopped:
-    card_lib.main(line.split())
+    card_command.main(line.split())
   said = capsys.readouterr().err
   assert stopped.value.code == 2
   assert said.startswith('error: ') and said.count('\n') == 1 and BAD[line] in said
@@ -95,7 +96,7 @@ def test_a_bad_flag_is_one_line(line, capsys):
 
 def test_help_explains_the_arguments_of_the_scheme(capsys):
   with pytest.raises(SystemExit) as stopped:
-    card_lib.main(['--position=yarn', '--help'])
+    card_command.main(['--position=yarn', '--help'])
   said = ' '.join(capsys.readouterr().out.split())
   assert stopped.value.code == 0
   assert '--beta_slow rotations below which it is interpolated by s' in said
@@ -118,11 +119,11 @@ def test_the_card_of_a_saved_run(tmp_path, capsys):
   run = sweeps.run(tmp_path, 'yarn')
   sweeps.save(run)
   said = command(capsys, f'--workdir={run.workdir}')
-  made = card_lib.card(run.config, sweeps.LENGTHS[-1])
-  assert said.endswith(f'\n\n{card_lib.text(made)}\n')
+  made = card_text.card(run.config, sweeps.LENGTHS[-1])
+  assert said.endswith(f'\n\n{card_text.text(made)}\n')
   assert dict(made.marks) == {'training': 64, 'target': 1024, 'longest': 4096}
   said = command(capsys, f'--workdir={run.workdir}', '--longest=1024')
-  assert said.endswith(f'{card_lib.text(card_lib.card(run.config, 1024))}\n')
+  assert said.endswith(f'{card_text.text(card_text.card(run.config, 1024))}\n')
 
 
 @pytest.mark.parametrize('suffix', ['svg', 'png'])

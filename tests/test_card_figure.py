@@ -15,9 +15,9 @@ from matplotlib.backends import backend_agg
 
 from experiments import report
 from experiments.report import cards, summary
-from pe_research import card as card_lib
-from pe_research import card_figure, drawing, positions
+from pe_research import positions
 from pe_research.positions import facts
+from pe_research.show import card_figure, card_text, drawing
 
 
 @pytest.mark.usefixtures('extra_schemes')
@@ -116,7 +116,7 @@ def test_the_page_has_a_card_for_each_scheme(page):
   bodies = cards_of(text)
   assert list(bodies) == [scheme.label for scheme in positions.SCHEMES.values()]
   for run in runs:
-    made = card_lib.card(run.config, 4096)
+    made = card_text.card(run.config, 4096)
     body = ET.fromstring(f'<body>{bodies[made.label]}</body>')
     shown = {
       d.find('dt').text: d.find('dd').text for d in body.iter('div') if d.find('dt') is not None

@@ -7,10 +7,13 @@ import jax
 import pytest
 import small
 
-from experiments import campaign, claims, scales
+from experiments import claims
+from experiments.studies import runner, scales
 from launch import job
-from pe_research import attend, batches, training_step
-from pe_research.blueprint import Blueprint
+from pe_research.attention import attend
+from pe_research.data import batches
+from pe_research.model.functional import Blueprint
+from pe_research.training import train_step
 
 SEEDS = 2
 
@@ -18,7 +21,7 @@ SEEDS = 2
 @pytest.mark.parametrize('scale', scales.SCALES)
 def test_jobs_of_all_claims_are_written_and_read(scale, tmp_path):
   every = list(claims.CLAIMS.values())
-  planner, _ = campaign.prepare(every, scales.SCALES[scale], SEEDS, tmp_path / 'runs')
+  planner, _ = runner.prepare(every, scales.SCALES[scale], SEEDS, tmp_path / 'runs')
   jobs = planner.jobs()
   assert sum(one.continues for one in jobs) >= SEEDS  # measures what its training left
   job.write(tmp_path / 'jobs.json', jobs)
@@ -33,7 +36,7 @@ def taken(config) -> float:
   params, key = jax.eval_shape(blueprint.init), jax.random.key(0)
 
   def back(params, batch):
-    loss = lambda p: training_step.token_loss(blueprint.bind(p), batch, spec, key)[0]
+    loss = lambda p: train_step.token_loss(blueprint.bind(p), batch, spec, key)[0]
     return jax.vjp(loss, params)[1]
 
   kept = jax.eval_shape(back, params, jax.tree.map(part, batches.shapes(config)))
@@ -43,7 +46,7 @@ def taken(config) -> float:
 
 @pytest.mark.parametrize('claim', ['C01', 'C03', 'C31'])
 def test_a_run_of_the_accelerators_scale_fits_a_small_chip(claim, tmp_path):
-  planner, _ = campaign.prepare([claims.CLAIMS[claim]], scales.ACCELERATOR, 1, tmp_path)
+  planner, _ = runner.prepare([claims.CLAIMS[claim]], scales.ACCELERATOR, 1, tmp_path)
   kinds = {}
   for node in planner.nodes.values():
     if node.trains:
@@ -55,7 +58,7 @@ def test_a_run_of_the_accelerators_scale_fits_a_small_chip(claim, tmp_path):
 
 def test_the_guide_to_google_cloud_has_the_claims_own_numbers(tmp_path):
   claim = claims.CLAIMS['C01']
-  planner, _ = campaign.prepare([claim], scales.ACCELERATOR, claim.fewest_seeds, tmp_path)
+  planner, _ = runner.prepare([claim], scales.ACCELERATOR, claim.fewest_seeds, tmp_path)
   jobs = planner.jobs()
   trained = sum(not one.continues for one in jobs)
   guide = (small.ROOT / 'launch' / 'GOOGLE_CLOUD.md').read_text()

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import toys
 
-from experiments import claims, ledger, scales, statistics, verdicts
-from experiments.claims.terms import Expect, nll
+from experiments import claims
 from experiments.report.claims import parts, protocol, rows
+from experiments.studies import ledger, scales, statistics, verdicts
+from experiments.studies.terms import Expect, nll
 
 
 def finding(id_, p, costs=None):

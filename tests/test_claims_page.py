@@ -7,9 +7,10 @@ import PIL.Image
 import pytest
 import small
 
-from experiments import claims, scales
+from experiments import claims
 from experiments.report import claims as pages
 from experiments.report.claims import drawings
+from experiments.studies import scales
 
 
 @pytest.fixture(scope='module')

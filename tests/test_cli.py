@@ -8,8 +8,11 @@ import pytest
 import small
 
 from experiments import __main__ as experiments
-from experiments import claims, ledger, verdicts
-from pe_research import cli, evaluate, records
+from experiments import claims
+from experiments.studies import ledger, verdicts
+from pe_research import evaluate
+from pe_research.settings import cli
+from pe_research.storage import files
 
 
 def test_columns_of_numbers_stand_to_the_right_and_words_to_the_left():
@@ -45,9 +48,7 @@ def test_a_claim_that_was_run_for_other_variants_is_not_run(tmp_path, monkeypatc
   monkeypatch.setattr(ledger, 'RESULTS', tmp_path)
   (tmp_path / 'cpu').mkdir()
   claim = claims.CLAIMS['C12']
-  records.write_json(
-    ledger.path('cpu', claim, 'verdict.json'), {'verdicts': {'': ['refuted', 0.01]}}
-  )
+  files.write_json(ledger.path('cpu', claim, 'verdict.json'), {'verdicts': {'': ['refuted', 0.01]}})
   assert experiments.main(['list', 'C12']) == 0
   assert verdicts.MISSING in capsys.readouterr().out
 

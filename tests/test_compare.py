@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import sweeps
 
-from experiments import anew, compare, measured
 from experiments.report import summary
-from pe_research import comparable, program_store
+from experiments.studies import anew, comparability, measured
+from pe_research.runs import conditions, program_texts
 
 CONTROLS = [('fixed_targets', 'cropped')]
 
@@ -70,16 +70,16 @@ each_run = pytest.mark.parametrize('which', [1, 3, 5])
 
 
 def test_runs_under_the_same_conditions_are_compared_without_marks(runs):
-  assert compare.check(runs) == []
-  assert compare.check(runs[:1]) == []
+  assert comparability.check(runs) == []
+  assert comparability.check(runs[:1]) == []
 
 
 @each_difference
 @each_run
 def test_a_difference_is_refused_and_named(runs, field, which):
   runs[which] = DIFFERENCES[field](runs[which])
-  with pytest.raises(compare.Refused) as refused:
-    compare.check(runs)
+  with pytest.raises(comparability.Refused) as refused:
+    comparability.check(runs)
   said = str(refused.value)
   assert f'--allow-different={field}' in said
   assert said.count('--allow-different') == 1
@@ -89,7 +89,7 @@ def test_a_difference_is_refused_and_named(runs, field, which):
 @each_difference
 def test_an_allowed_difference_is_let_through_and_marked(runs, field):
   runs[4] = DIFFERENCES[field](runs[4])
-  marks = compare.check(runs, [field])
+  marks = comparability.check(runs, [field])
   assert marks and any(runs[4].workdir.name in mark for mark in marks)
 
 
@@ -99,56 +99,56 @@ def test_what_was_measured_again_counts_once(runs):
     again = [row | {'settings': 'r' * 64} for row in run.rows]
     early = [row | {'settings': 's' * 64, 'step': 1} for row in run.rows]
     runs[i] = dataclasses.replace(run, rows=[*run.rows, *again, *early])
-  assert compare.check(runs) == []
+  assert comparability.check(runs) == []
 
 
 def test_allowing_one_difference_allows_no_other(runs):
   runs[1] = DIFFERENCES['device'](DIFFERENCES['program.step'](runs[1]))
-  with pytest.raises(compare.Refused, match=r'--allow-different=program.step$'):
-    compare.check(runs, ['device'])
-  assert len(compare.check(runs, ['device', 'program.step'])) == 2
+  with pytest.raises(comparability.Refused, match=r'--allow-different=program.step$'):
+    comparability.check(runs, ['device'])
+  assert len(comparability.check(runs, ['device', 'program.step'])) == 2
 
 
 def test_a_condition_says_both_values(runs):
   runs[2] = DIFFERENCES['device'](runs[2])
-  with pytest.raises(compare.Refused, match='cpu cpu -> gpu NVIDIA H100'):
-    compare.check(runs)
+  with pytest.raises(comparability.Refused, match='cpu cpu -> gpu NVIDIA H100'):
+    comparability.check(runs)
 
 
 def test_a_field_of_the_configs_that_explains_a_difference_is_named_in_its_place(runs):
   wider = with_config(DIFFERENCES['program.step'](runs[2]), 'model', mlp_width=184)
   runs[2] = DIFFERENCES['initial_parameters'](with_row(wider, 0, program='q' * 64))
   said = 'the training programs differ outside the scheme: config.model.mlp_width 176 -> 184 '
-  with pytest.raises(compare.Refused) as refused:
-    compare.check(runs)
+  with pytest.raises(comparability.Refused) as refused:
+    comparability.check(runs)
   text = str(refused.value)
   assert f'{said}(learned_seed0 -> alibi_seed0)\n' in text
   assert text.count('--allow-different') == 1
   assert text.endswith('--allow-different=config.model.mlp_width')
   runs[4] = DIFFERENCES['device'](runs[4])  # which no field of a config explains
-  with pytest.raises(compare.Refused, match=r'--allow-different=device$'):
-    compare.check(runs, ['config.model.mlp_width'])
+  with pytest.raises(comparability.Refused, match=r'--allow-different=device$'):
+    comparability.check(runs, ['config.model.mlp_width'])
 
 
 def test_a_field_of_a_config_that_changes_nothing_is_no_difference(runs):
   runs[2] = with_config(runs[2], 'optimizer', spare=1)
   runs[3] = with_config(runs[3], 'eval', lengths=[64])
-  assert compare.check(runs) == []
+  assert comparability.check(runs) == []
 
 
 def test_other_weights_to_start_from_hide_no_other_batches(runs):
   runs[2] = DIFFERENCES['start.parameters'](DIFFERENCES['initial_parameters'](runs[2]))
-  assert len(compare.check(runs, ['start.parameters'])) == 1
+  assert len(comparability.check(runs, ['start.parameters'])) == 1
   runs[2] = DIFFERENCES['batches'](runs[2])
-  with pytest.raises(compare.Refused, match=r'=batches$'):
-    compare.check(runs, ['start.parameters'])
+  with pytest.raises(comparability.Refused, match=r'=batches$'):
+    comparability.check(runs, ['start.parameters'])
 
 
 def test_a_field_that_cannot_be_why_explains_nothing(runs):
   faster = with_config(with_row(runs[2], 0, program='q' * 64), 'optimizer', learning_rate=9.0)
   runs[2] = DIFFERENCES['batch_order'](with_config(faster, 'model', mlp_width=184))
-  with pytest.raises(compare.Refused) as refused:
-    compare.check(runs)
+  with pytest.raises(comparability.Refused) as refused:
+    comparability.check(runs)
   said = str(refused.value)
   assert 'batches are put together in other ways: batch_order' in said
   assert 'scoring' not in said and '=config.optimizer' not in said
@@ -167,23 +167,23 @@ def test_a_config_that_differs_hides_no_change_of_code(runs, monkeypatch):
 
   monkeypatch.setattr(anew, 'is_as_recorded', as_recorded)
   known = {'e' * 64, 'x' * 64}
-  assert compare.check(runs, ['config.model.mlp_width']) and set(asked) == {
+  assert comparability.check(runs, ['config.model.mlp_width']) and set(asked) == {
     'learned_seed0', 'alibi_seed0'
   }  # fmt: skip
   known = {'e' * 64}
-  with pytest.raises(compare.Refused, match=r'=program\.step$'):
-    compare.check(runs, ['config.model.mlp_width'])
+  with pytest.raises(comparability.Refused, match=r'=program\.step$'):
+    comparability.check(runs, ['config.model.mlp_width'])
 
 
 def test_runs_of_two_configs_are_each_held_against_their_own(runs):
   """The programs of configs that differ may; those of one config may not."""
   wider = [with_config(DIFFERENCES['program.step'](run), 'model', width=128) for run in runs]
-  assert compare.check([*runs, *wider], ['config.model.width'])
+  assert comparability.check([*runs, *wider], ['config.model.width'])
   wider[1] = with_condition(wider[1], 'program.step', 'another')
   with pytest.raises(
-    compare.Refused, match=r'no field of the configs says why(.|\n)*=program.step$'
+    comparability.Refused, match=r'no field of the configs says why(.|\n)*=program.step$'
   ):
-    compare.check([*runs, *wider], ['config.model.width'])
+    comparability.check([*runs, *wider], ['config.model.width'])
 
 
 def test_where_nothing_says_why_commits_are_named_and_the_texts_compared(tmp_path):
@@ -195,25 +195,25 @@ def test_where_nothing_says_why_commits_are_named_and_the_texts_compared(tmp_pat
            'q' * 64: '%0 = multiply(%1, %2)\n%5 = subtract(%0, %4)'}  # fmt: skip
   for run, name in zip(runs, texts, strict=True):
     run.workdir.mkdir()
-    program_store.add(run.workdir, {name: texts[name]})
-  with pytest.raises(compare.Refused) as refused:
-    compare.check(runs)
+    program_texts.add(run.workdir, {name: texts[name]})
+  with pytest.raises(comparability.Refused) as refused:
+    comparability.check(runs)
   text, file = str(refused.value), tmp_path / 'difference_of_program.step.diff'
   assert 'rope_seed0 at commit cccccccccc and alibi_seed0 at commit dddddddddd with changes' in text
   assert str(file) in text
   assert [line for line in file.read_text().splitlines() if line[0] in '+-'][2:] == [
     '-% = add(%, %)', '+% = subtract(%, %)',
   ]  # fmt: skip
-  (runs[0].workdir / program_store.FILE).unlink()
-  with pytest.raises(compare.Refused, match='The texts of these programs are not kept'):
-    compare.check(runs)
+  (runs[0].workdir / program_texts.FILE).unlink()
+  with pytest.raises(comparability.Refused, match='The texts of these programs are not kept'):
+    comparability.check(runs)
 
 
 def older(run, code='e' * 64):
   """The run as it would be if it had been made before programs were recorded."""
   record = {k: v for k, v in run.record.items() if k != 'programs'}
   kept = {k: v for k, v in record['conditions'].items() if k.startswith(('data.', 'version.'))}
-  own = comparable.conditions(run.config) | {'code': code, 'device': 'cpu cpu'}
+  own = conditions.conditions(run.config) | {'code': code, 'device': 'cpu cpu'}
   drop = ('program', 'own_program', 'inputs', 'arithmetic', 'environment')
   rows = [{k: v for k, v in row.items() if k not in drop} for row in run.rows]
   return dataclasses.replace(run, record=record | {'conditions': kept | own}, rows=rows)
@@ -221,13 +221,13 @@ def older(run, code='e' * 64):
 
 def test_an_older_run_is_compared_by_what_it_has_on_record_and_that_is_said(runs):
   runs[0] = older(runs[0])
-  assert compare.check(runs) == []
-  (note,) = compare.notes(runs)
+  assert comparability.check(runs) == []
+  (note,) = comparability.notes(runs)
   assert note.startswith('The programs of learned_seed0 (commit cccccccccc) are not on record')
   assert 'files of code' not in note
   runs[0] = with_config(runs[0], 'model', width=128)
-  with pytest.raises(compare.Refused, match=r'config\.model\.width: 128 -> 64 \(learned'):
-    compare.check(runs)
+  with pytest.raises(comparability.Refused, match=r'config\.model\.width: 128 -> 64 \(learned'):
+    comparability.check(runs)
 
 
 def test_an_older_run_hides_no_difference_of_others(runs):
@@ -237,8 +237,8 @@ def test_an_older_run_hides_no_difference_of_others(runs):
       given = list(runs)
       given[place] = older(given[place])
       given[4] = DIFFERENCES[field](given[4])
-      with pytest.raises(compare.Refused, match=f'={field}$'):
-        compare.check(given)
+      with pytest.raises(comparability.Refused, match=f'={field}$'):
+        comparability.check(given)
 
 
 def test_older_rows_of_any_protocol_meet_those_of_today(tmp_path):
@@ -258,18 +258,20 @@ def test_targets_that_moved_are_refused_and_not_left_out(runs):
   asked = lambda run, **more: [row | {'settings': run.asked} | more for row in run.rows]
   runs = [dataclasses.replace(run, rows=asked(run)) for run in runs]
   runs[1] = dataclasses.replace(runs[1], rows=asked(runs[1], targets='moved'))
-  with pytest.raises(compare.Refused, match=r'in fixed_targets/none: rope_seed0(.|\n)*=targets$'):
-    compare.check(runs)
+  with pytest.raises(
+    comparability.Refused, match=r'in fixed_targets/none: rope_seed0(.|\n)*=targets$'
+  ):
+    comparability.check(runs)
 
 
 def test_older_runs_among_themselves_are_held_to_one_code(runs):
   runs = [older(run) for run in runs]
-  assert compare.check(runs) == []
-  (note,) = compare.notes(runs)
+  assert comparability.check(runs) == []
+  (note,) = comparability.notes(runs)
   assert all(run.name in note for run in runs) and note.endswith('and of all files of code.')
   runs[1] = older(runs[1], 'x' * 64)
-  with pytest.raises(compare.Refused, match=r'--allow-different=code$'):
-    compare.check(runs)
+  with pytest.raises(comparability.Refused, match=r'--allow-different=code$'):
+    comparability.check(runs)
 
 
 def test_rows_on_other_targets_stand_beside(runs):
@@ -279,8 +281,8 @@ def test_rows_on_other_targets_stand_beside(runs):
   longer += [longer[0] | {'eval_length': 8192}]
   before = summary.sections(runs)
   runs[1] = dataclasses.replace(runs[1], rows=[*runs[1].rows, *longer])
-  assert compare.check(runs) == []
-  (note,) = compare.notes(runs)
+  assert comparability.check(runs) == []
+  (note,) = comparability.notes(runs)
   assert note.startswith('rope_seed0 was measured on other targets as well (')
   assert 'fixed_targets/none/8192' in note
   after = summary.sections(runs)
@@ -316,43 +318,43 @@ def test_of_as_many_those_that_the_configs_ask_for_are_used(runs):
 
 def test_an_allowed_name_in_which_runs_do_not_differ_is_an_error(runs):
   with pytest.raises(ValueError, match=r"\['devise'\], in which the runs do not differ"):
-    compare.check(runs, ['devise'])
+    comparability.check(runs, ['devise'])
   runs[1] = DIFFERENCES['device'](runs[1])
   with pytest.raises(ValueError, match=r"\['steps'\], in which"):
-    compare.check(runs, ['device', 'steps'])
+    comparability.check(runs, ['device', 'steps'])
 
 
 def test_seeds_may_start_differently_but_schemes_of_one_seed_may_not(runs):
   assert len({run.record['initial_parameters'] for run in runs}) == 2
-  assert compare.check(runs) == []
+  assert comparability.check(runs) == []
   runs[3] = changed(runs[3], initial_parameters=runs[0].record['initial_parameters'])
-  with pytest.raises(compare.Refused, match='initial_parameters'):
-    compare.check(runs)
+  with pytest.raises(comparability.Refused, match='initial_parameters'):
+    comparability.check(runs)
 
 
 def test_what_is_undefined_is_not_compared(runs):
   runs[0] = with_row(runs[0], 0, defined=False, settings='q' * 64)
-  assert compare.check(runs) == []
+  assert comparability.check(runs) == []
 
 
 def test_each_control_and_length_is_compared_with_itself(runs):
   own = lambda row: {'inputs': row['control'], 'tokens': row['eval_length']}
   runs = [dataclasses.replace(run, rows=[row | own(row) for row in run.rows]) for run in runs]
-  assert compare.check(runs) == []
+  assert comparability.check(runs) == []
 
 
 def test_runs_are_read_as_they_were_written(runs):
   for run in runs:
     sweeps.save(run)
-  assert compare.load([run.workdir for run in runs]) == runs
+  assert comparability.load([run.workdir for run in runs]) == runs
 
 
 def test_what_is_not_a_finished_run_is_refused(tmp_path, runs):
   with pytest.raises(ValueError, match='no runs to compare'):
-    compare.load([])
+    comparability.load([])
   with pytest.raises(ValueError, match='elsewhere holds no finished run'):
-    compare.load([tmp_path / 'elsewhere'])
+    comparability.load([tmp_path / 'elsewhere'])
   record = {k: v for k, v in runs[0].record.items() if k != 'batches'}
   sweeps.save(dataclasses.replace(runs[0], record=record))
   with pytest.raises(ValueError, match=f'{runs[0].workdir.name} holds no finished run'):
-    compare.load([runs[0].workdir])
+    comparability.load([runs[0].workdir])

@@ -6,7 +6,11 @@ import pytest
 import tiny
 
 from configs import lm, smoke, tasks
-from pe_research import cli, comparable, configs, decoder_config, positions
+from pe_research import positions
+from pe_research.common import nested
+from pe_research.model import decoder_config
+from pe_research.runs import conditions
+from pe_research.settings import cli, configs
 
 BAD = {
   'model.heads=5': ['model.width (64)', 'model.heads (5)', 'model.head_dim'],
@@ -124,7 +128,7 @@ def test_every_scheme_resolves_and_survives_json(family, name):
   assert config['position'].keys() == positions.defaults(name).keys()
   again = configs.resolve(json.loads(json.dumps(config)))
   assert again == config
-  unset = [field for field, value in comparable.flat(config).items() if value is None]
+  unset = [field for field, value in nested.flat(config).items() if value is None]
   # None is their value: all tokens, no latents, a computed temperature, the newest step.
   computed = ['attention_factor', 'mscale', 'mscale_all_dim'] if 'yarn' in name else []
   positional = [f'position.{field}' for field in computed]
@@ -161,8 +165,8 @@ def test_conditions_leave_out_scheme_seed_and_bookkeeping_only():
   rope = configs.resolve(lm.get_config('position=rope'))
   alibi = configs.resolve(lm.get_config('position=alibi,seed=3'))
   alibi['run']['save_every'] = 1
-  assert comparable.conditions(rope) == comparable.conditions(alibi)
-  for field, value in comparable.flat(comparable.experiment(rope)).items():
+  assert conditions.conditions(rope) == conditions.conditions(alibi)
+  for field, value in nested.flat(conditions.experiment(rope)).items():
     places = (
       'data.tokenizer_file',
       'start.workdir',
@@ -176,8 +180,8 @@ def test_conditions_leave_out_scheme_seed_and_bookkeeping_only():
     for key in path:
       node = node[key]
     node[last] = 'changed' if value != 'changed' else 'other'
-    assert comparable.conditions(other) != comparable.conditions(rope), field
-    assert comparable.difference(rope, other) == [f'{field}: {value} -> changed']
+    assert conditions.conditions(other) != conditions.conditions(rope), field
+    assert nested.difference(rope, other) == [f'{field}: {value} -> changed']
 
 
 def test_a_task_has_the_length_of_its_examples():

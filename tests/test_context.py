@@ -6,7 +6,9 @@ import pytest
 import small
 from jax.sharding import AbstractMesh
 
-from pe_research import attend, context, positions, sharding
+from pe_research import positions
+from pe_research.attention import attend, ring
+from pe_research.common import sharding
 
 EIGHT = '--xla_force_host_platform_device_count=8'
 CASES = (*positions.SCHEMES, 'rope, mla', 't5, mla', 'rope, gqa', 'alibi, window')
@@ -38,12 +40,12 @@ def spec(implementation='tiled', devices=4):
 
 
 def test_what_cannot_be_shared_is_refused_by_name():
-  context.check(spec(), 64)
-  context.check(spec('dense', 1), 63)
+  ring.check(spec(), 64)
+  ring.check(spec('dense', 1), 63)
   with pytest.raises(ValueError, match=r'63 tokens do not split over run\.mesh\.context=4'):
-    context.check(spec(), 63)
+    ring.check(spec(), 63)
   with pytest.raises(ValueError, match="='tiled', and it is 'dense'"):
-    context.check(spec('dense'), 64)
+    ring.check(spec('dense'), 64)
 
 
 def test_training_and_unknown_axes_are_refused(tmp_path):

@@ -15,8 +15,8 @@ import tensorflow_datasets as tfds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pe_research import corpora
-from pe_research.corpora import builders, catalogue, documents
+from pe_research.data import corpora
+from pe_research.data.corpora import builders, catalogue, documents
 
 ROOT = pathlib.Path(__file__).parent.parent
 ARCHIVE_SHA256 = '964a7eebc7f4db515af0534d460d3686e4f9eac19ed88cdc5bb5a3bd931bcc62'

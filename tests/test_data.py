@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import small
 
-from pe_research import batches, data
+from pe_research.data import batches, texts
 
 
 def corpus(folder, **overrides):
-  return data.load(small.config(folder, **overrides))
+  return texts.load(small.config(folder, **overrides))
 
 
 @pytest.fixture(scope='module')
@@ -55,8 +55,8 @@ def test_a_single_document_cannot_be_held_out(tmp_path):
 
 
 def test_what_does_not_fit_is_sent_to_the_streaming_loader(folder, monkeypatch):
-  monkeypatch.setattr(data, 'MEMORY_LIMIT', 100)
-  with pytest.raises(ValueError, match=r"data.loader='grain'"):
+  monkeypatch.setattr(texts, 'MEMORY_LIMIT', 100)
+  with pytest.raises(ValueError, match=r"texts.loader='grain'"):
     corpus(folder)
 
 
@@ -80,9 +80,9 @@ def test_streaming_reads_the_split_that_it_is_given(folder):
 def test_long_documents_of_a_stream_are_found_by_the_seed(folder, monkeypatch):
   split = {'data__train_split': 'train[:8]', 'data__validation_split': 'train[8:]'}
   held, loaded = corpus(folder, **split), corpus(folder, data__loader='grain', **split)
-  assert data.long_documents(held, 3, 10, 0) is held.train
+  assert texts.long_documents(held, 3, 10, 0) is held.train
   length = int(np.sort(held.train.lengths)[3])  # four are longer
-  found = [data.long_documents(loaded, 4, length, seed) for seed in (0, 0, 1)]
+  found = [texts.long_documents(loaded, 4, length, seed) for seed in (0, 0, 1)]
   for documents in found:
     assert len(set(documents.names)) == 4 and documents.lengths.min() > length
     assert {n: documents[i].tobytes() for i, n in enumerate(documents.names)}.items() <= {
@@ -90,10 +90,10 @@ def test_long_documents_of_a_stream_are_found_by_the_seed(folder, monkeypatch):
     }.items()
   assert found[0].names == found[1].names != found[2].names
   with pytest.raises(ValueError, match=rf'5 .* more than {length} tokens .*of 8 .*, 4 are'):
-    data.long_documents(loaded, 5, length, 0)
-  monkeypatch.setattr(data, 'READ', 3)
+    texts.long_documents(loaded, 5, length, 0)
+  monkeypatch.setattr(texts, 'READ', 3)
   with pytest.raises(ValueError, match='of 3 that were read'):
-    data.long_documents(loaded, 4, length, 0)
+    texts.long_documents(loaded, 4, length, 0)
 
 
 def test_a_named_split_is_held_out_whole(folder):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
-from pe_research import attend
+from pe_research.attention import attend
 
 pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
 CAPACITY = 16

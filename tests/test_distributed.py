@@ -19,7 +19,8 @@ from several import (
   wait_for,
 )
 
-from pe_research import cli, records
+from pe_research.machines import exits
+from pe_research.storage import files
 
 STEPS = {'steps': 20}
 
@@ -128,7 +129,7 @@ def test_a_process_that_hangs_is_named_with_the_step_by_the_others(corpus, tmp_p
   finally:
     for process in processes:
       process.kill()
-  assert processes[0].returncode == cli.STOPPED, said
+  assert processes[0].returncode == exits.STOPPED, said
   assert 'process 0 of 2 on ' in said and ' hangs: step ' in said
   silent = f'nothing is heard of process 1 of 2 on {socket.gethostname()} (pid {processes[1].pid})'
   assert silent in said
@@ -167,7 +168,7 @@ with cli.errors():
 
 @pytest.mark.parametrize(
   ('error', 'status'),
-  [("HttpError({'code': 503, 'message': 'busy'})", cli.STOPPED), ("OSError('busy')", 2)],
+  [("HttpError({'code': 503, 'message': 'busy'})", exits.STOPPED), ("OSError('busy')", 2)],
   ids=['bucket', 'disk'],
 )
 def test_what_process_0_meets_means_the_same_for_all(error, status):
@@ -222,7 +223,8 @@ def test_processes_that_never_come_are_given_up(rank, corpus, tmp_path):
   start = time.monotonic()
   done = small.run(*COMMAND, *flags, f'--distributed=127.0.0.1:{free_port()},2,{rank}')
   assert (
-    done.returncode == cli.STOPPED and 'was not reached by all processes within 3 s' in done.stderr
+    done.returncode == exits.STOPPED
+    and 'was not reached by all processes within 3 s' in done.stderr
   )
   assert time.monotonic() - start < 90
 
@@ -296,13 +298,13 @@ def test_candidates_of_a_search_are_shared_by_the_devices_of_several_processes(r
   assert [key for key, _ in tried[0]] == [key for key, _ in tried[1]] and len(tried[0]) > 10
   losses = [[loss for _, loss in each] for each in tried]
   assert losses[1] == pytest.approx(losses[0], rel=1e-6)
-  wanted, found = (records.read_json(tmp_path / name / 'factors.json') for name in ('one', 'two'))
+  wanted, found = (files.read_json(tmp_path / name / 'factors.json') for name in ('one', 'two'))
   for name, loss in wanted['losses'].items():
     assert found['losses'][name] == pytest.approx(loss, rel=1e-6)
 
 
 def _tried(workdir):
-  written = records.read_rows(workdir / 'evaluations.jsonl')
+  written = files.read_rows(workdir / 'evaluations.jsonl')
   return [
     ((*factors, start), loss) for row in written for factors, start, loss in row['candidates']
   ]

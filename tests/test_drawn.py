@@ -11,18 +11,14 @@ import small
 from flax import nnx
 from hypothesis import strategies as st
 
-from pe_research import (
-  attend,
-  batches,
-  positions,
-  scoring,
-  sharding,
-  together,
-  train,
-  training_step,
-)
-from pe_research.blueprint import Blueprint
-from pe_research.positions import base, drawn
+from pe_research import positions
+from pe_research.attention import attend
+from pe_research.common import sharding
+from pe_research.data import batches
+from pe_research.evaluation import scoring
+from pe_research.model.functional import Blueprint
+from pe_research.positions import base, random_positions
+from pe_research.training import loop, together, train_step
 
 DRAWN = [name for name, scheme in positions.SCHEMES.items() if scheme.draws_positions]
 DIMS = base.Dims(width=32, heads=4, rotary=8, length=16)
@@ -38,13 +34,13 @@ def build(name, **arguments):
 
 @hypothesis.given(length=st.integers(1, 20), more=st.integers(0, 40), seed=st.integers(0, 99))
 def test_a_subset_is_ascending_distinct_and_in_range(length, more, seed):
-  got = np.asarray(drawn.subset(jax.random.key(seed), 5, length, length + more))
+  got = np.asarray(random_positions.subset(jax.random.key(seed), 5, length, length + more))
   assert got.shape == (5, length) and got.dtype == np.int32
   assert (np.diff(got, axis=1) > 0).all() and got.min() >= 0 and got.max() < length + more
 
 
 def test_every_subset_is_as_likely():
-  got = np.asarray(drawn.subset(jax.random.key(0), 6000, 2, 4))
+  got = np.asarray(random_positions.subset(jax.random.key(0), 6000, 2, 4))
   counts = collections.Counter(map(tuple, got.tolist()))
   assert len(counts) == 6
   assert all(abs(count - 1000) < 120 for count in counts.values())  # four standard deviations
@@ -56,14 +52,14 @@ def test_every_subset_is_as_likely():
 )  # fmt: skip
 def test_chunks_skip_ahead_and_stay_in_range(length, more, chunks, seed):
   chunks = min(chunks, length)
-  got = np.asarray(drawn.skips(jax.random.key(seed), 8, length, length + more, chunks))
+  got = np.asarray(random_positions.skips(jax.random.key(seed), 8, length, length + more, chunks))
   steps = np.diff(got, axis=1)
   assert (got[:, 0] == 0).all() and (steps >= 0).all() and got.max() <= more
   assert ((steps > 0).sum(1) <= chunks - 1).all()
 
 
 def test_two_chunks_reach_every_distance_up_to_the_target():
-  pos = np.arange(16)[None] + np.asarray(drawn.skips(jax.random.key(0), 4000, 16, 64, 2))
+  pos = np.arange(16)[None] + np.asarray(random_positions.skips(jax.random.key(0), 4000, 16, 64, 2))
   seen = {int(b - a) for row in pos for a in row for b in row if b > a}
   assert seen == set(range(1, 64))
   skipped = pos[:, -1] - 15
@@ -137,13 +133,13 @@ def test_what_is_left_of_a_document_bounds_what_is_left_out():
 
 
 def test_whole_text_skips_positions_alone():
-  found = drawn.skips(jax.random.key(3), 3, 8, 40, 3)
+  found = random_positions.skips(jax.random.key(3), 3, 8, 40, 3)
   assert found.tolist() == SKIPS
   key, pos = jax.random.key(5), jnp.arange(16)[None]
   whole, parted = (build('pose', factor=4.0, text=text) for text in ('whole', 'parted'))
   assert (whole.reads_beyond, parted.reads_beyond) == (0, 48)
   for scheme in (whole, parted):
-    want = pos + drawn.skips(key, 7, 16, 64, 2)
+    want = pos + random_positions.skips(key, 7, 16, 64, 2)
     np.testing.assert_array_equal(scheme.draw_positions(pos, 7, key), want)
 
 
@@ -173,7 +169,7 @@ def test_loss_is_that_of_the_drawn_positions(name, tmp_path):
   pos = blueprint.scheme.draw_positions(jnp.arange(16)[None], 3, key)
   logits = decoder(tokens[:, :-1], attend.Tokens(pos), attend.Spec())
   want = -jax.nn.log_softmax(logits)[np.arange(3)[:, None], np.arange(16)[None], tokens[:, 1:]]
-  total, count = training_step.token_loss(decoder, {'tokens': tokens}, attend.Spec(), key)
+  total, count = train_step.token_loss(decoder, {'tokens': tokens}, attend.Spec(), key)
   assert count == 48
   np.testing.assert_allclose(total, want.sum(), rtol=1e-5)
 
@@ -204,7 +200,7 @@ def test_loss_is_that_of_the_chunks_put_together(tmp_path):
   logits = decoder(tokens[:, :-1], attend.Tokens(pos), attend.Spec())
   want = -jax.nn.log_softmax(logits)[np.arange(3)[:, None], np.arange(16)[None], tokens[:, 1:]]
   batch = {'tokens': text[:, :17], 'beyond': text[:, 17:]}
-  total, count = training_step.token_loss(decoder, batch, attend.Spec(), key)
+  total, count = train_step.token_loss(decoder, batch, attend.Spec(), key)
   assert count == 48
   np.testing.assert_allclose(total, want.sum(), rtol=1e-5)
 
@@ -215,9 +211,9 @@ def test_loss_is_that_of_the_chunks_put_together(tmp_path):
 def test_text_that_belongs_together_is_not_parted(setting, value, tmp_path, monkeypatch):
   config = small.config(small.write_corpus(tmp_path / 'text'), 'pose')
   config['data'] |= {setting: value}
-  monkeypatch.setattr(train.data, 'load', None)  # nothing is read before
+  monkeypatch.setattr(loop.data, 'load', None)  # nothing is read before
   with pytest.raises(ValueError, match=rf"data\.{setting} is .*position\.text='whole'"):
-    train.train(config, tmp_path / 'run')
+    loop.train(config, tmp_path / 'run')
   with pytest.raises(ValueError, match=rf'unset data\.{setting}'):
     together.train_all({tmp_path / 'run': config})
   config['position'] |= {'text': 'whole'}
@@ -228,9 +224,9 @@ def test_text_that_belongs_together_is_not_parted(setting, value, tmp_path, monk
 def test_a_run_that_is_stopped_goes_on_with_what_its_steps_draw(name, tmp_path):
   corpus = small.write_corpus(tmp_path / 'text')
   whole = small.config(corpus, name, steps=8, run__save_every=4)
-  train.train(whole, tmp_path / 'whole')
+  loop.train(whole, tmp_path / 'whole')
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(train.Stop, 'agreed', lambda self, step: step == 4)
-    assert train.train(whole, tmp_path / 'parted') is None
-  train.train(whole, tmp_path / 'parted')
+    patch.setattr(loop.Stop, 'agreed', lambda self, step: step == 4)
+    assert loop.train(whole, tmp_path / 'parted') is None
+  loop.train(whole, tmp_path / 'parted')
   assert small.losses(tmp_path / 'parted') == small.losses(tmp_path / 'whole')

@@ -10,13 +10,13 @@ import small
 import yaml
 from etils import epath
 
-from launch import engine, gcloud
-from launch.gcloud import Gcloud
+from launch.engines import base, gcloud
+from launch.engines.gcloud import Gcloud
+from launch.engines.skypilot import Skypilot
+from launch.engines.slurm import Slurm
+from launch.engines.xpk import Xpk
 from launch.job import Job, engine_name
-from launch.skypilot import Skypilot
-from launch.slurm import Slurm
 from launch.submit import ENGINES
-from launch.xpk import Xpk
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'launch'
 CLOUD = {'project': 'my-project', 'zone': 'us-west4-a', 'tpu_type': 'v5litepod-8'}
@@ -46,7 +46,7 @@ def submissions(name, count=3, jobs='gs://mine/pe/jobs.json', shares=None):
 
 
 def shown(name):
-  return engine.show(submissions(name)) + '\n'
+  return base.show(submissions(name)) + '\n'
 
 
 @each_engine
@@ -70,7 +70,7 @@ def test_the_array_script_passes_shellcheck(name, tmp_path):
   assert not small.shellcheck(tmp_path / 'job.sh')
 
 
-@pytest.mark.parametrize('status, queued_again', [(0, False), (1, False), (engine.STOPPED, True)])
+@pytest.mark.parametrize('status, queued_again', [(0, False), (1, False), (base.STOPPED, True)])
 def test_the_array_script_queues_again_what_was_told_to_leave(status, queued_again, tmp_path):
   (one,) = submissions('slurm over hosts')
   (tmp_path / 'alibi.sh').write_text(one.files['alibi.sh'])
@@ -109,7 +109,7 @@ def test_the_task_of_skypilot_is_yaml_that_says_the_same():
   assert task['name'] == one.name == 'alibi-2' and task['num_nodes'] == 1
   assert task['resources']['accelerators'] == 'H100:8' and task['resources']['use_spot'] is True
   assert task['run'].endswith('--share=2/3\n') and task['setup'].count('\n') == 2
-  assert task['resources']['job_recovery']['recover_on_exit_codes'] == [engine.STOPPED]
+  assert task['resources']['job_recovery']['recover_on_exit_codes'] == [base.STOPPED]
   assert 's3fs' not in one.files['alibi-2.yaml'] and '--detach-run' in one.command
   (one,) = submissions('skypilot', 1, 's3://mine/jobs.json')
   assert 's3fs\n' in one.files['alibi-0.yaml']
@@ -141,7 +141,7 @@ def test_xpk_makes_a_manifest(tmp_path):
   pod = job['template']['spec']
   assert pod['terminationGracePeriodSeconds'] == 120
   assert '--share=1/2 --all-chips --hosts=2' in pod['containers'][0]['command'][2]
-  assert engine.STOPPED in job['podFailurePolicy']['rules'][0]['onExitCodes']['values']
+  assert base.STOPPED in job['podFailurePolicy']['rules'][0]['onExitCodes']['values']
 
 
 def settings_file(tmp_path, **changed):
@@ -153,7 +153,7 @@ def settings_file(tmp_path, **changed):
 
 
 def test_settings_are_read_from_toml(tmp_path):
-  assert engine.load(settings_file(tmp_path), ENGINES) == SETTINGS['xpk']
+  assert base.load(settings_file(tmp_path), ENGINES) == SETTINGS['xpk']
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_settings_are_read_from_toml(tmp_path):
 )
 def test_settings_that_cannot_be_are_named(changed, message, tmp_path):
   with pytest.raises(ValueError) as error:
-    engine.load(settings_file(tmp_path, **changed), ENGINES)
+    base.load(settings_file(tmp_path, **changed), ENGINES)
   assert message in str(error.value)
 
 
@@ -205,7 +205,7 @@ def test_machines_that_a_type_does_not_have_are_refused():
 @each_engine
 def test_names_are_never_used_twice_and_the_engine_takes_them(name):
   made = SETTINGS[name]
-  longest = dataclasses.replace(made, sweep='a' * (made.longest - engine.ROOM))
+  longest = dataclasses.replace(made, sweep='a' * (made.longest - base.ROOM))
   used = []
   for _ in range(12):
     found = longest.names([0, 1234], used)

@@ -13,9 +13,9 @@ from flax import nnx
 from PIL import Image
 
 from pe_research import positions
-from pe_research.explorer import effects, figure, page, panels
 from pe_research.explorer.__main__ import main
 from pe_research.positions.base import Dims
+from pe_research.show.explorer import effects, figure, page, panels
 
 DIMS = Dims(width=12, heads=3, rotary=8, length=32)
 LENGTH = 10

@@ -8,7 +8,8 @@ import explorer_case
 import pytest
 from explorer_case import settle
 
-from pe_research import explorer, positions
+from pe_research import positions
+from pe_research.show import explorer
 
 pytestmark = browser.needed
 # Of every chart: the size of its canvas, and the boxes of its legends and of the names of rules.

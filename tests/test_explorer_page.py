@@ -14,8 +14,8 @@ from flax import nnx
 from PIL import Image
 
 from pe_research import positions
-from pe_research.explorer import effects, page
 from pe_research.positions.base import PositionScheme
+from pe_research.show.explorer import effects, page
 
 pytestmark = browser.needed
 BARE = 'base'  # a word that twins.js has for something else

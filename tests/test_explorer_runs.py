@@ -12,12 +12,14 @@ from explorer_case import chromium, hover, number, settle, tabs
 from flax import nnx
 
 from experiments import report
-from pe_research import configs, positions, records
-from pe_research.blueprint import Blueprint
-from pe_research.explorer import page, runs, trained
+from pe_research import positions
 from pe_research.explorer.__main__ import main
 from pe_research.main import run
-from pe_research.positions import alibi, factors
+from pe_research.model.functional import Blueprint
+from pe_research.positions import alibi, longrope_file
+from pe_research.runs import run_folder
+from pe_research.settings import configs
+from pe_research.show.explorer import page, runs, trained
 
 TRAINED = 16
 
@@ -38,8 +40,9 @@ def searched(workdirs, tmp_path_factory):
   """A file as a search leaves it."""
   scheme, _ = trained.scheme(workdirs[0])[0]
   found = {
-    'kind': factors.KIND, 'base': scheme.base, 'rotated': scheme.rotated, 'train_length': TRAINED,
-    'target_length': 4 * TRAINED, 'long_factor': [1.0 + i for i in range(scheme.rotated // 2)],
+    'kind': longrope_file.KIND, 'base': scheme.base, 'rotated': scheme.rotated,
+    'train_length': TRAINED, 'target_length': 4 * TRAINED,
+    'long_factor': [1.0 + i for i in range(scheme.rotated // 2)],
   }  # fmt: skip
   path = tmp_path_factory.mktemp('search') / 'factors.json'
   path.write_text(json.dumps(found))
@@ -80,7 +83,7 @@ def test_learned_values_are_those_of_the_run(workdirs, data):
   scheme, dims = trained.scheme(workdirs[1])[0]
   np.testing.assert_allclose(given['parameters'][0]['table'], scheme.table[...], atol=1e-8)
   assert given['notes'] == ['learned by the run t5'] and given['dims']['heads'] == dims.heads
-  begun = Blueprint(records.load_config(workdirs[1])).init()['position/0/table']
+  begun = Blueprint(run_folder.load_config(workdirs[1])).init()['position/0/table']
   assert np.abs(np.array(given['parameters'][0]['table']) - begun).max() > 1e-3
   fresh = data['schemes']['kerple']
   assert 'untrained' in fresh['notes'][0] and fresh['dims']['heads'] == dims.heads

@@ -11,9 +11,9 @@ import pytest
 from flax import nnx
 
 from pe_research import positions
-from pe_research.explorer import effects, page
 from pe_research.positions import t5
 from pe_research.positions.base import PositionScheme
+from pe_research.show.explorer import effects, page
 
 pytestmark = browser.needed
 KINDS = ('added', 'angles', 'bias', 'modifier')

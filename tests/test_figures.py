@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.report import figures, page, summary, tables
-from pe_research import drawing, palette, positions
+from pe_research import positions
+from pe_research.show import drawing, palette
 
 CROPPED = [('fixed_targets', 'cropped')]
 SVG = '{http://www.w3.org/2000/svg}'

@@ -12,8 +12,11 @@ import tiny
 from flax import nnx
 from hypothesis import given, settings
 
-from pe_research import attend, attention, configs, positions
-from pe_research.positions import base, kerple, phase, rotary
+from pe_research import positions
+from pe_research.attention import attend
+from pe_research.model import attention
+from pe_research.positions import base, fixed_point, kerple, rotary
+from pe_research.settings import configs
 
 pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
 turns_only = lambda scheme: isinstance(scheme, rotary.RoPE) and type(scheme).key is rotary.RoPE.key
@@ -313,7 +316,7 @@ def test_rotary_positions_are_integers():
   with pytest.raises(ValueError, match='positions are float32'):
     scheme.query(jnp.ones((1, 3, 4, 8)), jnp.arange(3.0)[None], None)
   with pytest.raises(ValueError, match='positions are bfloat16'):
-    phase.angles(jnp.arange(3, dtype=jnp.bfloat16)[None], phase.fixed_point(np.ones(4)))
+    fixed_point.angles(jnp.arange(3, dtype=jnp.bfloat16)[None], fixed_point.fixed_point(np.ones(4)))
 
 
 def test_positions_beyond_those_of_a_scheme_are_refused():

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import small
 
-from pe_research import attend, generate, positions, train
-from pe_research.blueprint import Blueprint
+from pe_research import generate, positions
+from pe_research.attention import attend
+from pe_research.model.functional import Blueprint
+from pe_research.training import loop
 
 
 @pytest.fixture(scope='module')
@@ -59,7 +61,7 @@ def test_sampling_follows_temperature_and_nucleus(temperature, top_p, expected):
 def trained(corpus, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('run')
   config = small.config(corpus, 'learned')
-  train.train(config, workdir)
+  loop.train(config, workdir)
   return workdir
 
 

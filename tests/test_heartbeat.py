@@ -7,7 +7,8 @@ import time
 import pytest
 import small
 
-from pe_research import cli, heartbeat, records
+from pe_research.machines import exits, heartbeat
+from pe_research.storage import files
 
 HANGS = """
 import pathlib, sys, time
@@ -26,7 +27,7 @@ def test_a_step_that_hangs_ends_the_process_and_is_named(tmp_path):
     [sys.executable, '-c', HANGS, str(tmp_path)], capture_output=True, text=True, timeout=60,
     cwd=small.ROOT,
   )  # fmt: skip
-  assert done.returncode == cli.STOPPED
+  assert done.returncode == exits.STOPPED
   assert 'process 0 of 1 on ' in done.stderr and 'hangs: step 4 began' in done.stderr
   assert 'the same command resumes from the last checkpoint' in done.stderr
   assert 'File "<string>", line 9' in done.stderr  # where it was
@@ -41,7 +42,7 @@ def test_no_patience_is_for_ever_and_leaving_ends_the_watch(tmp_path):
 
 
 def test_signs_of_life_are_written_now_and_then(tmp_path, monkeypatch):
-  sign = lambda: records.read_json(tmp_path / 'heartbeat-0.json')
+  sign = lambda: files.read_json(tmp_path / 'heartbeat-0.json')
   clock = [100.0]
   monkeypatch.setattr(heartbeat.time, 'monotonic', lambda: clock[0])
   heart = heartbeat.Heartbeat(tmp_path, 0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from launch import job
 from launch.job import Job
-from pe_research.records import WorkdirError
+from pe_research.storage.files import WorkdirError
 
 R = pathlib.Path('runs')
 

@@ -6,7 +6,7 @@ import pytest
 import small
 from several import DEVICES, free_port
 
-from pe_research import joining
+from pe_research.machines import cluster
 
 JOINS = """
 import jax
@@ -60,11 +60,11 @@ def test_ports_nobody_typed_are_those_that_jax_opens(monkeypatch):
   for name, value in (slurm(0, 2) | {'SLURM_JOB_ID': '123457'}).items():
     monkeypatch.setenv(name, value)
   address = SlurmCluster.get_coordinator_address(1, None)
-  assert joining._usual_port() == int(address.rpartition(':')[2])
+  assert cluster._usual_port() == int(address.rpartition(':')[2])
   monkeypatch.setenv('SLURM_PROCID', '1')
-  assert joining._usual_port() is None
+  assert cluster._usual_port() is None
   monkeypatch.setenv('TPU_WORKER_ID', '0')
-  assert joining._usual_port() == int(cloud_tpu_cluster.coordinator_port)
+  assert cluster._usual_port() == int(cloud_tpu_cluster.coordinator_port)
 
 
 def test_machines_of_skypilot_find_each_other():
@@ -108,7 +108,7 @@ def test_gpus_belong_to_the_process_that_slurm_gives_them(
   given |= {'CUDA_VISIBLE_DEVICES': seen, 'SLURM_GPUS_PER_TASK': per_task}
   for name, value in given.items():
     monkeypatch.setenv(name, str(value)) if value else monkeypatch.delenv(name, raising=False)
-  assert joining._own_devices() == own
+  assert cluster._own_devices() == own
 
 
 def test_gpus_that_would_be_left_over_are_refused(monkeypatch):
@@ -116,4 +116,4 @@ def test_gpus_that_would_be_left_over_are_refused(monkeypatch):
   for name, value in given.items():
     monkeypatch.setenv(name, value)
   with pytest.raises(ValueError, match='4 tasks on 2 machines of 4 GPUs'):
-    joining._own_devices()
+    cluster._own_devices()

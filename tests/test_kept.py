@@ -6,14 +6,15 @@ import pathlib
 import pytest
 import toys
 
-from experiments import campaign, claims, cost, ledger, verdicts
-from experiments.claims.terms import Expect, Model, nll
-from experiments.plan import Planner
+from experiments import claims, cost
 from experiments.report.claims import __main__ as again
 from experiments.report.claims import rows
-from experiments.scales import SCALES
-from launch.running import COSTS
-from pe_research import records
+from experiments.studies import ledger, runner, verdicts
+from experiments.studies.plan import Planner
+from experiments.studies.scales import SCALES
+from experiments.studies.terms import Expect, Model, nll
+from launch.job_process import COSTS
+from pe_research.storage import files
 
 KEPT = [
   pytest.param(scale, claim, id=f'{claim.id}-{scale.name}')
@@ -68,12 +69,12 @@ def test_claims_that_were_measured_by_other_programs_are_told(
   programs, told, tmp_path, monkeypatch
 ):
   """Of one model; what two claims measure of different models has programs of its own."""
-  (one,) = records.read_rows(ledger.path('cpu', claims.CLAIMS['C12'], 'rows.jsonl'))[:1]
+  (one,) = files.read_rows(ledger.path('cpu', claims.CLAIMS['C12'], 'rows.jsonl'))[:1]
   monkeypatch.setattr(ledger, 'RESULTS', tmp_path)
   (tmp_path / 'cpu').mkdir()
   for name, program in zip(('C12', 'C17'), programs, strict=True):
     own = {k: v for k, v in (one | {'program': program}).items() if v is not None}
-    records.write_rows(ledger.path('cpu', claims.CLAIMS[name], 'rows.jsonl'), [own])
+    files.write_rows(ledger.path('cpu', claims.CLAIMS[name], 'rows.jsonl'), [own])
   current = lambda claim, plan, rows: (rows, [])
   monkeypatch.setattr(ledger, 'current', current)
   _, notes = rows.load(SCALES['cpu'])
@@ -178,9 +179,9 @@ def test_a_job_that_was_done_again_costs_both_times(kept, tmp_path):
   spent = (trained, 60.0), (measured, 10.0), (measured, 20.0), ('another', 99.0)
   rope.workdir.mkdir(parents=True)
   rows = [{'job': job, 'seconds': seconds} for job, seconds in spent]
-  records.write_rows(rope.workdir / COSTS, rows)
+  files.write_rows(rope.workdir / COSTS, rows)
   unknown = dict.fromkeys(own['alibi'][0].job_names())
-  assert campaign.costs(planner, own) == {trained: 60.0, measured: 30.0} | unknown
+  assert runner.costs(planner, own) == {trained: 60.0, measured: 30.0} | unknown
 
 
 def test_a_search_that_two_models_share_costs_once(kept, tmp_path):
@@ -196,8 +197,8 @@ def test_a_search_that_two_models_share_costs_once(kept, tmp_path):
   own = planner.add(claim, range(1))
   (search,) = planner.searches.values()
   search.folder.mkdir(parents=True)
-  records.write_rows(search.folder / COSTS, [{'job': search.name, 'seconds': 7.0}])
-  spent = campaign.costs(planner, own)
+  files.write_rows(search.folder / COSTS, [{'job': search.name, 'seconds': 7.0}])
+  spent = runner.costs(planner, own)
   assert spent[search.name] == 7.0 and len(spent) == 2 + 1 + 2 + 1
   alone = [cost.of(group, planner, 1e12) for group in own.values()]
   once = cost.searching(*planner.searched[search.name], 1e12)

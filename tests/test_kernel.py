@@ -11,7 +11,8 @@ import tiny
 from flax import nnx
 from test_attend import CASES, HEADS, WIDTH, inputs
 
-from pe_research import attend, positions
+from pe_research import positions
+from pe_research.attention import attend
 from pe_research.positions.base import Dims, DistanceBias
 
 pytestmark = pytest.mark.usefixtures('quick_compile')

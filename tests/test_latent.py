@@ -9,7 +9,8 @@ import pytest
 import tiny
 from flax import nnx
 
-from pe_research import attend, latent, layers
+from pe_research.attention import attend
+from pe_research.model import latent_attention, layers
 from pe_research.positions import base, rotary, yarn
 
 H, K, R, V, C, D, L = 3, 8, 4, 6, 12, 20, 7
@@ -17,7 +18,7 @@ AT = attend.Tokens.contiguous(L)
 
 
 def made(query_latent=0, slice_=R, seed=0, bias=False):
-  return latent.LatentAttention(
+  return latent_attention.LatentAttention(
     D, H, K, latent=C, query_latent=query_latent, rotary=slice_, value_dim=V, out_std=1.0,
     bias=bias, norm=layers.Norm('rms', 1e-6, False), dtype=jnp.float32, key=jax.random.key(seed),
   )  # fmt: skip
@@ -74,7 +75,7 @@ def test_latents_have_a_norm_of_their_own():
   attention = tiny.model.Decoder(model, tiny.position('rope'), 32, key=jax.random.key(0)).blocks[0]
   assert attention.attention_norm.epsilon == 0.1
   inner = attention.attention
-  assert inner.query_norm.epsilon == inner.latent_norm.epsilon == latent.EPS
+  assert inner.query_norm.epsilon == inner.latent_norm.epsilon == latent_attention.EPS
 
 
 @pytest.mark.parametrize('query_latent, bias', [(0, False), (10, False), (10, True)])

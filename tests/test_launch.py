@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from launch import devices, local, running
+from launch import devices, job_process, local
 from launch.job import Job
-from pe_research import records
+from pe_research.storage import files
 
 WORK = """
 import json, os, pathlib, sys, time
@@ -145,7 +145,7 @@ def test_the_cost_of_a_job_is_what_it_computes_and_not_what_it_waits(tmp_path):
   own = jobs(tmp_path, 'ab')
   local.run(own, lambda: None, 1)
   folders = {job.folder for job in own}
-  told = {row['job']: row for f in folders for row in records.read_rows(f / running.COSTS)}
+  told = {row['job']: row for f in folders for row in files.read_rows(f / job_process.COSTS)}
   for name, found in results(tmp_path).items():
     took = told[name]['seconds']
     assert found['core_seconds'] - 0.06 <= took < found['core_seconds'] + 0.3  # which it slept

@@ -10,7 +10,8 @@ import small
 import test_bucket
 from etils import epath
 
-from launch import engine, hold, job, state
+from launch import job, job_status, ownership
+from launch.engines import base
 from launch.job import Job
 
 bucket = test_bucket.bucket
@@ -61,20 +62,20 @@ def start(out, *arguments, **environment) -> subprocess.Popen:
 
 def test_a_job_is_leased_to_one_launcher_until_that_is_silent(bucket, tmp_path, monkeypatch):
   _, (one,) = sweep(bucket, 'leased', tmp_path, 1)
-  first = hold.take(one)
+  first = ownership.take(one)
   first.say(4711)
-  assert hold.take(one) is None and hold.who(one).startswith('process 4711 on ')
+  assert ownership.take(one) is None and ownership.who(one).startswith('process 4711 on ')
   assert first.keep()
-  monkeypatch.setattr(hold, 'RENEW', 0.0)
+  monkeypatch.setattr(ownership, 'RENEW', 0.0)
   assert first.keep()
-  monkeypatch.setattr(hold, 'LEASE', 0.0)
-  second = hold.take(one)
+  monkeypatch.setattr(ownership, 'LEASE', 0.0)
+  second = ownership.take(one)
   assert second is not None and not first.keep()
   first.close()
   assert second.keep()
   second.close()
-  monkeypatch.setattr(hold, 'LEASE', 120.0)
-  assert hold.take(one) is not None
+  monkeypatch.setattr(ownership, 'LEASE', 120.0)
+  assert ownership.take(one) is not None
 
 
 def test_two_launchers_share_the_jobs_of_a_bucket(bucket, tmp_path):
@@ -95,9 +96,9 @@ def test_what_an_interrupted_job_said_reaches_the_bucket(bucket, tmp_path):
     assert process.poll() is None and time.monotonic() < deadline
     time.sleep(0.1)
   process.send_signal(signal.SIGTERM)
-  assert process.wait(timeout=200) == engine.STOPPED
-  assert 'it began' in one.log.read_text() and state.of(one).name == state.STOPPED
-  assert hold.take(one) is not None
+  assert process.wait(timeout=200) == base.STOPPED
+  assert 'it began' in one.log.read_text() and job_status.of(one).name == job_status.STOPPED
+  assert ownership.take(one) is not None
 
 
 @pytest.fixture
@@ -135,8 +136,8 @@ def test_a_share_that_is_refused_does_not_keep_back_the_others(bucket, xpk):
   assert 'v5litepod-4-2 submitted' in done.stdout
   assert handed_in() == [f'--workload=v5litepod-4-{i}' for i in range(3)]
   (xpk / 'bad').write_text('none')
-  state.mark(made[1], 1, later=False, tries=3)
-  state.mark(made[2], 75, later=True, tries=3)
+  job_status.mark(made[1], 1, later=False, tries=3)
+  job_status.mark(made[2], 75, later=True, tries=3)
   shown = hand_in('retry', '--dry-run')
   names = ['--workload=v5litepod-4-1', '--workload=v5litepod-4-2-2']  # the first was never taken
   assert [word for word in shown.stdout.split() if word.startswith('--workload')] == names

@@ -10,7 +10,8 @@ import pytest
 import small
 from faulty import launch, make, runs, write
 
-from launch import engine, state
+from launch import job_status
+from launch.engines import base
 from launch.job import Job
 
 
@@ -20,7 +21,7 @@ def test_twenty_jobs_with_faults_in_them_are_all_done_and_none_twice(tmp_path):
   made.append(make(tmp_path, 'last', 'job3', 'job4'))
   path = write(tmp_path, made)
   done = launch('run', path, '--workers=2')
-  assert done.returncode == engine.STOPPED and '14 of 20 jobs done' in done.stdout, done.stderr
+  assert done.returncode == base.STOPPED and '14 of 20 jobs done' in done.stdout, done.stderr
   for name, said in (('job3', 'it crashed'), ('job7', 'No space left'), ('job12', 'job12 failed')):
     assert name in done.stderr and said in done.stderr
   shown = launch('status', path)
@@ -53,7 +54,7 @@ def test_a_hang_is_seen_stopped_and_gone_on_with(tmp_path):
   assert '1 done, 1 stalled' in shown and '7  1.2500' in shown
   process.send_signal(signal.SIGTERM)
   out, _ = process.communicate(timeout=60)
-  assert process.returncode == engine.STOPPED and 'the same command goes on' in out
+  assert process.returncode == base.STOPPED and 'the same command goes on' in out
   assert launch('retry', path).returncode == 0 and runs(tmp_path) == {'a': 1, 'b': 2}
 
 
@@ -162,21 +163,21 @@ def test_a_file_of_jobs_that_is_not_there_is_named(tmp_path):
 
 def test_a_state_is_what_the_files_say(tmp_path):
   one = make(tmp_path, 'a')
-  assert state.of(one) == state.State(state.WAITING)
+  assert job_status.of(one) == job_status.State(job_status.WAITING)
   (one.folder / 'heartbeat-0.json').write_text('{}')
   now = (one.folder / 'heartbeat-0.json').stat().st_mtime
-  assert state.of(one, 60, now + 59).name == state.RUNNING
-  assert state.of(one, 60, now + 61) == state.State(state.STALLED, age=61)
+  assert job_status.of(one, 60, now + 59).name == job_status.RUNNING
+  assert job_status.of(one, 60, now + 61) == job_status.State(job_status.STALLED, age=61)
   rows = [{'step': 5, 'loss': 2.5}, {'step': 6, 'validation_loss': 9.0}]
   (one.folder / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
-  assert (state.of(one).step, state.of(one).loss) == (5, 2.5)
+  assert (job_status.of(one).step, job_status.of(one).loss) == (5, 2.5)
   one.log.write_text('first\nout of memory\n')
-  assert state.mark(one, 1, later=False, tries=3) == state.FAILED
-  assert state.of(one).name == state.FAILED and state.of(one).said == 'out of memory'
-  state.unmark(one)
-  assert state.of(one).name == state.RUNNING
+  assert job_status.mark(one, 1, later=False, tries=3) == job_status.FAILED
+  assert job_status.of(one).name == job_status.FAILED and job_status.of(one).said == 'out of memory'
+  job_status.unmark(one)
+  assert job_status.of(one).name == job_status.RUNNING
   one.done.write_text('1')
-  assert state.of(one).name == state.DONE
+  assert job_status.of(one).name == job_status.DONE
 
 
 def test_what_a_training_left_is_no_sign_of_its_measurement(tmp_path):
@@ -188,7 +189,9 @@ def test_what_a_training_left_is_no_sign_of_its_measurement(tmp_path):
   for name in ('done.json', 'heartbeat-0.json'):
     (training.folder / name).write_text('{}')
   (training.folder / 'metrics.jsonl').write_text('{"step": 7, "loss": 1.25}\n')
-  assert state.of(training).step == 7
-  assert state.of(measuring) == state.State(state.WAITING)
+  assert job_status.of(training).step == 7
+  assert job_status.of(measuring) == job_status.State(job_status.WAITING)
   measuring.log.touch()
-  assert state.of(measuring).name == state.RUNNING and state.of(measuring).step is None
+  assert (
+    job_status.of(measuring).name == job_status.RUNNING and job_status.of(measuring).step is None
+  )

@@ -10,14 +10,15 @@ import pytest
 import small
 from faulty import launch, make, runs, write
 
-from launch import engine, hold, local, running, state
-from pe_research import records
+from launch import job_process, job_status, local, ownership
+from launch.engines import base
+from pe_research.storage import files, locks
 
 
 def test_a_job_that_its_watchdog_ends_goes_on_by_the_same_command(tmp_path):
   path = write(tmp_path, [make(tmp_path, 'a', fate='hang'), make(tmp_path, 'b')])
   done = launch('run', path, '--workers=1')
-  assert done.returncode == engine.STOPPED and '1 of 2 jobs done' in done.stdout, done.stderr
+  assert done.returncode == base.STOPPED and '1 of 2 jobs done' in done.stdout, done.stderr
   assert 'the same command resumes them' in done.stdout
   assert '1 done, 1 stopped' in launch('status', path).stdout
   assert launch('run', path).returncode == 0 and runs(tmp_path) == {'a': 2, 'b': 1}
@@ -26,18 +27,18 @@ def test_a_job_that_its_watchdog_ends_goes_on_by_the_same_command(tmp_path):
 @pytest.mark.parametrize(
   'fate, how, status',
   [
-    ('stop', '--all-chips', engine.STOPPED),  # another machine was told to leave
-    ('abort', '--all-chips', engine.STOPPED),  # JAX ends a process that lost its peers
-    ('kill', '--all-chips', engine.STOPPED),
+    ('stop', '--all-chips', base.STOPPED),  # another machine was told to leave
+    ('abort', '--all-chips', base.STOPPED),  # JAX ends a process that lost its peers
+    ('kill', '--all-chips', base.STOPPED),
     ('crash', '--all-chips', 1),
-    ('stop', '--workers=1', engine.STOPPED),
+    ('stop', '--workers=1', base.STOPPED),
     ('kill', '--workers=1', 1),  # too large for the machine, as a rule
   ],
 )
 def test_ends_that_come_from_elsewhere_are_no_failures(fate, how, status, tmp_path):
   path = write(tmp_path, [make(tmp_path, 'a', fate=fate)])
   assert launch('run', path, how).returncode == status
-  named = 'stopped' if status == engine.STOPPED else 'failed'
+  named = 'stopped' if status == base.STOPPED else 'failed'
   assert launch('status', path).stdout.endswith(f'\n1 {named}\n')
   assert launch('run', path, how).returncode == 0 and runs(tmp_path) == {'a': 2}
 
@@ -45,24 +46,24 @@ def test_ends_that_come_from_elsewhere_are_no_failures(fate, how, status, tmp_pa
 def test_a_job_that_stops_again_and_again_at_one_place_has_failed(tmp_path):
   path = write(tmp_path, [make(tmp_path, 'a', fate='stop\nabort\nstop\n')])
   found = [launch('run', path, '--all-chips', '--tries=2') for _ in range(4)]
-  assert [done.returncode for done in found] == [engine.STOPPED, 1, engine.STOPPED, 0]
+  assert [done.returncode for done in found] == [base.STOPPED, 1, base.STOPPED, 0]
   assert launch('run', path, '--tries=0').returncode == 2
 
 
 def test_tries_are_counted_anew_when_a_job_gets_further(tmp_path):
   one = make(tmp_path, 'a')
-  stops = lambda **more: state.mark(one, 75, later=True, tries=2, **more)
-  at = lambda step: records.write_rows(one.folder / 'metrics.jsonl', [{'step': step, 'loss': 1.0}])
+  stops = lambda **more: job_status.mark(one, 75, later=True, tries=2, **more)
+  at = lambda step: files.write_rows(one.folder / 'metrics.jsonl', [{'step': step, 'loss': 1.0}])
   for step in (5, 10, 15):
     at(step)
-    assert stops() == state.STOPPED
-    state.unmark(one)
-  assert [stops(told=True) for _ in range(5)] == [state.STOPPED] * 5
+    assert stops() == job_status.STOPPED
+    job_status.unmark(one)
+  assert [stops(told=True) for _ in range(5)] == [job_status.STOPPED] * 5
   at(12)  # thrown back to a checkpoint
-  assert stops() == state.FAILED
-  assert state.of(one).said.startswith('stopped 2 times at one place')
-  state.unmark(one)
-  assert stops() == state.STOPPED
+  assert stops() == job_status.FAILED
+  assert job_status.of(one).said.startswith('stopped 2 times at one place')
+  job_status.unmark(one)
+  assert stops() == job_status.STOPPED
 
 
 def test_who_is_told_twice_to_leave_still_waits_for_what_is_saved(tmp_path):
@@ -73,7 +74,7 @@ def test_who_is_told_twice_to_leave_still_waits_for_what_is_saved(tmp_path):
     process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
   out, _ = process.communicate(timeout=60)
-  assert process.returncode == engine.STOPPED and 'the same command goes on' in out
+  assert process.returncode == base.STOPPED and 'the same command goes on' in out
   assert (tmp_path / 'runs/a/saved').exists()
   assert '1 stopped' in launch('status', path).stdout
 
@@ -86,7 +87,7 @@ def test_a_signal_in_the_middle_of_a_start_comes_after_it(tmp_path, monkeypatch)
     signal.raise_signal(signal.SIGINT)
     return started[-1]
 
-  monkeypatch.setattr(running.subprocess, 'Popen', slow)
+  monkeypatch.setattr(job_process.subprocess, 'Popen', slow)
   with pytest.raises(KeyboardInterrupt):
     local.run([make(tmp_path, 'a', fate='sleep')], lambda: None, workers=1)
   assert started[0].poll() is not None  # it was told, and waited for
@@ -130,7 +131,7 @@ def test_a_second_launcher_waits_and_says_for_whom(how, tmp_path):
   subprocess.run(['kill', '-9', str(pid)], check=True)
   assert second.communicate(timeout=60) and second.returncode == 0
   first.communicate(timeout=60)
-  assert first.returncode == (engine.STOPPED if how == '--all-chips' else 1)
+  assert first.returncode == (base.STOPPED if how == '--all-chips' else 1)
   assert runs(tmp_path) == {'a': 2}
 
 
@@ -141,7 +142,7 @@ def test_a_job_outlives_its_launcher_and_is_still_taken(tmp_path):
   until(lambda: runs(tmp_path), first)
   first.kill()
   first.wait()
-  assert hold.take(one) is None
+  assert ownership.take(one) is None
   second, pid = waits('run', path)
   subprocess.run(['kill', '-9', str(pid)], check=True)
   assert second.communicate(timeout=60) and second.returncode == 0
@@ -155,16 +156,16 @@ def test_a_job_whose_folder_another_process_has_did_not_fail(tmp_path):
   )
   one = make(tmp_path, 'a')
   one = type(one)(one.name, ('-c', code, str(one.folder)), one.log, one.done)
-  with records.claim(one.folder):
-    assert local.run([one], lambda: None, workers=1) == {'a': state.RUNNING}
-    assert local.on_all_chips([one]) == {'a': state.RUNNING}
-  assert state.of(one).name != state.FAILED
+  with locks.claim(one.folder):
+    assert local.run([one], lambda: None, workers=1) == {'a': job_status.RUNNING}
+    assert local.on_all_chips([one]) == {'a': job_status.RUNNING}
+  assert job_status.of(one).name != job_status.FAILED
 
 
 def test_each_machine_has_a_log_and_marks_of_its_own(tmp_path):
   one = make(tmp_path, 'a', fate='crash\n')
-  assert local.on_all_chips([one], rank=1) == {'a': state.FAILED}
-  assert state.of(one).name != state.FAILED and not one.log.exists()
+  assert local.on_all_chips([one], rank=1) == {'a': job_status.FAILED}
+  assert job_status.of(one).name != job_status.FAILED and not one.log.exists()
   assert 'it crashed' in (one.folder / 'log-1.txt').read_text()
   assert json.loads((one.folder / 'log-1.ended').read_text())['status'] == 1
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from pe_research import layers
+from pe_research.model import layers
 
 sizes = st.integers(1, 5)
 

@@ -8,18 +8,13 @@ import pytest
 import small
 
 from configs import finetune
-from pe_research import (
-  batches,
-  cli,
-  comparable,
-  configs,
-  evaluate,
-  lineage,
-  main,
-  records,
-  states,
-  train,
-)
+from pe_research import evaluate, main
+from pe_research.common import provenance
+from pe_research.data import batches
+from pe_research.runs import conditions, lineage, run_folder
+from pe_research.settings import cli, configs
+from pe_research.storage import files
+from pe_research.training import loop, train_state
 
 
 @pytest.fixture(scope='module')
@@ -36,11 +31,11 @@ def trained(corpus, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def saved(trained):
-  return records.load_config(trained)
+  return run_folder.load_config(trained)
 
 
 def parameters(workdir):
-  return states.load_params(configs.anywhere(records.load_config(workdir)), workdir)[0]
+  return train_state.load_params(configs.anywhere(run_folder.load_config(workdir)), workdir)[0]
 
 
 def test_another_scheme_inherits_what_the_weights_know(saved):
@@ -103,7 +98,7 @@ def test_no_scheme_stretches_alibi(corpus):
 
 
 def values(workdir):
-  return {row['eval_length']: row['value'] for row in records.read_rows(workdir / 'results.jsonl')}
+  return {row['eval_length']: row['value'] for row in files.read_rows(workdir / 'results.jsonl')}
 
 
 def test_evaluating_under_another_scheme_leaves_the_run_as_it_was(trained, tmp_path):
@@ -117,14 +112,14 @@ def test_evaluating_under_another_scheme_leaves_the_run_as_it_was(trained, tmp_p
   dynamic, stretched = values(tmp_path / 'dynamic_ntk'), values(tmp_path / 'pi_factor=4')
   assert dynamic[16] == raw[16] and dynamic[32] != raw[32]
   assert stretched[16] != raw[16]
-  record, own = (records.read_json(p / 'run.json') for p in (tmp_path / 'pi_factor=4', trained))
+  record, own = (files.read_json(p / 'run.json') for p in (tmp_path / 'pi_factor=4', trained))
   assert record['scheme'] == 'pi' and record['conditions'] == own['conditions']
   origin = record['weights_of']
   assert origin['run'] == trained.name and origin['step'] == 12
   assert origin['parameters'] == own['final_parameters']
-  assert record['evaluated_by']['commit'] == records.provenance()['commit']
-  config = records.load_config(tmp_path / 'pi_factor=4')
-  assert config['position'] == lineage.given('pi:factor=4', records.load_config(trained)) | {
+  assert record['evaluated_by']['commit'] == provenance.provenance()['commit']
+  config = run_folder.load_config(tmp_path / 'pi_factor=4')
+  assert config['position'] == lineage.given('pi:factor=4', run_folder.load_config(trained)) | {
     'target_length': 64
   }
 
@@ -168,7 +163,7 @@ def test_training_on_starts_from_the_weights_and_records_them(corpus, trained, t
   main.run(config, tmp_path / 'still')
   before, after = parameters(trained), parameters(tmp_path / 'still')
   jax.tree.map(np.testing.assert_array_equal, before, after)
-  record, own = (records.read_json(p / 'run.json') for p in (tmp_path / 'still', trained))
+  record, own = (files.read_json(p / 'run.json') for p in (tmp_path / 'still', trained))
   start = record['start']
   assert (start['run'], start['step'], start['scheme']) == (trained.name, 12, 'rope')
   assert start['parameters'] == own['final_parameters'] == record['final_parameters']
@@ -176,7 +171,7 @@ def test_training_on_starts_from_the_weights_and_records_them(corpus, trained, t
   assert 'config.start.workdir' not in record['conditions']
   earlier = tuned(corpus, trained, optimizer__learning_rate=0.0, start__step=8)
   main.run(earlier, tmp_path / 'earlier')
-  start = records.read_json(tmp_path / 'earlier' / 'run.json')['start']
+  start = files.read_json(tmp_path / 'earlier' / 'run.json')['start']
   assert start['step'] == 8 and start['parameters'] != own['final_parameters']
 
 
@@ -184,7 +179,7 @@ def test_a_killed_fine_tuning_goes_on_to_the_same_bits(corpus, trained, tmp_path
   moved = tmp_path / 'moved'
   shutil.copytree(trained, moved)
   config = tuned(corpus, moved)
-  straight = train.train(config, tmp_path / 'straight')
+  straight = loop.train(config, tmp_path / 'straight')
   draw = batches.Memory.draw
 
   def interrupted(stream):
@@ -194,12 +189,12 @@ def test_a_killed_fine_tuning_goes_on_to_the_same_bits(corpus, trained, tmp_path
 
   monkeypatch.setattr(batches.Memory, 'draw', interrupted)
   with pytest.raises(KeyboardInterrupt):
-    train.train(config, tmp_path / 'cut')
+    loop.train(config, tmp_path / 'cut')
   monkeypatch.undo()
   shutil.rmtree(moved)  # the start is needed once
-  resumed = train.train(config, tmp_path / 'cut')
+  resumed = loop.train(config, tmp_path / 'cut')
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(straight), jax.device_get(resumed))
-  one, other = (records.read_json(tmp_path / n / 'run.json') for n in ('straight', 'cut'))
+  one, other = (files.read_json(tmp_path / n / 'run.json') for n in ('straight', 'cut'))
   for field in ('start', 'initial_parameters', 'batches', 'final_parameters', 'fingerprint'):
     assert one[field] == other[field], field
   assert other['changed_on_resume'] == []
@@ -209,7 +204,7 @@ def test_the_data_order_has_a_seed_of_its_own(corpus):
   config = small.config(corpus, seed=3)
   assert config['data']['seed'] == 3
   other = small.config(corpus, seed=3, data__seed=4)
-  assert comparable.conditions(config) == comparable.conditions(other)
+  assert conditions.conditions(config) == conditions.conditions(other)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +255,7 @@ def test_texts_that_no_step_is_a_multiple_of_cost_the_same_tokens(trained, saved
 
 def test_a_run_tuned_with_plain_rope_was_trained_at_its_new_length(trained, saved, tmp_path):
   tuned = saved | {'length': 32, 'start': {'workdir': str(trained), 'step': None}}
-  records.write_json(tmp_path / 'config.json', tuned)
+  files.write_json(tmp_path / 'config.json', tuned)
   config = recipe(tmp_path, recipe='pi', factor=4, share=100)
   assert (config.length, config.position.train_length) == (128, 32)
   budget = saved['steps'] * saved['optimizer']['batch'] * saved['length']

@@ -5,16 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from pe_research import data, measures, tokenizers
-from pe_research.measures import losses
+from pe_research.data import texts, tokenizers
+from pe_research.evaluation import measures
+from pe_research.evaluation.measures import losses
 
 SIZES = (70, 33, 52, 9)
 RNG = np.random.default_rng(0)
 STARTS = np.cumsum([0, *SIZES])
-DOCUMENTS = data.Documents(
+DOCUMENTS = texts.Documents(
   ['w', 'x', 'y', 'z'], RNG.integers(0, 256, sum(SIZES)).astype(np.uint8), STARTS
 )
-CORPUS = data.Corpus(None, None, DOCUMENTS, tokenizers.Bytes(), {})
+CORPUS = texts.Corpus(None, None, DOCUMENTS, tokenizers.Bytes(), {})
 
 
 def loss(context: np.ndarray, target: int) -> float:
@@ -165,7 +166,7 @@ def test_bits_per_byte_count_the_bytes_of_the_scored_tokens():
       super().__init__()
       self.token_bytes = np.full(256, 2)
 
-  corpus = data.Corpus(None, None, DOCUMENTS, Pairs(), {})
+  corpus = texts.Corpus(None, None, DOCUMENTS, Pairs(), {})
   row = measures.measure(score, Anywhere(), plan(), corpus, 'fixed_targets', 'none', 16)
   assert row['bytes'] == 2 * row['tokens']
   assert math.isclose(row['bits_per_byte'], row['value'] / math.log(2) / 2, rel_tol=1e-12)
@@ -200,8 +201,8 @@ def test_too_long_a_length_says_how_many_windows_there_are(changes, message):
 
 
 def test_parts_are_spread_over_all_long_documents():
-  many = data.Documents([str(i) for i in range(9)], np.zeros(9 * 40, np.uint8), np.arange(10) * 40)
-  corpus = data.Corpus(None, None, many, tokenizers.Bytes(), {})
+  many = texts.Documents([str(i) for i in range(9)], np.zeros(9 * 40, np.uint8), np.arange(10) * 40)
+  corpus = texts.Corpus(None, None, many, tokenizers.Bytes(), {})
   wanted = {'reach': 32, 'protocols': ['sliding'], 'tokens': 96, 'stride': 4}
   wanted |= {'windows': 1, 'targets': 1}
   parts = measures.plan(corpus, {'eval': wanted, 'length': 8, 'data': {'task': ''}}).parts

@@ -7,7 +7,8 @@ import jax
 import pytest
 import small
 
-from pe_research import costs, metrics, records
+from pe_research.storage import files
+from pe_research.training import costs, metrics
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def test_rows_have_speed_and_time_left_after_the_first(tmp_path, config, monkeyp
   clock = iter([10.0, 14.0])
   monkeypatch.setattr(metrics.time, 'perf_counter', lambda: next(clock))
   write(tmp_path, config)
-  first, second = records.read_rows(tmp_path / 'metrics.jsonl')
+  first, second = files.read_rows(tmp_path / 'metrics.jsonl')
   assert first == {'step': 1, 'loss': 2.0}
   assert second['tokens_per_second'] == 16 * 8 / 2.0  # two steps in four seconds
   assert second['seconds_left'] == 2.0 * (12 - 3)
@@ -41,7 +42,7 @@ def test_mfu_is_the_share_of_the_devices_peak(tmp_path, config, monkeypatch):
   with metrics.Writer(tmp_path, config, start=0, process=0, least=least) as log:
     log.write(1, {'loss': 2.0})
     log.write(3, {'loss': 1.5})
-  first, second = records.read_rows(tmp_path / 'metrics.jsonl')
+  first, second = files.read_rows(tmp_path / 'metrics.jsonl')
   assert 'mfu' not in first
   # 64 tokens a second of 500 FLOPs each, on devices of a million each.
   assert second['mfu'] == pytest.approx(64 * 500 / (1e6 * jax.device_count()))

@@ -10,7 +10,10 @@ import pytest
 import tiny
 from flax import nnx
 
-from pe_research import attend, decoder_config, keys, layers, model, positions
+from pe_research import positions
+from pe_research.attention import attend
+from pe_research.common import keys
+from pe_research.model import decoder_config, layers, transformer
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 TARGETS = np.roll(tiny.TOKENS, -1, axis=1)
@@ -91,7 +94,7 @@ def reference(decoder, tokens, slopes):
   ],
 )  # fmt: skip
 def test_logits(mlp, name, kind, options):
-  decoder = model.Decoder(
+  decoder = transformer.Decoder(
     tiny.config(mlp=mlp, head_dim=6, **options, **tiny.KINDS[kind]),
     tiny.position(name),
     tiny.TRAINED,
@@ -112,7 +115,7 @@ def test_loss():
   targets = np.array([[0, 4, 2], [1, 1, 3]])
   wide = np.exp(logits.astype(np.float64))
   chance = np.take_along_axis(wide, targets[..., None], -1)[..., 0] / wide.sum(-1)
-  tiny.close(model.loss(jnp.asarray(logits), jnp.asarray(targets)), -np.log(chance))
+  tiny.close(transformer.loss(jnp.asarray(logits), jnp.asarray(targets)), -np.log(chance))
 
 
 def test_number_of_parameters():
@@ -138,7 +141,7 @@ def test_tied_decoders_have_no_output_matrix():
 
 def test_initial_scales():
   config = tiny.config(vocab=500, width=128, mlp_width=256, mlp='swiglu', tied=False, layers=8)
-  decoder = model.Decoder(config, positions.defaults('nope'), 8, key=jax.random.key(0))
+  decoder = transformer.Decoder(config, positions.defaults('nope'), 8, key=jax.random.key(0))
   std = lambda variable: float(variable[...].std())
   block = decoder.blocks[5]
   inner, mlp = block.attention, block.mlp
@@ -180,7 +183,7 @@ def test_a_block_is_causal():
 
 def mean_loss(decoder, spec):
   """The training loss of the tiny tokens, in nats."""
-  return model.loss(decoder(tiny.TOKENS, tiny.at(), tiny.SPECS[spec]), TARGETS).mean()
+  return transformer.loss(decoder(tiny.TOKENS, tiny.at(), tiny.SPECS[spec]), TARGETS).mean()
 
 
 @functools.partial(jax.jit, static_argnames=('spec', 'last'))

@@ -9,7 +9,8 @@ import pytest
 import sweeps
 
 from experiments import report
-from pe_research import card, card_figure, positions
+from pe_research import positions
+from pe_research.show import card_figure, card_text
 
 MARKS = ['data.source (nope_seed0 -> rope_seed1): ' + 'd' * 64 + ' -> ' + 'e' * 64]
 pytestmark = browser.needed
@@ -27,8 +28,8 @@ def site(tmp_path_factory):
 @functools.cache
 def panels():
   """How many drawings the cards of all schemes have."""
-  cards = [card.card(sweeps.run(pathlib.Path(), name).config) for name in positions.SCHEMES]
-  return sum(len(card_figure.panels(one)) for one in cards)
+  made = [card_text.card(sweeps.run(pathlib.Path(), name).config) for name in positions.SCHEMES]
+  return sum(len(card_figure.panels(one)) for one in made)
 
 
 def test_the_page_loads_whole_and_without_a_word_on_the_console(site):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import small
 
-from experiments.bench import paper, paper_document, paper_table
-from pe_research import blueprint, costs
+from experiments.bench import scale_estimate, scale_markdown, scale_rows
+from pe_research.model import functional
+from pe_research.training import costs
 
 # Programs for eight devices, which only a process of its own has.
 PROGRAMS = """
@@ -29,74 +30,78 @@ def test_traffic_is_what_collectives_bring():
   flags = {'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'JAX_PLATFORMS': 'cpu'}
   done = small.run('-c', PROGRAMS, **flags)
   assert done.returncode == 0, done.stderr
-  gathered, summed, apart = map(paper.traffic, json.loads(done.stdout.splitlines()[-1]))
+  gathered, summed, apart = map(scale_estimate.traffic, json.loads(done.stdout.splitlines()[-1]))
   assert gathered == 64 * 32 * 4
   assert summed == 2 * 32 * 4  # and gathered again
   assert apart == 0
 
 
-@pytest.mark.parametrize('name', paper.SIZES)
+@pytest.mark.parametrize('name', scale_estimate.SIZES)
 def test_parameters_are_about_those_of_the_model(name):
-  size = paper.SIZES[name]
-  made = blueprint.Blueprint(paper.config(size, paper.MACHINES['v5p-64'], 1)).sizes()
-  assert paper.parameters(size) == pytest.approx(made['parameters'], rel=0.03)
+  size = scale_estimate.SIZES[name]
+  made = functional.Blueprint(
+    scale_estimate.config(size, scale_estimate.MACHINES['v5p-64'], 1)
+  ).sizes()
+  assert scale_estimate.parameters(size) == pytest.approx(made['parameters'], rel=0.03)
   words = {'M': 1e6, 'B': 1e9}
   assert made['parameters'] == pytest.approx(float(name[:-1]) * words[name[-1]], rel=0.15)
 
 
-@pytest.mark.parametrize('machine', paper.MACHINES.values(), ids=paper.MACHINES)
-@pytest.mark.parametrize('size', paper.SIZES.values(), ids=paper.SIZES)
+@pytest.mark.parametrize('machine', scale_estimate.MACHINES.values(), ids=scale_estimate.MACHINES)
+@pytest.mark.parametrize('size', scale_estimate.SIZES.values(), ids=scale_estimate.SIZES)
 def test_what_is_laid_out_fits(size, machine):
-  axes, why = paper.mesh(size, machine)
+  axes, why = scale_estimate.mesh(size, machine)
   assert np.prod(list(axes.values())) == machine.chips and why
-  rows = paper.at_once(size, machine)
-  assert rows & (rows - 1) == 0 and rows * machine.chips * paper.LENGTH <= paper.TOKENS
-  limit = paper.FULL * machine.memory
-  assert not rows or paper.by_formula(size, machine, rows) < limit
-  if rows * machine.chips * paper.LENGTH < paper.TOKENS:
-    assert paper.by_formula(size, machine, max(1, 2 * rows)) >= limit
+  rows = scale_estimate.at_once(size, machine)
+  assert (
+    rows & (rows - 1) == 0 and rows * machine.chips * scale_estimate.LENGTH <= scale_estimate.TOKENS
+  )
+  limit = scale_estimate.FULL * machine.memory
+  assert not rows or scale_estimate.by_formula(size, machine, rows) < limit
+  if rows * machine.chips * scale_estimate.LENGTH < scale_estimate.TOKENS:
+    assert scale_estimate.by_formula(size, machine, max(1, 2 * rows)) >= limit
   assert machine.kind in costs.PEAKS
 
 
 def test_what_does_not_fit_is_told_how_many_chips_it_takes():
-  size, machine = paper.SIZES['7B'], paper.MACHINES['v5e-8']
-  chips = paper.enough(size, machine)
-  assert chips == 16 and paper.at_once(size, machine._replace(chips=chips))
+  size, machine = scale_estimate.SIZES['7B'], scale_estimate.MACHINES['v5e-8']
+  chips = scale_estimate.enough(size, machine)
+  assert chips == 16 and scale_estimate.at_once(size, machine._replace(chips=chips))
   row = {'size': '7B', 'machine': 'v5e-8', 'state_bytes': 9.9e9, 'temporary_bytes': 84e9}
-  assert paper_table.fits(row) == '**does not fit**; 16 chips'
-  assert paper_table.fits(row | {'size': '125M'}) == 'by formula'
-  assert paper_table.fits(row | {'temporary_bytes': 6e9}) == 'yes'
+  assert scale_markdown.fits(row) == '**does not fit**; 16 chips'
+  assert scale_markdown.fits(row | {'size': '125M'}) == 'by formula'
+  assert scale_markdown.fits(row | {'temporary_bytes': 6e9}) == 'yes'
 
 
 def test_utilization_is_bounded_by_recomputation_and_by_traffic():
   row = {'size': '7B', 'machine': '8 x H100', 'model_flops': 989e12 * 3.0, 'link_seconds': 0.0}
-  assert paper_table.times(row) == (4.0, 0.0)
-  assert paper_table.mfu(row) == pytest.approx((0.75, 0.75, 0.75 * 0.46))
-  open_, hidden, expected = paper_table.mfu(row | {'link_seconds': 2.0})
+  assert scale_markdown.times(row) == (4.0, 0.0)
+  assert scale_markdown.mfu(row) == pytest.approx((0.75, 0.75, 0.75 * 0.46))
+  open_, hidden, expected = scale_markdown.mfu(row | {'link_seconds': 2.0})
   assert (open_, hidden, expected) == pytest.approx((0.5, 0.75, 0.75 * 0.46))
-  assert paper_table.mfu(row | {'link_seconds': 12.0}) == pytest.approx((3 / 16, 0.25, 0.25))
+  assert scale_markdown.mfu(row | {'link_seconds': 12.0}) == pytest.approx((3 / 16, 0.25, 0.25))
 
 
 def test_the_kept_table_is_that_of_the_kept_rows():
-  rows = paper.kept()
-  document = paper_document.markdown(paper_document.rows())
-  assert paper.TABLE.read_text() == paper_table.markdown(rows) + document
-  assert len(rows) == len(paper.SIZES) * len(paper.MACHINES)
+  rows = scale_estimate.kept()
+  document = scale_rows.markdown(scale_rows.rows())
+  assert scale_estimate.TABLE.read_text() == scale_markdown.markdown(rows) + document
+  assert len(rows) == len(scale_estimate.SIZES) * len(scale_estimate.MACHINES)
   for row in rows:
-    size, machine = paper.SIZES[row['size']], paper.MACHINES[row['machine']]
-    assert (row['mesh'], row['why']) == paper.mesh(size, machine)
-    assert row['rows'] == max(1, paper.at_once(size, machine))
-    assert row['parameters'] == pytest.approx(paper.parameters(size), rel=0.03)
+    size, machine = scale_estimate.SIZES[row['size']], scale_estimate.MACHINES[row['machine']]
+    assert (row['mesh'], row['why']) == scale_estimate.mesh(size, machine)
+    assert row['rows'] == max(1, scale_estimate.at_once(size, machine))
+    assert row['parameters'] == pytest.approx(scale_estimate.parameters(size), rel=0.03)
 
 
 def test_a_document_of_a_million_tokens_fits_the_chips_that_share_it():
-  machine, rows = paper.MACHINES[paper_document.MACHINE], paper_document.rows()
-  assert paper_document.TOKENS % machine.chips == 0
+  machine, rows = scale_estimate.MACHINES[scale_rows.MACHINE], scale_rows.rows()
+  assert scale_rows.TOKENS % machine.chips == 0
   for row in rows:
-    size = paper.SIZES[row['size']]
+    size = scale_estimate.SIZES[row['size']]
     assert row['weight_bytes'] == 4 * row['parameters']
     # At the least a chip holds the queries, keys and values of its tokens.
-    assert row['temporary_bytes'] > 3 * 2 * paper_document.TOKENS // machine.chips * size.width
+    assert row['temporary_bytes'] > 3 * 2 * scale_rows.TOKENS // machine.chips * size.width
     assert row['weight_bytes'] + row['temporary_bytes'] < machine.memory
 
 

@@ -7,15 +7,16 @@ import pytest
 import small
 import toys
 
-from experiments import campaign, claims, scales
-from experiments.claims.terms import SURE, Expect, Model, Quantity, nll, solved
-from experiments.plan import Planner, quantities
-from experiments.quantities import DERIVED
+from experiments import claims
 from experiments.report.claims import drawings
+from experiments.studies import runner, scales
+from experiments.studies.plan import Planner, quantities
+from experiments.studies.quantities import DERIVED
+from experiments.studies.terms import SURE, Expect, Model, Quantity, nll, solved
 from launch import local
 from launch.job import Job
 from pe_research import positions
-from pe_research.blueprint import Blueprint
+from pe_research.model.functional import Blueprint
 
 ALL = list(claims.CLAIMS.values())
 each_claim = pytest.mark.parametrize('claim', ALL, ids=lambda c: c.id)
@@ -49,7 +50,7 @@ def test_a_claim_is_whole(claim):
 @pytest.mark.parametrize('name', scales.SCALES)
 def test_a_claim_can_be_planned_at_its_scales(claim, name, tmp_path):
   scale = scales.SCALES[name]
-  planner, nodes = campaign.prepare([claim], scale, 1, tmp_path)
+  planner, nodes = runner.prepare([claim], scale, 1, tmp_path)
   jobs = planner.jobs()
   assert len({job.name for job in jobs}) == len({job.done for job in jobs}) == len(jobs)
   written = {job.done for job in jobs}
@@ -61,7 +62,7 @@ def test_a_claim_can_be_planned_at_its_scales(claim, name, tmp_path):
 @pytest.mark.parametrize('name', scales.SCALES)
 def test_latent_and_grouped_attention_have_the_parameters_of_the_plain(name, tmp_path):
   claim = claims.CLAIMS['C31']
-  _, nodes = campaign.prepare([claim], scales.SCALES[name], 1, tmp_path)
+  _, nodes = runner.prepare([claim], scales.SCALES[name], 1, tmp_path)
   counts = {
     model: Blueprint(node.config).sizes()['parameters'] for model, (node,) in nodes['C31'].items()
   }
@@ -73,7 +74,7 @@ def test_latent_and_grouped_attention_have_the_parameters_of_the_plain(name, tmp
 def test_a_field_may_differ_by_scale(toy, tmp_path):
   fields = {'steps': {'toy': 7, 'cpu': 9}, 'model.layers': {'cpu': 5}, 'model.width': 24}
   planned = toys.claim(models={'rope': Model('rope', fields=fields), 'alibi': Model('alibi')})
-  _, nodes = campaign.prepare([planned], toy, 3, tmp_path)
+  _, nodes = runner.prepare([planned], toy, 3, tmp_path)
   config, usual = (nodes['T01'][name][0].config for name in ('rope', 'alibi'))
   assert config['steps'] == 7 and config['model']['width'] == 24
   assert config['model']['layers'] == usual['model']['layers']
@@ -82,7 +83,7 @@ def test_a_field_may_differ_by_scale(toy, tmp_path):
 def test_tokens_may_be_a_share_of_the_training_length(tmp_path):
   claim = claims.CLAIMS['C21']
   for name, length in (('cpu', 64), ('accelerator', 512)):
-    _, nodes = campaign.prepare([claim], scales.SCALES[name], 1, tmp_path)
+    _, nodes = runner.prepare([claim], scales.SCALES[name], 1, tmp_path)
     kept = [n.config['position']['start_tokens'] for m, (n,) in nodes['C21'].items() if 's=4' in m]
     assert kept[:5] == [0, length // 64, length // 32, length // 16, length // 4]
 
@@ -96,8 +97,8 @@ def test_claims_share_what_is_the_same(toy, tmp_path):
     Expect('PI - RoPE', nll('pi', 4) - nll('rope', 4), below=0),
     Expect('PI, tuned - RoPE', nll('tuned', 4) - nll('rope', 4), below=0),
   ))  # fmt: skip
-  alone = [campaign.prepare([c], toy, 3, tmp_path)[0] for c in (one, two)]
-  both, nodes = campaign.prepare([one, two], toy, 3, tmp_path)
+  alone = [runner.prepare([c], toy, 3, tmp_path)[0] for c in (one, two)]
+  both, nodes = runner.prepare([one, two], toy, 3, tmp_path)
   trained = lambda planner: {key for key, node in planner.nodes.items() if node.trains}
   assert trained(both) == trained(alone[0]) | trained(alone[1])
   assert len(trained(both)) == 9 and len(trained(alone[0])) == len(trained(alone[1])) == 6
@@ -113,7 +114,7 @@ def test_the_order_of_claims_changes_nothing(toy, tmp_path):
     Expect('a', nll(pair[0]) - nll(pair[1], 2), above=0),
   )) for i, pair in enumerate(itertools.combinations(('nope', 'alibi', 'rope'), 2))]  # fmt: skip
   planned = [
-    names(campaign.prepare(order, toy, 2, tmp_path)[0]) for order in itertools.permutations(own)
+    names(runner.prepare(order, toy, 2, tmp_path)[0]) for order in itertools.permutations(own)
   ]
   assert all(plan == planned[0] for plan in planned)
 
@@ -122,10 +123,10 @@ def test_a_plan_made_twice_is_the_same(toy, tmp_path):
   claim = toys.claim(models=toys.STRETCHED, tests=(
     Expect('a', nll('tuned', 4) - nll('pi', 4), below=0),
   ))  # fmt: skip
-  planner, first = campaign.prepare([claim], toy, 2, tmp_path)
+  planner, first = runner.prepare([claim], toy, 2, tmp_path)
   before = names(planner)
   again = planner.add(claim, range(2))
-  assert names(planner) == before == names(campaign.prepare([claim], toy, 2, tmp_path)[0])
+  assert names(planner) == before == names(runner.prepare([claim], toy, 2, tmp_path)[0])
   assert again == first['T01']
 
 
@@ -245,7 +246,7 @@ def test_a_claim_that_asks_for_what_there_is_not_is_refused(changes, words, toy,
   usual = (Expect('a', nll('x', 2) - nll('x'), above=0),)
   claim = toys.claim(**{'models': {'x': Model('rope')}, 'tests': usual} | changes)
   with pytest.raises(ValueError) as error:
-    campaign.prepare([claim], toy, 1, tmp_path)
+    runner.prepare([claim], toy, 1, tmp_path)
   for word in words:
     assert word in str(error.value), str(error.value)
   assert not any(tmp_path.iterdir())

@@ -12,10 +12,14 @@ import pytest
 from small import ROOT
 
 from configs import finetune, pretrained
-from pe_research import configs, evaluate, lineage, main, records, states
+from pe_research import evaluate, main
 from pe_research.huggingface import __main__ as command
 from pe_research.huggingface import exporting
+from pe_research.runs import lineage, run_folder
 from pe_research.search import __main__ as search
+from pe_research.settings import configs
+from pe_research.storage import files
+from pe_research.training import train_state
 
 pytestmark = pytest.mark.usefixtures('tuned')
 SMALL = {'lengths': (16, 64), 'targets': 8, 'windows': 4}
@@ -62,7 +66,7 @@ def run(model, tmp_path_factory):
 
 
 def losses(workdir):
-  rows = records.read_rows(workdir / 'results.jsonl')
+  rows = files.read_rows(workdir / 'results.jsonl')
   return {row['eval_length']: row['value'] for row in rows}
 
 
@@ -70,8 +74,8 @@ def test_the_same_losses_as_the_weights_have_here(model, run, tmp_path):
   _, config, params = model
   measured = configs.resolve(config | {'eval': config['eval'] | SMALL | {'reach': None}})
   (tmp_path / 'here').mkdir()
-  record = records.read_json(run / 'run.json')
-  records.write_json(tmp_path / 'here' / 'run.json', record | {'conditions': {}})
+  record = files.read_json(run / 'run.json')
+  files.write_json(tmp_path / 'here' / 'run.json', record | {'conditions': {}})
   evaluate.evaluate(measured, tmp_path / 'here', params, 0)
   assert losses(run) == pytest.approx(losses(tmp_path / 'here'), rel=1e-6)
   assert losses(run).keys() == {16, 64}
@@ -82,7 +86,7 @@ def test_the_same_losses_as_the_weights_have_here(model, run, tmp_path):
 def test_extensions_are_evaluated_on_it(run, tmp_path, capsys):
   flags = [f'--workdir={run}', '--position=yarn:factor=4', f'--into={tmp_path / "yarn"}']
   evaluate.main(flags)
-  given = records.load_config(tmp_path / 'yarn')['position']
+  given = run_folder.load_config(tmp_path / 'yarn')['position']
   assert (given['name'], given['factor'], given['train_length']) == ('yarn', 4, 16)
   stretched, plain = losses(tmp_path / 'yarn'), losses(run)
   assert abs(stretched[64] - plain[64]) > 1e-3
@@ -93,7 +97,7 @@ def test_extensions_are_evaluated_on_it(run, tmp_path, capsys):
 
 
 def run_path(run):
-  return records.load_config(run)['start']['pretrained']
+  return run_folder.load_config(run)['start']['pretrained']
 
 
 def test_search_and_export_of_what_it_found(run, tmp_path):
@@ -118,9 +122,9 @@ def test_training_goes_on_from_it(model, run, tmp_path):
   config = config_of(path, ',position=pi,length=32', **{'steps': 2, 'position.factor': 2.0})
   lineage.check_start(config)
   main.run(config, tmp_path / 'tuned')
-  record = records.read_json(tmp_path / 'tuned' / 'run.json')
-  assert record['start']['parameters'] == records.read_json(run / 'run.json')['final_parameters']
-  tuned, step = states.load_params(config, tmp_path / 'tuned')
+  record = files.read_json(tmp_path / 'tuned' / 'run.json')
+  assert record['start']['parameters'] == files.read_json(run / 'run.json')['final_parameters']
+  tuned, step = train_state.load_params(config, tmp_path / 'tuned')
   assert step == 2
   moved = [float(jnp.abs(tuned[name] - params[name]).max()) for name in params]
   # Adam's first two steps move every weight by at most twice the rate.
@@ -140,7 +144,7 @@ def test_recipes_start_from_it(run, tmp_path):
   config = configs.resolve(made)
   lineage.check_start(config)
   main.run(config, tmp_path / 'pi')
-  assert records.read_json(tmp_path / 'pi' / 'run.json')['start']['run'] == run.name
+  assert files.read_json(tmp_path / 'pi' / 'run.json')['start']['run'] == run.name
 
 
 def test_narrow_weights_train_in_float32(model, tmp_path):
@@ -148,11 +152,11 @@ def test_narrow_weights_train_in_float32(model, tmp_path):
   exporting.export(config, params, tmp_path / 'narrow', dtype='bfloat16')
   made = config_of(tmp_path / 'narrow', steps=1)
   main.run(made, tmp_path / 'tuned')
-  tuned, _ = states.load_params(made, tmp_path / 'tuned')
+  tuned, _ = train_state.load_params(made, tmp_path / 'tuned')
   assert {str(x.dtype) for x in tuned.values()} == {'float32'}
   main.run(config_of(tmp_path / 'narrow'), tmp_path / 'plain')
-  record = records.read_json(tmp_path / 'tuned' / 'run.json')
-  plain = records.read_json(tmp_path / 'plain' / 'run.json')
+  record = files.read_json(tmp_path / 'tuned' / 'run.json')
+  plain = files.read_json(tmp_path / 'plain' / 'run.json')
   assert record['start']['parameters'] == plain['final_parameters']
 
 
@@ -211,14 +215,14 @@ def test_weights_that_changed_are_noticed(model, tmp_path):
   main.run(config_of(path), tmp_path / 'run')
   moved = {name: x * 1.5 for name, x in params.items()}
   exporting.export(config, moved, path, overwrite=True)
-  saved = records.load_config(tmp_path / 'run')
-  with pytest.raises(records.WorkdirError, match='are not those'):
-    states.load_params(saved, tmp_path / 'run')
+  saved = run_folder.load_config(tmp_path / 'run')
+  with pytest.raises(files.WorkdirError, match='are not those'):
+    train_state.load_params(saved, tmp_path / 'run')
 
 
 def test_a_checkpoint_is_no_run(model):
-  with pytest.raises(records.WorkdirError, match=r'pretrained\.py:path='):
-    records.load_config(model[0])
+  with pytest.raises(files.WorkdirError, match=r'pretrained\.py:path='):
+    run_folder.load_config(model[0])
 
 
 def test_the_commands(model, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import small
 from several import COMMAND, DEVICES, LONG, assert_same_run, rows, state, train, wait_for
 
-from pe_research import records
+from pe_research.storage import locks
 
 EIGHT, FOUR = f'{DEVICES}8', f'{DEVICES}4'
 
@@ -65,7 +65,7 @@ def test_sigterm_exits_cleanly_and_the_same_command_goes_on(times, corpus, strai
 
 def test_a_second_process_in_the_same_workdir_is_refused(corpus, tmp_path):
   flags = [*small.flags(corpus, 't5'), f'--workdir={tmp_path}']
-  with records.claim(tmp_path):
+  with locks.claim(tmp_path):
     second = small.run(*COMMAND, *flags)
   assert second.returncode == 2 and 'is in use by process' in second.stderr
   assert not (tmp_path / 'config.json').exists()

@@ -8,8 +8,8 @@ import mutations
 import pytest
 import small
 
-from experiments import compare
-from pe_research import witness
+from experiments.studies import comparability
+from pe_research.proof import witness
 
 
 @pytest.fixture(scope='module')
@@ -84,7 +84,8 @@ def test_a_scheme_that_is_added_joins_the_baselines_that_exist(tmp_path):
   assert 'RoPE' in table and 'Learned slopes' in table and 'note: ' not in table
   assert 'differ in more than the scheme' not in (home / 'report.html').read_text()
   codes = {
-    run.record['provenance']['code'] for run in compare.load(sorted((home / 'runs').iterdir()))
+    run.record['provenance']['code']
+    for run in comparability.load(sorted((home / 'runs').iterdir()))
   }
   assert len(codes) == 2
   # A constant of the model, changed in one line, ends that.

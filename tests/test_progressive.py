@@ -3,11 +3,12 @@
 import small
 
 from experiments import progressive
-from pe_research import records
+from pe_research.runs import run_folder
+from pe_research.storage import files
 
 
 def losses(workdir):
-  return {row['eval_length']: row['value'] for row in records.read_rows(workdir / 'results.jsonl')}
+  return {row['eval_length']: row['value'] for row in files.read_rows(workdir / 'results.jsonl')}
 
 
 def test_the_progressive_extension_ends_in_factors_for_long_and_short(tmp_path):
@@ -15,15 +16,15 @@ def test_the_progressive_extension_ends_in_factors_for_long_and_short(tmp_path):
   flags = (f'--run={trained}', f'--workdir={tmp_path}', '--factors=2,2')
   done = small.run('-m', 'experiments.progressive', *flags, timeout=500)
   assert done.returncode == 0, done.stderr
-  first, second = (records.read_json(tmp_path / f'search_{n}' / 'factors.json') for n in (32, 64))
-  both = records.read_json(tmp_path / 'search_16_short' / 'factors.json')
-  tuned = records.load_config(tmp_path / 'runs' / 'tuned_32')
+  first, second = (files.read_json(tmp_path / f'search_{n}' / 'factors.json') for n in (32, 64))
+  both = files.read_json(tmp_path / 'search_16_short' / 'factors.json')
+  tuned = run_folder.load_config(tmp_path / 'runs' / 'tuned_32')
   assert tuned['length'] == 32 and tuned['position']['long_factor'] == first['long_factor']
   # The second search multiplies what the weights were tuned with.
   ratio = [b / a for a, b in zip(first['long_factor'], second['long_factor'], strict=True)]
   assert min(ratio) > 0.999 and max(ratio) <= 2.5001 and second['target_length'] == 64
   assert both['long_factor'] == second['long_factor'] and both['switch_length'] == 16
-  end = records.load_config(tmp_path / 'runs' / 'recovered')['position']
+  end = run_folder.load_config(tmp_path / 'runs' / 'recovered')['position']
   assert end['short_factor'] == both['short_factor'] and end['train_length'] == 16
   long, whole = losses(tmp_path / 'runs' / 'searched_64'), losses(tmp_path / 'runs' / 'recovered')
   assert {n: whole[n] for n in (32, 64)} == {n: long[n] for n in (32, 64)}

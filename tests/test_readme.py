@@ -14,9 +14,12 @@ import small
 import tiny
 from flax import nnx
 
-from experiments import demo, progressive, stretch
 from experiments import finetune as experiment
-from pe_research import attend, model, positions
+from experiments import progressive, stretch
+from experiments.studies import demo
+from pe_research import positions
+from pe_research.attention import attend
+from pe_research.model import transformer
 
 README = (small.ROOT / 'README.md').read_text()
 # The same commands at a size that takes seconds: fewer steps, a smaller model, fewer windows.
@@ -131,13 +134,13 @@ def test_the_example_scheme_is_one_file_and_one_line(monkeypatch):
   monkeypatch.setitem(positions.SCHEMES, 'example', module.LearnedSlopes)
   assert positions.defaults('example') == {'name': 'example', 'slope': 0.1}
   config = tiny.config(width=16, heads=2, kv_heads=2, projection='mha', mlp_width=32)
-  decoder = model.Decoder(config, positions.defaults('example'), 16, key=jax.random.key(0))
+  decoder = transformer.Decoder(config, positions.defaults('example'), 16, key=jax.random.key(0))
   graph, params = nnx.split(decoder)
   tokens = np.arange(18).reshape(2, 9)
 
   def loss(params, spec):
     logits = nnx.merge(graph, params)(tokens, attend.Tokens.contiguous(9), spec)
-    return model.loss(logits, tokens).mean()
+    return transformer.loss(logits, tokens).mean()
 
   dense, tiled = (
     jax.grad(loss)(params, spec) for spec in (attend.Spec(), attend.Spec('tiled', tile=4))

@@ -13,7 +13,9 @@ import pytest
 import small
 from hypothesis import strategies as st
 
-from pe_research import records
+from pe_research.common import provenance
+from pe_research.runs import run_folder
+from pe_research.storage import files, locks
 
 JSON = st.dictionaries(st.text(max_size=5), st.floats(allow_nan=False) | st.text(), max_size=3)
 
@@ -35,47 +37,47 @@ def small_disk():
 def test_rows_come_back_and_a_line_cut_by_a_kill_does_not(rows, cut, tmp_path_factory):
   path = tmp_path_factory.mktemp('rows') / 'rows.jsonl'
   for row in rows:
-    records.append_row(path, row)
-  assert records.read_rows(path) == rows
+    files.append_row(path, row)
+  assert files.read_rows(path) == rows
   last = json.dumps({'last': 'x' * 30}) + '\n'
   with path.open('a') as file:
     file.write(last[: min(cut, len(last) - 1)])
-  assert records.read_rows(path) == rows
-  records.append_row(path, {'next': 1})
-  assert records.read_rows(path) == [*rows, {'next': 1}]
+  assert files.read_rows(path) == rows
+  files.append_row(path, {'next': 1})
+  assert files.read_rows(path) == [*rows, {'next': 1}]
 
 
 def test_a_full_disk_leaves_no_part_of_a_row(tmp_path):
   path = tmp_path / 'rows.jsonl'
-  records.append_row(path, {'fits': 'x' * 900})
+  files.append_row(path, {'fits': 'x' * 900})
   message = r'row of \d+ bytes cannot be written'
-  with pytest.raises(records.WorkdirError, match=message), small_disk():
-    records.append_row(path, {'does not fit': 'y' * 900})
-  assert records.read_rows(path) == [{'fits': 'x' * 900}]
+  with pytest.raises(files.WorkdirError, match=message), small_disk():
+    files.append_row(path, {'does not fit': 'y' * 900})
+  assert files.read_rows(path) == [{'fits': 'x' * 900}]
   assert path.read_bytes().endswith(b'\n')
 
 
 def test_a_full_disk_leaves_the_old_json(tmp_path):
   path = tmp_path / 'run.json'
-  records.write_json(path, {'old': 1})
-  with pytest.raises(records.WorkdirError, match='cannot be written'), small_disk():
-    records.write_json(path, {'new': 'x' * 2000})
-  assert records.read_json(path) == {'old': 1}
+  files.write_json(path, {'old': 1})
+  with pytest.raises(files.WorkdirError, match='cannot be written'), small_disk():
+    files.write_json(path, {'new': 'x' * 2000})
+  assert files.read_json(path) == {'old': 1}
   assert os.listdir(tmp_path) == ['run.json']
 
 
 def test_a_damaged_json_is_named(tmp_path):
   path = tmp_path / 'run.json'
   path.write_text('{"a": 1')
-  with pytest.raises(records.WorkdirError, match=r'run\.json is damaged .* line 1 column'):
-    records.read_json(path)
+  with pytest.raises(files.WorkdirError, match=r'run\.json is damaged .* line 1 column'):
+    files.read_json(path)
   path.write_text('{"a": 1}\n{"a"\n{"a": 2}\n')
-  with pytest.raises(records.WorkdirError, match=r'run\.json, line 2, is damaged'):
-    records.read_rows(path)
+  with pytest.raises(files.WorkdirError, match=r'run\.json, line 2, is damaged'):
+    files.read_rows(path)
 
 
 def test_a_workdir_has_one_process(tmp_path):
-  with records.claim(tmp_path):
+  with locks.claim(tmp_path):
     code = f"""
 from pe_research import records
 import pathlib, sys
@@ -85,15 +87,15 @@ except records.WorkdirError as error: print(error)
 """
     out = small.run('-c', code).stdout
     assert f'in use by process {os.getpid()}' in out and 'another --workdir' in out
-  with records.claim(tmp_path):
+  with locks.claim(tmp_path):
     pass
 
 
 def test_a_file_in_the_way_of_the_workdir_is_named(tmp_path):
   (tmp_path / 'file').write_text('')
   with (
-    pytest.raises(records.WorkdirError, match=r'workdir .*file.* cannot be written'),
-    records.claim(tmp_path / 'file' / 'run'),
+    pytest.raises(files.WorkdirError, match=r'workdir .*file.* cannot be written'),
+    locks.claim(tmp_path / 'file' / 'run'),
   ):
     pass
 
@@ -104,7 +106,7 @@ def test_a_read_only_workdir_is_refused(tmp_path):
   if user == 0:
     os.seteuid(65534)  # root may write anywhere; nobody may not
   try:
-    with pytest.raises(records.WorkdirError, match='Permission denied'), records.claim(tmp_path):
+    with pytest.raises(files.WorkdirError, match='Permission denied'), locks.claim(tmp_path):
       pass
   finally:
     os.seteuid(user)
@@ -112,21 +114,21 @@ def test_a_read_only_workdir_is_refused(tmp_path):
 
 def test_another_runs_workdir_is_refused_with_the_difference(tmp_path):
   saved = {'steps': 3, 'model': {'width': 8}, 'run': {'save_every': 1}}
-  records.check_config(tmp_path, saved)  # nothing is there yet
-  records.write_json(tmp_path / 'config.json', saved)
-  records.check_config(tmp_path, saved | {'run': {'save_every': 9}})
-  with pytest.raises(records.WorkdirError) as error:
-    records.check_config(tmp_path, saved | {'model': {'width': 16}})
+  run_folder.check_config(tmp_path, saved)  # nothing is there yet
+  files.write_json(tmp_path / 'config.json', saved)
+  run_folder.check_config(tmp_path, saved | {'run': {'save_every': 9}})
+  with pytest.raises(files.WorkdirError) as error:
+    run_folder.check_config(tmp_path, saved | {'model': {'width': 16}})
   assert 'model.width: 8 -> 16' in str(error.value) and 'steps' not in str(error.value)
 
 
 def test_without_git_there_is_no_commit_and_no_crash(monkeypatch):
   monkeypatch.setenv('PATH', '')
-  assert records.provenance()['commit'] is None
+  assert provenance.provenance()['commit'] is None
 
 
 def test_provenance_tells_a_changed_tree(tmp_path, monkeypatch):
-  monkeypatch.setattr(records, 'ROOT', tmp_path)
+  monkeypatch.setattr(provenance, 'ROOT', tmp_path)
   (tmp_path / 'pe_research').mkdir()
   source = tmp_path / 'pe_research' / 'x.py'
   source.write_text('1')
@@ -135,9 +137,9 @@ def test_provenance_tells_a_changed_tree(tmp_path, monkeypatch):
     check=True, capture_output=True,
   )  # fmt: skip
   git('init'), git('add', '.'), git('commit', '-m', 'x')
-  clean = records.provenance()
+  clean = provenance.provenance()
   source.write_text('2')
-  dirty = records.provenance()
+  dirty = provenance.provenance()
   assert clean['clean'] and not dirty['clean'] and len(clean['commit']) == 40
   assert clean['commit'] == dirty['commit'] and clean['code'] != dirty['code']
 
@@ -147,6 +149,6 @@ def test_a_disk_without_locks_is_not_called_in_use(tmp_path, monkeypatch):
     raise OSError(errno.ENOLCK, 'No locks available')
 
   monkeypatch.setattr(fcntl, 'flock', none)
-  refused = pytest.raises(records.WorkdirError, match='cannot be locked: No locks available')
-  with refused, records.claim(tmp_path):
+  refused = pytest.raises(files.WorkdirError, match='cannot be locked: No locks available')
+  with refused, locks.claim(tmp_path):
     pass

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import toys
 
-from experiments import registered
+from experiments.studies import preregistration
 
 FILE = '''"""A claim."""
 
@@ -44,7 +44,7 @@ CLAIM = Claim(
 def test_words_are_aside_and_numbers_are_asked(before, after, same):
   assert before in FILE
   other = FILE.replace(before, after)
-  assert (registered.asked(other) == registered.asked(FILE)) == same
+  assert (preregistration.asked(other) == preregistration.asked(FILE)) == same
 
 
 COMMON = """
@@ -79,16 +79,16 @@ USES = "CLAIM = Claim(tests=(Expect('a', effect('rope'), above=LIMIT, unit=WORD)
 ])  # fmt: skip
 def test_what_a_claim_takes_from_the_common_words_is_asked_too(before, after, same):
   assert before in COMMON
-  other = registered.asked(USES, COMMON.replace(before, after))
-  assert (other == registered.asked(USES, COMMON)) == same
+  other = preregistration.asked(USES, COMMON.replace(before, after))
+  assert (other == preregistration.asked(USES, COMMON)) == same
   plain = USES.replace('LIMIT', '0.5').replace('WORD', "'a word'")
-  assert registered.asked(plain, COMMON) == registered.asked(USES, COMMON)
+  assert preregistration.asked(plain, COMMON) == preregistration.asked(USES, COMMON)
 
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
   """Of one claim's file; commits what it is given, and says by which commit."""
-  monkeypatch.setattr(registered, 'CLAIMS', tmp_path / 'claims')
+  monkeypatch.setattr(preregistration, 'CLAIMS', tmp_path / 'claims')
   (tmp_path / 'claims').mkdir()
   verdict = tmp_path / 'results' / 'toy' / 'T01.verdict.json'
   verdict.parent.mkdir(parents=True)
@@ -114,18 +114,18 @@ def test_a_threshold_that_is_moved_after_the_runs_is_said_to_be(repository, tmp_
   old = repository(FILE.replace('0.5', '0.4'))
   first = repository(FILE)
   words = repository(FILE.replace('A toy.', 'Another.'))
-  found = registered.since(claim, [first, words])
+  found = preregistration.since(claim, [first, words])
   assert found == {'commit': first, 'clean': True, 'changed_after': [], 'otherwise': {}}
-  assert registered.since(claim, [old, words])['changed_after'] == [old]
-  assert registered.since(claim, [None, 'f' * 40])['changed_after'] == ['None', 'f' * 40]
+  assert preregistration.since(claim, [old, words])['changed_after'] == [old]
+  assert preregistration.since(claim, [None, 'f' * 40])['changed_after'] == ['None', 'f' * 40]
   common = tmp_path / 'claims' / 'terms.py'
   common.write_text('def Expect(*said, above):\n  return above\n')
-  assert registered.since(claim, [words]) == {
+  assert preregistration.since(claim, [words]) == {
     'commit': None, 'clean': False, 'changed_after': [words], 'otherwise': {},
   }  # fmt: skip
   common.unlink()
   (tmp_path / 'claims' / 'toy_t01.py').write_text(FILE.replace('0.5', '0.6'))
-  assert registered.since(claim) == {
+  assert preregistration.since(claim) == {
     'commit': None, 'clean': False, 'changed_after': [], 'otherwise': {},
   }  # fmt: skip
 
@@ -137,9 +137,9 @@ def test_verdicts_on_another_question_stay_told(repository):
   first, second = repository(asked, 'refuted'), repository(asked, 'not run')
   since = repository(FILE)
   repository(FILE, 'reproduced')
-  found = registered.since(claim, scale='toy')
+  found = preregistration.since(claim, scale='toy')
   assert found['commit'] == since and found['otherwise'] == {first: 'refuted'}
-  assert second not in found['otherwise'] and not registered.since(claim)['otherwise']
+  assert second not in found['otherwise'] and not preregistration.since(claim)['otherwise']
 
 
 DERIVED = """BAR = 0.01
@@ -162,18 +162,20 @@ def other(rows):
 def test_what_makes_a_number_of_measurements_is_asked_too(before, after, same):
   uses = "CLAIM = Claim(tests=(Expect('a', Quantity('rope', of='reach'), above=0),))"
   assert before in DERIVED
-  other = registered.asked(uses, '', DERIVED.replace(before, after))
-  assert (other == registered.asked(uses, '', DERIVED)) == same
+  other = preregistration.asked(uses, '', DERIVED.replace(before, after))
+  assert (other == preregistration.asked(uses, '', DERIVED)) == same
 
 
 def test_a_claims_own_word_is_the_one_that_it_means():
   own = f'LIMIT = 3\n{USES}'
-  assert registered.asked(own, COMMON) == registered.asked(own, COMMON.replace('0.5', '0.4'))
+  assert preregistration.asked(own, COMMON) == preregistration.asked(
+    own, COMMON.replace('0.5', '0.4')
+  )
 
 
 def test_without_git_nothing_is_known(tmp_path, monkeypatch):
-  monkeypatch.setattr(registered, 'CLAIMS', tmp_path)
+  monkeypatch.setattr(preregistration, 'CLAIMS', tmp_path)
   (tmp_path / 'toy_t01.py').write_text(FILE)
-  assert registered.since(toys.claim()) == {
+  assert preregistration.since(toys.claim()) == {
     'commit': None, 'clean': False, 'changed_after': [], 'otherwise': {},
   }  # fmt: skip

@@ -12,7 +12,8 @@ import pytest
 import tiny
 from flax import nnx
 
-from pe_research import attend, positions
+from pe_research import positions
+from pe_research.attention import attend
 from pe_research.positions import base
 
 pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')

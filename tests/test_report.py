@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 import sweeps
 
-from experiments import compare, report
+from experiments import report
 from experiments.report import page, summary, tables
-from pe_research import configs, data, measures, positions, tokenizers
+from experiments.studies import comparability
+from pe_research import positions
+from pe_research.data import texts, tokenizers
+from pe_research.evaluation import measures
+from pe_research.settings import configs
 
 CROPPED = [('fixed_targets', 'cropped')]
 SVG = '{http://www.w3.org/2000/svg}'
@@ -31,8 +35,8 @@ def written(request, tmp_path_factory):
 
 @pytest.mark.parametrize('protocol', ['fixed_targets', 'sliding', 'non_overlapping'])
 def test_synthetic_rows_have_the_format_of_measured_ones(protocol):
-  documents = data.Documents(['a'], np.zeros(400, np.uint8), np.array([0, 400]))
-  corpus = data.Corpus(None, None, documents, tokenizers.Bytes(), {})
+  documents = texts.Documents(['a'], np.zeros(400, np.uint8), np.array([0, 400]))
+  corpus = texts.Corpus(None, None, documents, tokenizers.Bytes(), {})
   settings = {'windows': 2, 'targets': 4, 'tokens': 128, 'stride': 4, 'reach': 128}
   plan = measures.plan(
     corpus, {'eval': settings | {'protocols': [protocol]}, 'length': 64, 'data': {'task': ''}}
@@ -241,7 +245,7 @@ def test_the_command_reads_compares_and_writes(tmp_path):
   assert done.returncode == 0, done.stderr
   ordered = sorted(runs, key=lambda run: run.workdir)
   assert done.stdout.startswith(report.table(ordered))
-  for path in report.write(ordered, tmp_path / 'again', compare.check(ordered, ['device'])):
+  for path in report.write(ordered, tmp_path / 'again', comparability.check(ordered, ['device'])):
     assert f'wrote {tmp_path / path.name}' in done.stdout
     assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
 

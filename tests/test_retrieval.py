@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import small
 
-from pe_research import data, generate, measures, needles, scoring, sharding, tasks, tokenizers
-from pe_research.blueprint import Blueprint
-from pe_research.measures import retrieval
+from pe_research import generate
+from pe_research.common import sharding
+from pe_research.data import needles, tasks, texts, tokenizers
+from pe_research.evaluation import measures, scoring
+from pe_research.evaluation.measures import retrieval
+from pe_research.model.functional import Blueprint
 
 
 @pytest.fixture(scope='module')
@@ -75,10 +78,10 @@ class Reader:
 
 
 SIZES = (400, 300)
-DOCUMENTS = data.Documents(
+DOCUMENTS = texts.Documents(
   ['a', 'b'], np.full(sum(SIZES), ord('.'), np.uint8), np.cumsum([0, *SIZES])
 )
-CORPUS = data.Corpus(None, None, DOCUMENTS, tokenizers.Bytes(), {})
+CORPUS = texts.Corpus(None, None, DOCUMENTS, tokenizers.Bytes(), {})
 
 
 def plan(protocol, task=''):

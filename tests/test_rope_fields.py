@@ -10,9 +10,10 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pe_research import configs, positions
-from pe_research.positions import huggingface_read, huggingface_write
+from pe_research import positions
+from pe_research.huggingface import positions_read, positions_write
 from pe_research.positions.base import Dims
+from pe_research.settings import configs
 
 ROTARY = [n for n, (p, _, _) in published.CASES.items() if p not in ('learned', 'alibi')]
 FIELDS = {
@@ -46,7 +47,7 @@ def test_a_factor_that_is_said_goes_before_the_lengths(said, factor):
   fields = {'rope_type': 'longrope', 'rope_theta': 1e4, 'original_max_position_embeddings': 16}
   fields |= {'short_factor': [1.0] * 4, 'long_factor': [1.0, 1.5, 2.0, 2.5]} | said
   for sliced in (False, True):
-    position = huggingface_read.read_rope(fields, most=128, sliced=sliced)
+    position = positions_read.read_rope(fields, most=128, sliced=sliced)
     scheme = built(position, length=16, sliced=sliced)
     assert scheme.factor == factor
     temperature = math.sqrt(scheme.logit_scale(None, 17)) * scheme.slice_factor
@@ -59,11 +60,11 @@ def test_what_is_written_reads_back(name):
   scheme, model = configs.scheme(config), config['model']
   width, sliced = model['rotary_dim'] or model['head_dim'], model['projection'] == 'mla'
   partial = scheme.rotated < width
-  fields, most = huggingface_write.write_rope(
+  fields, most = positions_write.write_rope(
     scheme, width=width, length=16, layouts=(scheme.layout,), partial=partial, sliced=sliced
   )
   assert most >= 16
-  position = huggingface_read.read_rope(fields, most=most, layout=scheme.layout, sliced=sliced)
+  position = positions_read.read_rope(fields, most=most, layout=scheme.layout, sliced=sliced)
   same(scheme, built(position, width=width, sliced=sliced, length=16), width)
 
 
@@ -73,21 +74,21 @@ def test_older_releases_keep_the_same_fields_elsewhere(kind):
   current = {'rope_parameters': {'rope_type': kind, 'rope_theta': 500.0} | fields}
   older = {'rope_theta': 500.0, 'rope_scaling': {'type': kind} | fields}
   both = {'rope_theta': 500, 'rope_scaling': {'type': kind, 'rope_type': kind} | fields}
-  found = [huggingface_read.read_rope(huggingface_read.rope_fields(c), most=256)
+  found = [positions_read.read_rope(positions_read.rope_fields(c), most=256)
            for c in (current, older, both)]  # fmt: skip
   assert found[0] == found[1] == found[2]
   assert found[0]['base'] == 500.0
 
 
 def test_defaults_of_old_configs():
-  assert huggingface_read.rope_fields({}) == {'rope_type': 'default', 'rope_theta': 10_000.0}
+  assert positions_read.rope_fields({}) == {'rope_type': 'default', 'rope_theta': 10_000.0}
   old = {'rotary_pct': 0.25, 'rotary_emb_base': 500.0, 'rope_theta': 1e4}
-  neox = huggingface_read.rope_fields(old, 'rotary_emb_base', 'rotary_pct')
-  llama = huggingface_read.rope_fields(old)
+  neox = positions_read.rope_fields(old, 'rotary_emb_base', 'rotary_pct')
+  llama = positions_read.rope_fields(old)
   assert llama == {'rope_type': 'default', 'rope_theta': 1e4}
   assert neox == {'rope_type': 'default', 'rope_theta': 500.0, 'partial_rotary_factor': 0.25}
   phi = {'original_max_position_embeddings': 16, 'rope_scaling': {'type': 'longrope'}}
-  assert huggingface_read.rope_fields(phi)['original_max_position_embeddings'] == 16
+  assert positions_read.rope_fields(phi)['original_max_position_embeddings'] == 16
 
 
 @pytest.mark.parametrize(
@@ -97,22 +98,22 @@ def test_defaults_of_old_configs():
 )
 def test_truncate_of_null_is_no(said, ramp):
   fields = {'rope_type': 'yarn', 'rope_theta': 1e4, 'factor': 4.0} | said
-  found = huggingface_read.rope_fields({'rope_parameters': fields})
-  assert huggingface_read.read_rope(found, most=64)['ramp'] == ramp
+  found = positions_read.rope_fields({'rope_parameters': fields})
+  assert positions_read.read_rope(found, most=64)['ramp'] == ramp
 
 
 def test_rope_scaling_goes_before_rope_parameters():
   both = {'rope_parameters': {'rope_type': 'default', 'rope_theta': 1e4}}
   both |= {'rope_scaling': {'type': 'linear', 'factor': 4.0}}
-  assert huggingface_read.rope_fields(both)['rope_type'] == 'linear'
+  assert positions_read.rope_fields(both)['rope_type'] == 'linear'
 
 
 @given(most=st.integers(4, 5000), factor=st.floats(1, 40))
 @settings(max_examples=100, deadline=None)
 def test_a_linear_factor_serves_what_the_model_is_for(most, factor):
   fields = {'rope_type': 'linear', 'rope_theta': 1e4, 'factor': factor}
-  position = huggingface_read.read_rope(fields, most=most)
-  length = huggingface_read.served(position, most)
+  position = positions_read.read_rope(fields, most=most)
+  length = positions_read.served(position, most)
   scheme = built(position, length=length)
   assert length <= most <= scheme.target_length + 1
   np.testing.assert_allclose(scheme.frequencies(1) * factor, 1e4 ** -(np.arange(4) / 4), rtol=1e-9)
@@ -136,11 +137,11 @@ def test_deepseek_scales_the_slice_and_the_logit(factor, mscale, all_dim, attent
   if turned is None:
     turned = m(mscale) / m(all_dim) if mscale and all_dim else m(1)
   whole = m(all_dim) if all_dim else 1.0
-  scheme = built(huggingface_read.read_rope(fields, most=4096, sliced=True), sliced=True)
+  scheme = built(positions_read.read_rope(fields, most=4096, sliced=True), sliced=True)
   assert math.sqrt(scheme.logit_scale(None, 64)) == pytest.approx(whole)
   assert scheme.slice_factor == pytest.approx(turned)
   # A whole head that rotates has both in one.
-  scheme = built(huggingface_read.read_rope(fields, most=4096))
+  scheme = built(positions_read.read_rope(fields, most=4096))
   assert math.sqrt(scheme.logit_scale(None, 64)) * scheme.slice_factor == pytest.approx(turned)
 
 
@@ -160,7 +161,7 @@ def test_deepseek_scales_the_slice_and_the_logit(factor, mscale, all_dim, attent
 def test_a_part_that_rotates_is_scaled_alone(kind, more, want):
   fields = {'rope_type': kind, 'rope_theta': 1e4, 'factor': 4.0, 'partial_rotary_factor': 0.5}
   fields |= {'original_max_position_embeddings': 16} | more
-  scheme = built(huggingface_read.read_rope(fields, most=64))
+  scheme = built(positions_read.read_rope(fields, most=64))
   assert scheme.logit_scale(None, 64) == 1
   ones, pos = jnp.ones((1, 1, 1, 8)), jnp.zeros((1, 1), jnp.int32)
   np.testing.assert_allclose(scheme.query(ones, pos, 16)[0, 0, 0], [want] * 4 + [1] * 4, rtol=1e-6)
@@ -177,7 +178,7 @@ def test_a_part_that_rotates_is_scaled_alone(kind, more, want):
 )
 def test_a_bad_field_is_named(fields, words):
   with pytest.raises(ValueError) as error:
-    huggingface_read.read_rope({'rope_theta': 1e4} | fields, most=64)
+    positions_read.read_rope({'rope_theta': 1e4} | fields, most=64)
   assert all(word in str(error.value) for word in words)
 
 
@@ -234,6 +235,6 @@ def test_what_no_class_holds_is_not_exportable(position, given_, words):
 def test_what_a_class_does_not_do_is_said(position, given_, model, words):
   from pe_research.huggingface import exporting
 
-  with pytest.raises(huggingface_write.NotExportable) as error:
+  with pytest.raises(positions_write.NotExportable) as error:
     exporting.config_json(published.resolved(position, given_, model))
   assert all(word in str(error.value) for word in words), str(error.value)

@@ -5,7 +5,8 @@ import os
 import pytest
 import small
 
-from pe_research import records, runtime
+from pe_research.machines import jax_setup
+from pe_research.storage import files
 
 
 def train(corpus, workdir, **environment):
@@ -14,7 +15,7 @@ def train(corpus, workdir, **environment):
     '-m', 'pe_research.main', *small.flags(corpus), f'--workdir={workdir}', **kept | environment
   )
   assert done.returncode == 0, done.stderr
-  return done.stderr, records.read_json(workdir / 'run.json')['final_parameters']
+  return done.stderr, files.read_json(workdir / 'run.json')['final_parameters']
 
 
 def test_second_process_compiles_no_step_and_gives_the_same_bits(tmp_path):
@@ -40,9 +41,9 @@ def test_jax_own_variable_says_where(tmp_path):
 @pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='cores cannot be chosen here')
 def test_programs_for_one_core_are_kept_apart(monkeypatch):
   monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {0, 1})
-  two = runtime.programs_dir()
+  two = jax_setup.programs_dir()
   monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {0})
-  assert runtime.programs_dir() != two
+  assert jax_setup.programs_dir() != two
 
 
 @pytest.mark.parametrize('part', ['attention', 'eval'])
@@ -50,4 +51,4 @@ def test_a_kernel_that_cannot_run_here_is_refused_before_training(part, tmp_path
   corpus = small.write_corpus(tmp_path / 'text')
   config = small.config(corpus, **{f'{part}__implementation': 'pallas'})
   with pytest.raises(ValueError, match=r'attention.implementation and eval.implementation'):
-    runtime.prepare(config)
+    jax_setup.prepare(config)

@@ -12,7 +12,8 @@ import tiny
 from flax import nnx
 from hypothesis import strategies as st
 
-from pe_research import attend, blueprint, model
+from pe_research.attention import attend
+from pe_research.model import functional, transformer
 
 pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
 each_scheme = pytest.mark.parametrize('name', tiny.NAMES)
@@ -205,7 +206,7 @@ def test_a_packed_document_is_the_unpadded_call(name):
 
 
 def initial(name, kind, seed=0):
-  made = model.Decoder(
+  made = transformer.Decoder(
     tiny.config(**tiny.KINDS[kind], tied=False, qk_norm='mla' not in kind, mlp='swiglu'),
     tiny.position(name),
     tiny.TRAINED,
@@ -219,7 +220,7 @@ def initial(name, kind, seed=0):
 @each_kind
 def test_other_parameters_start_with_the_same_bits(name, kind):
   mine, bare = initial(name, kind), initial('nope', kind)
-  others = {path for path in mine if not blueprint.of_position(path)}
+  others = {path for path in mine if not functional.of_position(path)}
   assert others == set(bare)
   for path in others:
     np.testing.assert_array_equal(mine[path], bare[path], err_msg=path)

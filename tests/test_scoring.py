@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import small
 
-from pe_research import scoring, sharding
-from pe_research.blueprint import Blueprint
+from pe_research.common import sharding
+from pe_research.evaluation import scoring
+from pe_research.model.functional import Blueprint
 
 
 @pytest.fixture(scope='module')

@@ -10,9 +10,15 @@ import pytest
 import small
 from hypothesis import strategies as st
 
-from pe_research import cli, configs, data, lineage, main, positions, records, states
+from pe_research import main, positions
+from pe_research.common import provenance
+from pe_research.data import texts
+from pe_research.runs import lineage, run_folder
 from pe_research.search import __main__ as command
 from pe_research.search import ledger, methods, objective, plan, space
+from pe_research.settings import cli, configs
+from pe_research.storage import files
+from pe_research.training import train_state
 
 SPACE = space.Space(10_000.0, 16, 64, 4.0, 5.0, (0, 1, 2, 4, 8))
 SMALL = methods.Settings(population=12, mutations=4, crossovers=4, iterations=6, parents=6)
@@ -165,10 +171,10 @@ def test_a_killed_search_goes_on_to_the_same_result(method, tmp_path):
   ended = list(ledger.progress(method, SPACE, SMALL, again))
   last = lambda items: (items[-1].evaluations, items[-1].best, items[-1].loss)
   assert last(ended) == last(whole)
-  rows = records.read_rows(tmp_path / 'killed')
+  rows = files.read_rows(tmp_path / 'killed')
   known = [(tuple(f), s) for row in rows for f, s, _ in row['candidates']]
   assert len(known) == len(set(known)) == whole[-1].evaluations
-  assert rows == records.read_rows(tmp_path / 'whole')
+  assert rows == files.read_rows(tmp_path / 'whole')
 
 
 # ---- On a trained run
@@ -189,10 +195,10 @@ def trained(corpus, tmp_path_factory):
 @pytest.fixture(scope='module')
 def measured(trained):
   """The objective at 64 tokens, four times those of training, and two windows."""
-  config = configs.resolve(configs.anywhere(records.load_config(trained)))
-  corpus = data.load(config)
+  config = configs.resolve(configs.anywhere(run_folder.load_config(trained)))
+  corpus = texts.load(config)
   windows = objective.windows(corpus.train, 64, 2, 0, 'training')
-  params, _ = states.load_params(config, trained)
+  params, _ = train_state.load_params(config, trained)
   return config, params, windows
 
 
@@ -219,8 +225,9 @@ def test_one_program_serves_all_candidates_and_documents(measured):
 
 @pytest.mark.parametrize('temperature', ['none', 'su'])
 def test_losses_are_those_of_the_scheme_that_a_config_builds(measured, temperature):
-  from pe_research import attend, model
-  from pe_research.blueprint import Blueprint
+  from pe_research.attention import attend
+  from pe_research.model import transformer
+  from pe_research.model.functional import Blueprint
 
   config, params, windows = measured
   found = draw(2)
@@ -235,7 +242,9 @@ def test_losses_are_those_of_the_scheme_that_a_config_builds(measured, temperatu
     measure = objective.Objective(config, params, (2, 64), scale, 128)
     decoder = Blueprint(stretched).bind(params)
     at = attend.Tokens.contiguous(64)
-    nll = model.loss(decoder(windows.tokens[:, :-1], at, attend.Spec()), windows.tokens[:, 1:])
+    nll = transformer.loss(
+      decoder(windows.tokens[:, :-1], at, attend.Spec()), windows.tokens[:, 1:]
+    )
     np.testing.assert_allclose(measure([candidate], windows)[0], nll.mean(), rtol=2e-6)
 
 
@@ -267,12 +276,12 @@ def test_the_file_has_factors_losses_and_lineage(trained, searched):
   best = losses['best']['search']
   assert best <= min(loss['search'] for loss in losses.values() if loss is not losses['as trained'])
   assert found['search']['evaluations'] == 8 + 4 * 6
-  assert found['search']['made_by']['commit'] == records.provenance()['commit']
+  assert found['search']['made_by']['commit'] == provenance.provenance()['commit']
   assert found['search']['generator'] == methods.witness('paper')
-  origin, record = found['search']['weights_of'], records.read_json(trained / 'run.json')
+  origin, record = found['search']['weights_of'], files.read_json(trained / 'run.json')
   assert origin['run'] == trained.name and origin['step'] == 60
   assert origin['parameters'] == record['final_parameters']
-  rows = records.read_rows(workdir / 'evaluations.jsonl')
+  rows = files.read_rows(workdir / 'evaluations.jsonl')
   assert min(loss for row in rows for *_, loss in row['candidates']) == best
 
 
@@ -283,11 +292,11 @@ def test_a_config_names_the_file_and_a_second_search_multiplies(trained, searche
   into = tmp_path / 'stretched'
   evaluate.main([f'--workdir={trained}', f'--position=longrope:file={workdir}/factors.json',
                  f'--into={into}', '--lengths=16,64'])  # fmt: skip
-  config = records.load_config(into)
+  config = run_folder.load_config(into)
   assert config['position']['long_factor'] == found['long_factor']
   assert config['position']['lineage'].startswith('factors.json sha256:')
   # Weights that were trained with those factors: a candidate of ones is what they know.
-  params, _ = states.load_params(configs.anywhere(records.load_config(trained)), trained)
+  params, _ = train_state.load_params(configs.anywhere(run_folder.load_config(trained)), trained)
   tuned = configs.resolve(config | {'length': 64})
   measure = objective.Objective(tuned, params, (2, 64), 1.0, 128)
   np.testing.assert_allclose(measure.stretched, found['long_factor'])
@@ -296,7 +305,7 @@ def test_a_config_names_the_file_and_a_second_search_multiplies(trained, searche
   np.testing.assert_allclose(measure.total(twice), np.array(found['long_factor']) * [1, 1, 2, 2])
   # YaRN leaves alone what turned often before any stretching, at 16 tokens and not at 64.
   first, second = (
-    plan.make_space(small_plan(of), of, {}) for of in (records.load_config(trained), tuned)
+    plan.make_space(small_plan(of), of, {}) for of in (run_folder.load_config(trained), tuned)
   )
   assert first.train_length == second.train_length == 16
   assert first.seeds == second.seeds and second.starts[-1] == 64 > first.starts[-1] == 16
@@ -363,14 +372,14 @@ def test_a_bad_search_is_one_line(trained, tmp_path, capsys, monkeypatch, flags,
   ],
 )
 def test_long_factors_of_another_model_are_refused(trained, searched, tmp_path, change, words):
-  path, config = tmp_path / 'factors.json', records.load_config(trained)
-  records.write_json(path, searched[1] | change)
+  path, config = tmp_path / 'factors.json', run_folder.load_config(trained)
+  files.write_json(path, searched[1] | change)
   with pytest.raises(ValueError) as error:
     plan.long_factors(str(path), config)
   for word in words:
     assert word in str(error.value)
   bare = {k: v for k, v in searched[1].items() if k not in ('temperature', 'start_tokens')}
-  records.write_json(path, bare)
+  files.write_json(path, bare)
   filled = plan.long_factors(str(path), config)
   assert (filled['temperature'], filled['start_tokens']) == ('none', 0)
 
@@ -397,7 +406,7 @@ def small_plan(config, temperature=None):
   ],
 )
 def test_what_a_search_would_leave_out_is_said(trained, text, temperature, words):
-  saved = records.load_config(trained)
+  saved = run_folder.load_config(trained)
   config = configs.resolve(saved | {'position': lineage.given(text, saved)})
   call = lambda: small_plan(config, temperature)
   if words is None:
@@ -410,10 +419,10 @@ def test_what_a_search_would_leave_out_is_said(trained, text, temperature, words
 
 
 def test_short_texts_are_no_longer_than_the_long_ones(trained, searched):
-  short_of = plan.long_factors(str(searched[0] / 'factors.json'), records.load_config(trained))
+  short_of = plan.long_factors(str(searched[0] / 'factors.json'), run_folder.load_config(trained))
   with pytest.raises(ValueError, match='--target-length is 128, and --short-of stretches to 64'):
     plan.make(
-      records.load_config(trained), method='paper', factor=8, most=None, target_length=None,
+      run_folder.load_config(trained), method='paper', factor=8, most=None, target_length=None,
       temperature=None, documents=1, held_out=1, settings=methods.Settings(), short_of=short_of,
     )  # fmt: skip
 
@@ -451,9 +460,9 @@ def test_a_run_that_streams_its_texts_is_searched_on_them(corpus, tmp_path, monk
   config = small.config(corpus, steps=3, **streamed)
   main.run(config, tmp_path / 'run')
   found = search(tmp_path / 'run', tmp_path / 'search')
-  loaded = data.load(config)
-  texts = data.long_documents(loaded, 2, 64, 0)
-  drawn = objective.windows(texts, 64, 2, 0, 'training')
+  loaded = texts.load(config)
+  found_texts = texts.long_documents(loaded, 2, 64, 0)
+  drawn = objective.windows(found_texts, 64, 2, 0, 'training')
   assert found['search']['searched_on'] == drawn.digest
   training = {loaded.source.id(i) for i in range(len(loaded.source))}
   assert set(drawn.names) < training and not set(drawn.names) & set(loaded.validation.names)
@@ -461,7 +470,7 @@ def test_a_run_that_streams_its_texts_is_searched_on_them(corpus, tmp_path, monk
 
 def test_windows_are_whole_distinct_documents_drawn_by_the_seed(measured):
   config, _, windows = measured
-  documents = data.load(config).train
+  documents = texts.load(config).train
   assert len(set(windows.names)) == 2 and windows.tokens.shape == (2, 65)
   for name, tokens in zip(windows.names, windows.tokens, strict=True):
     whole = documents[documents.names.index(name)].tobytes()

@@ -7,8 +7,9 @@ import small
 from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
-from pe_research import digest, positions, sharding
-from pe_research.blueprint import Blueprint
+from pe_research import positions
+from pe_research.common import digest, sharding
+from pe_research.model.functional import Blueprint
 
 
 def mesh(data=1, fsdp=1, tensor=1):
@@ -36,12 +37,12 @@ def test_every_matrix_is_split_and_nothing_of_a_scheme_is(name, projection, corp
 
 
 def test_the_optimizer_is_laid_out_as_its_parameters(corpus):
-  from pe_research import optimizers, states
+  from pe_research.training import optimizers, train_state
 
   config = small.config(corpus)
   blueprint = Blueprint(config)
   optimizer = optimizers.build(config['optimizer'], 10)
-  state = sharding.layout(states._shapes(blueprint, optimizer), mesh(fsdp=2))
+  state = sharding.layout(train_state._shapes(blueprint, optimizer), mesh(fsdp=2))
   moments = [s for s in jax.tree.leaves(state['optimizer'], is_leaf=lambda x: isinstance(x, dict))
              if isinstance(s, dict)]  # fmt: skip
   assert len(moments) == 2

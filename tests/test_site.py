@@ -9,9 +9,10 @@ import urllib.parse
 import pytest
 import small
 
-from experiments import claims, scales, site
+from experiments import claims, site
 from experiments.report.claims import rows
 from experiments.site import docstrings, pages
+from experiments.studies import scales
 from pe_research import positions
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import statistics
+from experiments.studies import statistics
 
 
 def sweeps(count, seeds, documents, of_seed, of_document, rest, mean=0.3):

@@ -9,13 +9,14 @@ import pytest
 from flax import nnx
 
 from configs import lm
-from pe_research import configs, positions
+from pe_research import positions
 from pe_research.positions import base as base_lib
-from pe_research.positions import factors
+from pe_research.positions import longrope_file
+from pe_research.settings import configs
 
 DIMS = base_lib.Dims(width=32, heads=4, rotary=8, length=64)
 FILE = {
-  'kind': factors.KIND,
+  'kind': longrope_file.KIND,
   'base': 10_000.0,
   'rotated': 8,
   'train_length': 64,

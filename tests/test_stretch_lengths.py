@@ -9,9 +9,10 @@ import tiny
 from flax import nnx
 from hypothesis import strategies as st
 
-from pe_research import attend, positions
+from pe_research import positions
+from pe_research.attention import attend
 from pe_research.positions import base as base_lib
-from pe_research.positions import phase
+from pe_research.positions import fixed_point
 
 L, R = 100, 16
 POS = np.r_[0:8, 40, 99, 1000]
@@ -102,7 +103,7 @@ def test_a_length_may_be_known_only_in_the_program(name):
 @hypothesis.settings(max_examples=20)
 def test_frequencies_in_the_program_are_those_of_numpy(name, length):
   scheme = following(name)
-  with phase.float64():
+  with fixed_point.float64():
     got = scheme.frequencies(jnp.full((1, 1), length))
     got = np.asarray(jnp.broadcast_to(got, (1, 1, R // 2))[0, 0])
   assert got.dtype == np.float64

@@ -3,8 +3,10 @@
 import pytest
 import small
 
-from experiments import compare, finetune, stretch
-from pe_research import records
+from experiments import finetune, stretch
+from experiments.studies import comparability
+from pe_research.runs import run_folder
+from pe_research.storage import files
 
 
 @pytest.fixture(scope='module')
@@ -13,7 +15,7 @@ def trained(tmp_path_factory):
 
 
 def losses(workdir):
-  return {row['eval_length']: row['value'] for row in records.read_rows(workdir / 'results.jsonl')}
+  return {row['eval_length']: row['value'] for row in files.read_rows(workdir / 'results.jsonl')}
 
 
 def test_every_way_of_stretching_is_measured_on_the_same_targets(trained, tmp_path):
@@ -23,14 +25,14 @@ def test_every_way_of_stretching_is_measured_on_the_same_targets(trained, tmp_pa
   folder = tmp_path / '2x'
   runs = {name: folder / 'runs' / name for name in stretch.VARIANTS}
   assert {p.name for p in (folder / 'runs').iterdir()} == set(stretch.VARIANTS)
-  rows = [row for w in runs.values() for row in records.read_rows(w / 'results.jsonl')]
+  rows = [row for w in runs.values() for row in files.read_rows(w / 'results.jsonl')]
   assert len({row['targets'] for row in rows}) == 1
   assert {row['eval_length'] for row in rows} == {16, 32, 64}
   raw = losses(trained)
   assert losses(runs['rope']) == {n: raw[n] for n in (16, 32, 64)}
   assert losses(runs['dynamic_ntk'])[16] == raw[16] != losses(runs['ntk'])[16]
-  searched = records.load_config(runs['longrope'])['position']
-  found = records.read_json(folder / 'search_2x' / 'factors.json')
+  searched = run_folder.load_config(runs['longrope'])['position']
+  found = files.read_json(folder / 'search_2x' / 'factors.json')
   assert searched['long_factor'] == found['long_factor'] and found['target_length'] == 32
   assert found['search']['evaluations'] == 1344
   for name in ('report.html', 'loss_by_length.png', 'results.jsonl'):
@@ -48,20 +50,20 @@ def test_every_recipe_has_the_same_tokens_and_its_controls(trained, tmp_path):
   done = small.run('-m', 'experiments.finetune', *flags, timeout=500)
   assert done.returncode == 0, done.stderr
   folder = tmp_path / '100percent'
-  runs = compare.load([folder / 'runs' / name for name in finetune.NAMES])
+  runs = comparability.load([folder / 'runs' / name for name in finetune.NAMES])
   record = {run.workdir.name: run.record for run in runs}
   assert {r['scheme'] for r in record.values()} == {'rope', 'pi', 'abf', 'yarn', 'longrope'}
   length = {run.workdir.name: run.config['length'] for run in runs}
   assert length == {'same': 16, 'raw': 32, 'pi': 32, 'abf': 32, 'yarn': 16, 'longrope': 16}
   spent = {}
-  for run in [*runs, *compare.load(sorted((folder / 'stages').iterdir()))]:
+  for run in [*runs, *comparability.load(sorted((folder / 'stages').iterdir()))]:
     config, name = run.config, run.workdir.name.split('_')[0]
     tokens = config['steps'] * config['optimizer']['batch'] * config['length']
     spent[name] = spent.get(name, 0) + tokens
   assert set(spent.values()) == {20 * 8 * 16}
-  own = records.read_json(trained / 'run.json')['final_parameters']
+  own = files.read_json(trained / 'run.json')['final_parameters']
   assert record['pi']['start']['parameters'] == own
-  stage = records.read_json(folder / 'stages' / 'yarn_1' / 'run.json')
+  stage = files.read_json(folder / 'stages' / 'yarn_1' / 'run.json')
   assert stage['start']['parameters'] == own
   assert record['yarn']['start']['parameters'] == stage['final_parameters']
   assert record['yarn']['start']['start']['parameters'] == own  # the whole line of descent

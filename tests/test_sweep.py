@@ -8,8 +8,9 @@ import time
 import pytest
 import small
 
-from experiments import compare, progress
-from pe_research import cli, records
+from experiments.studies import comparability, progress
+from pe_research.machines import exits
+from pe_research.storage import files, locks
 
 COMMAND = ('-m', 'experiments.sweep')
 NAMES = ('rope', 'learned')
@@ -38,7 +39,7 @@ def swept(corpus, tmp_path_factory):
     time.sleep(0.01)
   first.terminate()  # as Ctrl-C does, and as a scheduler does
   out, _ = first.communicate(timeout=120)
-  assert first.returncode == cli.STOPPED and 'goes on from here' in out, out
+  assert first.returncode == exits.STOPPED and 'goes on from here' in out, out
   assert not list(workdir.glob('runs/*/done.json'))
   second = small.run(*COMMAND, *given)
   assert second.returncode == 0, second.stdout + second.stderr
@@ -61,7 +62,7 @@ def test_progress_is_plain_lines_with_step_loss_speed_and_time_left(swept):
 
 def test_every_row_is_shown_as_it_arrives_and_in_the_file(swept):
   workdir, _, out = swept
-  rows = records.read_rows(workdir / 'results.jsonl')
+  rows = files.read_rows(workdir / 'results.jsonl')
   assert {(r['scheme'], r['eval_length']) for r in rows} == {
     (s, n) for s in NAMES for n in (16, 32, 64)
   }
@@ -74,7 +75,7 @@ def test_every_row_is_shown_as_it_arrives_and_in_the_file(swept):
 
 
 def test_schemes_differ_in_nothing_but_the_scheme(swept):
-  runs = [records.read_json(swept[0] / 'runs' / f'{n}_seed0' / 'run.json') for n in NAMES]
+  runs = [files.read_json(swept[0] / 'runs' / f'{n}_seed0' / 'run.json') for n in NAMES]
   for field in ('fingerprint', 'initial_parameters', 'batches', 'steps'):
     assert runs[0][field] == runs[1][field]
 
@@ -121,9 +122,9 @@ def test_too_long_an_evaluation_is_refused_before_any_run(corpus, tmp_path):
 
 def test_a_run_that_another_process_has_is_named_and_the_others_go_on(corpus, tmp_path):
   given = flags(corpus, tmp_path, steps=8)
-  with records.claim(tmp_path / 'runs' / 'rope_seed0'):
+  with locks.claim(tmp_path / 'runs' / 'rope_seed0'):
     out = small.run(*COMMAND, *given)
-  assert out.returncode == cli.STOPPED
+  assert out.returncode == exits.STOPPED
   assert 'rope_seed0 is run by another process\n' in out.stderr
   assert (tmp_path / 'runs' / 'learned_seed0' / 'done.json').exists()
 
@@ -138,7 +139,7 @@ def test_a_grid_has_a_row_for_each_point_with_its_seeds_together(corpus, tmp_pat
   for length, rate in itertools.product(('16', '32'), ('1e-3', '3e-3')):
     told = f'ALiBi (length={length}, optimizer.learning_rate={rate})'
     name = f'alibi_length{length}_optimizer.learning_rate{rate}_seed'
-    found = compare.load([tmp_path / 'runs' / f'{name}{seed}' for seed in (0, 1)])
+    found = comparability.load([tmp_path / 'runs' / f'{name}{seed}' for seed in (0, 1)])
     assert {run.config['length'] for run in found} == {int(length)}
     assert {run.config['optimizer']['learning_rate'] for run in found} == {float(rate)}
     (line,) = [line for line in done.stdout.splitlines() if line.startswith(f'{told} ')]
@@ -186,13 +187,13 @@ def test_seeds_in_one_program_are_runs_that_come_home_and_are_reported(corpus, t
   assert done.returncode == 0 and (home / 'report.html').exists(), done.stderr
   names = [f'{scheme}_seed{seed}' for scheme in ('rope', 'alibi') for seed in (0, 1)]
   assert sorted(p.name for p in (home / 'runs').iterdir()) == sorted(names)
-  found = compare.load([home / 'runs' / name for name in names])
+  found = comparability.load([home / 'runs' / name for name in names])
   assert [run.record['seed'] for run in found] == [0, 1, 0, 1]
   alone = tmp_path / 'alone'
   done = run('pe_research.main', '--config=configs/smoke.py:position=alibi,seed=1', *given,
              f'--workdir={alone}')  # fmt: skip
   assert done.returncode == 0, done.stderr
-  (wanted,) = compare.load([alone])
+  (wanted,) = comparability.load([alone])
   for row, other in zip(found[3].rows, wanted.rows, strict=True):
     assert row['value'] == pytest.approx(other['value'], rel=1e-5)
 

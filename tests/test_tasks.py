@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from pe_research import needles, tasks, tokenizers
+from pe_research.data import needles, tasks, tokenizers
 
 
 def solve(name: str, prompt: str) -> str:

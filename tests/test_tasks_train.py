@@ -7,22 +7,14 @@ import numpy as np
 import pytest
 import small
 
-from pe_research import (
-  attend,
-  batches,
-  cli,
-  configs,
-  data,
-  evaluate,
-  main,
-  model,
-  needles,
-  records,
-  tasks,
-  tokenizers,
-  training_step,
-)  # fmt: skip
-from pe_research.blueprint import Blueprint
+from pe_research import evaluate, main
+from pe_research.attention import attend
+from pe_research.data import batches, needles, tasks, texts, tokenizers
+from pe_research.model import transformer
+from pe_research.model.functional import Blueprint
+from pe_research.settings import cli, configs
+from pe_research.storage import files
+from pe_research.training import train_step  # fmt: skip
 
 
 def config(name='copy', position='alibi', **fields):
@@ -36,7 +28,7 @@ def config(name='copy', position='alibi', **fields):
 
 
 def measured(workdir):
-  rows = records.read_rows(workdir / 'results.jsonl')
+  rows = files.read_rows(workdir / 'results.jsonl')
   return {(row['control'], row['eval_length']): row for row in rows}
 
 
@@ -44,11 +36,11 @@ def test_only_answers_are_scored():
   wanted = config()
   blueprint = Blueprint(wanted)
   decoder = blueprint.bind(jax.jit(blueprint.init)())
-  batch = batches.build(data.load(wanted), wanted).draw()
-  total, count = training_step.token_loss(decoder, batch, attend.Spec(), jax.random.key(0))
+  batch = batches.build(texts.load(wanted), wanted).draw()
+  total, count = train_step.token_loss(decoder, batch, attend.Spec(), jax.random.key(0))
   tokens = batch['tokens']
   at = attend.Tokens.contiguous(tokens.shape[1] - 1)
-  nll = np.asarray(model.loss(decoder(tokens[:, :-1], at, attend.Spec()), tokens[:, 1:]))
+  nll = np.asarray(transformer.loss(decoder(tokens[:, :-1], at, attend.Spec()), tokens[:, 1:]))
   keep = batch['weights'][:, 1:].astype(bool)
   assert count == keep.sum() and 0 < keep.mean() < 0.5
   np.testing.assert_allclose(total, nll[keep].sum(), rtol=1e-5)
@@ -56,7 +48,7 @@ def test_only_answers_are_scored():
   padded[batch['weights'].cumsum(1) == batch['weights'].sum(1, keepdims=True)] = 7
   ends = batch['weights'].astype(bool)
   padded[ends] = tokens[ends]
-  other, _ = training_step.token_loss(
+  other, _ = train_step.token_loss(
     decoder, batch | {'tokens': padded}, attend.Spec(), jax.random.key(0)
   )
   np.testing.assert_allclose(other, total, rtol=1e-6)
@@ -69,7 +61,7 @@ def test_batches_follow_from_seed_and_step(stream, tmp_path):
   else:
     corpus = small.write_corpus(tmp_path / 'text')
     wanted = small.config(corpus, data__needles=0.5, data__needle_keys=1)
-  corpus = data.load(wanted)
+  corpus = texts.load(wanted)
   whole = batches.build(corpus, wanted)
   drawn = [next(whole) for _ in range(6)]
   shapes = batches.shapes(wanted)
@@ -93,7 +85,7 @@ def test_needles_lie_in_a_share_of_the_windows_of_the_text(tmp_path):
   corpus = small.write_corpus(tmp_path / 'text')
   plain = small.config(corpus, length=40)
   planted = dict(plain, data=plain['data'] | {'needles': 0.5, 'needle_keys': 2})
-  text = data.load(plain)
+  text = texts.load(plain)
   one, other = (batches.build(text, c) for c in (plain, planted))
   rows = [(a, b) for _ in range(20) for a, b in zip(next(one)['tokens'], next(other)['tokens'],
                                                     strict=True)]  # fmt: skip
@@ -115,9 +107,7 @@ def test_a_task_is_learned_and_measured(tmp_path):
   fields = {'steps': 150, 'optimizer__learning_rate': 0.01, 'eval__lengths': '(4, 8)'}
   wanted = config('flip_flop', **fields)
   main.run(wanted, tmp_path)
-  rows = {
-    (r['control'], r['eval_length']): r for r in records.read_rows(tmp_path / 'results.jsonl')
-  }
+  rows = {(r['control'], r['eval_length']): r for r in files.read_rows(tmp_path / 'results.jsonl')}
   assert rows.keys() == {(c, n) for c in ('exact', 'teacher') for n in (4, 8)}
   exact, teacher = rows['exact', 4], rows['teacher', 4]
   assert exact['value'] > 0.7 > exact['chance'] and exact['tokens'] == 20
@@ -129,9 +119,7 @@ def test_a_task_is_learned_and_measured(tmp_path):
 def test_a_scheme_that_ends_says_so_of_longer_tasks(tmp_path):
   wanted = config(position='learned', steps=6)
   main.run(wanted, tmp_path)
-  rows = {
-    (r['control'], r['eval_length']): r for r in records.read_rows(tmp_path / 'results.jsonl')
-  }
+  rows = {(r['control'], r['eval_length']): r for r in files.read_rows(tmp_path / 'results.jsonl')}
   assert rows['exact', 4]['value'] is not None
   assert 'asked for 13' in rows['exact', 6]['undefined'] and tasks.tokens('copy', 6) == 14
 
@@ -144,11 +132,11 @@ def test_measurements_can_be_listed(tmp_path, capsys):
   flags = [f'--measurement={text}' for text in listed]
   mark = tmp_path / 'run' / 'mark.json'
   evaluate.main([f'--workdir={tmp_path / "run"}', *flags, f'--done={mark}'])
-  rows = records.read_rows(tmp_path / 'run' / 'results.jsonl')
+  rows = files.read_rows(tmp_path / 'run' / 'results.jsonl')
   found = [f'{r["protocol"]}/{r["control"]}/{r["eval_length"]}' for r in rows]
   assert sorted(found) == sorted([*listed, 'fixed_targets/none/16'])
   assert len({row['settings'] for row in rows}) == 1
-  assert records.read_json(mark)['measurements'] == listed
+  assert files.read_json(mark)['measurements'] == listed
   evaluate.main([f'--workdir={tmp_path / "run"}', *flags])
-  assert len(records.read_rows(tmp_path / 'run' / 'results.jsonl')) == 4
+  assert len(files.read_rows(tmp_path / 'run' / 'results.jsonl')) == 4
   capsys.readouterr()

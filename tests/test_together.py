@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import small
 
-from pe_research import records, states, together, train
+from pe_research import together
+from pe_research.runs import run_folder
+from pe_research.storage import files, locks
+from pe_research.training import loop, members, train_state
 
 SEEDS = (0, 1, 2)
 
@@ -28,8 +31,8 @@ def losses(workdir):
 
 def compare(one, other):
   """Two finished runs with one config: the same data, and the same numbers to tolerance."""
-  config = records.load_config(one)
-  records_ = [records.read_json(workdir / 'run.json') for workdir in (one, other)]
+  config = run_folder.load_config(one)
+  records_ = [files.read_json(workdir / 'run.json') for workdir in (one, other)]
   assert records_[0]['batches'] == records_[1]['batches']
   assert records_[0]['initial_parameters'] == records_[1]['initial_parameters']
   assert records_[0]['conditions'] == records_[1]['conditions']
@@ -37,7 +40,7 @@ def compare(one, other):
   assert found.keys() == wanted.keys() and len(found) > 2
   for step in wanted:
     assert found[step] == pytest.approx(wanted[step], rel=1e-5)
-  mine, theirs = (states.load_params(config, workdir) for workdir in (one, other))
+  mine, theirs = (train_state.load_params(config, workdir) for workdir in (one, other))
   assert mine[1] == theirs[1] == config['steps']
   for path in theirs[0]:
     np.testing.assert_allclose(mine[0][path], theirs[0][path], rtol=1e-3, atol=1e-4)
@@ -55,20 +58,20 @@ def compare(one, other):
 def test_each_seed_is_its_single_run(name, changes, corpus, tmp_path):
   given = configs(corpus, name, **changes)
   runs = {tmp_path / f'both{config["seed"]}': config for config in given}
-  assert together.train_all(runs)
+  assert members.train_all(runs)
   for config, workdir in zip(given, runs, strict=True):
     alone = tmp_path / f'alone{config["seed"]}'
-    train.train(config, alone)
+    loop.train(config, alone)
     compare(workdir, alone)
-    assert records.read_json(workdir / 'run.json')['together'] == [*SEEDS]
+    assert files.read_json(workdir / 'run.json')['together'] == [*SEEDS]
 
 
 def test_seeds_go_on_from_what_all_of_them_have(corpus, tmp_path, monkeypatch):
   given = configs(corpus, run__save_every=4)
   whole = {tmp_path / f'whole{config["seed"]}': config for config in given}
-  assert together.train_all(whole)
+  assert members.train_all(whole)
   runs = {tmp_path / f'part{config["seed"]}': config for config in given}
-  save, saved = together.Member.save, []
+  save, saved = members.Member.save, []
 
   def killed(member, step, *rest):
     if step == 8 and len(saved) == 4:  # the first seed has saved this step, the others have not
@@ -76,13 +79,13 @@ def test_seeds_go_on_from_what_all_of_them_have(corpus, tmp_path, monkeypatch):
     saved.append(step)
     save(member, step, *rest)
 
-  monkeypatch.setattr(together.Member, 'save', killed)
+  monkeypatch.setattr(members.Member, 'save', killed)
   with pytest.raises(KeyboardInterrupt):
-    together.train_all(runs)
-  monkeypatch.setattr(together.Member, 'save', save)
-  assert together.train_all(runs)
+    members.train_all(runs)
+  monkeypatch.setattr(members.Member, 'save', save)
+  assert members.train_all(runs)
   for one, other in zip(runs, whole, strict=True):
-    finals = [records.read_json(w / 'run.json')['final_parameters'] for w in (one, other)]
+    finals = [files.read_json(w / 'run.json')['final_parameters'] for w in (one, other)]
     assert finals[0] == finals[1]
     assert losses(one) == losses(other)
 
@@ -95,11 +98,11 @@ def test_a_signal_stops_all_after_saving(corpus, tmp_path):
     if doing == 'step 5':
       signal.raise_signal(signal.SIGTERM)
 
-  assert not together.train_all(runs, beat)
+  assert not members.train_all(runs, beat)
   begun = []
-  assert together.train_all(runs, lambda doing: begun.append(doing))
+  assert members.train_all(runs, lambda doing: begun.append(doing))
   assert 'step 6' in begun and 'step 5' not in begun
-  assert together.train_all(runs, lambda doing: pytest.fail('all are finished'))
+  assert members.train_all(runs, lambda doing: pytest.fail('all are finished'))
 
 
 def test_seeds_end_as_runs_with_results(tmp_path, corpus):
@@ -113,8 +116,8 @@ def test_seeds_end_as_runs_with_results(tmp_path, corpus):
   assert done.returncode == 0, done.stderr
   for seed in (0, 1):
     workdir = tmp_path / f'alibi_{seed}'
-    assert records.read_json(workdir / 'done.json') == {'steps': 4}
-    rows = records.read_rows(workdir / 'results.jsonl')
+    assert files.read_json(workdir / 'done.json') == {'steps': 4}
+    rows = files.read_rows(workdir / 'results.jsonl')
     assert {row['eval_length'] for row in rows} == {16, 32} and rows[0]['seed'] == seed
 
 
@@ -134,7 +137,7 @@ def test_bad_flags_are_refused(flags, says, capsys, monkeypatch, tmp_path):
 
 def test_what_trains_nothing_is_refused(corpus):
   with pytest.raises(ValueError, match='steps is 0'):
-    together.check([small.config(corpus) | {'steps': 0}])
+    members.check([small.config(corpus) | {'steps': 0}])
 
 
 def test_a_workdir_in_use_is_refused(corpus, tmp_path):
@@ -142,7 +145,7 @@ def test_a_workdir_in_use_is_refused(corpus, tmp_path):
     '-m', 'pe_research.together', '--config=configs/smoke.py', '--seeds=0,1',
     f'--workdir={tmp_path}/{{seed}}', f'--config.data.source={corpus}',
   ]  # fmt: skip
-  with records.claim(tmp_path / '1'):
+  with locks.claim(tmp_path / '1'):
     done = small.run(*command)
   assert done.returncode == 2 and f'{tmp_path}/1 is in use by process' in done.stderr
 
@@ -150,4 +153,4 @@ def test_a_workdir_in_use_is_refused(corpus, tmp_path):
 def test_runs_that_differ_in_more_are_refused(corpus):
   one, other = small.config(corpus), small.config(corpus, seed=1, optimizer__learning_rate=0.5)
   with pytest.raises(ValueError, match=r'^optimizer.learning_rate: .* differ in their seed alone'):
-    together.check([one, other])
+    members.check([one, other])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from pe_research import tokenizer_json
+from pe_research.data import tokenizer_json
 
 TEXT = 'naïve 🙂 citizens, fellow  citizens\n\tand so on — ▁ \x00'
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pe_research import tokenizers
+from pe_research.data import tokenizers
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCUMENTS = [

@@ -12,23 +12,15 @@ import numpy as np
 import pytest
 import small
 
-from pe_research import (
-  attend,
-  batches,
-  checkpoints,
-  data,
-  evaluate,
-  logits,
-  optimizers,
-  paths,
-  records,
-  sharding,
-  states,
-  train,
-  training_step,
-)
-from pe_research.blueprint import Blueprint
+from pe_research import evaluate
+from pe_research.attention import attend, logits
+from pe_research.common import provenance, sharding
+from pe_research.data import batches, texts
+from pe_research.model.functional import Blueprint
 from pe_research.positions import rotary
+from pe_research.runs import checkpoints
+from pe_research.storage import files, paths
+from pe_research.training import loop, optimizers, train_state, train_step
 
 
 @pytest.fixture(scope='module')
@@ -40,7 +32,7 @@ def corpus(tmp_path_factory):
 def straight(corpus, tmp_path_factory):
   """A run of twelve steps that nothing happened to: its state, and its workdir."""
   workdir = tmp_path_factory.mktemp('straight')
-  return train.train(small.config(corpus), workdir), workdir
+  return loop.train(small.config(corpus), workdir), workdir
 
 
 def assert_same_bits(one, other):
@@ -71,11 +63,11 @@ def test_a_run_cut_between_checkpoints_ends_with_the_same_bits(
   with monkeypatch.context() as patch:
     Interrupt(patch, 7, kill)
     with pytest.raises(KeyboardInterrupt):
-      train.train(small.config(corpus), tmp_path)
-  resumed = train.train(small.config(corpus), tmp_path)
+      loop.train(small.config(corpus), tmp_path)
+  resumed = loop.train(small.config(corpus), tmp_path)
   assert_same_bits(resumed, straight[0])
   assert small.losses(tmp_path) == small.losses(straight[1])
-  chain = lambda workdir: records.read_json(workdir / 'run.json')['batches']
+  chain = lambda workdir: files.read_json(workdir / 'run.json')['batches']
   assert chain(tmp_path) == chain(straight[1])
 
 
@@ -88,7 +80,7 @@ def test_a_streamed_run_goes_on_with_grains_own_state(corpus, tmp_path, monkeypa
     'data__packing': packing,
   }
   config = small.config(corpus, **streamed)
-  whole = train.train(config, tmp_path / 'whole')
+  whole = loop.train(config, tmp_path / 'whole')
   draw, drawn = batches.Streamed.draw, []
 
   def interrupted(stream):
@@ -100,19 +92,19 @@ def test_a_streamed_run_goes_on_with_grains_own_state(corpus, tmp_path, monkeypa
   with monkeypatch.context() as patch:
     patch.setattr(batches.Streamed, 'draw', interrupted)
     with pytest.raises(KeyboardInterrupt):
-      train.train(config, tmp_path / 'cut')
-  assert_same_bits(train.train(config, tmp_path / 'cut'), whole)
-  chains = [records.read_json(tmp_path / w / 'run.json')['batches'] for w in ('whole', 'cut')]
+      loop.train(config, tmp_path / 'cut')
+  assert_same_bits(loop.train(config, tmp_path / 'cut'), whole)
+  chains = [files.read_json(tmp_path / w / 'run.json')['batches'] for w in ('whole', 'cut')]
   assert chains[0] == chains[1]
 
 
 def test_sigterm_saves_the_step_it_came_in_and_returns(corpus, straight, tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     Interrupt(patch, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    assert train.train(small.config(corpus), tmp_path) is None
+    assert loop.train(small.config(corpus), tmp_path) is None
   assert _saved(tmp_path)[-1] == 7
   assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-  assert_same_bits(train.train(small.config(corpus), tmp_path), straight[0])
+  assert_same_bits(loop.train(small.config(corpus), tmp_path), straight[0])
 
 
 def _saved(workdir):
@@ -131,7 +123,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(corpus, straight, tmp_path, 
   shutil.copytree(straight[1], workdir)
   assert _saved(workdir) == [8, 12]
   _damage(workdir / 'checkpoints' / '12')
-  resumed = train.train(small.config(corpus), workdir)
+  resumed = loop.train(small.config(corpus), workdir)
   assert 'checkpoint of step 12 is damaged' in caplog.text
   assert 'going on from step 8' in caplog.text
   assert_same_bits(resumed, straight[0])
@@ -140,11 +132,11 @@ def test_a_damaged_newest_checkpoint_is_passed_over(corpus, straight, tmp_path, 
 def test_changed_numbers_that_still_decode_are_found(corpus, straight, tmp_path, monkeypatch):
   config, workdir = small.config(corpus), tmp_path / 'run'
   shutil.copytree(straight[1], workdir)
-  from pe_research import digest
+  from pe_research.common import digest
 
   monkeypatch.setattr(digest, 'of_arrays', lambda tree: 'another')
   with pytest.raises(ValueError, match=r'no whole checkpoint.*12, 8'):
-    states.load_params(config, workdir)
+    train_state.load_params(config, workdir)
   assert _saved(workdir) == [8, 12]  # nothing is deleted where nothing is whole
 
 
@@ -152,9 +144,9 @@ def test_a_damaged_checkpoint_is_kept_aside(corpus, straight, tmp_path):
   workdir = tmp_path / 'run'
   shutil.copytree(straight[1], workdir)
   _damage(workdir / 'checkpoints' / '12')
-  states.load_params(small.config(corpus), workdir)  # reading changes nothing
+  train_state.load_params(small.config(corpus), workdir)  # reading changes nothing
   assert _saved(workdir) == [8, 12] and not (workdir / 'checkpoints_damaged').exists()
-  train.train(small.config(corpus), workdir)
+  loop.train(small.config(corpus), workdir)
   [aside] = (workdir / 'checkpoints_damaged').iterdir()
   assert aside.name.startswith('12.') and (aside / 'state').exists()
   assert _saved(workdir) == [8, 12]
@@ -165,7 +157,7 @@ def test_reading_leaves_a_save_in_progress_alone(corpus, straight, tmp_path):
   shutil.copytree(straight[1], workdir)
   partial = workdir / 'checkpoints' / '16.orbax-checkpoint-tmp'
   partial.mkdir()
-  states.load_params(small.config(corpus), workdir)
+  train_state.load_params(small.config(corpus), workdir)
   assert partial.exists()
 
 
@@ -173,9 +165,9 @@ def test_a_finished_run_keeps_its_record(corpus, straight, tmp_path, monkeypatch
   workdir = tmp_path / 'run'
   shutil.copytree(straight[1], workdir)
   before = (workdir / 'run.json').read_bytes()
-  made_by = records.provenance() | {'code': 'edited', 'commit': 'later'}
-  monkeypatch.setattr(records, 'provenance', lambda: made_by)
-  assert_same_bits(train.train(small.config(corpus), workdir), straight[0])
+  made_by = provenance.provenance() | {'code': 'edited', 'commit': 'later'}
+  monkeypatch.setattr(provenance, 'provenance', lambda: made_by)
+  assert_same_bits(loop.train(small.config(corpus), workdir), straight[0])
   assert (workdir / 'run.json').read_bytes() == before
 
 
@@ -183,9 +175,9 @@ def test_another_text_under_the_same_name_is_refused(straight, tmp_path):
   folder, workdir = small.write_corpus(tmp_path / 'text', words=301), tmp_path / 'run'
   shutil.copytree(straight[1], workdir)
   message = r'the text is not the one(.|\n)*train: (.|\n)*validation: '
-  with pytest.raises(records.WorkdirError, match=message):
-    train.train(small.config(folder), workdir)
-  with pytest.raises(records.WorkdirError, match=message):
+  with pytest.raises(files.WorkdirError, match=message):
+    loop.train(small.config(folder), workdir)
+  with pytest.raises(files.WorkdirError, match=message):
     evaluate.evaluate(small.config(folder), workdir, straight[0]['params'], 12)
 
 
@@ -195,17 +187,17 @@ def test_with_no_whole_checkpoint_nothing_is_begun_anew(corpus, straight, tmp_pa
   for step in ('8', '12'):
     _damage(workdir / 'checkpoints' / step)
   with pytest.raises(ValueError, match='no whole checkpoint'):
-    train.train(small.config(corpus), workdir)
+    loop.train(small.config(corpus), workdir)
 
 
 def test_nan_stops_with_its_step_and_keeps_the_checkpoint_before(corpus, tmp_path):
   config = small.config(corpus, optimizer__learning_rate=1e30, optimizer__clip=0)
   config['run']['save_every'] = 1
-  with pytest.raises(train.Diverged, match=r'step \d+: .*loss') as error:
-    train.train(config, tmp_path)
+  with pytest.raises(loop.Diverged, match=r'step \d+: .*loss') as error:
+    loop.train(config, tmp_path)
   step = int(str(error.value).split(':')[0].split()[-1])
   assert _saved(tmp_path)[-1] < step
-  params, _ = states.load_params(config, tmp_path)
+  params, _ = train_state.load_params(config, tmp_path)
   assert all(np.isfinite(np.asarray(p)).all() for p in params.values())
 
 
@@ -213,18 +205,18 @@ def gradients(config, batch):
   """Loss and update of one step from the initial state."""
   mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
   optimizer = optimizers.build(config['optimizer'], config['steps'])
-  layout = states.layout(blueprint, optimizer, mesh)
-  state, _ = states.begin(config, blueprint, optimizer, layout)
+  layout = train_state.layout(blueprint, optimizer, mesh)
+  state, _ = train_state.begin(config, blueprint, optimizer, layout)
   rows = sharding.split_batch(mesh, len(batch['tokens']))
-  step = training_step.compiled(config, blueprint, optimizer, layout, rows)
-  state, measured = step(state, sharding.place(batch, rows), training_step.seed(config, mesh))
+  step = train_step.compiled(config, blueprint, optimizer, layout, rows)
+  state, measured = step(state, sharding.place(batch, rows), train_step.seed(config, mesh))
   return measured, state['params']
 
 
 @pytest.mark.parametrize('packing', [False, True])
 def test_accumulated_parts_equal_the_large_batch(corpus, packing):
   config = small.config(corpus, data__packing=packing, position='t5', length=16)
-  batch = next(batches.build(data.load(config), config))
+  batch = next(batches.build(texts.load(config), config))
   whole, parts = (
     gradients(config | {'optimizer': config['optimizer'] | {'accumulate': n, 'warmup': 0}}, batch)
     for n in (1, 4)
@@ -239,17 +231,17 @@ def test_accumulated_parts_equal_the_large_batch(corpus, packing):
 def test_packed_documents_are_trained_as_if_alone(corpus):
   """The loss of a packed batch is the mean over its documents' own targets."""
   config = small.config(corpus, data__packing=True)
-  blueprint, stream = Blueprint(config), batches.build(data.load(config), config)
+  blueprint, stream = Blueprint(config), batches.build(texts.load(config), config)
   decoder = blueprint.bind(blueprint.init())
   batch = next(b for b in stream if b['segments'].max() > 1)
   given = attend.Spec(), jax.random.key(0)
-  total, count = training_step.token_loss(decoder, jax.tree.map(np.asarray, batch), *given)
+  total, count = train_step.token_loss(decoder, jax.tree.map(np.asarray, batch), *given)
   alone, targets = 0.0, 0
   for tokens, segments in zip(batch['tokens'], batch['segments'], strict=True):
     for segment in set(segments):
       part = tokens[segments == segment][None]
       if part.shape[1] > 1:
-        nats, n = training_step.token_loss(decoder, {'tokens': part}, *given)
+        nats, n = train_step.token_loss(decoder, {'tokens': part}, *given)
         alone, targets = alone + float(nats), targets + int(n)
   assert int(count) == targets
   assert math.isclose(float(total), alone, rel_tol=1e-5)
@@ -307,7 +299,7 @@ def test_only_matrices_decay(corpus):
 
 
 def test_the_record_says_what_was_run(straight, corpus):
-  record = records.read_json(straight[1] / 'run.json')
+  record = files.read_json(straight[1] / 'run.json')
   assert record['steps'] == 12 and len(record['batches']) == 64
   assert record['parameters'] == sum(p.size for p in straight[0]['params'].values())
   assert record['position_parameters'] == 0
@@ -322,7 +314,7 @@ def test_the_record_says_what_was_run(straight, corpus):
 
 def test_the_record_has_the_compilers_own_count(straight):
   """Dense attention computes both halves of its square, and elementwise work adds a little."""
-  record = records.read_json(straight[1] / 'run.json')
+  record = files.read_json(straight[1] / 'run.json')
   cost, tokens = record['step_cost'], 16 * 8
   masked = 6 * 2 * 2 * 16 * (16 - 17 / 2)
   least = tokens * (record['train_flops_per_token'] + masked)
@@ -343,31 +335,31 @@ POSE = {'position': 'pose'}
 @pytest.mark.parametrize('settings', [{}, {'data__packing': True}, GRAIN, POSE, GRAIN | POSE])
 def test_batches_are_what_the_step_is_compiled_for(corpus, settings):
   config = small.config(corpus, **settings)
-  batch = next(batches.build(data.load(config), config))
+  batch = next(batches.build(texts.load(config), config))
   of = lambda arrays: {name: (x.shape, x.dtype) for name, x in arrays.items()}
   assert of(batch) == of(batches.shapes(config))
 
 
 def test_initial_parameters_and_batches_are_shared_by_schemes(corpus, straight, tmp_path):
-  other = train.train(small.config(corpus, position='t5'), tmp_path)
-  one, two = (records.read_json(w / 'run.json') for w in (straight[1], tmp_path))
+  other = loop.train(small.config(corpus, position='t5'), tmp_path)
+  one, two = (files.read_json(w / 'run.json') for w in (straight[1], tmp_path))
   for field in ('fingerprint', 'initial_parameters', 'batches'):
     assert one[field] == two[field]
   assert two['position_parameters'] == 32 * 2 and other is not None
 
 
 def test_text_that_a_scheme_parts_comes_from_the_windows_of_any(corpus, straight, tmp_path):
-  train.train(small.config(corpus, position='pose'), tmp_path)
-  one, two = (records.read_json(w / 'run.json') for w in (straight[1], tmp_path))
+  loop.train(small.config(corpus, position='pose'), tmp_path)
+  one, two = (files.read_json(w / 'run.json') for w in (straight[1], tmp_path))
   for field in ('fingerprint', 'batches', 'train_flops_per_token'):
     assert one[field] == two[field]
 
 
 def test_a_scheme_says_what_its_training_length_leaves_out(corpus, tmp_path, capsys):
-  train.train(small.config(corpus, position='t5', steps=3), tmp_path)
+  loop.train(small.config(corpus, position='t5', steps=3), tmp_path)
   note = 'distances below the training length 16 reach 16 of 32 buckets (max_distance 128)'
   assert f'note: {note}' in capsys.readouterr().out
-  assert records.read_json(tmp_path / 'run.json')['notes'][0].startswith(note)
+  assert files.read_json(tmp_path / 'run.json')['notes'][0].startswith(note)
 
 
 @pytest.fixture
@@ -376,46 +368,46 @@ def begun(corpus, tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     Interrupt(patch, 7, kill)
     with pytest.raises(KeyboardInterrupt):
-      train.train(small.config(corpus), tmp_path)
+      loop.train(small.config(corpus), tmp_path)
   return tmp_path
 
 
 def test_a_run_that_goes_on_under_another_program_says_so(corpus, begun, monkeypatch):
   monkeypatch.setattr(logits, 'MASKED', -1e29)
-  train.train(small.config(corpus), begun)
-  changed = records.read_json(begun / 'run.json')['changed_on_resume']
+  loop.train(small.config(corpus), begun)
+  changed = files.read_json(begun / 'run.json')['changed_on_resume']
   assert [line.split(': ')[0] for line in changed] == ['program.step', 'own_program.step']
 
 
 def test_a_run_that_goes_on_under_another_scheme_of_its_name_says_so(corpus, begun, monkeypatch):
   query = rotary.RoPE.query
   monkeypatch.setattr(rotary.RoPE, 'query', lambda *given: 1.5 * query(*given))
-  train.train(small.config(corpus), begun)
-  [line] = records.read_json(begun / 'run.json')['changed_on_resume']
+  loop.train(small.config(corpus), begun)
+  [line] = files.read_json(begun / 'run.json')['changed_on_resume']
   assert line.startswith('own_program.step: ')
 
 
 def test_a_run_may_go_on_under_other_files_of_the_same_programs(corpus, begun, monkeypatch):
-  provenance = records.provenance() | {'code': 'edited', 'commit': 'later'}
-  monkeypatch.setattr(records, 'provenance', lambda: provenance)
-  train.train(small.config(corpus), begun)
-  assert records.read_json(begun / 'run.json')['changed_on_resume'] == []
+  other = provenance.provenance() | {'code': 'edited', 'commit': 'later'}
+  monkeypatch.setattr(provenance, 'provenance', lambda: other)
+  loop.train(small.config(corpus), begun)
+  assert files.read_json(begun / 'run.json')['changed_on_resume'] == []
 
 
 def test_a_run_that_began_without_programs_on_record_goes_on_and_says_so(corpus, begun):
-  record = records.read_json(begun / 'run.json')
+  record = files.read_json(begun / 'run.json')
   kept = {k: v for k, v in record['conditions'].items() if k.startswith(('data.', 'version.'))}
   older = kept | {'code': 'of then', 'device': 'cpu cpu'}
-  records.write_json(begun / 'run.json', record | {'conditions': older})
-  train.train(small.config(corpus), begun)
-  assert records.read_json(begun / 'run.json')['changed_on_resume'] == [
+  files.write_json(begun / 'run.json', record | {'conditions': older})
+  loop.train(small.config(corpus), begun)
+  assert files.read_json(begun / 'run.json')['changed_on_resume'] == [
     'programs: none on record when the run began'
   ]
 
 
 def test_what_cannot_be_evaluated_is_not_trained(corpus, tmp_path):
   with pytest.raises(ValueError, match='0 windows of length 99999'):
-    train.train(small.config(corpus, eval__lengths='(16, 99999)'), tmp_path)
+    loop.train(small.config(corpus, eval__lengths='(16, 99999)'), tmp_path)
   assert not (tmp_path / 'metrics.jsonl').exists()
   assert not (tmp_path / 'config.json').exists()  # the mended command may use the folder
 

@@ -13,22 +13,18 @@ import small
 import tiny
 from flax import nnx
 
-from pe_research import (
-  attend,
-  attention,
-  configs,
-  data,
-  lineage,
-  measures,
-  model,
-  positions,
-  records,
-  states,
-  train,
-)
-from pe_research.blueprint import Blueprint
-from pe_research.explorer import trained
+from pe_research import positions
+from pe_research.attention import attend
+from pe_research.data import texts
+from pe_research.evaluation import measures
+from pe_research.model import attention, transformer
+from pe_research.model.functional import Blueprint
 from pe_research.positions.base import Dims
+from pe_research.runs import lineage, run_folder
+from pe_research.settings import configs
+from pe_research.show.explorer import trained
+from pe_research.storage import files
+from pe_research.training import loop, train_state
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 LENGTH, TRAINED, PAIRS, WINDOW = 13, 16, tiny.HEAD_DIM // 2, 4
@@ -97,7 +93,7 @@ def test_the_weights_times_the_values_are_attention(name, groups):
 def test_what_is_watched_in_latent_attention_is_what_it_computes(name, monkeypatch):
   given, maps, outs = positions.example(name, PAIRS), [], []
   config = tiny.config(**tiny.KINDS['mla'])
-  decoder = model.Decoder(config, given, TRAINED, key=jax.random.key(0))
+  decoder = transformer.Decoder(config, given, TRAINED, key=jax.random.key(0))
   moved(decoder.position)
   plain = attend.attend
 
@@ -158,32 +154,32 @@ def corpus(tmp_path_factory):
 def rope(corpus, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('rope')
   settings = {'model__heads': 4, 'model__kv_heads': 2, 'model__remat': 'block'}
-  train.train(small.config(corpus, optimizer__learning_rate=0.01, **settings), workdir)
+  loop.train(small.config(corpus, optimizer__learning_rate=0.01, **settings), workdir)
   return workdir
 
 
 @pytest.fixture(scope='module')
 def fire(corpus, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('fire')
-  train.train(small.config(corpus, 'fire', optimizer__learning_rate=0.01), workdir)
+  loop.train(small.config(corpus, 'fire', optimizer__learning_rate=0.01), workdir)
   return workdir
 
 
 @functools.cache
 def opened(workdir, position=''):
   """The decoder, and the validation documents, each opened as evaluation does."""
-  config = configs.anywhere(records.load_config(workdir))
+  config = configs.anywhere(run_folder.load_config(workdir))
   if position:
     config['position'] = lineage.given(position, config)
-  params, _ = states.load_params(config, workdir)
-  return Blueprint(config).bind(params), data.load(config).validation
+  params, _ = train_state.load_params(config, workdir)
+  return Blueprint(config).bind(params), texts.load(config).validation
 
 
 def losses(decoder, windows):
   """float32 nats of every target of windows [W, N + 1]."""
   run = jax.jit(lambda tokens: decoder(tokens, attend.Tokens.contiguous(tokens.shape[1]), SPEC))
   windows = jnp.asarray(windows, jnp.int32)
-  return np.asarray(model.loss(run(windows[:, :-1]), windows[:, 1:]))
+  return np.asarray(transformer.loss(run(windows[:, :-1]), windows[:, 1:]))
 
 
 @pytest.mark.parametrize('layer', [0, 1])
@@ -254,7 +250,8 @@ def test_a_stretch_by_1_changes_nothing_and_one_by_4_does(rope):
 def test_losses_by_position_are_means_over_windows(rope, position):
   curve, (decoder, documents) = trained.loss_by_position(rope, 32, position), opened(rope, position)
   plan = measures.plan(
-    data.Corpus(None, None, documents, None, {}), records.load_config(rope) | {'eval': BY_POSITION}
+    texts.Corpus(None, None, documents, None, {}),
+    run_folder.load_config(rope) | {'eval': BY_POSITION},
   )
   windows = [part[i : i + 33] for _, part in plan.parts for i in range(0, len(part) - 32, 32)]
   nats = losses(decoder, np.stack(windows)).astype(np.float64)
@@ -267,7 +264,7 @@ def test_losses_by_position_are_means_over_windows(rope, position):
 @pytest.mark.filterwarnings('error::RuntimeWarning')
 def test_one_window_has_no_standard_error(corpus, rope, tmp_path):
   workdir = shutil.copytree(rope, tmp_path / 'run')
-  config = records.load_config(rope)
+  config = run_folder.load_config(rope)
   config['eval'] |= {'tokens': 64}
   (workdir / 'config.json').write_text(json.dumps(config))
   curve = trained.loss_by_position(workdir, 64)
@@ -276,7 +273,7 @@ def test_one_window_has_no_standard_error(corpus, rope, tmp_path):
 
 def test_what_a_scheme_learned_is_what_the_checkpoint_has(fire):
   made, (decoder, _) = trained.scheme(fire), opened(fire)
-  begun = Blueprint(records.load_config(fire)).init()
+  begun = Blueprint(run_folder.load_config(fire)).init()
   for i, name in itertools.product((0, 1), ('inner', 'inner_bias', 'outer', 'outer_bias', 'rate')):
     got = np.asarray(getattr(made[i][0], name)[...])
     np.testing.assert_array_equal(got, getattr(decoder.position[i], name)[...])
@@ -317,12 +314,12 @@ QUESTIONS = (
 
 @pytest.mark.parametrize('ask', QUESTIONS)
 def test_a_folder_that_has_no_weights_is_named(corpus, tmp_path, ask):
-  with pytest.raises(records.WorkdirError, match='has no config'):
+  with pytest.raises(files.WorkdirError, match='has no config'):
     ask(tmp_path)
-  with pytest.raises(records.WorkdirError, match='holds no finished run'):
+  with pytest.raises(files.WorkdirError, match='holds no finished run'):
     ask(unread(corpus, tmp_path / 'begun', record={'steps': 12}))
   derived = {'batches': '', 'weights_of': {'run': 'first'}}
-  with pytest.raises(records.WorkdirError, match=r"weights of first .* 'pi' as its position"):
+  with pytest.raises(files.WorkdirError, match=r"weights of first .* 'pi' as its position"):
     ask(unread(corpus, tmp_path / 'derived', 'pi', record=derived))
 
 

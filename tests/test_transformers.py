@@ -15,9 +15,9 @@ import numpy as np
 import published
 import pytest
 
-from pe_research import attend
-from pe_research.blueprint import Blueprint
+from pe_research.attention import attend
 from pe_research.huggingface import exporting
+from pe_research.model.functional import Blueprint
 
 TEXT = 'Fellow citizens, naïve 🙂 — and\ttabs  or two spaces.\n'
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import toys
 
-from experiments import quantities, statistics, verdicts
-from experiments.claims.terms import EXACT, Effect, Expect, Quantity, nll
+from experiments.studies import quantities, statistics, verdicts
+from experiments.studies.terms import EXACT, Effect, Expect, Quantity, nll
 
 NOTHING = nll('a') - nll('b')
 

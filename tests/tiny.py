@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pe_research import attend, model, positions
+from pe_research import positions
+from pe_research.attention import attend
+from pe_research.model import transformer
 from pe_research.positions import base
 
 VOCAB, WIDTH, LAYERS, HEADS, HEAD_DIM, TRAINED = 31, 32, 2, 4, 8, 32
@@ -98,7 +100,7 @@ def position(name: str, rotary: int = HEAD_DIM) -> dict:
   return (positions.defaults(given['name']) if given['name'] not in EXTRA else {}) | given
 
 
-def config(**changes) -> model.DecoderConfig:
+def config(**changes) -> transformer.DecoderConfig:
   """The tiny decoder's sizes, GQA unless changed."""
   sizes = dict(
     vocab=VOCAB,
@@ -127,7 +129,7 @@ def config(**changes) -> model.DecoderConfig:
     remat='none',
     dtype='float32',
   )
-  return model.DecoderConfig(**sizes | changes)
+  return transformer.DecoderConfig(**sizes | changes)
 
 
 def scheme(name: str) -> base.PositionScheme:
@@ -138,10 +140,10 @@ def scheme(name: str) -> base.PositionScheme:
 
 
 @functools.cache
-def decoder(name: str, kind: str = 'gqa', seed: int = 0, **changes) -> model.Decoder:
+def decoder(name: str, kind: str = 'gqa', seed: int = 0, **changes) -> transformer.Decoder:
   """A tiny decoder whose positional parameters are moved far from any gentle initial value."""
   changes = KINDS[kind] | changes
-  made = model.Decoder(config(**changes), position(name), TRAINED, key=jax.random.key(seed))
+  made = transformer.Decoder(config(**changes), position(name), TRAINED, key=jax.random.key(seed))
   draw = np.random.default_rng(seed)
   noise = lambda x: x + jnp.asarray(0.3 * draw.normal(size=x.shape), x.dtype)
   nnx.update(made.position, jax.tree.map(noise, nnx.state(made.position, nnx.Param)))

@@ -2,8 +2,8 @@
 
 import pathlib
 
-from experiments.claims.terms import Claim, Expect, Model, Published, found, nll
-from experiments.scales import Scale
+from experiments.studies.scales import Scale
+from experiments.studies.terms import Claim, Expect, Model, Published, found, nll
 
 
 def scale(corpus: pathlib.Path, **fields) -> Scale:

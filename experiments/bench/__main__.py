@@ -18,7 +18,9 @@ import pathlib
 import sys
 
 from experiments.bench import measure, peers, scaling, seeds
-from pe_research import cli, records
+from pe_research.machines import exits
+from pe_research.settings import cli
+from pe_research.storage import locks
 
 MEASURES = {
   'train': measure.train,
@@ -61,14 +63,14 @@ def main(argv: list[str]) -> None:
   """Prints the settings and what was measured."""
   given = parser().parse_args(argv)
   given.attention = given.attention or ('tiled' if given.mode == 'forward' else 'dense')
-  with cli.errors():
+  with exits.errors():
     if given.mode in ('scaling', 'peers'):
       if given.workdir is None:
         raise ValueError(f'{given.mode} needs --workdir=DIR, where it keeps what it measured.')
-      with records.claim(given.workdir):
+      with locks.claim(given.workdir):
         {'scaling': scaling.run, 'peers': peers.run}[given.mode](given)
       return
-    cli.restart_tuned()
+    exits.restart_tuned()
     import jax
 
     jax.config.update('jax_enable_compilation_cache', False)  # compiling is measured as well

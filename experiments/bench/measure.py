@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pe_research import cli, configs
+from pe_research.settings import cli, configs
 
 
 def setup(given, length: int, batch: int) -> dict[str, Any]:
@@ -57,15 +57,17 @@ def begin(config: Mapping[str, Any]) -> Begun:
   """What a training step of a resolved config takes."""
   import numpy as np
 
-  from pe_research import optimizers, runtime, sharding, states
-  from pe_research.blueprint import Blueprint
+  from pe_research.common import sharding
+  from pe_research.machines import jax_setup
+  from pe_research.model.functional import Blueprint
+  from pe_research.training import optimizers, train_state
 
-  runtime.prepare(config)
+  jax_setup.prepare(config)
   mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
   shape = config['optimizer']['batch'], config['length'] + 1
   optimizer = optimizers.build(config['optimizer'], config['steps'])
-  layout = states.layout(blueprint, optimizer, mesh)
-  state, _ = states.begin(config, blueprint, optimizer, layout)
+  layout = train_state.layout(blueprint, optimizer, mesh)
+  state, _ = train_state.begin(config, blueprint, optimizer, layout)
   tokens = np.random.default_rng(0).integers(0, config['data']['vocab'], shape, np.int32)
   return Begun(blueprint, optimizer, sharding.split_batch(mesh, shape[0]), layout, state, tokens)
 
@@ -78,12 +80,13 @@ def step_seconds(config: Mapping[str, Any], steps: int) -> tuple[float, float]:
   """
   import jax
 
-  from pe_research import sharding, training_step
+  from pe_research.common import sharding
+  from pe_research.training import train_step
 
   blueprint, optimizer, rows, layout, state, tokens = begin(config)
   batch = sharding.place({'tokens': tokens}, rows)
-  seed = training_step.seed(config, rows.mesh)
-  step = training_step.compiled(config, blueprint, optimizer, layout, rows)
+  seed = train_step.seed(config, rows.mesh)
+  step = train_step.compiled(config, blueprint, optimizer, layout, rows)
   start = time.perf_counter()
   step = step.lower(state, batch, seed).compile()
   compile_seconds = time.perf_counter() - start
@@ -99,7 +102,7 @@ def step_seconds(config: Mapping[str, Any], steps: int) -> tuple[float, float]:
 
 def train(given) -> dict[str, Any]:
   """Whole training steps, and the share of the matrix-product peak that they reach."""
-  from pe_research.blueprint import Blueprint
+  from pe_research.model.functional import Blueprint
 
   config = setup(given, given.length, given.batch)
   seconds, compile_seconds = step_seconds(config, given.steps)
@@ -120,11 +123,12 @@ def forward(given) -> dict[str, Any]:
   import jax
   import jax.numpy as jnp
 
-  from pe_research import attend, runtime
-  from pe_research.blueprint import Blueprint
+  from pe_research.attention import attend
+  from pe_research.machines import jax_setup
+  from pe_research.model.functional import Blueprint
 
   config = setup(given, given.length, 1)
-  runtime.prepare(config)
+  jax_setup.prepare(config)
   blueprint, spec = Blueprint(config), attend.Spec(**config['attention'])
   params = jax.jit(blueprint.init)()
   tokens = jax.random.randint(jax.random.key(0), (1, given.length), 0, 256, jnp.int32)
@@ -153,12 +157,14 @@ def search(given) -> dict[str, Any]:
   import jax
   import numpy as np
 
-  from pe_research import attend, model, runtime
-  from pe_research.blueprint import Blueprint
+  from pe_research.attention import attend
+  from pe_research.machines import jax_setup
+  from pe_research.model import transformer
+  from pe_research.model.functional import Blueprint
   from pe_research.search import methods, objective, plan, space
 
   config = setup(given, given.length // 4, given.batch)
-  runtime.prepare(config)
+  jax_setup.prepare(config)
   blueprint = Blueprint(config)
   params = jax.jit(blueprint.init)()
   where = space.Space(10_000.0, blueprint.model.head_dim, given.length // 4, 4.0, 5.0)
@@ -171,7 +177,9 @@ def search(given) -> dict[str, Any]:
   at, spec = attend.Tokens.contiguous(given.length), attend.Spec('tiled')
 
   def program(bound):
-    loss = lambda params, x: model.loss(bound.bind(params)(x[:, :-1], at, spec), x[:, 1:]).mean()
+    loss = lambda params, x: transformer.loss(
+      bound.bind(params)(x[:, :-1], at, spec), x[:, 1:]
+    ).mean()
     return jax.jit(loss)
 
   def alone(candidate):
@@ -205,12 +213,13 @@ def decode(given) -> dict[str, Any]:
   """
   import jax
 
-  from pe_research import attend, runtime
-  from pe_research.blueprint import Blueprint
+  from pe_research.attention import attend
   from pe_research.generate import generate
+  from pe_research.machines import jax_setup
+  from pe_research.model.functional import Blueprint
 
   config = setup(given, given.length, given.batch)
-  runtime.prepare(config)
+  jax_setup.prepare(config)
   blueprint, spec = Blueprint(config), attend.Spec(**config['attention'])
   params, key = jax.jit(blueprint.init)(), jax.random.key(0)
   prompt = jax.random.randint(key, (given.batch, given.length), 0, 256, 'int32')

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
-from pe_research import records
+from pe_research.storage import files
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = pathlib.Path(__file__).with_name('torch_peers.py')
@@ -71,7 +71,7 @@ def run(given) -> None:
   for contest in contests():
     for number in range(given.rounds):
       done = [
-        r for r in records.read_rows(rows) if (r['contest'], r['round']) == (contest.name, number)
+        r for r in files.read_rows(rows) if (r['contest'], r['round']) == (contest.name, number)
       ]
       if done:
         continue
@@ -79,8 +79,8 @@ def run(given) -> None:
       for peer, position, compiled in contest.others:
         named = f'{peer} {position}{", compiled" if compiled else ""}'
         figures[named] = _theirs(contest, peer, position, compiled, given.peers_python)
-      records.append_row(rows, {'contest': contest.name, 'round': number, 'figures': figures})
-    print(summary(contest, records.read_rows(rows)), flush=True)
+      files.append_row(rows, {'contest': contest.name, 'round': number, 'figures': figures})
+    print(summary(contest, files.read_rows(rows)), flush=True)
 
 
 def summary(contest: Contest, rows: list[dict[str, Any]]) -> str:

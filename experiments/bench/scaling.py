@@ -4,7 +4,7 @@ import pathlib
 from typing import Any
 
 from experiments.bench import peers
-from pe_research import records
+from pe_research.storage import files
 
 LENGTHS = tuple(2**n for n in range(10, 17))
 POSITIONS = ('rope', 'alibi', 't5')
@@ -16,15 +16,15 @@ def run(given) -> None:
   rows = given.workdir / 'scaling.jsonl'
   for length in LENGTHS:
     for position in POSITIONS:
-      found = records.read_rows(rows)
+      found = files.read_rows(rows)
       if any((r['length'], r['position']) == (length, position) for r in found):
         continue
       contest = peers.Contest('', SIZES | {'mode': 'forward', 'length': length}, position, ())
       row = peers.ours(contest)
-      records.append_row(rows, row)
+      files.append_row(rows, row)
       print(f'{position:6} {length:7,} tokens  {row["seconds"]:7.2f} s  {row["peak_gb"]:.2f} GB')
   path = given.workdir / 'scaling.png'
-  draw(records.read_rows(rows), path)
+  draw(files.read_rows(rows), path)
   print(f'wrote {path}')
 
 

@@ -11,12 +11,13 @@ def together(given) -> dict[str, Any]:
   import jax
   import jax.numpy as jnp
 
-  from pe_research import attend, training_step
+  from pe_research.attention import attend
+  from pe_research.training import train_step
 
   config, count = setup(given, given.length, given.batch), given.seeds
   blueprint, optimizer, rows, _, state, tokens = begin(config)
-  one = state, {'tokens': tokens}, training_step.seed(config, rows.mesh)
-  step = training_step.plain(config, blueprint, optimizer, attend.Spec(**config['attention']))
+  one = state, {'tokens': tokens}, train_step.seed(config, rows.mesh)
+  step = train_step.plain(config, blueprint, optimizer, attend.Spec(**config['attention']))
   repeated = lambda tree: jax.tree.map(lambda x: jnp.stack([x] * count), tree)
   ready = lambda run, arguments: lambda: jax.block_until_ready(run(*arguments))
   runs = {

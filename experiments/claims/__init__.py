@@ -32,7 +32,7 @@ from experiments.claims import (
   yarn_transfers,
   zero_shot_order,
 )
-from experiments.claims.terms import Claim
+from experiments.studies.terms import Claim
 
 FILES = (
   alibi_extrapolates,

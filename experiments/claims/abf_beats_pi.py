@@ -1,6 +1,6 @@
 """A larger base is a better start for longer texts than interpolation."""
 
-from experiments.claims.terms import (
+from experiments.studies.terms import (
   BASES,
   EXACT,
   NEEDLES,

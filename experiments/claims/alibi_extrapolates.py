@@ -1,6 +1,6 @@
 """ALiBi extrapolates; sinusoidal and rotary positions do not; T5's bias is in between."""
 
-from experiments.claims.terms import (
+from experiments.studies.terms import (
   MATCHED,
   PUBLISHED,
   ROPE,

@@ -1,6 +1,6 @@
 """ALiBi is no better than others at its own training length, unless data repeat."""
 
-from experiments.claims.terms import BASES, MATCHED_LABEL, Claim, Expect, Model, Published, nll
+from experiments.studies.terms import BASES, MATCHED_LABEL, Claim, Expect, Model, Published, nll
 
 # Text that is seen some twenty times; a loader of large sets takes a slice of them.
 REPEATED = {

@@ -1,6 +1,6 @@
 """Loss beyond training is worst at middling bases; a base too small cannot look back far."""
 
-from experiments.claims.terms import EXACT, NEEDLES, Claim, Expect, Model, Published, found, nll
+from experiments.studies.terms import EXACT, NEEDLES, Claim, Expect, Model, Published, found, nll
 
 BASES = (10, 30, 73, 300, 1_000, 10_000, 1_000_000)
 

@@ -1,6 +1,6 @@
 """Positions dropped late in training: as good at L, and better beyond."""
 
-from experiments.claims.terms import (
+from experiments.studies.terms import (
   BASES,
   EXACT,
   NEEDLES,

@@ -1,6 +1,6 @@
 """Dynamic scaling leaves short texts alone and does not blow up on long ones."""
 
-from experiments.claims.terms import (
+from experiments.studies.terms import (
   BASES,
   EQUAL,
   TRAINED,

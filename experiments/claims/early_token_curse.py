@@ -1,6 +1,6 @@
 """Most of what ALiBi gains at longer inputs is that fewer targets have little context."""
 
-from experiments.claims.terms import Claim, Effect, Expect, Model, Published, Quantity, nll
+from experiments.studies.terms import Claim, Effect, Expect, Model, Published, Quantity, nll
 
 PLAIN, WINDOW = 'non_overlapping', 'window:{L}'
 # Sliding by one token, from 17.98 at L (table 15).

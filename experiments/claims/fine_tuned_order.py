@@ -1,14 +1,6 @@
 """After fine-tuning: YaRN as good as PI, NTK-aware behind, YaRN alone past the target."""
 
-from experiments.claims.terms import (
-  BASES,
-  TRAINED,
-  Claim,
-  Expect,
-  Model,
-  Published,
-  nll,
-)
+from experiments.studies.terms import BASES, TRAINED, Claim, Expect, Model, Published, nll
 
 WAYS = ('pi', 'ntk', 'yarn')
 SHARE = 10

@@ -1,6 +1,6 @@
 """Latent attention is as good as multi-head attention, with a fraction of its cache."""
 
-from experiments.claims.terms import BASES, Claim, Expect, Model, Published, at_base, nll
+from experiments.studies.terms import BASES, Claim, Expect, Model, Published, at_base, nll
 
 HEADS = {'model.heads': {'cpu': 8}}
 LATENT = {

@@ -1,6 +1,6 @@
 """A decoder without positions is nearly as good as one with, at its training length."""
 
-from experiments.claims.terms import (
+from experiments.studies.terms import (
   BASES,
   LONGER,
   MATCHED_LABEL,

@@ -1,6 +1,6 @@
 """NoPE fails beyond its training length too, and one temperature repairs part of it."""
 
-from experiments.claims.terms import (
+from experiments.studies.terms import (
   BASES,
   ROPE,
   ROPE_MATCHED,

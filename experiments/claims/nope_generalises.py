@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from experiments.claims.terms import (
+from experiments.studies.terms import (
   BASES,
   EXACT,
   ROPE,

@@ -1,6 +1,6 @@
 """The hidden states of a decoder without positions tell where a token stands."""
 
-from experiments.claims.terms import Claim, Effect, Expect, Model, Published, Quantity
+from experiments.studies.terms import Claim, Effect, Expect, Model, Published, Quantity
 
 
 def error(model: str, at: float = 1, weights: str = '') -> Quantity:

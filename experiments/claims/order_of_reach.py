@@ -1,6 +1,6 @@
 """How far past training each scheme gets: sinusoidal, rotary, T5, ALiBi, in this order."""
 
-from experiments.claims.terms import (
+from experiments.studies.terms import (
   MATCHED,
   PUBLISHED,
   ROPE,

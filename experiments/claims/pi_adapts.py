@@ -1,6 +1,6 @@
 """Position interpolation adapts in few steps; fine-tuning raw RoPE at the new length does not."""
 
-from experiments.claims.terms import (
+from experiments.studies.terms import (
   BASES,
   EXACT,
   NEEDLES,

@@ -1,15 +1,6 @@
 """Short texts at skipped positions teach as much as texts of the whole length."""
 
-from experiments.claims.terms import (
-  BASES,
-  TRAINED,
-  Claim,
-  Expect,
-  Model,
-  Published,
-  at_base,
-  nll,
-)
+from experiments.studies.terms import BASES, TRAINED, Claim, Expect, Model, Published, at_base, nll
 
 SHARE = 10
 # Of each: the scheme, the length of its texts over L, and its name in figures.

@@ -1,6 +1,6 @@
 """Search, tune, search again: far beyond, with the short texts recovered."""
 
-from experiments.claims.terms import (
+from experiments.studies.terms import (
   BASES,
   MATCHED,
   PUBLISHED,

@@ -1,6 +1,6 @@
 """Past its length raw RoPE explodes, and position interpolation stays finite."""
 
-from experiments.claims.terms import (
+from experiments.studies.terms import (
   BASES,
   MATCHED,
   PUBLISHED,

@@ -1,6 +1,15 @@
 """RoPE learns better and sooner than absolute positions."""
 
-from experiments.claims.terms import BASES, ROPE, ROPE_MATCHED, Claim, Expect, Model, Published, nll
+from experiments.studies.terms import (
+  BASES,
+  ROPE,
+  ROPE_MATCHED,
+  Claim,
+  Expect,
+  Model,
+  Published,
+  nll,
+)
 
 HALF = {'steps': {'cpu': 750, 'accelerator': 25_000}}
 ABSOLUTE = ('sinusoidal', 'learned')

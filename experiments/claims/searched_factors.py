@@ -1,6 +1,6 @@
 """Searched factors for each pair beat every formula, and less so after fine-tuning."""
 
-from experiments.claims.terms import (
+from experiments.studies.terms import (
   BASES,
   MATCHED,
   PUBLISHED,

@@ -1,14 +1,6 @@
 """What stretching costs at the old length, after fine-tuning."""
 
-from experiments.claims.terms import (
-  BASES,
-  TRAINED,
-  Claim,
-  Expect,
-  Model,
-  Published,
-  nll,
-)
+from experiments.studies.terms import BASES, TRAINED, Claim, Expect, Model, Published, nll
 
 SHARE = 10
 

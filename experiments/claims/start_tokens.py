@@ -1,6 +1,6 @@
 """The first tokens should keep their angles when all others are interpolated."""
 
-from experiments.claims.terms import (
+from experiments.studies.terms import (
   BASES,
   MATCHED,
   PUBLISHED,

@@ -1,6 +1,6 @@
 """ALiBi trained short against a sinusoidal model trained at the length of the test."""
 
-from experiments.claims.terms import Claim, Expect, Model, Published, nll
+from experiments.studies.terms import Claim, Expect, Model, Published, nll
 
 PLAIN = 'non_overlapping'
 

@@ -1,6 +1,6 @@
 """Untrained YaRN is as good as reading the last L tokens only, and finds nothing before them."""
 
-from experiments.claims.terms import (
+from experiments.studies.terms import (
   BASES,
   EXACT,
   NEEDLES,

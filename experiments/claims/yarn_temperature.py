@@ -2,7 +2,7 @@
 
 import math
 
-from experiments.claims.terms import (
+from experiments.studies.terms import (
   BASES,
   TRAINED,
   Claim,

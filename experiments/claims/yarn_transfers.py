@@ -1,6 +1,6 @@
 """YaRN goes from one factor to twice it in half the steps, on texts no longer than before."""
 
-from experiments.claims.terms import (
+from experiments.studies.terms import (
   BASES,
   MATCHED,
   PUBLISHED,

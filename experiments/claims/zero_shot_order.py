@@ -1,14 +1,6 @@
 """Without training NTK-aware and YaRN lead at half of the target; at the target NTK-aware fails."""
 
-from experiments.claims.terms import (
-  BASES,
-  TRAINED,
-  Claim,
-  Expect,
-  Model,
-  Published,
-  nll,
-)
+from experiments.studies.terms import BASES, TRAINED, Claim, Expect, Model, Published, nll
 
 WAYS = {'pi': 'pi:', 'ntk': 'ntk:', 'yarn': 'yarn:', 'yarn paper': 'yarn:ramp=rotations,'}
 PAPER = {(8, 0): '+0.04', (8, 1): '+2.07', (8, 2): '+2.11', (8, 3): '+4.55'}  # by factor and test

@@ -9,11 +9,15 @@ import pathlib
 import statistics
 from collections.abc import Sequence
 
-from experiments import cache, compare
-from experiments.measured import Run
+from experiments import cache
 from experiments.report import figures, page, summary
 from experiments.report.findings import joined, number
-from pe_research import cli, drawing, explorer, records
+from experiments.studies import comparability
+from experiments.studies.measured import Run
+from pe_research.machines import exits
+from pe_research.settings import cli
+from pe_research.show import drawing, explorer
+from pe_research.storage import files
 
 
 def write(
@@ -35,7 +39,7 @@ def write(
   Returns:
     The files.
   """
-  sections, measured = summary.sections(runs), records.read_json(workdir / cache.FILE)
+  sections, measured = summary.sections(runs), files.read_json(workdir / cache.FILE)
   figure = figures.loss_by_length(sections[0])
   contents = {
     'loss_by_length.svg': drawing.svg(figure, 'loss').encode(),
@@ -47,9 +51,9 @@ def write(
     looked = list(reversed(seen.values()))
     contents['explorer.html'] = explorer.html(looked, stretches).encode()
   workdir.mkdir(parents=True, exist_ok=True)
-  records.write_rows(workdir / 'results.jsonl', (row for run in runs for row in run.rows))
+  files.write_rows(workdir / 'results.jsonl', (row for run in runs for row in run.rows))
   for name, content in contents.items():
-    records.write_bytes(workdir / name, content)
+    files.write_bytes(workdir / name, content)
   return [workdir / name for name in ('results.jsonl', *contents)]
 
 
@@ -62,7 +66,7 @@ def publish(
 ) -> None:
   """Prints the table, writes the files and says which; arguments as in `write`."""
   print(table(runs))
-  for note in compare.notes(runs):
+  for note in comparability.notes(runs):
     print(f'note: {note}')
   for path in write(runs, workdir, marks, explored, stretches):
     print(f'wrote {path}')
@@ -108,7 +112,7 @@ def main(argv: list[str]) -> None:
     '--stretch', action='append', default=[], metavar='NAME:...', help='to look at in that page'
   )
   arguments = parser.parse_args(argv)
-  with cli.errors():
+  with exits.errors():
     if arguments.stretch and not arguments.explorer:
       raise ValueError('--stretch is for the page to explore; give --explorer, too.')
     workdirs = sorted(p for p in (arguments.workdir / 'runs').glob('*') if p.is_dir())
@@ -116,6 +120,6 @@ def main(argv: list[str]) -> None:
       raise ValueError(
         f'{arguments.workdir / "runs"} holds no runs; --workdir names the directory of a sweep.'
       )
-    runs = compare.load(workdirs)
-    marks = compare.check(runs, arguments.allow_different)
+    runs = comparability.load(workdirs)
+    marks = comparability.check(runs, arguments.allow_different)
     publish(runs, arguments.workdir, marks, arguments.explorer, arguments.stretch)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from experiments.report import tables
 from experiments.report.findings import joined
 from experiments.report.summary import Scheme
-from pe_research import card as card_lib
-from pe_research import card_figure, drawing
 from pe_research.positions import facts
+from pe_research.show import card_figure, card_text, drawing
 
 INTRO = (
   'What each scheme means at these lengths before anything is learned, computed from the config of '
@@ -33,13 +32,13 @@ def _card(scheme: Scheme, longest: int, index: int) -> str:
   """One card, or why there is none; `index` makes its ids unique in the page."""
   config = scheme.runs[0].config
   try:
-    card = card_lib.card(config, max(longest, config['length']))
+    card = card_text.card(config, max(longest, config['length']))
   except ValueError as error:  # a config that this code cannot build is still a line of the report
     text = f'{scheme.label} has no card: {error}'
     return f'<p class="note">{html.escape(text)}</p>'
   count = len(card.notes)
   warned = f' <small>{count} warning{"s" if count > 1 else ""}</small>' if count else ''
-  arguments = '. '.join(filter(None, [card.paper, card_lib.described(config['position'])]))
+  arguments = '. '.join(filter(None, [card.paper, card_text.described(config['position'])]))
   parts = [
     f'<details class="card"><summary>{html.escape(scheme.label)}{warned}</summary>',
     f'<p class="note">{html.escape(arguments)}.</p>',

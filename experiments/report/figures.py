@@ -11,8 +11,8 @@ import matplotlib.ticker
 import numpy as np
 
 from experiments.report.summary import Scheme, Section
-from pe_research.drawing import apart, defaults
-from pe_research.palette import INK, PALETTE
+from pe_research.show.drawing import apart, defaults
+from pe_research.show.palette import INK, PALETTE
 
 MARKERS = 'osD^vXP<>'
 DASHES = ((), (5, 1.6), (1.2, 1.4), (6, 1.6, 1.2, 1.6), (9, 2))

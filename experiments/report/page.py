@@ -7,12 +7,13 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from experiments import compare
-from experiments.measured import Run
 from experiments.report import cached, cards, figures, tables
 from experiments.report.findings import findings, joined
 from experiments.report.summary import Section
-from pe_research import drawing, measures, palette
+from experiments.studies import comparability
+from experiments.studies.measured import Run
+from pe_research.evaluation import measures
+from pe_research.show import drawing, palette
 
 TEMPLATE = pathlib.Path(__file__).parent / 'page.html'
 CONTROLS = {
@@ -62,7 +63,7 @@ def page(
     '<p><a href="explorer.html">See what these schemes do to attention</a></p>' if explored else '',
     '</header>',
     _warning(marks),
-    _to_know(compare.notes(runs)),
+    _to_know(comparability.notes(runs)),
     _compared(runs, main),
     _section(main, 0),
     *(_section(section, i + 1) for i, section in enumerate(sections[1:])),

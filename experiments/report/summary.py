@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments import measured, statistics
-from experiments.measured import Run
+from experiments.studies import measured, statistics
+from experiments.studies.measured import Run
 from pe_research import positions
 
 LOSSES = ('fixed_targets', 'non_overlapping', 'sliding', 'by_position')  # what sections are of

@@ -5,11 +5,11 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from experiments.measured import Run
 from experiments.report import summary
 from experiments.report.findings import interval, number
 from experiments.report.summary import TOLERANCE, Scheme, Section
-from pe_research import palette
+from experiments.studies.measured import Run
+from pe_research.show import palette
 
 UNITS = {'bits_per_byte': 'bits per byte', 'value': 'nats per token'}
 

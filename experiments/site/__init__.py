@@ -7,7 +7,7 @@ import tempfile
 
 from experiments.site import documents, markdown, modules, pages
 from pe_research import positions
-from pe_research.palette import INK, PALETTE
+from pe_research.show.palette import INK, PALETTE
 
 HERE = pathlib.Path(__file__).parent
 MARK = '.pe_research-site'  # a folder that has it may be replaced

@@ -12,7 +12,8 @@ import sys
 import jax
 
 from experiments import site
-from pe_research import cli
+from pe_research.machines import exits
+from pe_research.settings import cli
 
 
 def main(argv: list[str]) -> None:
@@ -21,7 +22,7 @@ def main(argv: list[str]) -> None:
   parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('site'), help='a folder')
   given = parser.parse_args(argv)
   jax.config.update('jax_platforms', 'cpu')  # a few numbers: no accelerator need wake up
-  with cli.errors():
+  with exits.errors():
     print(f'wrote {site.write(given.out)}')
 
 

@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from experiments import scales
-from experiments.claims.terms import Claim
 from experiments.report import cards
 from experiments.report.claims import rows as rows_lib
 from experiments.site import docstrings, markdown
-from pe_research import card as card_lib
-from pe_research import configs, positions
-from pe_research.explorer import effects, figure, page
-from pe_research.explorer import panels as themes
+from experiments.studies import scales
+from experiments.studies.terms import Claim
+from pe_research import card as card_command
+from pe_research import positions
 from pe_research.positions import facts
+from pe_research.settings import configs
+from pe_research.show import card_text
+from pe_research.show.explorer import effects, figure, page
+from pe_research.show.explorer import panels as themes
 
 FOLDER = 'schemes'
 DIFFERENCES = '\n\nPaper and code: '  # begins the last paragraph of a scheme's docstring
@@ -75,7 +77,7 @@ def uses(claim: Claim) -> list[str]:
 
 def example(name: str) -> dict[str, Any]:
   """A config of the scheme called `name` for a model of the card's usual sizes."""
-  flags = card_lib.defaults()
+  flags = card_command.defaults()
   width = flags.width // flags.heads
   model = {'width': flags.width, 'heads': flags.heads, 'head_dim': width}
   position = positions.example(name, width // 2)
@@ -137,7 +139,7 @@ def _claims() -> list[str]:
 
 def _scheme(name: str) -> list[str]:
   cls, config = positions.scheme(name), example(name)
-  card, (about, differences) = card_lib.card(config), described(name)
+  card, (about, differences) = card_text.card(config), described(name)
   return [
     f'# {markdown.plain(cls.label)}',
     '',
@@ -190,7 +192,7 @@ def _figure(name: str, label: str) -> list[str]:
 def _arguments(name: str) -> list[str]:
   lines = ['## Arguments', '']
   rows = [
-    [f'`{field}`', f'`{parameter.default!r}`', markdown.plain(card_lib.about(name, field))]
+    [f'`{field}`', f'`{parameter.default!r}`', markdown.plain(card_command.about(name, field))]
     for field, parameter in positions.arguments(name).items()
   ]
   if not rows:
@@ -199,7 +201,7 @@ def _arguments(name: str) -> list[str]:
 
 
 def _card(config: dict[str, Any], card: facts.Card) -> list[str]:
-  model, given = config['model'], card_lib.described(config['position'])
+  model, given = config['model'], card_text.described(config['position'])
   sizes = (
     f'For a model of width {model["width"]} with {model["heads"]} heads of {model["head_dim"]}, '
     f'trained at {config["length"]} tokens'

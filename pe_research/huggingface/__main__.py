@@ -9,8 +9,12 @@ The second exports the run's weights under another scheme that can use them, as 
 import pathlib
 import sys
 
-from pe_research import checks, cli, configs, lineage, paths, records
+from pe_research.common import checks
 from pe_research.huggingface import exporting
+from pe_research.machines import exits
+from pe_research.runs import lineage, run_folder
+from pe_research.settings import cli, configs
+from pe_research.storage import paths
 
 
 def main(argv: list[str]) -> None:
@@ -26,18 +30,18 @@ def main(argv: list[str]) -> None:
   add('--shard-bytes', type=int, default=5 * 10**9, help='the most that a file holds')
   add('--overwrite', action='store_true', help='replace a checkpoint that is there')
   given = parser.parse_args(argv)
-  with cli.errors():
+  with exits.errors():
     checks.at_least('--shard-bytes', given.shard_bytes, 1)
-    saved = records.load_config(given.workdir)
+    saved = run_folder.load_config(given.workdir)
     config = configs.anywhere(saved)
     if given.position:
       config |= {'position': lineage.given(given.position, saved)}
     config = configs.resolve(config)
     exporting.config_json(config, given.architecture)
     exporting.check_target(config, given.into, given.overwrite)
-    from pe_research import states  # slow to import, and all this may have failed
+    from pe_research.training import train_state  # slow to import, and all this may have failed
 
-    params, step = states.load_params(config, given.workdir, given.step)
+    params, step = train_state.load_params(config, given.workdir, given.step)
     family = exporting.export(
       config,
       params,

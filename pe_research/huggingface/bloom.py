@@ -2,9 +2,8 @@
 
 from typing import ClassVar
 
-from pe_research.huggingface import gpt_neox, tensors
+from pe_research.huggingface import gpt_neox, positions_read, positions_write, tensors
 from pe_research.huggingface.family import LAYERED, Described, Family
-from pe_research.positions import huggingface_read, huggingface_write
 
 LENGTH = 2048  # tokens that BLOOM was trained at (arXiv:2211.05100, sec. 3.2); no field says it
 
@@ -40,11 +39,11 @@ class Bloom(Family):
       tied=fields.flag('tie_word_embeddings', True),
     )
     length = fields.size('seq_length', LENGTH)
-    return Described(model, fields.size('vocab_size'), huggingface_read.read_alibi(), length)
+    return Described(model, fields.size('vocab_size'), positions_read.read_alibi(), length)
 
   def write(self, model, scheme, length):
     """See Family."""
-    huggingface_write.check_alibi(scheme, model.heads)
+    positions_write.check_alibi(scheme, model.heads)
     return {
       'hidden_size': model.width,
       'n_layer': model.layers,

@@ -2,9 +2,8 @@
 
 from typing import ClassVar
 
-from pe_research.huggingface import llama, tensors
+from pe_research.huggingface import llama, positions_read, positions_write, tensors
 from pe_research.huggingface.family import PLAIN, Described, Family, Fields
-from pe_research.positions import huggingface_read, huggingface_write
 
 
 class DeepseekV3(Family):
@@ -68,14 +67,14 @@ class DeepseekV3(Family):
       norm_eps=fields.get('rms_norm_eps', 1e-6),
       tied=fields.flag('tie_word_embeddings', False),
     )
-    rope = huggingface_read.rope_fields(fields.values)
-    huggingface_read.check_whole(rope, self.architecture)
-    position = huggingface_read.read_rope(rope, most=most, layout=self.layout(fields), sliced=True)
+    rope = positions_read.rope_fields(fields.values)
+    positions_read.check_whole(rope, self.architecture)
+    position = positions_read.read_rope(rope, most=most, layout=self.layout(fields), sliced=True)
     return Described(model, fields.size('vocab_size'), position, most)
 
   def write(self, model, scheme, length):
     """See Family."""
-    rope, most = huggingface_write.write_rope(
+    rope, most = positions_write.write_rope(
       scheme,
       width=model.rotary_dim,
       length=length,

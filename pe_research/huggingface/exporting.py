@@ -12,14 +12,15 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
-from pe_research import checks, configs, tokenizer_json
-from pe_research.decoder_config import DecoderConfig
-from pe_research.huggingface import families, folder
+from pe_research.common import checks
+from pe_research.data import tokenizer_json
+from pe_research.huggingface import families, folder, positions_write
 from pe_research.huggingface.family import Family
 from pe_research.huggingface.importing import tensors
+from pe_research.huggingface.positions_write import NotExportable
 from pe_research.huggingface.tensors import Tensor
-from pe_research.positions import huggingface_write
-from pe_research.positions.huggingface_write import NotExportable
+from pe_research.model.decoder_config import DecoderConfig
+from pe_research.settings import configs
 
 TYPES = {'float32': np.float32, 'bfloat16': ml_dtypes.bfloat16, 'float16': np.float16}
 
@@ -37,7 +38,7 @@ def config_json(
     NotExportable: says for each class that has such positions what it does not do.
   """
   scheme = configs.scheme(config)
-  kind, model = huggingface_write.kind(scheme), folded(DecoderConfig.of(config))
+  kind, model = positions_write.kind(scheme), folded(DecoderConfig.of(config))
   if architecture is not None:
     checks.choose('--architecture', architecture, [f.architecture for f in families.FAMILIES])
   reasons = []
@@ -83,7 +84,7 @@ def scales(config: Mapping[str, Any]) -> dict[str, float]:
   """What tables are multiplied by when they are read, by path, where that is not 1."""
   model, scheme = DecoderConfig.of(config), configs.scheme(config)
   found = {'embedding': model.width**0.5 if model.embedding_scale else 1.0}
-  for name, scale in huggingface_write.table_scales(scheme).items():
+  for name, scale in positions_write.table_scales(scheme).items():
     found[f'position/0/{name}'] = scale
   return {path: scale for path, scale in found.items() if scale != 1}
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pe_research.decoder_config import DecoderConfig
 from pe_research.huggingface.tensors import Tensor
+from pe_research.model.decoder_config import DecoderConfig
 from pe_research.positions.base import PositionScheme
 
 # What models elsewhere have unless their family says otherwise.

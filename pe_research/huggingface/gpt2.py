@@ -2,10 +2,9 @@
 
 from typing import ClassVar
 
-from pe_research.huggingface import tensors
+from pe_research.huggingface import positions_read, tensors
 from pe_research.huggingface.family import LAYERED, Described, Family
 from pe_research.huggingface.gpt_neox import ACTIVATIONS, NAMES
-from pe_research.positions import huggingface_read
 
 
 class GPT2(Family):
@@ -41,7 +40,7 @@ class GPT2(Family):
       norm_eps=fields.get('layer_norm_epsilon', 1e-5),
       tied=fields.flag('tie_word_embeddings', True),
     )
-    return Described(model, fields.size('vocab_size'), huggingface_read.read_learned(rows), rows)
+    return Described(model, fields.size('vocab_size'), positions_read.read_learned(rows), rows)
 
   def write(self, model, scheme, length):
     """See Family."""

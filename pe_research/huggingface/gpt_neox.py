@@ -2,9 +2,8 @@
 
 from typing import ClassVar
 
-from pe_research.huggingface import tensors
+from pe_research.huggingface import positions_read, positions_write, tensors
 from pe_research.huggingface.family import LAYERED, Described, Family
-from pe_research.positions import huggingface_read, huggingface_write
 
 ACTIVATIONS = {
   'gelu': 'gelu_exact',
@@ -35,8 +34,8 @@ class GPTNeoX(Family):
     """See Family."""
     width, heads = fields.size('hidden_size'), fields.size('num_attention_heads')
     most = fields.size('max_position_embeddings', 2048)
-    rope = huggingface_read.rope_fields(fields.values, 'rotary_emb_base', 'rotary_pct')
-    rope.setdefault(huggingface_read.PARTIAL, 0.25)
+    rope = positions_read.rope_fields(fields.values, 'rotary_emb_base', 'rotary_pct')
+    rope.setdefault(positions_read.PARTIAL, 0.25)
     model = self.usual(
       width=width,
       layers=fields.size('num_hidden_layers'),
@@ -48,12 +47,12 @@ class GPTNeoX(Family):
       parallel=fields.flag('use_parallel_residual', True),
       tied=fields.flag('tie_word_embeddings', False),
     )
-    position = huggingface_read.read_rope(rope, most=most)
+    position = positions_read.read_rope(rope, most=most)
     return Described(model, fields.size('vocab_size'), position, most)
 
   def write(self, model, scheme, length):
     """See Family."""
-    rope, most = huggingface_write.write_rope(
+    rope, most = positions_write.write_rope(
       scheme, width=model.head_dim, length=length, layouts=('half',), partial=True
     )
     return {

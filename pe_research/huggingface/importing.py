@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from pe_research import configs, sharding
-from pe_research.blueprint import Blueprint
-from pe_research.decoder_config import DecoderConfig
-from pe_research.huggingface import families, folder, memory
+from pe_research.common import sharding
+from pe_research.huggingface import families, folder, memory, positions_read
 from pe_research.huggingface.family import Described, Family, Fields
 from pe_research.huggingface.tensors import Tensor, table
-from pe_research.positions import huggingface_read
+from pe_research.model.decoder_config import DecoderConfig
+from pe_research.model.functional import Blueprint
+from pe_research.settings import configs
 
 OUTPUTS = ('lm_head.weight', 'embed_out.weight')  # which a tied model may have as well
 EXPERTS = ('n_routed_experts', 'num_local_experts', 'num_experts', 'moe_num_experts')
@@ -54,7 +54,7 @@ def describe(path: pathlib.Path) -> tuple[Family, Described]:
     family = family_of(values, where)
     other = {own: values[name] for own, name in family.aliases.items() if name in values}
     described = family.read(Fields(other | values, str(where)))
-    length = huggingface_read.served(described.position, described.length)
+    length = positions_read.served(described.position, described.length)
     position = configs.position(described.position['name'], length)
     for field, value in described.position.items():
       position[field] = value

@@ -2,9 +2,8 @@
 
 from typing import ClassVar
 
-from pe_research.huggingface import tensors
+from pe_research.huggingface import positions_read, positions_write, tensors
 from pe_research.huggingface.family import PLAIN, Described, Family
-from pe_research.positions import huggingface_read, huggingface_write
 
 
 class Llama(Family):
@@ -28,8 +27,8 @@ class Llama(Family):
     width, heads = fields.size('hidden_size'), fields.size('num_attention_heads')
     groups = fields.size('num_key_value_heads', heads)
     most = fields.size('max_position_embeddings', 2048)
-    rope = huggingface_read.rope_fields(fields.values)
-    huggingface_read.check_whole(rope, self.architecture)
+    rope = positions_read.rope_fields(fields.values)
+    positions_read.check_whole(rope, self.architecture)
     model = self.usual(
       width=width,
       layers=fields.size('num_hidden_layers'),
@@ -43,12 +42,12 @@ class Llama(Family):
       norm_eps=fields.get('rms_norm_eps', 1e-6),
       tied=fields.flag('tie_word_embeddings', False),
     )
-    position = huggingface_read.read_rope(rope, most=most)
+    position = positions_read.read_rope(rope, most=most)
     return Described(model, fields.size('vocab_size'), position, most)
 
   def write(self, model, scheme, length):
     """See Family."""
-    rope, most = huggingface_write.write_rope(
+    rope, most = positions_write.write_rope(
       scheme, width=model.head_dim, length=length, layouts=('half',), partial=False
     )
     return {

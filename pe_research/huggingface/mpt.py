@@ -2,9 +2,8 @@
 
 from typing import ClassVar
 
-from pe_research.huggingface import tensors
+from pe_research.huggingface import positions_read, positions_write, tensors
 from pe_research.huggingface.family import LAYERED, WIDER, Described, Family, Fields
-from pe_research.positions import huggingface_read, huggingface_write
 
 
 class MPT(Family):
@@ -53,12 +52,12 @@ class MPT(Family):
       norm_eps=fields.get('layer_norm_epsilon', 1e-5),
       tied=fields.flag('tie_word_embeddings', True),
     )
-    position = huggingface_read.read_alibi(inner.get('alibi_bias_max', 8))
+    position = positions_read.read_alibi(inner.get('alibi_bias_max', 8))
     return Described(model, fields.size('vocab_size'), position, fields.size('max_seq_len', 2048))
 
   def write(self, model, scheme, length):
     """See Family."""
-    huggingface_write.check_alibi(scheme, model.heads)
+    positions_write.check_alibi(scheme, model.heads)
     return {
       'd_model': model.width,
       'n_layers': model.layers,
@@ -67,7 +66,7 @@ class MPT(Family):
       'max_seq_len': length,
       'layer_norm_epsilon': model.norm_eps,
       'no_bias': True,
-      'attn_config': {'alibi': True, 'alibi_bias_max': huggingface_write.MAX_BIAS},
+      'attn_config': {'alibi': True, 'alibi_bias_max': positions_write.MAX_BIAS},
     }
 
   def tensors(self, model):

@@ -6,19 +6,19 @@ from typing import Any
 
 from flax import nnx
 
-from pe_research import checks
+from pe_research.common import checks
 from pe_research.positions.alibi import ALiBi
 from pe_research.positions.base import Dims, NoPE, PositionScheme
 from pe_research.positions.by_parts import Llama3, NTKByParts
-from pe_research.positions.drawn import PoSE, Randomized, RandPos
 from pe_research.positions.drope import DroPE
-from pe_research.positions.extend import ABF, NTK, PI, DynamicNTK
 from pe_research.positions.fire import FIRE
-from pe_research.positions.hybrid import RNoPE
+from pe_research.positions.interpolation import ABF, NTK, PI, DynamicNTK
 from pe_research.positions.kerple import Kerple
 from pe_research.positions.learned import Learned
 from pe_research.positions.log_scale import LogN, SSMax, SSMaxRoPE
 from pe_research.positions.longrope import LongRoPE
+from pe_research.positions.random_positions import PoSE, Randomized, RandPos
+from pe_research.positions.rnope import RNoPE
 from pe_research.positions.rotary import PRoPE, RoPE
 from pe_research.positions.sinusoidal import Sinusoidal
 from pe_research.positions.t5 import T5

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from pe_research import checks
+from pe_research.common import checks
 from pe_research.positions import base as base_lib
-from pe_research.positions import extend, facts, phase, rotary
+from pe_research.positions import facts, fixed_point, interpolation, rotary
 
 RAMPS = ('pairs', 'unrounded', 'rotations')
 
@@ -30,7 +30,9 @@ def bounds(
   most R - 1: with a small base the upper end lies past the last pair, R / 2 - 1, which then is
   never fully interpolated.
   """
-  pair = lambda turns: rotated * math.log(length / (phase.TURN * turns)) / (2 * math.log(base))
+  pair = lambda turns: (
+    rotated * math.log(length / (fixed_point.TURN * turns)) / (2 * math.log(base))
+  )
   low, high = pair(fast), pair(slow)
   if rounded:
     low, high = math.floor(low), math.ceil(high)
@@ -43,7 +45,7 @@ def by_pairs(pairs: int, low: float, high: float) -> np.ndarray:
   return 1 - np.clip((np.arange(pairs) - low) / (high - low), 0, 1)
 
 
-class ByParts(extend.Stretched):
+class ByParts(interpolation.Stretched):
   """Frequencies gamma theta + (1 - gamma) theta / s, with a gamma for each pair."""
 
   def gamma(self) -> np.ndarray:
@@ -52,7 +54,7 @@ class ByParts(extend.Stretched):
 
   def rotations(self) -> np.ndarray:
     """[rotated/2] turns of each pair within the training length."""
-    return rotary.RoPE.frequencies(self, None) * self.train_length / phase.TURN
+    return rotary.RoPE.frequencies(self, None) * self.train_length / fixed_point.TURN
 
   def mixed(self, factor) -> np.ndarray | jax.Array:
     """Radians per token, float64, for a factor that is a number or [..., 1]."""
@@ -139,9 +141,9 @@ class NTKByParts(ByParts):
 
     32 turns in 4,096 tokens at base 10,000 are 32.7 % of the pairs.
     """
-    if length <= phase.TURN:
+    if length <= fixed_point.TURN:
       return {}
-    beta = (length / phase.TURN) ** 0.535
+    beta = (length / fixed_point.TURN) ** 0.535
     return super().matched(length) | {'beta_fast': float(f'{beta:.3g}')}
 
   def notes(self, length: int) -> list[str]:

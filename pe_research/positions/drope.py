@@ -5,10 +5,10 @@ import math
 import jax
 import numpy as np
 
-from pe_research.positions import base, extend
+from pe_research.positions import base, interpolation
 
 
-class DroPE(extend.Stretched):
+class DroPE(interpolation.Stretched):
   """No pair of a RoPE model turns any more; logits times 1 + c ln s at a stretch by s.
 
   Meant after a short fine-tuning at the training length under this scheme with factor 1. The

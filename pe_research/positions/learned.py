@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from pe_research import checks
+from pe_research.common import checks
 from pe_research.positions import base, facts
 
 

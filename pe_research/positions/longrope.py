@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pe_research import checks
+from pe_research.common import checks
 from pe_research.positions import base as base_lib
-from pe_research.positions import extend, factors, facts, phase, rotary, yarn
+from pe_research.positions import facts, fixed_point, interpolation, longrope_file, rotary, yarn
 
 NAME = 'longrope'  # of LongRoPE in the registry, for those that search its factors
 TEMPERATURES = ('none', 'su', 'yarn')
@@ -25,7 +25,7 @@ def temperature_of(policy: str, factor: float, train_length: int) -> float:
   return math.sqrt(1 + math.log(factor) / math.log(train_length))
 
 
-class LongRoPE(extend.Stretched):
+class LongRoPE(interpolation.Stretched):
   """Pair i turns by n theta_i / lambda_i at position n, and by n theta_i at the first n-hat ones.
 
   Where factors for short texts are given, those serve every document of at most `switch_length`
@@ -95,7 +95,7 @@ class LongRoPE(extend.Stretched):
     }
     found = {}
     if file:
-      found, lineage = factors.read(file)
+      found, lineage = longrope_file.read(file)
       twice = [name for name, value in given.items() if value is not None]
       if twice:
         raise ValueError(
@@ -103,7 +103,7 @@ class LongRoPE(extend.Stretched):
           'leave one of them out.'
         )
       trained = dims.length if train_length is None else train_length
-      factors.check_made_for(file, found, {'train_length': trained})
+      longrope_file.check_made_for(file, found, {'train_length': trained})
       given = {name: found.get(name) for name in given}
       if factor is None and target_length is None:
         target_length = found['target_length']
@@ -111,7 +111,7 @@ class LongRoPE(extend.Stretched):
       dims, factor=factor, target_length=target_length, train_length=train_length, **rope
     )
     if file:
-      factors.check_made_for(file, found, {f: getattr(self, f) for f in factors.FIELDS})
+      longrope_file.check_made_for(file, found, {f: getattr(self, f) for f in longrope_file.FIELDS})
     if given['long_factor'] is None:
       raise ValueError(
         "'LongRoPE' has no factors: give position.file, which python -m pe_research.search "
@@ -119,10 +119,10 @@ class LongRoPE(extend.Stretched):
       )
     pairs = self.rotated // 2
     self.file, self.lineage = '', lineage
-    self.long_factor = factors.check('long_factor', given['long_factor'], pairs)
+    self.long_factor = longrope_file.check('long_factor', given['long_factor'], pairs)
     self.short_factor = given['short_factor']
     if self.short_factor is not None:
-      self.short_factor = factors.check('short_factor', self.short_factor, pairs)
+      self.short_factor = longrope_file.check('short_factor', self.short_factor, pairs)
     self.start_tokens = given['start_tokens'] or 0
     self.short_start_tokens = given['short_start_tokens'] or 0
     switch = given['switch_length']
@@ -182,7 +182,7 @@ class LongRoPE(extend.Stretched):
     if not (self.start_tokens or self.short_start_tokens):
       return stretched
     first = self._by_length(length, self.short_start_tokens, self.start_tokens)
-    own = phase.angles(pos, phase.fixed_point(rotary.RoPE.frequencies(self, length)))
+    own = fixed_point.angles(pos, fixed_point.fixed_point(rotary.RoPE.frequencies(self, length)))
     return jnp.where(pos[..., None] < first, own, stretched)
 
   def logit_scale(self, q_pos: jax.Array, length) -> float:
@@ -221,7 +221,7 @@ class Searched(rotary.RoPE):
     self,
     dims: base_lib.Dims,
     *,
-    turns: phase.Turns,
+    turns: fixed_point.Turns,
     start_tokens: jax.Array,
     attention_factor: float,
     **rope,
@@ -242,7 +242,7 @@ class Searched(rotary.RoPE):
   def angles(self, pos: jax.Array, length) -> jax.Array:
     """Float32 [B or 1, L, rotated/2] radians, RoPE's own at the first n-hat positions."""
     own = super().angles(pos, length)
-    return jnp.where(pos[..., None] < self.start_tokens, own, phase.angles(pos, self.turns))
+    return jnp.where(pos[..., None] < self.start_tokens, own, fixed_point.angles(pos, self.turns))
 
   def logit_scale(self, q_pos: jax.Array, length) -> float:
     """The square of what multiplies queries and keys."""

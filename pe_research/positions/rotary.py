@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pe_research import checks
-from pe_research.positions import base, facts, pairs, phase
+from pe_research.common import checks
+from pe_research.positions import base, facts, fixed_point, rotary_card
 
 LAYOUTS = ('half', 'interleaved')
 PARTIAL = ('width', 'frequencies')
@@ -56,7 +56,7 @@ class RoPE(base.PositionScheme):
   label = 'RoPE'
   paper = 'arXiv:2104.09864, eqs. 14–16 and 34'
   formula = 'pair i of q_m turns by m θᵢ, of k_n by n θᵢ,  θᵢ = base^(−2i/R)'
-  max_length = phase.MAX_POSITION
+  max_length = fixed_point.MAX_POSITION
   slice_factor: float = 1.0  # multiplies what rotates, and nothing else of a head
 
   def __init__(
@@ -112,9 +112,9 @@ class RoPE(base.PositionScheme):
 
   def angles(self, pos: jax.Array, length) -> jax.Array:
     """Radians, float32 [B or 1, L, rotated/2], by which pairs turn at `pos` [B or 1, L]."""
-    with phase.float64():
-      turns = phase.fixed_point(self.frequencies(length))
-    return phase.angles(pos, turns)
+    with fixed_point.float64():
+      turns = fixed_point.fixed_point(self.frequencies(length))
+    return fixed_point.angles(pos, turns)
 
   def query(self, q: jax.Array, pos: jax.Array, length) -> jax.Array:
     """Rotates [B, L, H, R] at `pos` [B or 1, L]; channels past the rotated width pass."""
@@ -139,12 +139,14 @@ class RoPE(base.PositionScheme):
 
     That is ln(L / 2 pi) / ln(base) = 0.7035 (L = 4096, base 10,000).
     """
-    return {'base': float(f'{(length / phase.TURN) ** (1 / 0.7035):.4g}')} if length > 6 else {}
+    return (
+      {'base': float(f'{(length / fixed_point.TURN) ** (1 / 0.7035):.4g}')} if length > 6 else {}
+    )
 
   def notes(self, length: int) -> list[str]:
     """Says how many pairs turn within the training length, where that is far from usual."""
     shown = self.shown(length)
-    turning = int((self.spectrum(self.base) * shown >= phase.TURN).sum())
+    turning = int((self.spectrum(self.base) * shown >= fixed_point.TURN).sum())
     if turning >= self.moving / 2:
       return []
     matched = self.matched(length).get('base')
@@ -162,7 +164,7 @@ class RoPE(base.PositionScheme):
     used = {name: at(n) for name, n in card.marks.items()}
     trained = self.spectrum(self.base)
     reach = self.shown(card.marks['training']), self.sees
-    return pairs.describe(card, 'rotary pair', trained, used, reach, self.depends_on_length)
+    return rotary_card.describe(card, 'rotary pair', trained, used, reach, self.depends_on_length)
 
 
 class PRoPE(RoPE):

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pe_research import checks
-from pe_research.positions import base, facts, pairs, phase
+from pe_research.common import checks
+from pe_research.positions import base, facts, fixed_point, rotary_card
 
 LAYOUTS = ('paper', 'tensor2tensor', 'concatenated')
 
@@ -25,7 +25,7 @@ class Sinusoidal(base.PositionScheme):
   paper = 'arXiv:1706.03762, sec. 3.5'
   formula = 'x_m + p_m,  p_m[2i] = sin(m θᵢ),  p_m[2i+1] = cos(m θᵢ),  θᵢ = base^(−2i/D)'
   relative = False
-  max_length = phase.MAX_POSITION
+  max_length = fixed_point.MAX_POSITION
 
   def __init__(
     self,
@@ -59,7 +59,7 @@ class Sinusoidal(base.PositionScheme):
 
   def table(self, pos: jax.Array) -> jax.Array:
     """[..., L] int32 -> float32 [..., L, D]; 'tensor2tensor' ends in a 0 where D is odd."""
-    angle = phase.angles(pos, phase.fixed_point(self.frequencies()))
+    angle = fixed_point.angles(pos, fixed_point.fixed_point(self.frequencies()))
     sin, cos = jnp.sin(angle), jnp.cos(angle)
     if self.layout == 'paper':
       table = jnp.stack([sin, cos], axis=-1).reshape(*pos.shape, -1)[..., : self.width]
@@ -77,4 +77,4 @@ class Sinusoidal(base.PositionScheme):
     card, trained = super().card(length, longest), self.frequencies()
     used = dict.fromkeys(card.marks, trained)
     reach = card.marks['training'], None
-    return pairs.describe(card, 'sine and cosine pair', trained, used, reach, by_length=False)
+    return rotary_card.describe(card, 'sine and cosine pair', trained, used, reach, by_length=False)

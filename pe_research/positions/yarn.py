@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from pe_research.positions import base as base_lib
-from pe_research.positions import by_parts, extend, phase
+from pe_research.positions import by_parts, fixed_point, interpolation
 
 
 def mscale(factor, weight: float = 1.0):
   """0.1 weight ln(factor) + 1 (eq. 22 for weight 1), by which queries and keys are multiplied."""
-  return 0.1 * weight * phase.numpy_of(factor).log(factor) + 1
+  return 0.1 * weight * fixed_point.numpy_of(factor).log(factor) + 1
 
 
 class YaRN(by_parts.NTKByParts):
@@ -129,8 +129,8 @@ class DynamicYaRN(YaRN):
 
   def factors(self, length):
     """S for each length, float64: a number, or [B or 1, L or 1, 1]."""
-    over = extend.over(length, self.train_length)
-    return phase.numpy_of(over).maximum(over, self.factor)
+    over = interpolation.over(length, self.train_length)
+    return fixed_point.numpy_of(over).maximum(over, self.factor)
 
   def frequencies(self, length) -> np.ndarray | jax.Array:
     """Radians per token by the length, float64 [rotated/2] or [B or 1, L or 1, rotated/2]."""
@@ -139,10 +139,10 @@ class DynamicYaRN(YaRN):
   def logit_scale(self, q_pos: jax.Array, length):
     """The square of what multiplies queries and keys: a number, or float32 [B or 1, L or 1]."""
     del q_pos
-    with phase.float64():
+    with fixed_point.float64():
       squared = self.temperature(self.factors(length)) ** 2
       return squared[..., 0].astype(jnp.float32) if np.ndim(squared) else float(squared)
 
   def regime(self, length):
     """Constant up to the first length that is stretched further."""
-    return phase.numpy_of(length).maximum(length, math.floor(self.factor * self.train_length))
+    return fixed_point.numpy_of(length).maximum(length, math.floor(self.factor * self.train_length))

@@ -11,9 +11,13 @@ are shared by all devices, also of several processes.
 import dataclasses
 import sys
 
-from pe_research import checks, cli, configs, heartbeat, joining, paths, processes, records
+from pe_research.common import checks
+from pe_research.machines import cluster, exits, heartbeat, multiprocess
 from pe_research.positions import longrope
+from pe_research.runs import run_folder
 from pe_research.search import methods, plan
+from pe_research.settings import cli, configs
+from pe_research.storage import paths
 
 
 def parser():
@@ -37,7 +41,7 @@ def parser():
   )  # fmt: skip
   for field in dataclasses.fields(methods.Settings):
     add(f'--{field.name}', type=type(field.default), default=field.default)
-  joining.add_flags(made)
+  cluster.add_flags(made)
   return made
 
 
@@ -48,23 +52,23 @@ def main(argv: list[str]) -> None:
   batch_tokens, short_of = given.pop('batch_tokens'), given.pop('short_of')
   how, wait = given.pop('distributed'), given.pop('wait')
   names = [field.name for field in dataclasses.fields(methods.Settings)]
-  with cli.errors():
+  with exits.errors():
     checks.at_least('--batch-tokens', batch_tokens, 1)
     settings = methods.Settings(**{name: given.pop(name) for name in names})
-    config = configs.resolve(configs.anywhere(records.load_config(origin)))
+    config = configs.resolve(configs.anywhere(run_folder.load_config(origin)))
     short_of = plan.long_factors(short_of, config) if short_of else None
     wanted = plan.make(config, settings=settings, short_of=short_of, **given)
-    cli.restart_tuned()
-    joining.join(how, wait)
+    exits.restart_tuned()
+    cluster.join(how, wait)
     everything = {'run': config, 'search': dataclasses.asdict(wanted)}
     with (
-      processes.hold(workdir, everything) as mine,
+      multiprocess.hold(workdir, everything) as mine,
       heartbeat.Heartbeat(workdir, config['run']['patience'], mine) as heart,
     ):
       from pe_research.search import run  # slow to import, and all this may have failed
 
       found = run.search(wanted, config, origin, step, workdir, batch_tokens, heart.beat)
-  if not processes.first():
+  if not multiprocess.first():
     return
   print(f'{"nats/token":12}  searched on  held out')
   for name, loss in found['losses'].items():

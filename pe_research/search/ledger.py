@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from pe_research import processes, records
+from pe_research.machines import multiprocess
 from pe_research.search import methods
 from pe_research.search.space import Candidate, Space
+from pe_research.storage import files
 
 Measure = Callable[[Sequence[Candidate]], list[float]]  # nats/token on the search documents
 
@@ -25,7 +26,7 @@ class Ledger:
     """Reads what is there; `measure` is asked for the rest."""
     self.path, self.measure = path, measure
     self.known: dict[Candidate, float] = {}
-    for row in records.read_rows(path):
+    for row in files.read_rows(path):
       for values, start, loss in row['candidates']:
         self.known[Candidate(tuple(values), start)] = loss
     self.measured = 0
@@ -37,8 +38,8 @@ class Ledger:
       found = self.measure(new)
       self.measured += len(new)
       rows = [[c.factors, c.start_tokens, loss] for c, loss in zip(new, found, strict=True)]
-      if processes.first():
-        records.append_row(self.path, {'candidates': rows})
+      if multiprocess.first():
+        files.append_row(self.path, {'candidates': rows})
       self.known |= dict(zip(new, found, strict=True))
     return [self.known[c] for c in candidates]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 
 import numpy as np
 
-from pe_research import checks, digest
+from pe_research.common import checks, digest
 from pe_research.search.space import STEP, Candidate, Space
 
 Search = Generator[list[Candidate], list[float], None]

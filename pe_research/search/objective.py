@@ -9,9 +9,14 @@ import jax
 import numpy as np
 from flax import nnx
 
-from pe_research import attend, data, digest, lineage, model, positions, sharding
-from pe_research.blueprint import Blueprint
-from pe_research.positions import longrope, phase, rotary
+from pe_research import positions
+from pe_research.attention import attend
+from pe_research.common import digest, sharding
+from pe_research.data import texts
+from pe_research.model import transformer
+from pe_research.model.functional import Blueprint
+from pe_research.positions import fixed_point, longrope, rotary
+from pe_research.runs import lineage
 from pe_research.search.space import Candidate
 
 ROPE = ('base', 'layout', 'fraction', 'partial')  # of the weights, whatever stretches them
@@ -35,7 +40,7 @@ class Windows:
     return digest.of_bytes(repr(self.names).encode(), self.tokens.tobytes())
 
 
-def windows(documents: data.Documents, length: int, count: int, seed: int, what: str) -> Windows:
+def windows(documents: texts.Documents, length: int, count: int, seed: int, what: str) -> Windows:
   """One window of `length` tokens, and the target after its last, of `count` documents.
 
   Documents that are long enough are drawn by the seed, and so is the place in each.
@@ -106,14 +111,14 @@ class Objective:
       decoder = blueprint.bind(params)
       scheme = longrope.Searched(
         dims,
-        turns=phase.Turns(high, low),
+        turns=fixed_point.Turns(high, low),
         start_tokens=start_tokens,
         attention_factor=attention_factor,
         **rope,
       )
       decoder.position = nnx.List([scheme])
       at = attend.Tokens.contiguous(tokens.shape[1] - 1)
-      nll = model.loss(decoder(tokens[:, :-1], at, spec), tokens[:, 1:])
+      nll = transformer.loss(decoder(tokens[:, :-1], at, spec), tokens[:, 1:])
       return nll.mean(1)
 
     each = jax.vmap(loss, in_axes=(None, 0, 0, 0, None))
@@ -126,7 +131,7 @@ class Objective:
     for first in range(0, len(candidates), self.size):
       part = candidates[first : first + self.size]
       full = [*part, *[part[-1]] * (self.size - len(part))]  # one shape, one program
-      high, low = phase.fixed_point(self.theta / np.asarray([c.factors for c in full]))
+      high, low = fixed_point.fixed_point(self.theta / np.asarray([c.factors for c in full]))
       starts = np.asarray([c.start_tokens for c in full], np.int32)
       each = sharding.place((np.asarray(high), np.asarray(low), starts), self.split)
       by_window = np.asarray(self.compiled(self.params, *each, tokens))

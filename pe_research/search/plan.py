@@ -5,9 +5,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pe_research import checks, configs, lineage
-from pe_research.positions import factors, longrope
+from pe_research.common import checks
+from pe_research.positions import longrope, longrope_file
+from pe_research.runs import lineage
 from pe_research.search import methods, space
+from pe_research.settings import configs
 
 References = dict[str, space.Candidate]
 DOCUMENTS = 5  # of training, that candidates are tried on
@@ -151,7 +153,7 @@ def long_factors(path: str, config: Mapping[str, Any]) -> dict[str, Any]:
   """What a factor file says, its defaults filled in; ValueError where a run cannot use it."""
   position = lineage.given(f'{longrope.NAME}:file={path}', config)
   scheme = configs.scheme(dict(config) | {'position': position})
-  return factors.read(path)[0] | {
+  return longrope_file.read(path)[0] | {
     'long_factor': list(scheme.long_factor),
     'start_tokens': scheme.start_tokens,
     'temperature': scheme.temperature,
@@ -216,7 +218,7 @@ def file_of(
       'switch_length': plan.target_length,
     }
   return {
-    'kind': factors.KIND,
+    'kind': longrope_file.KIND,
     'base': lineage.known(config, longrope.NAME)['base'],
     'rotated': scheme.rotated,
     'train_length': lineage.original_length(config),

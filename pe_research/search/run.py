@@ -7,10 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from pe_research import data, digest, heartbeat, lineage, processes, records, runtime, states
+from pe_research.common import digest, progress, provenance
+from pe_research.data import texts
+from pe_research.machines import jax_setup, multiprocess
+from pe_research.runs import lineage, run_folder
 from pe_research.search import ledger, methods, objective
 from pe_research.search import plan as plans
 from pe_research.search.space import Candidate
+from pe_research.storage import files
+from pe_research.training import train_state
 
 
 def search(
@@ -20,7 +25,7 @@ def search(
   step: int | None,
   workdir: pathlib.Path,
   batch_tokens: int,
-  beat: Callable[[str], None] = heartbeat.unheard,
+  beat: Callable[[str], None] = progress.unheard,
 ) -> dict[str, Any]:
   """Searches, or goes on where it was; writes search.json, evaluations.jsonl and factors.json.
 
@@ -36,23 +41,23 @@ def search(
   Returns:
     What factors.json holds.
   """
-  runtime.prepare(config)
-  corpus = data.load(config, beat)
-  records.check_data(origin, corpus.facts)
+  jax_setup.prepare(config)
+  corpus = texts.load(config, beat)
+  run_folder.check_data(origin, corpus.facts)
   seed = plan.settings.seed
-  train = data.long_documents(corpus, plan.documents, plan.target_length, seed)
+  train = texts.long_documents(corpus, plan.documents, plan.target_length, seed)
   chosen = objective.windows(train, plan.target_length, plan.documents, seed, 'training')
   held_out = objective.windows(
     corpus.validation, plan.target_length, plan.held_out, seed, 'validation'
   )
-  params, step = states.load_params(config, origin, step)
+  params, step = train_state.load_params(config, origin, step)
   wanted = dataclasses.asdict(plan) | {
     'weights_of': lineage.source(origin, step, digest.of_arrays(params)),
     'searched_on': chosen.digest,
     'held_out_on': held_out.digest,
     'batch_tokens': batch_tokens,  # losses differ by it in their last bits
   }
-  processes.by_first(lambda: records.settle(workdir / 'search.json', wanted))
+  multiprocess.by_first(lambda: run_folder.settle(workdir / 'search.json', wanted))
   scale = plans.attention_factor(plan, config)
   measure = objective.Objective(
     config,
@@ -67,7 +72,7 @@ def search(
   known = ledger.Ledger(workdir / 'evaluations.jsonl', lambda c: measure(c, chosen))
   for now in ledger.progress(plan.method, space, plan.settings, known):
     beat(f'evaluating candidates after {now.evaluations}')
-    if processes.first():
+    if multiprocess.first():
       print(
         f'{workdir.name}  {now.evaluations:5}/{plan.settings.evaluations} candidates  '
         f'best {now.loss:.4f} nats/token  {now.seconds:.0f} s',
@@ -78,11 +83,11 @@ def search(
   found |= {
     'losses': compare(measure, shown, chosen, held_out),
     'search': wanted
-    | {'evaluations': now.evaluations, 'made_by': records.provenance()}
+    | {'evaluations': now.evaluations, 'made_by': provenance.provenance()}
     | {'generator': methods.witness(plan.method)},
   }
-  if processes.first():
-    records.write_json(workdir / 'factors.json', found)
+  if multiprocess.first():
+    files.write_json(workdir / 'factors.json', found)
   return found
 
 

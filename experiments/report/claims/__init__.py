@@ -4,8 +4,9 @@ import pathlib
 
 from experiments.report.claims import markdown, page, picture
 from experiments.report.claims.rows import judge, load
-from experiments.scales import Scale
-from pe_research import drawing, records
+from experiments.studies.scales import Scale
+from pe_research.show import drawing
+from pe_research.storage import files
 
 
 def write(scale: Scale, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -19,5 +20,5 @@ def write(scale: Scale, folder: pathlib.Path) -> list[pathlib.Path]:
   }
   folder.mkdir(parents=True, exist_ok=True)
   for name, content in contents.items():
-    records.write_bytes(folder / name, content)
+    files.write_bytes(folder / name, content)
   return [folder / name for name in contents]

@@ -6,9 +6,11 @@ python -m experiments.report.claims --scale=cpu
 import json
 import sys
 
-from experiments import claims, ledger, registered, scales
+from experiments import claims
 from experiments.report.claims import rows
-from pe_research import cli, records
+from experiments.studies import ledger, preregistration, scales
+from pe_research.settings import cli
+from pe_research.storage import files
 
 
 def main(argv: list[str]) -> None:
@@ -19,12 +21,12 @@ def main(argv: list[str]) -> None:
   plan = rows.planner(scale)
   for claim in claims.CLAIMS.values():
     file = ledger.path(scale.name, claim, 'verdict.json')
-    kept = records.read_json(file)
+    kept = files.read_json(file)
     if kept and tuple(kept['verdicts']) == claim.variants:
       finding, _ = rows.again(plan, claim)
       made_by = {run['commit'] for run in finding.record['runs']}
-      finding.record['registered'] = registered.since(claim, made_by, scale.name)
-      records.write_bytes(file, json.dumps(ledger.as_json(finding), indent=1).encode())
+      finding.record['registered'] = preregistration.since(claim, made_by, scale.name)
+      files.write_bytes(file, json.dumps(ledger.as_json(finding), indent=1).encode())
     elif kept:
       print(f'{file.name} is of other variants than {claim.id} has; run the claim again.')
 

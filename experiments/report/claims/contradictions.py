@@ -3,11 +3,11 @@
 import html
 from collections.abc import Sequence
 
-from experiments import ledger
 from experiments.claims import yarn_temperature
-from experiments.claims.terms import EXACT, Effect, Expect, Quantity
 from experiments.report.claims.rows import Row, effect_text, planner
-from experiments.scales import Scale
+from experiments.studies import ledger
+from experiments.studies.scales import Scale
+from experiments.studies.terms import EXACT, Effect, Expect, Quantity
 
 
 def mean(model: str, at: float, control: str = 'none', protocol: str = 'fixed_targets'):

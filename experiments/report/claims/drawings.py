@@ -8,11 +8,13 @@ import matplotlib.lines
 import matplotlib.ticker
 import numpy as np
 
-from experiments import verdicts
-from experiments.claims.terms import Claim
-from experiments.ledger import Finding
 from experiments.report import figures
-from pe_research import drawing, measures, palette, positions
+from experiments.studies import verdicts
+from experiments.studies.ledger import Finding
+from experiments.studies.terms import Claim
+from pe_research import positions
+from pe_research.evaluation import measures
+from pe_research.show import drawing, palette
 
 SIGNS = {verdicts.REPRODUCED: 'o', verdicts.REFUTED: 'X', verdicts.INCONCLUSIVE: 'D'}
 COLORS = {verdicts.REPRODUCED: 3, verdicts.REFUTED: 4, verdicts.INCONCLUSIVE: 0}  # of the palette

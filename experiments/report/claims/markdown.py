@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from experiments.report.claims import contradictions, parts, protocol
 from experiments.report.claims.rows import Row, decided_text, effect_text, lead, verdict_text
-from experiments.scales import Scale
+from experiments.studies.scales import Scale
 
 
 def text(scale: Scale, rows: Sequence[Row], notes: Sequence[str]) -> str:

@@ -3,14 +3,14 @@
 import html
 from collections.abc import Sequence
 
-from experiments import verdicts
-from experiments.ledger import Finding
 from experiments.report import tables
 from experiments.report.claims import contradictions, drawings, parts, protocol
 from experiments.report.claims.rows import MARKS, Row, decided_text, effect_text, lead, wanted_text
 from experiments.report.page import bullets, document
-from experiments.scales import Scale
-from pe_research import drawing
+from experiments.studies import verdicts
+from experiments.studies.ledger import Finding
+from experiments.studies.scales import Scale
+from pe_research.show import drawing
 
 
 def text(scale: Scale, rows: Sequence[Row], notes: Sequence[str], explored: bool = False) -> str:

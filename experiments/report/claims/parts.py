@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from experiments import statistics
-from experiments.ledger import Finding
 from experiments.report.claims import drawings
 from experiments.report.claims.rows import Row, effect_text, span_text, wanted_text
+from experiments.studies import statistics
+from experiments.studies.ledger import Finding
 
 
 @dataclasses.dataclass(frozen=True)

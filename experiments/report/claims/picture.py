@@ -7,7 +7,7 @@ import matplotlib.figure
 
 from experiments.report.claims.drawings import COLORS, SIGNS
 from experiments.report.claims.rows import Row, decided_text, effect_text
-from pe_research import drawing, palette
+from pe_research.show import drawing, palette
 
 WIDTH, LINE, GAP = 9.6, 0.155, 0.12  # inches: of all, of a line of text, between claims
 COLUMNS = {'claim': (0.1, 42), 'verdict': (3.2, 14), 'effect that decides, 95 %': (4.3, 36),

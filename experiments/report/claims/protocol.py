@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.ledger import Finding
-from experiments.plan import Node
 from experiments.report.claims import drawings
 from experiments.report.claims.parts import Table
 from experiments.report.claims.rows import planner
-from experiments.scales import Scale
-from pe_research import comparable
+from experiments.studies.ledger import Finding
+from experiments.studies.plan import Node
+from experiments.studies.scales import Scale
+from pe_research.common import nested
 
 SAID = ('name', 'target_length', 'train_length')  # in the row, or by the factor
 USUAL = {'fraction': 1.0, 'layout': 'half', 'partial': 'width', 'slice_factor': 1.0}
@@ -78,10 +78,10 @@ def _position(position: Mapping[str, Any]) -> str:
 
 def _differs(config: Mapping[str, Any], base: Mapping[str, Any]) -> str:
   """Fields of model, data and optimizer in which a model differs from the first of its claim."""
-  usual = comparable.flat(base)
+  usual = nested.flat(base)
   found = [
     f'{name}={value}'
-    for name, value in comparable.flat(config).items()
+    for name, value in nested.flat(config).items()
     if name.startswith(('model.', 'data.', 'optimizer.', 'attention.'))
     and not name.startswith(COUNTED)
     and usual.get(name) != value

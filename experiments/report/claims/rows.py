@@ -5,12 +5,13 @@ import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from experiments import claims, ledger, measured, verdicts
-from experiments.claims.terms import Claim, Expect
-from experiments.ledger import Finding
-from experiments.plan import Planner
-from experiments.scales import CPU, Scale
-from pe_research import records
+from experiments import claims
+from experiments.studies import ledger, measured, verdicts
+from experiments.studies.ledger import Finding
+from experiments.studies.plan import Planner
+from experiments.studies.scales import CPU, Scale
+from experiments.studies.terms import Claim, Expect
+from pe_research.storage import files
 
 FIRST = ('C01', 'C02', 'C34', 'C10', 'C18', 'C13')  # ALiBi, RoFormer and YaRN, on top of the table
 RECORD = ('scale', 'registered', 'runs', 'costs', 'refused')  # kept beside what is found
@@ -179,7 +180,7 @@ def alike(findings: Sequence[Finding]) -> bool:
 def again(plan: Planner, claim: Claim) -> tuple[Finding, list[str]]:
   """What a claim's kept rows come to, and what was wrong with them."""
   file = lambda kind: ledger.path(plan.scale.name, claim, kind)
-  kept = records.read_json(file('verdict.json')) or {}
+  kept = files.read_json(file('verdict.json')) or {}
   whole, cut = ledger.read_rows(file('rows.jsonl'))
   rows, stale = ledger.current(claim, plan, whole)
   record = {k: kept.get(k) for k in RECORD} | {'scale': plan.scale.name}

@@ -1,0 +1,1 @@
+"""Studies: planned, run, compared and decided."""

@@ -1,0 +1,87 @@
+"""What is wrong with a claim, found before anything is planned."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+from experiments.studies.scales import SCALES
+from experiments.studies.terms import Claim, Expect, Model, Quantity
+from pe_research.common.checks import at_least, choose
+from pe_research.search import methods
+from pe_research.settings import protocols
+
+
+def check(claim: Claim, scale: str, measured: Iterable[Quantity]) -> None:
+  """Raises ValueError where a claim asks for what there is not, or contradicts itself.
+
+  Args:
+    claim: the claim.
+    scale: name of a scale, besides those of all, that its fields may name.
+    measured: all its quantities.
+  """
+  for name, model in claim.models.items():
+    _check_model(claim, name, model, {*SCALES, scale})
+  for test in claim.tests:
+    _check_test(claim, test)
+  for quantity in measured:
+    _check_quantity(claim, quantity)
+
+
+def _check_model(claim: Claim, name: str, model: Model, scales: Iterable[str]) -> None:
+  where = f'{claim.id}, model {name!r}'
+  if not 0 < model.length < math.inf:
+    raise ValueError(f'{where}: length is {model.length:g} L; it must be a number above 0.')
+  choose(f'{where}: method', model.method, methods.METHODS)
+  for field, value in model.fields.items():
+    for named in value if isinstance(value, Mapping) else ():
+      choose(f'{where}: the scale of {field}', named, scales)
+  line = [name]
+  while start := claim.models[line[-1]].start:
+    choose(f'{where}: start', start, claim.models)
+    if start in line:
+      raise ValueError(f'{where} begins with its own weights: {" <- ".join([*line, start])}.')
+    line.append(start)
+  begins = {'share': model.share, 'searched': model.searched, 'short': model.short}
+  for field, value in begins.items():
+    at_least(f'{where}: {field}', value, 0)
+    if value and not model.start:
+      raise ValueError(f'{where}: {field} is {value:g}, of the weights of no model; name a start.')
+  if model.start and model.task:
+    raise ValueError(f'{where}: task is {model.task!r}; it is of {line[-1]!r}, which is trained.')
+  if model.short and not claim.models[model.start].searched:
+    raise ValueError(
+      f'{where}: short is {model.short:g}, and {model.start!r} has no searched factors to keep.'
+    )
+  if ('{searched}' in model.position) != bool(model.searched):
+    raise ValueError(
+      f'{where}: {{searched}} in the position and a factor in searched go together; there are '
+      f'{model.position!r} and {model.searched:g}.'
+    )
+
+
+def _check_test(claim: Claim, test: Expect) -> None:
+  where = f'{claim.id}, test {test.says!r}'
+  bounds = [bound for bound in (test.above, test.below) if bound is not None]
+  if not bounds or not all(map(math.isfinite, bounds)):
+    raise ValueError(f'{where}: above is {test.above} and below {test.below}; give one, a number.')
+  if bounds != sorted(set(bounds)):
+    raise ValueError(f'{where}: nothing is above {test.above:g} and below {test.below:g}.')
+
+
+def _check_quantity(claim: Claim, quantity: Quantity) -> None:
+  from experiments.studies.quantities import DERIVED  # which needs scipy
+
+  choose(f'{claim.id}, the model of a quantity', quantity.model, claim.models)
+  where = f'{claim.id}, a quantity of {quantity.model!r}'
+  choose(f'{where}: of', quantity.of, DERIVED)
+  for control in quantity.controls or (quantity.control,):
+    try:
+      text = control.format(middle=1, L=1)
+    except (KeyError, IndexError, ValueError) as error:
+      raise ValueError(
+        f'{where}: the control {control!r} is not understood; it may have '
+        '{middle}, a layer, and {L}, tokens, in it.'
+      ) from error
+    try:
+      protocols.measurement(f'{quantity.protocol}/{text}/1')
+    except ValueError as error:
+      raise ValueError(f'{where}: {error}') from error

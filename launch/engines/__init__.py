@@ -1,0 +1,1 @@
+"""What starts machines: Google Cloud, Slurm, SkyPilot, xpk."""

@@ -1,0 +1,85 @@
+"""Jobs of a sweep as queued resources: TPU VMs that Google Cloud makes when it has them."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+from launch.engines.base import Engine, Submission
+
+CHIPS = ('v5litepod', 'v6e')  # types that count chips, of which one machine has up to eight
+CORES = ('v2', 'v3', 'v4', 'v5p')  # types that count cores, two a chip; a machine has four chips
+
+
+def machines(tpu_type: str) -> int:
+  """VMs of a type of TPU, as cloud.google.com/tpu/docs has them; 0 for a type not known here.
+
+  Raises:
+    ValueError: it is not a type at all.
+  """
+  named = re.fullmatch(r'([a-z0-9]+)-(\d+)', tpu_type)
+  if not named:
+    raise ValueError(f"tpu_type = {tpu_type!r} is not a type; write 'v5litepod-8', for example.")
+  family, size = named[1], int(named[2])
+  if family in CHIPS:
+    return 1 if size <= 8 else size // 4
+  return max(1, size // 8) if family in CORES else 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gcloud(Engine):
+  """Settings of queued resources; the workdir is a bucket.
+
+  Attributes:
+    project: of Google Cloud.
+    zone: that has the type.
+    tpu_type: 'v5litepod-8' and so on.
+    runtime: version of the VM's software, as the type needs it.
+    repository: that the VMs clone.
+    commit: of it, in full.
+    spot: cheaper, and may be taken away at any time.
+    service_account: that the VMs act as; it reads and writes the bucket, and deletes the VM.
+  """
+
+  kind = 'gcloud'
+  longest = 61
+  needs = ('gcloud',)
+  signed_in = ('gcloud', 'auth', 'print-access-token', '--quiet')
+
+  project: str
+  zone: str
+  tpu_type: str
+  runtime: str
+  repository: str
+  commit: str
+  spot: bool = True
+  service_account: str = ''
+
+  def __post_init__(self):
+    """Raises ValueError where a setting cannot be."""
+    super().__post_init__()
+    found = machines(self.tpu_type)
+    if found and found != self.hosts:
+      raise ValueError(
+        f'hosts = {self.hosts}, and {self.tpu_type} has {found}; set hosts = {found}.'
+      )
+
+  def submissions(self, jobs_file: str, names: Mapping[int, str], count: int) -> list[Submission]:
+    """A queued resource a share; its VMs start by launch/tpu_vm.sh."""
+    made = []
+    for i, name in names.items():
+      metadata = {
+        'pe-repository': self.repository, 'pe-commit': self.commit, 'pe-checkout': self.checkout,
+        'pe-command': self.work(jobs_file, str(i), count), 'pe-name': name,
+      }  # fmt: skip
+      flags = {
+        'node-id': name, 'project': self.project, 'zone': self.zone,
+        'accelerator-type': self.tpu_type, 'runtime-version': self.runtime,
+        # Another delimiter than the comma, which a command may hold.
+        'metadata': '^;^' + ';'.join(f'{k}={v}' for k, v in metadata.items()),
+        'metadata-from-file': 'startup-script=launch/tpu_vm.sh',
+      }  # fmt: skip
+      flags |= {'service-account': self.service_account} if self.service_account else {}
+      command = ('gcloud', 'compute', 'tpus', 'queued-resources', 'create', name)
+      command += tuple(f'--{k}={v}' for k, v in flags.items())
+      made.append(Submission(name, (*command, '--spot') if self.spot else command))
+    return made

@@ -1,0 +1,163 @@
+"""What became of a job, by the files that it left."""
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+
+from launch.job import Job
+from pe_research.common import digest
+from pe_research.machines import exits
+from pe_research.settings import cli
+from pe_research.storage import files, paths
+
+DONE, RUNNING, STALLED = 'done', 'running', 'stalled'
+STOPPED, FAILED, WAITING = 'stopped', 'failed', 'waiting'
+NAMES = (DONE, RUNNING, STALLED, STOPPED, FAILED, WAITING)
+PATIENCE = 900.0  # seconds without a sign of life; a first compilation can take minutes
+TRIES = 3  # times in a row that a job may stop where it stopped before
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+  """Of one job.
+
+  Attributes:
+    name: one of NAMES; STOPPED left before its end, and goes on by the same command.
+    step: the last that was written down; None: none was.
+    loss: at that step, nats/token.
+    age: seconds since the last sign of life; None: there was none.
+    said: the last line of its output, where it failed or stopped.
+  """
+
+  name: str
+  step: int | None = None
+  loss: float | None = None
+  age: float | None = None
+  said: str = ''
+
+
+def of(job: Job, patience: float = PATIENCE, clock: float | None = None) -> State:
+  """The state of a job at a time, now unless `clock` says otherwise (seconds, as time.time)."""
+  clock, last = time.time() if clock is None else clock, heard(job)
+  step, loss = (None, None) if job.continues else _trained(job)
+  age = max(0.0, clock - last) if last else None
+  found = lambda name, said='': State(name, step, loss, age, said)
+  if job.done.exists():
+    return found(DONE)
+  noted = _noted(job)
+  if 'state' in noted:
+    return found(noted['state'], noted['said'])
+  if age is None:
+    return found(WAITING)
+  return found(RUNNING if age < patience else STALLED)
+
+
+def heard(job: Job) -> float:
+  """When it gave its last sign of life, as time.time; 0: never."""
+  signs = [job.log, _mark(job)]
+  if not job.continues or job.log.exists():  # else they are of the job before it
+    signs += [job.folder / 'metrics.jsonl', job.folder / 'results.jsonl']
+    signs += job.folder.glob('heartbeat-*.json') if job.folder.exists() else []
+  return max((paths.modified(path) for path in signs if path.exists()), default=0.0)
+
+
+def _trained(job: Job) -> tuple[int | None, float | None]:
+  """The last step that was written down, and its loss."""
+  rows = [row for row in files.read_rows(job.folder / 'metrics.jsonl') if 'loss' in row]
+  return (rows[-1]['step'], rows[-1]['loss']) if rows else (None, None)
+
+
+def local_log(job: Job) -> pathlib.Path:
+  """Where a job's output goes as it comes; a bucket takes whole files only."""
+  if not paths.in_bucket(job.log):
+    return job.log
+  own = pathlib.Path(tempfile.gettempdir()) / f'pe_research-{os.getpid()}'
+  own.mkdir(exist_ok=True)
+  return own / f'{digest.of_bytes(str(job.log).encode())[:16]}.txt'
+
+
+def keep_log(job: Job) -> None:
+  """Puts the output of a job that has ended where it belongs."""
+  if paths.in_bucket(job.log):
+    files.write_bytes(job.log, local_log(job).read_bytes())
+
+
+def _mark(job: Job):
+  return job.log.with_suffix('.ended')
+
+
+def _noted(job: Job) -> dict:
+  """Of its last end: state, status, said, and tries and far, which outlive a new start."""
+  return files.read_json(_mark(job)) or {}
+
+
+def mark(job: Job, status: int, later: bool, tries: int, told: bool = False) -> str:
+  """Notes that a job ended without being done; starting it again takes that back.
+
+  Args:
+    job: that ended.
+    status: of its process.
+    later: whether that means that the same command goes on.
+    tries: times in a row that it may stop where it stopped before.
+    told: it was told to leave, which is no try.
+
+  Returns:
+    STOPPED, or FAILED: for good, or once too often.
+  """
+  noted = _noted(job)
+  far = (_trained(job)[0] or 0) + len(files.read_rows(job.folder / 'results.jsonl'))
+  count = 0 if far > noted.get('far', -1) else noted.get('tries', 0)
+  count += not told
+  state = STOPPED if told or (later and count < tries) else FAILED
+  said = _last_line(job)
+  if state == FAILED and later:
+    said = f'stopped {count} times at one place: {said}'
+  kept = {'tries': count, 'far': max(far, noted.get('far', 0))} if state == STOPPED else {}
+  files.write_json(_mark(job), {'state': state, 'status': status, 'said': said} | kept)
+  return state
+
+
+def unmark(job: Job) -> None:
+  """Takes an end back, but for how often a job has stopped at one place."""
+  noted = _noted(job)
+  if 'state' in noted:
+    files.write_json(_mark(job), {k: noted[k] for k in ('tries', 'far') if k in noted})
+
+
+def _last_line(job: Job) -> str:
+  said = job.log.read_bytes().decode(errors='replace') if job.log.exists() else ''
+  return said.strip().rpartition('\n')[2]
+
+
+def last_words(job: Job, name: str) -> str:
+  """What became of a job that is not done, what it said last, and where the rest is."""
+  if name in (WAITING, RUNNING):
+    why = 'waited for one that is not done' if name == WAITING else 'is run by another process'
+    return f'{job.name} {why}'
+  became = 'stopped before its end' if name == STOPPED else 'failed'
+  return f'{job.name} {became}: {_last_line(job)}  (see {job.log})'
+
+
+def status(left: Mapping[str, str]) -> int:
+  """Exit status of who ran jobs, by what became of those that are not done.
+
+  0: there are none; cli.STOPPED: the same command goes on; 1: it does not, some failed.
+  """
+  if {STOPPED, RUNNING} & set(left.values()):
+    return exits.STOPPED
+  return 1 if left else 0
+
+
+def table(jobs: Sequence[Job], states: Sequence[State]) -> str:
+  """A line a job, and a last one that counts."""
+  rows = [['job', 'state', 'step', 'loss', 'last sign', 'said']]
+  text = lambda value, form: '' if value is None else format(value, form)
+  for job, one in zip(jobs, states, strict=True):
+    age = '' if one.age is None or one.name == DONE else f'{one.age:.0f} s ago'
+    rows.append([job.name, one.name, text(one.step, 'd'), text(one.loss, '.4f'), age, one.said])
+  names = [one.name for one in states]
+  counts = [f'{names.count(n)} {n}' for n in NAMES if n in names]
+  return '\n'.join([*cli.aligned(rows), ', '.join(counts)])

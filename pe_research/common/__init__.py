@@ -1,0 +1,1 @@
+"""What every part uses: checks, digests, named randomness, nested fields, meshes."""

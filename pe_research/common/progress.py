@@ -1,0 +1,5 @@
+"""Who is told what a long piece of work begins."""
+
+
+def unheard(doing: str) -> None:
+  """Where nobody listens."""

@@ -1,0 +1,105 @@
+"""Needles: keys with values hidden in a text, one of which is asked for at its end.
+
+'<A=7391>' hides a value, and '<A=' at the end asks for '7391>'.
+"""
+
+import string
+from collections.abc import Mapping
+
+import numpy as np
+
+from pe_research.data import tokenizers
+
+DIGITS = 4
+KEYS = string.ascii_uppercase.encode()
+CHANCE = 10.0**-DIGITS
+
+
+class Needles:
+  """Plants needles in windows of tokens."""
+
+  def __init__(self, tokenizer: tokenizers.Tokenizer):
+    """Measures a needle; ValueError where the tokenizer spells not all of them alike."""
+    self.tokenizer = tokenizer
+    spelled = {
+      (len(whole), len(asked))
+      for key in KEYS[:4]
+      for value in (b'0000', b'7391', b'1234', b'9999')
+      for whole, asked in [self._spell(key, value)]
+      if whole[: len(asked)].tolist() == asked.tolist()
+    }
+    if len(spelled) != 1:
+      raise ValueError(
+        "needles need a tokenizer that spells '<A=7391>' digit by digit; set data.tokenizer='bytes'"
+      )
+    self.size, asked = spelled.pop()
+    self.answer = self.size - asked  # tokens
+
+  def _spell(self, key: int, value: bytes) -> tuple[np.ndarray, np.ndarray]:
+    asked = b'<%c=' % key
+    return self.tokenizer.encode(asked + value + b'>'), self.tokenizer.encode(asked)
+
+  def plant(
+    self,
+    window: np.ndarray,
+    rng: np.random.Generator,
+    keys: int = 1,
+    depth: float | None = None,
+    again: int = 0,
+  ) -> None:
+    """Writes needles and the question with its answer over parts of a window [N + 1].
+
+    Args:
+      window: tokens, changed in place; the last `answer` of them become the answer.
+      rng: draws keys, values and places.
+      keys: how many needles; one of them is asked for.
+      depth: of that one: 0 at the beginning of the window, 1 right before the question; None
+        draws it.
+      again: how many needles more, each a copy of one of these; not with a depth.
+
+    Raises:
+      ValueError: they do not fit.
+    """
+    room = len(window) - self.size
+    if not 1 <= keys <= len(KEYS) or room < keys * self.size:
+      raise ValueError(
+        f'{keys} needles of {self.size} tokens and a question do not fit in {len(window)} tokens; '
+        f'use longer texts, or fewer needles (1 to {len(KEYS)}).'
+      )
+    names = rng.permutation(np.frombuffer(KEYS, np.uint8))[:keys]
+    values = [b'%04d' % v for v in rng.integers(0, 10**DIGITS, keys)]
+    spelled = [self._spell(int(k), v)[0] for k, v in zip(names, values, strict=True)]
+    asked = int(rng.integers(keys))
+    drawn = [*range(keys), *rng.integers(0, keys, again)]
+    if again:
+      drawn = rng.permutation(drawn).tolist()
+    # The room for what is no needle, cut at random places into one part more than needles.
+    spare = room - len(drawn) * self.size
+    cuts = np.sort(rng.integers(0, spare + 1, len(drawn)))
+    places = cuts + np.arange(len(drawn)) * self.size
+    if depth is not None:
+      places = self._around(round(depth * (room - self.size)), room, keys, rng)
+      asked = 0
+    for place, which in zip(places, drawn, strict=True):
+      window[place : place + self.size] = spelled[which]
+    window[room:] = spelled[asked]
+
+  def _around(self, fixed: int, room: int, keys: int, rng) -> list[int]:
+    """Places of needles of which the first is at `fixed`, none over another."""
+    before, after = fixed // self.size, (room - fixed) // self.size - 1
+    slots = [fixed - (i + 1) * self.size for i in range(before)]
+    slots += [fixed + (i + 1) * self.size for i in range(after)]
+    return [fixed, *rng.permutation(slots)[: keys - 1].tolist()] if keys > 1 else [fixed]
+
+  def sow(self, batch: Mapping[str, np.ndarray], share: float, keys: int, seed: list[int]) -> None:
+    """Plants up to `keys` needles in a share of the rows of a training batch, as `seed` says.
+
+    Some are there more than once: a small model learns to look back from such rows, and hardly from
+    single questions.
+    """
+    rng = np.random.default_rng(seed)
+    for row in batch['tokens']:
+      if rng.random() < share:
+        own = int(rng.integers(1, keys + 1))
+        most = len(row) // self.size - 1 - own
+        self.plant(row, rng, own, again=int(rng.integers(0, max(most, 0) + 1)))

@@ -1,0 +1,107 @@
+"""The tokenizer.json of a published model, read through Hugging Face's `tokenizers`."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pe_research.common import digest
+from pe_research.data.tokenizers import SPACE_MARK, checked, text_of
+
+
+class Json:
+  """Ids as the file says, without the special tokens that it would add around a text.
+
+  Bytes are counted as tokens decode: where the file normalises (NFC, a space put in front), those
+  of the text as the model reads it. vocab is the model's, which may have rows for no token.
+  """
+
+  def __init__(self, path: str, vocab: int):
+    """Opens the file.
+
+    Args:
+      path: of a tokenizer.json.
+      vocab: ids of the model, at least as many as the file has.
+
+    Raises:
+      ValueError: no such file, more ids than the model has, or a kind whose bytes are not known.
+    """
+    import tokenizers  # bytes need no such library
+
+    try:
+      text = pathlib.Path(path).read_text()
+      self._tokenizer = tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # its Rust side raises bare exceptions
+      raise ValueError(f'{path} is not a tokenizer.json: {error}.') from error
+    self._tokenizer.no_padding()
+    self._tokenizer.no_truncation()
+    pieces = self._tokenizer.get_vocab(with_added_tokens=True)
+    if pieces and max(pieces.values()) >= vocab:
+      raise ValueError(f'{path} has ids up to {max(pieces.values())}; the model has {vocab}.')
+    added = {token.content for token in self._tokenizer.get_added_tokens_decoder().values()}
+    spell = _speller(path, json.loads(text))
+    self._bytes = [b''] * vocab
+    for piece, i in pieces.items():
+      self._bytes[i] = piece.encode() if piece in added else spell(piece)
+    self.vocab, self.path = vocab, path
+    self.token_bytes = np.array([len(token) for token in self._bytes], np.int32)
+    self.fingerprint = digest.of_bytes(f'{vocab} {text}'.encode())
+
+  def encode(self, data: bytes, name: str = 'the document') -> np.ndarray:
+    """Ids int32 [L]; ValueError with `name` if data is not UTF-8."""
+    found = self._tokenizer.encode(text_of(data, name), add_special_tokens=False)
+    return np.array(found.ids, np.int32)
+
+  def decode(self, ids: Sequence[int] | np.ndarray) -> bytes:
+    """The bytes of ids [L]."""
+    return b''.join([self._bytes[i] for i in checked(ids, self.vocab).tolist()])
+
+
+def _speller(path: str, file: dict[str, Any]):
+  """A function from a piece of the vocabulary to the bytes that it stands for."""
+  said = json.dumps([file.get('decoder'), file.get('pre_tokenizer')])
+  if '"ByteLevel"' in said:
+    bytes_of = {char: byte for byte, char in enumerate(byte_characters())}
+
+    def spell(piece: str) -> bytes:
+      if odd := [char for char in piece if char not in bytes_of]:
+        raise ValueError(f'{path} has the token {piece!r}, in which {odd[0]!r} is not a byte.')
+      return bytes(bytes_of[char] for char in piece)
+
+    return spell
+  if '"ByteFallback"' in said or '"Metaspace"' in said:
+    return _spell_pieces
+  raise ValueError(
+    f'{path} neither spells bytes (ByteLevel, ByteFallback) nor marks spaces (Metaspace), so what '
+    'its tokens stand for is not known; use a model with such a tokenizer.'
+  )
+
+
+def _spell_pieces(piece: str) -> bytes:
+  """A piece of sentencepiece's kind: <0x0A>, or text with marks for spaces."""
+  if len(piece) == 6 and piece.startswith('<0x') and piece.endswith('>'):
+    return bytes([int(piece[3:5], 16)])
+  return piece.replace(SPACE_MARK, ' ').encode()
+
+
+def byte_characters() -> list[str]:
+  """The character that stands for each byte in byte-level vocabularies (GPT-2), 256 of them.
+
+  Printable bytes stand for themselves, all others in order for what follows U+0100.
+  """
+  printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+  others = [byte for byte in range(256) if byte not in printable]
+  return [chr(b) if b in printable else chr(256 + others.index(b)) for b in range(256)]
+
+
+def of_bytes() -> str:
+  """A tokenizer.json in which every byte is its own id."""
+  import tokenizers
+
+  vocab = {char: byte for byte, char in enumerate(byte_characters())}
+  made = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=[]))
+  made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+  made.decoder = tokenizers.decoders.ByteLevel()
+  return made.to_str(pretty=True)

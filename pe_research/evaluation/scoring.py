@@ -1,0 +1,167 @@
+"""A trained model as measurements ask it: losses, right answers, hidden states of windows."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from pe_research.attention import attend
+from pe_research.common import digest, sharding
+from pe_research.model import transformer
+from pe_research.model.functional import Blueprint
+
+
+class Call(NamedTuple):
+  """One use of a program, as far as that decides which program it is.
+
+  Attributes:
+    kind: 'nats', 'hits' or 'hidden'.
+    shape: [W, N + 1] of the windows of one batch.
+    static: arguments that it is compiled for.
+  """
+
+  kind: str
+  shape: tuple[int, int]
+  static: tuple
+
+
+class Scorer:
+  """The compiled side, for any weights: windows in, numbers of each target out.
+
+  Windows are int [W, N + 1], `eval.batch_tokens` of them at once, over all devices.
+  """
+
+  def __init__(self, blueprint: Blueprint, config: Mapping[str, Any], mesh):
+    """Compiles nothing yet; a program is compiled at the first call of its kind and length."""
+    how = config['attention'] | {'implementation': config['eval']['implementation']}
+    self.spec = attend.Spec(**how, mesh=mesh)
+    self.blueprint, self.mesh = blueprint, mesh
+    self.devices = mesh.shape['data'] * mesh.shape['fsdp']
+    self.tokens = config['eval']['batch_tokens']
+    replicated = sharding.replicated(mesh)
+    compiled = functools.partial(jax.jit, out_shardings=replicated, keep_unused=True)
+    self._programs = {
+      'nats': compiled(self._nats, static_argnums=(2, 3, 4)),
+      'hits': compiled(self._hits, static_argnums=(2, 3)),
+      'hidden': compiled(self._hidden, static_argnums=2),
+    }
+
+  def _logits(self, params, tokens, last, scale=1.0, window=None):
+    decoder, window = self.blueprint.bind(params), attend.narrowest(self.spec.window, window)
+    spec = dataclasses.replace(self.spec, scale=scale, window=window)
+    at = attend.Tokens.contiguous(tokens.shape[1] - 1)
+    features, _ = decoder.features(tokens[:, :-1], at, spec, last=last)
+    return decoder.logits(features)
+
+  def _nats(self, params, tokens, last, scale, window):
+    return transformer.loss(self._logits(params, tokens, last, scale, window), tokens[:, -last:])
+
+  def _hits(self, params, tokens, last, scale):
+    return self._logits(params, tokens, last, scale).argmax(-1) == tokens[:, -last:]
+
+  def _hidden(self, params, tokens, layers):
+    decoder = self.blueprint.bind(params)
+    decoder.blocks = decoder.blocks[:layers]
+    at = attend.Tokens.contiguous(tokens.shape[1] - 1)
+    return decoder.features(tokens[:, :-1], at, self.spec)[0]
+
+  def _size(self, windows: np.ndarray) -> int:
+    """Windows in a batch, where there is one device."""
+    return max(1, min(len(windows), self.tokens // (windows.shape[1] - 1)))
+
+  def call(self, kind: str, windows: np.ndarray, *static) -> Call:
+    """Which program it is that scores these windows on one device."""
+    return Call(kind, (self._size(windows), windows.shape[1]), static)
+
+  def lower(self, params, call: Call) -> jax.stages.Lowered:
+    """The program of a call, for parameters that are arrays or shapes."""
+    rows = sharding.split_batch(self.mesh, call.shape[0])
+    tokens = jax.ShapeDtypeStruct(call.shape, np.int32, sharding=rows)
+    return self._programs[call.kind].lower(params, tokens, *call.static)
+
+  def _batched(self, kind: str, params, windows: np.ndarray, *static) -> np.ndarray:
+    self.blueprint.scheme.check_length(windows.shape[1] - 1)
+    program, size = self._programs[kind], -(-self._size(windows) // self.devices) * self.devices
+    rows = sharding.split_batch(self.mesh, size)
+    found = []
+    for start in range(0, len(windows), size):
+      part = windows[start : start + size].astype(np.int32)
+      full = np.pad(part, ((0, size - len(part)), (0, 0)), mode='edge')
+      found.append(np.asarray(program(params, sharding.place(full, rows), *static))[: len(part)])
+    return np.concatenate(found)
+
+  def nats(
+    self,
+    params,
+    windows: np.ndarray,
+    last: int | None = None,
+    scale: float = 1.0,
+    window: int | None = None,
+  ) -> np.ndarray:
+    """Losses of the last `last` targets, all if None: float32 [W, last].
+
+    The logits of attention are multiplied by `scale`; a query sees the last `window` keys, if that
+    is given and fewer than it would.
+    """
+    last = windows.shape[1] - 1 if last is None else last
+    return self._batched('nats', params, windows, last, scale, window)
+
+  def hits(self, params, windows: np.ndarray, last: int, scale: float = 1.0) -> np.ndarray:
+    """Whether each of the last `last` targets is the likeliest token: bool [W, last].
+
+    The logits of attention are multiplied by `scale`.
+    """
+    return self._batched('hits', params, windows, last, scale)
+
+  def hidden(self, params, windows: np.ndarray, layers: int) -> np.ndarray:
+    """What the final norm makes of the states after the first `layers` blocks: [W, N, D]."""
+    if not 0 <= layers <= self.blueprint.model.layers:
+      raise ValueError(
+        f'there is no layer {layers}; the model has {self.blueprint.model.layers} (0: embeddings).'
+      )
+    return self._batched('hidden', params, windows, layers)
+
+
+class Subject:
+  """A scorer with its weights, see measures.Subject; notes what it was asked.
+
+  Attributes:
+    calls: of programs, in order.
+    inputs: hash chain over the windows.
+  """
+
+  def __init__(self, scorer: Scorer, params):
+    """Binds `params`."""
+    self.scorer, self.params = scorer, params
+    self.calls: list[Call] = []
+    self.inputs = ''
+
+  def _note(self, kind: str, windows: np.ndarray, *static) -> None:
+    self.calls.append(self.scorer.call(kind, windows, *static))
+    self.inputs = digest.chain(self.inputs, {'windows': windows.astype(np.int32)})
+
+  def __call__(
+    self,
+    windows: np.ndarray,
+    last: int | None = None,
+    scale: float = 1.0,
+    window: int | None = None,
+  ) -> np.ndarray:
+    """Losses, see Scorer.nats."""
+    last = windows.shape[1] - 1 if last is None else last
+    self._note('nats', windows, last, scale, window)
+    return self.scorer.nats(self.params, windows, last, scale, window)
+
+  def hits(self, windows: np.ndarray, last: int, scale: float = 1.0) -> np.ndarray:
+    """See Scorer.hits."""
+    self._note('hits', windows, last, scale)
+    return self.scorer.hits(self.params, windows, last, scale)
+
+  def hidden(self, windows: np.ndarray, layer: int, initial: bool) -> np.ndarray:
+    """See Scorer.hidden; `initial` is for the weights that training began with."""
+    self._note('hidden', windows, layer)
+    params = jax.jit(self.scorer.blueprint.init)() if initial else self.params
+    return self.scorer.hidden(params, windows, layer)

@@ -1,0 +1,185 @@
+"""Position as the config.json of a Hugging Face model says it, written for a scheme.
+
+The counterpart of huggingface_read, for the same release of transformers; what no class there does
+is refused.
+"""
+
+import math
+from typing import Any
+
+from pe_research.huggingface.positions_read import ORIGINAL, PARTIAL
+from pe_research.positions import interpolation, random_positions, rotary, yarn
+from pe_research.positions.alibi import ALiBi
+from pe_research.positions.base import PositionScheme
+from pe_research.positions.by_parts import Llama3, NTKByParts
+from pe_research.positions.learned import Learned
+from pe_research.positions.longrope import LongRoPE
+
+MAX_BIAS = 8  # of ALiBi there
+
+
+class NotExportable(ValueError):
+  """No Hugging Face class computes what the scheme does."""
+
+  def __init__(self, reason: str):
+    super().__init__(f'not exportable, because {reason}.')
+    self.reason = reason
+
+
+def kind(scheme: PositionScheme) -> str:
+  """What a Hugging Face class may hold: 'rotation', 'distance' or 'table'; or NotExportable."""
+  for name, of in (('rotation', rotary.RoPE), ('distance', ALiBi), ('table', Learned)):
+    if isinstance(scheme, of):
+      return name
+  raise NotExportable(f'no Hugging Face decoder has {scheme.label!r}')
+
+
+def write_rope(
+  scheme: PositionScheme,
+  *,
+  width: int,
+  length: int,
+  layouts: tuple[str, ...],
+  partial: bool,
+  sliced: bool = False,
+) -> tuple[dict[str, Any], int]:
+  """rope_parameters, and max_position_embeddings in tokens.
+
+  Args:
+    scheme: of the model.
+    width: R, channels of a head that it sees.
+    length: tokens, the model's.
+    layouts: that the class knows.
+    partial: whether the class can turn a part of a head, of its width.
+    sliced: whether what rotates is a slice beside the rest of the head.
+
+  Raises:
+    NotExportable: says what the class, or any, does not do.
+  """
+  if scheme.layout not in layouts:
+    raise NotExportable(
+      f'the model pairs its channels as position.layout {scheme.layout!r}; it has {layouts[0]!r}'
+    )
+  write = WRITERS.get(type(scheme))
+  if write is None:
+    raise NotExportable(f'no rope_type does what {scheme.label!r} does')
+  fields, most = write(scheme, length)
+  left_out = 'width' if scheme.rotated < width else 'frequencies'
+  share = scheme.rotated if left_out == 'width' else 2 * scheme.moving
+  if left_out == 'width' and share < width and not partial:
+    raise NotExportable(f'{share} of {width} channels of a head rotate, and there all do')
+  if left_out == 'frequencies' and share < width:
+    if fields['rope_type'] not in ('default', 'linear'):
+      raise NotExportable(f'{scheme.label!r} with slow pairs that stand still is no rope_type')
+    fields['rope_type'] = 'proportional'
+  if partial or share < width:
+    fields[PARTIAL] = share / width
+  return fields | _temperature(scheme, fields, sliced, share < width), most
+
+
+def _default(scheme: rotary.RoPE, length: int, base: float | None = None):
+  base = float(scheme.base if base is None else base)
+  return {'rope_type': 'default', 'rope_theta': base}, length
+
+
+def _ntk(scheme: interpolation.NTK, length: int):
+  base = interpolation.widened(scheme.base, scheme.factor, scheme.rotated)  # nothing else changes
+  return _default(scheme, max(length, scheme.target_length), base)
+
+
+def _stretched(rope_type: str, *names: str):
+  """A writer of factor and train_length, and of fields that both call the same."""
+
+  def write(scheme: interpolation.Stretched, length: int):
+    fields, most = _default(scheme, max(length, scheme.target_length))
+    fields |= {'rope_type': rope_type, 'factor': scheme.factor}
+    if rope_type != 'linear':
+      fields[ORIGINAL] = scheme.train_length
+    return fields | {name: getattr(scheme, name) for name in names}, most
+
+  return write
+
+
+def _dynamic(scheme: interpolation.DynamicNTK, length: int):
+  fields, _ = _default(scheme, length)
+  return fields | {'rope_type': 'dynamic', 'factor': float(scheme.factor)}, scheme.train_length
+
+
+def _by_parts(scheme: NTKByParts, length: int):
+  if scheme.ramp == 'rotations':
+    raise NotExportable("rope_type 'yarn' has no ramp by rotations (position.ramp), only by pairs")
+  fields, most = _stretched('yarn', 'beta_fast', 'beta_slow')(scheme, length)
+  return fields | {'truncate': scheme.ramp == 'pairs'}, most
+
+
+def _longrope(scheme: LongRoPE, length: int):
+  if scheme.start_tokens or (scheme.depends_on_length and scheme.short_start_tokens):
+    raise NotExportable("rope_type 'longrope' leaves no first tokens alone (start_tokens)")
+  if scheme.depends_on_length and scheme.switch_length != scheme.train_length:
+    raise NotExportable(
+      f"rope_type 'longrope' goes to the long factors after the {scheme.train_length} tokens of "
+      f'training, and position.switch_length is {scheme.switch_length}'
+    )
+  fields, most = _stretched('longrope')(scheme, length)
+  short = scheme.short_factor or scheme.long_factor
+  return fields | {'short_factor': list(short), 'long_factor': list(scheme.long_factor)}, most
+
+
+WRITERS = {
+  rotary.RoPE: _default,
+  rotary.PRoPE: _default,
+  random_positions.Randomized: _default,  # which draws in training alone, as do the next two
+  random_positions.PoSE: _stretched('linear'),
+  random_positions.RandPos: _stretched('linear'),
+  interpolation.ABF: lambda scheme, length: _default(scheme, length, scheme.new_base),
+  interpolation.NTK: _ntk,
+  interpolation.PI: _stretched('linear'),
+  interpolation.DynamicNTK: _dynamic,
+  Llama3: _stretched('llama3', 'low_freq_factor', 'high_freq_factor'),
+  NTKByParts: _by_parts,
+  yarn.YaRN: _by_parts,
+  LongRoPE: _longrope,
+}
+
+
+def _temperature(scheme, fields, sliced: bool, partial: bool) -> dict[str, float]:
+  """What multiplies cos and sin, and in a slice the whole logit besides."""
+  if fields['rope_type'] not in ('yarn', 'longrope'):
+    return {}
+  whole = math.sqrt(scheme.logit_scale(None, scheme.train_length))
+  turned = scheme.slice_factor
+  if sliced and fields['rope_type'] == 'yarn':
+    if scheme.factor == 1:
+      if whole != 1:
+        raise NotExportable(
+          f'the logits are multiplied by {whole**2:g}; DeepSeek has 1 at factor 1'
+        )
+      return {'attention_factor': turned}
+    own = {n: getattr(scheme, n, None) for n in ('mscale', 'mscale_all_dim')}
+    if all(own.values()) and turned == scheme.ratio(scheme.factor):
+      return own
+    weight = (whole - 1) / (0.1 * math.log(scheme.factor))
+    if weight < 0:
+      raise NotExportable(f'the logits are multiplied by {whole**2:g}; DeepSeek has no less than 1')
+    return {'mscale_all_dim': weight, 'attention_factor': turned}
+  if (sliced or partial) and whole != 1:
+    raise NotExportable(
+      f'{scheme.label!r} multiplies whole logits by {whole**2:g}, and there a temperature acts on '
+      'the rotated part of a head alone'
+    )
+  return {'attention_factor': whole * turned}
+
+
+def table_scales(scheme: PositionScheme) -> dict[str, float]:
+  """What parameters of the scheme are multiplied by when they are read, by name."""
+  return {'table': scheme.scale} if isinstance(scheme, Learned) else {}
+
+
+def check_alibi(scheme: ALiBi, heads: int) -> None:
+  """Raises NotExportable unless all heads have the bias that classes there give them."""
+  if scheme.biased_heads != heads:
+    raise NotExportable(
+      f'{scheme.biased_heads} of {heads} heads have a bias (position.biased_heads), there all'
+    )
+  if scheme.max_bias != MAX_BIAS:
+    raise NotExportable(f'position.max_bias is {scheme.max_bias:g}, and there {MAX_BIAS}')

@@ -1,0 +1,115 @@
+"""The attention layer: projections to heads (MHA, GQA, MQA) around `attend`."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from pe_research.attention import attend
+from pe_research.attention.tokens import ending
+from pe_research.model import kv_cache, layers
+from pe_research.positions import base
+
+PROJECTIONS = ('mha', 'gqa', 'mqa', 'mla')
+
+
+def scaled(
+  q: jax.Array,
+  scheme: base.PositionScheme,
+  spec: attend.Spec,
+  at: attend.Tokens,
+  length,
+  width: int,
+) -> jax.Array:
+  """Queries [B, L, H, ...] times the logit scale over sqrt(width), taken in float32."""
+  last = attend.last_seen(at.pos, spec, scheme)
+  scale = jnp.asarray(scheme.logit_scale(last, length)) * spec.scale / width**0.5
+  scale = scale.reshape(*scale.shape, *(1,) * (q.ndim - scale.ndim)) if scale.ndim else scale
+  return (q.astype(jnp.float32) * scale).astype(q.dtype)
+
+
+class Attention(nnx.Module):
+  """Multi-head attention; fewer key heads than query heads make it GQA, a single one MQA.
+
+  Letters: B batch, L tokens, D model width, H query heads, G key heads, K head width.
+  """
+
+  def __init__(
+    self,
+    width: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    *,
+    bias: bool,
+    qk_norm: layers.Norm | None,
+    out_std: float,
+    dtype,
+    key: jax.Array,
+  ):
+    """Draws the projections.
+
+    Args:
+      width: D.
+      heads: H.
+      kv_heads: G.
+      head_dim: K.
+      bias: whether every projection has one.
+      qk_norm: norm of each query and key head, or None.
+      out_std: multiplies the initial scale of the output projection.
+      dtype: to compute in.
+      key: every matrix is drawn from this and its own name.
+    """
+    self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
+    common = {'bias': bias, 'dtype': dtype}
+    self.query = layers.linear(key, 'query', width, heads * head_dim, **common)
+    self.key = layers.linear(key, 'key', width, kv_heads * head_dim, **common)
+    self.value = layers.linear(key, 'value', width, kv_heads * head_dim, **common)
+    self.out = layers.linear(key, 'out', heads * head_dim, width, std=out_std, **common)
+    norm = lambda name: qk_norm.make(key, name, head_dim, dtype=dtype) if qk_norm else None
+    self.query_norm, self.key_norm = norm('query_norm'), norm('key_norm')
+
+  def slots(self) -> tuple[tuple[int, int], ...]:
+    """Shapes of what a token leaves in the cache: keys and values."""
+    return ((self.kv_heads, self.head_dim),) * 2
+
+  def __call__(
+    self,
+    x: jax.Array,
+    at: attend.Tokens,
+    length,
+    scheme: base.PositionScheme,
+    spec: attend.Spec,
+    slots: tuple[jax.Array, ...] | None = None,
+    filled: kv_cache.KVCache | None = None,
+    last: int | None = None,
+  ) -> tuple[jax.Array, tuple[jax.Array, ...] | None]:
+    """Attends from x to itself, or to the cache with x appended.
+
+    Args:
+      x: [B, L, D].
+      at: positions and documents of x.
+      length: positions that each document spans, for a scheme that depends on it.
+      scheme: encodes queries and keys, biases and scales the logits.
+      spec: how to attend.
+      slots: this layer's cached keys and values, [B, N, G, K] each; None without a cache.
+      filled: the cache, in which x has its place already.
+      last: tokens at the end of x that ask, so that the others are only attended to; None for all.
+
+    Returns:
+      [B, L or `last`, D], and the slots with the keys and values of x written in.
+    """
+    asking, at_asking, length_asking = ending((x, at, length), last)
+    split = lambda y, heads: y.reshape(*y.shape[:2], heads, self.head_dim)
+    q = split(self.query(asking), self.heads)
+    k, v = split(self.key(x), self.kv_heads), split(self.value(x), self.kv_heads)
+    if self.query_norm is not None:
+      q, k = self.query_norm(q), self.key_norm(k)
+    q = scheme.query(q, at_asking.pos, length_asking)
+    q = scaled(q, scheme, spec, at_asking, length_asking, self.head_dim)
+    k = scheme.key(k, at.pos, length)
+    seen, offset = at, x.shape[1] - asking.shape[1]
+    if filled is not None:
+      slots = filled.append(slots, (k, v))
+      (k, v), seen, offset = slots, filled.at, filled.used + offset
+    out = attend.attend(q, k, v, at_asking, seen, scheme=scheme, spec=spec, offset=offset)
+    return self.out(out.reshape(*asking.shape[:2], -1)), slots

@@ -1,0 +1,105 @@
+"""The cache: what every layer keeps of each token, and the positions and documents of the slots."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from pe_research.attention import attend
+
+BLOCK = 256  # tokens that a cache grows by
+
+
+@dataclasses.dataclass(frozen=True)
+class KVCache:
+  """Preallocated slots, each row filled from its left. N is the capacity in tokens.
+
+  Attributes:
+    layers: for each layer what its projection keeps, each [B, N, ...]; keys are encoded already.
+    tokens: int32 [B, N], from which all of it can be computed anew.
+    at: positions and documents of the slots, [B, N]; document 0 marks an empty slot or padding.
+    used: int32 [B], slots filled.
+  """
+
+  layers: tuple[tuple[jax.Array, ...], ...]
+  tokens: jax.Array
+  at: attend.Tokens
+  used: jax.Array
+
+  @property
+  def capacity(self) -> int:
+    """Tokens that fit."""
+    return self.at.pos.shape[1]
+
+  def place(self, tokens: jax.Array, at: attend.Tokens) -> 'KVCache':
+    """Writes new tokens, their positions and documents into the next slots of each row.
+
+    Raises:
+      ValueError: they do not fit, and this is not traced; see `reserve`.
+    """
+    size = at.pos.shape[1]
+    if not isinstance(self.used, jax.core.Tracer):
+      used = int(self.used.max())
+      if used + size > self.capacity:
+        raise ValueError(
+          f'the cache holds {self.capacity} tokens and has {used}; {size} more do not fit. Create '
+          'it with a larger capacity, or reserve room in it.'
+        )
+    segments = jnp.ones_like(at.pos) if at.segments is None else at.segments
+    placed = attend.Tokens(
+      put(self.at.pos, at.pos, self.used), put(self.at.segments, segments, self.used)
+    )
+    return dataclasses.replace(self, tokens=put(self.tokens, tokens, self.used), at=placed)
+
+  def append(self, slots: Sequence[jax.Array], new: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+    """One layer's slots [B, N, ...] with [B or 1, L, ...] written after those that are filled."""
+    return tuple(put(old, part, self.used) for old, part in zip(slots, new, strict=True))
+
+  def taken(self, at: attend.Tokens) -> jax.Array:
+    """Slots filled, int32 [B], after these tokens: those up to each row's last that is no padding.
+
+    So rows may be prompts of several lengths, padded on the right: what follows a prompt is
+    written over its padding.
+    """
+    size = at.pos.shape[1]
+    if at.segments is None:
+      return self.used + size
+    index = jnp.where(at.segments > 0, jnp.arange(1, size + 1)[None], 0)
+    return self.used + index.max(1)
+
+  def reserve(self, tokens: int) -> 'KVCache':
+    """The cache, grown by whole blocks until each row has room for `tokens` more; not traced."""
+    needed = int(self.used.max()) + tokens
+    if needed <= self.capacity:
+      return self
+    capacity = -(-needed // BLOCK) * BLOCK
+    grow = lambda x: jnp.pad(x, [(0, 0), (0, capacity - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
+    grown = jax.tree.map(grow, (self.layers, self.tokens, self.at))
+    return KVCache(*grown, self.used)
+
+  def bytes_per_token(self) -> int:
+    """Of the layers, measured on what is allocated."""
+    slots = jax.tree.leaves(self.layers)
+    return sum(x.nbytes for x in slots) // (self.at.pos.shape[0] * self.capacity)
+
+
+jax.tree_util.register_dataclass(KVCache, ['layers', 'tokens', 'at', 'used'], [])
+
+
+def empty(
+  batch: int, capacity: int, layers: Sequence[Sequence[tuple[int, ...]]], dtype=jnp.float32
+) -> KVCache:
+  """A cache of `capacity` tokens, for layers that keep arrays of these shapes of each."""
+  make = lambda shape: jnp.zeros((batch, capacity, *shape), dtype)
+  slots = tuple(tuple(map(make, shapes)) for shapes in layers)
+  ids = jnp.zeros((batch, capacity), jnp.int32)
+  return KVCache(slots, ids, attend.Tokens(ids, ids), jnp.zeros(batch, jnp.int32))
+
+
+def put(slots: jax.Array, new: jax.Array, used: jax.Array) -> jax.Array:
+  """Writes [B or 1, L, ...] into [B, N, ...], row b from slot used[b] on, where it must fit."""
+  new = jnp.broadcast_to(new, (slots.shape[0], *new.shape[1:])).astype(slots.dtype)
+  write = lambda row, part, start: lax.dynamic_update_slice_in_dim(row, part, start, axis=0)
+  return jax.vmap(write)(slots, new, used)

@@ -1,0 +1,247 @@
+"""RoPE stretched to longer contexts: position interpolation, NTK-aware, dynamic, base change."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+from flax import nnx
+
+from pe_research.common import checks
+from pe_research.positions import base as base_lib
+from pe_research.positions import facts, fixed_point, rotary
+
+
+class Stretched(rotary.RoPE):
+  """RoPE of a model trained at L tokens, changed to serve s L of them.
+
+  The factor s, or the target length s L, has to be said: no published value fits every length.
+  """
+
+  trains_as = 'rope'
+  unsaid: ClassVar[float | None] = None  # factor where none is given; None: that is an error
+  bounded: ClassVar[bool] = True  # a config's length may not go beyond the target
+
+  def __init__(
+    self,
+    dims: base_lib.Dims,
+    *,
+    factor: float | None = None,
+    target_length: int | None = None,
+    train_length: int | None = None,
+    rngs: nnx.Rngs | None = None,
+    **rope,
+  ):
+    """Settles how far to stretch.
+
+    Args:
+      dims: sizes of the model.
+      factor: s, target length over training length; None derives it.
+      target_length: tokens, s L; None derives it.
+      train_length: tokens, L, at which the weights were trained with plain RoPE; None means the
+        training length of the config, which fine-tuning changes.
+      rngs: unused.
+      **rope: as in RoPE.
+    """
+    super().__init__(dims, rngs=rngs, **rope)
+    self.train_length = dims.length if train_length is None else train_length
+    checks.at_least('position.train_length', self.train_length, 1, 'tokens')
+    if factor is None and target_length is None:
+      factor = self.unsaid
+    if factor is None and target_length is None:
+      raise ValueError(
+        f'{self.label!r} needs to know how far it stretches: give position.factor (4 serves four '
+        f'times the {self.train_length} tokens of training) or position.target_length.'
+      )
+    factor = target_length / self.train_length if factor is None else factor
+    if not 1 <= factor < math.inf:
+      raise ValueError(
+        f'the factor of {self.label!r} is {factor:g} (position.factor, or position.target_length '
+        f'over the {self.train_length} tokens of training); it must be at least 1.'
+      )
+    reach = round(factor * self.train_length)
+    target_length = reach if target_length is None else target_length
+    if abs(factor * self.train_length - target_length) >= 1:
+      raise ValueError(
+        f'position.factor {factor:g} times {self.train_length} tokens of training is {reach}, and '
+        f'position.target_length is {target_length}; give one of them.'
+      )
+    if dims.length > target_length and self.bounded and self.unsaid is None:
+      raise ValueError(
+        f'length is {dims.length} tokens, and {self.label!r} stretches {self.train_length} by '
+        f'{factor:g} to {target_length}. Raise position.factor or shorten length.'
+      )
+    self.factor, self.target_length = float(factor), target_length
+
+  def marks(self, length: int, longest: int) -> dict[str, int]:
+    """Adds the target, and the length of fine-tuning where that is not the weights' own."""
+    tuned = {'fine-tuning': length} if length != self.train_length else {}
+    target = {'target': self.target_length} if self.target_length > self.train_length else {}
+    return {'training': self.train_length, **tuned, **target, 'longest': longest}
+
+  def card(self, length: int, longest: int) -> facts.Card:
+    """Adds the factor."""
+    return super().card(length, longest).more(facts.Fact('factor', self.factor, '×'))
+
+
+class PI(Stretched):
+  """Position interpolation: positions, hence all frequencies, divided by s.
+
+  Paper and code: none known.
+  """
+
+  label = 'PI'
+  paper = 'arXiv:2306.15595, eq. 4'
+  formula = 'θᵢ / s'
+
+  def frequencies(self, length) -> np.ndarray:
+    """Theta / s, float64 [rotated/2] radians per token."""
+    return super().frequencies(length) / self.factor
+
+
+def widened(base: float, scale, rotated: int):
+  """The base that leaves the fastest pair alone and divides the slowest by `scale`."""
+  return base * scale ** (rotated / (rotated - 2))
+
+
+class NTK(Stretched):
+  """NTK-aware: the base times s^(R / (R - 2)).
+
+  The pairs between the fastest and the slowest are stretched by less than s, and those of them
+  that turn too little in training leave its range before s L tokens.
+
+  Paper and code: none known.
+  """
+
+  label = 'NTK-aware'
+  paper = 'arXiv:2309.00071, def. 1, eqs. 14–16'
+  formula = 'θᵢ = (base s^(R/(R − 2)))^(−2i/R)'
+
+  def __init__(self, dims: base_lib.Dims, **stretched):
+    """Checks that there is a slowest pair besides the fastest; arguments as in Stretched."""
+    super().__init__(dims, **stretched)
+    check_pairs(self)
+
+  def frequencies(self, length) -> np.ndarray:
+    """[rotated/2] radians per token, float64."""
+    del length
+    return self.spectrum(widened(self.base, self.factor, self.rotated))
+
+
+class DynamicNTK(rotary.RoPE):
+  """NTK-aware with a factor that follows the length: RoPE itself up to L tokens.
+
+  At l > L the base is multiplied by (f l / L - (f - 1))^(R / (R - 2)). All tokens of a document
+  take the factor of its whole length, cached ones too: what a cache holds is computed anew as the
+  document grows.
+
+  Paper and code: at f = 1 this is the paper's s = l / L (sec. 3.3); code (the authors' and
+  transformers') has f, so that at f = 2 a context of 2 L is stretched by 3. In generation
+  transformers keeps keys that were turned for a shorter text.
+  """
+
+  label = 'Dynamic NTK'
+  paper = 'arXiv:2309.00071, sec. 3.3'
+  formula = 'θᵢ = (base s^(R/(R − 2)))^(−2i/R),  s = max(1, f l/L − (f − 1)) at length l'
+  trains_as = 'rope'
+  depends_on_length = True
+
+  def __init__(
+    self,
+    dims: base_lib.Dims,
+    *,
+    factor: float = 1.0,
+    train_length: int | None = None,
+    rngs: nnx.Rngs | None = None,
+    **rope,
+  ):
+    """Settles where stretching begins.
+
+    Args:
+      dims: sizes of the model.
+      factor: f above; 1 is the paper's rule, code calls it factor or ntk.
+      train_length: tokens, L; None means the training length of the config.
+      rngs: unused.
+      **rope: as in RoPE.
+    """
+    super().__init__(dims, rngs=rngs, **rope)
+    check_pairs(self)
+    self.train_length = dims.length if train_length is None else train_length
+    checks.at_least('position.train_length', self.train_length, 1, 'tokens')
+    if not 1 <= factor < math.inf:
+      raise ValueError(f'position.factor is {factor:g}; it must be at least 1.')
+    self.factor = factor
+
+  def frequencies(self, length) -> np.ndarray | jax.Array:
+    """Radians per token by the length, float64 [rotated/2] or [B or 1, L or 1, rotated/2]."""
+    stretch = self.factor * over(length, self.train_length) - (self.factor - 1)
+    return self.spectrum(widened(self.base, stretch, self.rotated))
+
+  def regime(self, length):
+    """Constant up to L."""
+    return fixed_point.numpy_of(length).maximum(length, self.train_length)
+
+  def marks(self, length: int, longest: int) -> dict[str, int]:
+    """As the weights were trained, which a config's length need not say."""
+    return super().marks(self.train_length, longest)
+
+
+class ABF(rotary.RoPE):
+  """Adjusted base frequency: RoPE with a larger base than that of training.
+
+  The paper goes from 10,000 to 500,000, to take LLaMA-2 from 4,096 tokens to 32,768.
+
+  Paper and code: none known.
+  """
+
+  label = 'ABF'
+  paper = 'arXiv:2309.16039, sec. 2.1'
+  formula = 'θᵢ = B^(−2i/R),  B the new base'
+  trains_as = 'rope'
+
+  def __init__(self, dims: base_lib.Dims, *, new_base: float | None = 500_000.0, **rope):
+    """Chooses the base to go on with.
+
+    Args:
+      dims: sizes of the model.
+      new_base: replaces `base`, which stays on record as that of training; None means 50 times
+        that, the paper's ratio.
+      **rope: as in RoPE.
+    """
+    super().__init__(dims, **rope)
+    new_base = 50 * self.base if new_base is None else new_base
+    if not 1 < new_base < math.inf:
+      raise ValueError(f'position.new_base is {new_base:g}; it must be above 1.')
+    self.new_base = new_base
+
+  @classmethod
+  def matched(cls, length: int) -> dict[str, Any]:
+    """The paper's ratio to the base of the weights, whatever that is."""
+    return super().matched(length) | {'new_base': None}
+
+  @classmethod
+  def known(cls, position: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights trained so are RoPE's, of the larger base."""
+    return dict(position) | {'base': position['new_base']}
+
+  def frequencies(self, length) -> np.ndarray:
+    """[rotated/2] radians per token, float64."""
+    del length
+    return self.spectrum(self.new_base)
+
+
+def over(length, train_length: int):
+  """max(length / L, 1) in float64: a number, or [B or 1, L or 1, 1] where `length` is traced."""
+  xp = fixed_point.numpy_of(length)
+  stretch = xp.maximum(xp.asarray(length, xp.float64) / train_length, 1.0)
+  return stretch[..., None] if xp.ndim(stretch) else float(stretch)
+
+
+def check_pairs(scheme: rotary.RoPE) -> None:
+  """Raises ValueError where a single pair is both the fastest and the slowest."""
+  if scheme.rotated < 4:
+    raise ValueError(
+      f'{scheme.label!r} needs two pairs of channels; {scheme.rotated} channels rotate. Use a '
+      'larger model.head_dim or position.fraction.'
+    )

@@ -1,0 +1,82 @@
+"""The file that a search for LongRoPE factors leaves behind and a config names."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pe_research.common import digest
+
+KIND = 'LongRoPE factors'
+FIELDS = ('base', 'rotated', 'train_length', 'target_length')  # what the factors are made for
+
+
+def check(name: str, factors: Sequence[float], pairs: int) -> tuple[float, ...]:
+  """The factors as floats; a single one is that of all pairs.
+
+  Raises:
+    ValueError: there are not as many as rotated pairs, or they fall, or one is not positive.
+  """
+  factors = tuple(map(float, factors))
+  factors = factors * pairs if len(factors) == 1 else factors
+  if len(factors) != pairs:
+    raise ValueError(
+      f'position.{name} has {len(factors)} factors; {pairs} pairs of channels rotate, and each '
+      'needs one.'
+    )
+  for i, (one, following) in enumerate(zip(factors, (*factors[1:], float('inf')), strict=True)):
+    if not 0 < one < float('inf'):
+      raise ValueError(f'position.{name}[{i}] is {one}; factors are positive numbers.')
+    if not one <= following:
+      raise ValueError(
+        f'position.{name} falls from {one} to {following} at pair {i + 1}; a slower pair must be '
+        'stretched at least as much as a faster one (arXiv:2402.13753, sec. 3.3).'
+      )
+  return factors
+
+
+def read(path: str) -> tuple[dict[str, Any], str]:
+  """The file's contents, and 'NAME sha256:...' to put on record.
+
+  Raises:
+    ValueError: there is no such file, or it holds something else.
+  """
+  try:
+    text = pathlib.Path(path).read_bytes()
+    found = json.loads(text)
+  except FileNotFoundError as error:
+    raise ValueError(
+      f'position.file {path} does not exist; python -m pe_research.search makes one.'
+    ) from error
+  except (OSError, ValueError) as error:
+    raise ValueError(f'position.file {path} cannot be read: {error}.') from error
+  if not isinstance(found, dict) or found.get('kind') != KIND:
+    raise ValueError(f'position.file {path} does not hold {KIND}.')
+  number = lambda x: isinstance(x, int | float) and not isinstance(x, bool)
+  listed = lambda x: isinstance(x, list) and all(map(number, x))
+  wanted = dict.fromkeys(FIELDS, number) | {'long_factor': listed}
+  allowed = {'short_factor': listed, 'temperature': lambda x: isinstance(x, str)}
+  allowed |= dict.fromkeys(('start_tokens', 'short_start_tokens', 'switch_length'), number)
+  wanted |= {field: fits for field, fits in allowed.items() if found.get(field) is not None}
+  bad = [field for field, fits in wanted.items() if not fits(found.get(field))]
+  if bad:
+    raise ValueError(
+      f'position.file {path} is damaged: {bad[0]} is missing or not what it should be. Search anew.'
+    )
+  return found, f'{pathlib.Path(path).name} sha256:{digest.of_bytes(text)}'
+
+
+def check_made_for(path: str, found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+  """Raises ValueError where the file was made for another model than `own` (FIELDS) describes."""
+  words = {
+    'base': 'a rotary base of',
+    'rotated': 'a rotated head width of',
+    'train_length': 'a training length of',
+    'target_length': 'a target length of',
+  }
+  for field in FIELDS:
+    if field in own and found[field] != own[field]:
+      raise ValueError(
+        f'position.file {path} was made for {words[field]} {found[field]:g}; here it is '
+        f'{own[field]:g}. Search anew for this model, or name the file that belongs to it.'
+      )

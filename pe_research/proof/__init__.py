@@ -1,0 +1,1 @@
+"""What shows that two results were computed alike."""

@@ -1,0 +1,165 @@
+"""Checkpoints: asynchronous, atomic, verified when they are read."""
+
+import logging as stdlib_logging
+import pathlib
+import shutil
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from jax.experimental import multihost_utils
+
+from pe_research.common import digest
+from pe_research.storage import local_copies, paths
+
+
+class Checkpoints:
+  """The checkpoints of one run, in workdir/checkpoints.
+
+  Saving writes into a temporary directory that is renamed when complete, so a kill leaves the
+  earlier checkpoints as they were. A digest of the state is saved beside it and compared on
+  reading: damage that decompresses into other numbers is found as well.
+  """
+
+  def __init__(self, workdir: pathlib.Path, keep: int, read_only: bool = False):
+    """Opens the directory; the newest `keep` checkpoints stay.
+
+    With `read_only` nothing in it is changed, so that a run that still trains may be read, and what
+    lies in a bucket is fetched once: the next process finds it on this machine.
+    """
+    folder = workdir / 'checkpoints'
+    self.folder = folder if paths.in_bucket(folder) else folder.absolute()
+    self.read_only = read_only
+    if read_only:
+      logging.get_absl_logger().addFilter(_is_news)
+    self.manager = ocp.CheckpointManager(
+      self.folder,
+      item_names=('state', 'extra'),
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=None if read_only else keep,
+        cleanup_tmp_directories=not read_only,
+        create=not read_only,
+        read_only=read_only,
+      ),
+    )
+
+  def __enter__(self) -> 'Checkpoints':
+    return self
+
+  def __exit__(self, *_) -> None:
+    self.manager.wait_until_finished()
+    self.manager.close()
+
+  def save(self, step: int, state: Any, extra: dict[str, Any]) -> None:
+    """Saves the state (arrays) and `extra` (JSON) after `step` steps, in the background."""
+    extra = extra | {'digest': digest.of_arrays(state)}
+    self.manager.save(
+      step,
+      args=ocp.args.Composite(state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra)),
+      force=True,
+    )
+
+  def steps(self) -> list[int]:
+    """Steps that have a checkpoint, oldest first."""
+    return sorted(self.manager.all_steps())
+
+  def restore(self, like: Any, step: int | None = None) -> tuple[Any, dict[str, Any]] | None:
+    """The newest whole checkpoint, or that of `step`, laid out as `like`.
+
+    A damaged one is passed over with a warning. Once an older one is found whole it is moved to
+    checkpoints_damaged, so that its step can be saved again.
+
+    Args:
+      like: a tree of jax.ShapeDtypeStruct with shardings.
+      step: take this one and no other.
+
+    Returns:
+      State and extra; None where there is no checkpoint at all.
+
+    Raises:
+      ValueError: there are checkpoints, but none (or not the one asked for) is whole.
+    """
+    wanted = self.steps()[::-1] if step is None else [step]
+    damaged = []
+    for candidate in wanted:
+      try:
+        found, problem = self._read(candidate, like), ''
+      except Exception as error:  # orbax, tensorstore and JSON each fail in their own ways
+        if paths.failed(error):
+          raise
+        found, problem = None, _first_line(error)
+      if _any_process(problem):
+        logging.warning('checkpoint of step %d is damaged (%s)', candidate, problem)
+        damaged.append(candidate)
+        continue
+      if damaged:
+        logging.warning('going on from step %d instead of %d', candidate, damaged[0])
+        self._set_aside(damaged)
+      return found
+    if damaged:
+      raise ValueError(
+        f'no whole checkpoint in {self.manager.directory}: step(s) '
+        f'{", ".join(map(str, damaged))} are damaged or do not exist, and there are '
+        f'{self.steps() or "none"}. Restore the folder from a copy, or start in another --workdir.'
+      )
+    return None
+
+  def _set_aside(self, steps: list[int]) -> None:
+    if self.read_only:
+      return
+    aside = self.folder.with_name('checkpoints_damaged')
+    if jax.process_index() == 0:
+      aside.mkdir(exist_ok=True)
+      for step in steps:
+        (self.folder / str(step)).rename(aside / f'{step}.{time.time_ns()}')
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices('damaged checkpoints are set aside')
+    self.manager.reload()
+
+  def _read(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+    alone = self.read_only and jax.process_count() == 1  # several fetch their parts of it
+    if not alone or not paths.in_bucket(self.folder):
+      return self._whole(step, like)
+    copy = None
+    try:
+      copy = local_copies.checkpoint(self.folder, step)
+      with Checkpoints(copy, 1, read_only=True) as near:
+        return near._whole(step, like)
+    except Exception as error:  # a full disk, a damaged copy; see restore
+      logging.warning('read from the bucket itself, for %s', _first_line(error))
+      if copy:
+        shutil.rmtree(copy, ignore_errors=True)
+      return self._whole(step, like)
+
+  def _whole(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+    """Raises whatever is raised where it is damaged."""
+    restored = self.manager.restore(
+      step,
+      args=ocp.args.Composite(state=ocp.args.StandardRestore(like), extra=ocp.args.JsonRestore()),
+    )
+    state, extra = restored['state'], dict(restored['extra'])
+    found = digest.of_arrays(state)
+    if found != extra.pop('digest'):
+      raise ValueError('its contents do not match the digest saved with them')
+    return state, extra
+
+
+def _is_news(record: stdlib_logging.LogRecord) -> bool:
+  """Not what orbax warns of each time that something is only read."""
+  message = record.getMessage()
+  told = 'CheckpointManagerOptions.read_only=True', 'Given directory is read only='
+  return not message.startswith(told)
+
+
+def _any_process(problem: str) -> bool:
+  """Whether any process has a problem; all must take the same checkpoint."""
+  if jax.process_count() == 1:
+    return bool(problem)
+  return bool(np.any(multihost_utils.process_allgather(np.array(bool(problem)))))
+
+
+def _first_line(error: Exception) -> str:
+  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

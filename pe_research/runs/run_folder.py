@@ -1,0 +1,74 @@
+"""The directory of a run: whose it is, and the config and text that it was trained on."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from pe_research.common import nested
+from pe_research.runs import conditions
+from pe_research.storage import files
+
+
+def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Compares with the config.json that is there, if there is one.
+
+  Raises:
+    WorkdirError: the workdir belongs to a run with another experiment; lists what differs.
+  """
+  saved = files.read_json(workdir / 'config.json')
+  if saved is not None:
+    changed = nested.difference(conditions.experiment(saved), conditions.experiment(config))
+    if changed:
+      raise files.WorkdirError(
+        f'workdir {workdir} holds a run with another config (saved -> given):\n  '
+        + '\n  '.join(changed)
+        + '\nChoose another --workdir, or give the saved config to go on.'
+      )
+
+
+def settle(path: pathlib.Path, wanted: Mapping[str, Any]) -> None:
+  """Writes what decides everything else in the file's directory, once.
+
+  Raises:
+    WorkdirError: it is there, and differs; lists what does.
+  """
+  wanted = json.loads(json.dumps(wanted, default=str))
+  saved = files.read_json(path)
+  changed = nested.difference(saved, wanted) if saved else []
+  if changed:
+    raise files.WorkdirError(
+      f'{path.parent} holds something else (saved -> given):\n  '
+      + '\n  '.join(changed[:20])
+      + '\nChoose another --workdir, or give what is saved to go on.'
+    )
+  path.parent.mkdir(parents=True, exist_ok=True)
+  files.write_json(path, wanted)
+
+
+def load_config(workdir: pathlib.Path) -> dict[str, Any]:
+  """The resolved config of a run; WorkdirError where there is none."""
+  config = files.read_json(workdir / 'config.json')
+  if config is None:
+    raise files.WorkdirError(f'{workdir} has no config.json; name the directory of a run.')
+  if 'position' not in config:
+    raise files.WorkdirError(
+      f'{workdir} has the config.json of something else; name the directory of a run. A checkpoint '
+      f'of Hugging Face becomes one by --config=configs/pretrained.py:path={workdir}.'
+    )
+  return config
+
+
+def check_data(workdir: pathlib.Path, facts: Mapping[str, Any]) -> None:
+  """Raises WorkdirError unless the text is the one that the run of `workdir` was trained on."""
+  record = files.read_json(workdir / 'run.json') or {'conditions': {}}
+  prefix = 'data.'
+  kept = record['conditions'].items()
+  trained = {k.removeprefix(prefix): v for k, v in kept if k.startswith(prefix)}
+  changed = nested.difference(trained, facts) if trained else []
+  if changed:
+    raise files.WorkdirError(
+      f'the text is not the one that {workdir} was trained on (trained -> found):\n  '
+      + '\n  '.join(changed)
+      + '\nBring that text back, or train anew in another --workdir.'
+    )

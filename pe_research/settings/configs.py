@@ -1,0 +1,257 @@
+"""Configs: arguments of a family, derived values, checks."""
+
+import dataclasses
+import json
+import math
+import pathlib
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+from flax import nnx
+from ml_collections import config_dict
+
+from pe_research import positions
+from pe_research.attention import attend
+from pe_research.common.checks import at_least, choose, nearest
+from pe_research.model.decoder_config import DecoderConfig
+from pe_research.settings import protocols
+
+TOKENIZERS = ('bytes', 'sentencepiece', 'json')
+LOADERS = ('memory', 'grain')
+SCHEDULES = ('cosine', 'wsd', 'constant')
+PRECISIONS = ('default', 'high', 'highest')
+
+
+def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
+  """Reads 'position=alibi,length=128' over typed defaults, as get_config(arg) receives it."""
+  parsed = dict(defaults)
+  for item in (arg or '').split(','):
+    if not item:
+      continue
+    name, found, text = item.partition('=')
+    if name not in defaults or not found:
+      raise ValueError(
+        f'config argument {item!r} is not understood.{nearest(name, defaults)} '
+        f'Write name=value with one of the names {", ".join(defaults)}.'
+      )
+    try:
+      parsed[name] = type(defaults[name])(text)
+    except ValueError as error:
+      raise ValueError(
+        f'config argument {name}={text!r} is not {type(defaults[name]).__name__}.'
+      ) from error
+  return ml_collections.ConfigDict(parsed)
+
+
+PRESETS = ('published', 'matched')
+OPTIONAL = {
+  int | None: int,
+  float | None: float,
+  str | None: str,
+  Sequence[float] | None: tuple,
+}
+
+
+def position(name: str, length: int, preset: str = 'published') -> ml_collections.ConfigDict:
+  """Every argument of the scheme called `name`, open to typed overrides.
+
+  The preset 'published' has the defaults; 'matched' replaces those of them that make no sense for
+  a training length of `length` tokens.
+  """
+  choose('preset', preset, PRESETS)
+  matched = positions.scheme(name).matched(length) if preset == 'matched' else {}
+  config = ml_collections.ConfigDict({'name': name})
+  for field, parameter in positions.arguments(name).items():
+    kind = OPTIONAL.get(parameter.annotation)
+    value = matched.get(field, parameter.default)
+    config[field] = config_dict.placeholder(kind) if kind else value
+    if value is not None:
+      config[field] = value
+  return config
+
+
+def set_field(config: ml_collections.ConfigDict, field: str, text: str, where: str) -> None:
+  """Sets a field from text, typed as the field is; ValueError that says `where` it stood."""
+  if field not in config:
+    raise ValueError(
+      f'{where} is unknown.{nearest(field, config)} Choose one of {", ".join(config)}.'
+    )
+  kind = config.get_type(field)
+  try:
+    if kind is bool:
+      config[field] = {'true': True, 'false': False}[text.lower()]
+    elif kind is tuple:
+      config[field] = tuple(float(part) for part in text.strip('()[]').split(';'))
+    else:
+      config[field] = kind(text)
+  except (KeyError, ValueError) as error:
+    wanted = 'a;b;... of numbers' if kind is tuple else kind.__name__
+    raise ValueError(f'{where}={text} is not {wanted}.') from error
+
+
+def scheme(config: Mapping[str, Any]) -> positions.PositionScheme:
+  """The scheme of a resolved config, with its parameters as shapes only."""
+  model = config['model']
+  encodes = positions.scheme(config['position']['name']).encodes()
+  dims = positions.Dims.of(model, config['length'], encodes)
+  return nnx.eval_shape(lambda: positions.build(config['position'], dims, nnx.Rngs(0)))
+
+
+def without_scheme(config: Mapping[str, Any]) -> dict[str, Any]:
+  """The same config with its scheme taken out."""
+  return dict(config) | {'position': positions.defaults(positions.NONE)}
+
+
+def settled(position: Mapping[str, Any], made: positions.PositionScheme) -> dict[str, Any]:
+  """A position config with what the scheme made of each argument."""
+  return json.loads(json.dumps({k: getattr(made, k, value) for k, value in position.items()}))
+
+
+def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, Any]:
+  """Fills in what may be derived and checks the whole, before anything long begins.
+
+  A scheme keeps what it made of an argument under the argument's name, and that is what is saved.
+
+  Returns:
+    A plain nested dict, ready for JSON, in which every value is the one that will be used.
+
+  Raises:
+    ValueError: names the field, its value, the limit and the way out.
+  """
+  plain = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
+  try:
+    return _resolve(json.loads(json.dumps(plain)))
+  except KeyError as error:
+    raise ValueError(
+      f'the config has no field {error}; configs/lm.py has it. Give it there, or train anew.'
+    ) from error
+
+
+def _resolve(config: dict[str, Any]) -> dict[str, Any]:
+  model, optimizer, data, evaluation = (config[k] for k in ('model', 'optimizer', 'data', 'eval'))
+  at_least('length', config['length'], 1, 'tokens')
+  at_least('steps', config['steps'], 0 if config['start']['pretrained'] else 1)
+  at_least('seed', config['seed'], 0)
+  if config['start']['step'] is not None:
+    at_least('start.step', config['start']['step'], 0)
+  _resolve_model(model, data)
+  made = scheme(config)
+  config['position'] = settled(config['position'], made)
+  made.check_length(config['length'])
+  attend.Spec(**config['attention'])
+  _check_optimizer(optimizer, config['steps'])
+  data['seed'] = config['seed'] if data['seed'] is None else data['seed']
+  _check_data(data)
+  protocols.check(evaluation, config)
+  choose('matmul_precision', config['matmul_precision'], PRECISIONS)
+  for axis, size in config['run']['mesh'].items():
+    if size != -1:
+      at_least(f'run.mesh.{axis}', size, 1, 'devices')
+  for field in ('save_every', 'log_every', 'keep'):
+    at_least(f'run.{field}', config['run'][field], 1)
+  at_least('run.patience', config['run']['patience'], 0, 'seconds')
+  return config
+
+
+def _resolve_model(model: dict[str, Any], data: dict[str, Any]) -> None:
+  fields = {field.name for field in dataclasses.fields(DecoderConfig)} - {'vocab'}
+  if absent := sorted(fields - model.keys()):
+    raise ValueError(
+      f'the config has no model.{", model.".join(absent)}; configs/lm.py has it. Give it there, or '
+      'train anew.'
+    )
+  at_least('model.width', model['width'], 1)
+  at_least('model.heads', model['heads'], 1)
+  if model['head_dim'] is None:
+    if model['width'] % model['heads']:
+      raise ValueError(
+        f'model.width ({model["width"]}) is not a multiple of model.heads ({model["heads"]}); '
+        'change one of them, or set model.head_dim.'
+      )
+    model['head_dim'] = model['width'] // model['heads']
+  if model['projection'] is None:
+    few = model['kv_heads'] not in (None, model['heads'])
+    model['projection'] = ('mqa' if model['kv_heads'] == 1 else 'gqa') if few else 'mha'
+  if model['projection'] == 'mla':
+    own = {'latent': 4 * model['head_dim'], 'query_latent': 0, 'value_dim': model['head_dim']}
+    own['rotary_dim'] = 2 * max(1, model['head_dim'] // 4)
+    model |= {field: size for field, size in own.items() if model[field] is None}
+  if model['kv_heads'] is None:
+    if model['projection'] == 'gqa':
+      raise ValueError("model.projection 'gqa' needs model.kv_heads, a divisor of model.heads.")
+    model['kv_heads'] = 1 if model['projection'] == 'mqa' else model['heads']
+  if model['mlp_width'] is None:
+    share = 8 / 3 if model['mlp'] == 'swiglu' else 4  # equal parameters, gated or not
+    model['mlp_width'] = 8 * math.ceil(model['width'] * share / 8)
+  choose('data.tokenizer', data['tokenizer'], TOKENIZERS)
+  if data['tokenizer'] == 'bytes':
+    data['vocab'] = 256
+  at_least('data.vocab', data['vocab'], 2, 'tokens')
+  DecoderConfig(vocab=data['vocab'], **model)
+
+
+def _check_optimizer(optimizer: Mapping[str, Any], steps: int) -> None:
+  choose('optimizer.schedule', optimizer['schedule'], SCHEDULES)
+  for field in ('batch', 'accumulate'):
+    at_least(f'optimizer.{field}', optimizer[field], 1)
+  if optimizer['batch'] % optimizer['accumulate']:
+    raise ValueError(
+      f'optimizer.batch ({optimizer["batch"]}) is not a multiple of optimizer.accumulate '
+      f'({optimizer["accumulate"]}).'
+    )
+  for field in ('learning_rate', 'weight_decay', 'warmup', 'clip', 'eps'):
+    at_least(f'optimizer.{field}', optimizer[field], 0)
+  for field in ('b1', 'b2'):
+    if not 0 <= optimizer[field] < 1:
+      raise ValueError(f'optimizer.{field} is {optimizer[field]}; it must be in [0, 1).')
+  if not 0 <= optimizer['final'] <= 1:
+    raise ValueError(f'optimizer.final is {optimizer["final"]}; it is a share of the peak, 0 to 1.')
+  if steps and optimizer['warmup'] >= steps:
+    raise ValueError(
+      f'optimizer.warmup is {optimizer["warmup"]} steps of {steps}; it must be fewer than all.'
+    )
+  if not 0 <= optimizer['decay'] <= 1:
+    raise ValueError(f'optimizer.decay is {optimizer["decay"]}; it is a share of steps, 0 to 1.')
+
+
+def _check_data(data: Mapping[str, Any]) -> None:
+  choose('data.loader', data['loader'], LOADERS)
+  if not 0 <= data['needles'] <= 1:
+    raise ValueError(f'data.needles is {data["needles"]}; it is a share of windows, 0 to 1.')
+  at_least('data.needle_keys', data['needle_keys'], 1)
+  if data['limit'] is not None:
+    at_least('data.limit', data['limit'], 1, 'tokens')
+    if data['loader'] == 'grain':
+      raise ValueError(
+        "data.limit counts tokens in memory; with data.loader='grain' take a slice of the set, "
+        "data.train_split='train[:1%]'."
+      )
+  if data['needles'] and data['packing']:
+    raise ValueError('data.needles and data.packing do not go together; a needle is in one text.')
+  if data['tokenizer'] == 'json' and not pathlib.Path(data['tokenizer_file']).is_file():
+    raise ValueError(
+      f"data.tokenizer_file is {data['tokenizer_file']!r}, and data.tokenizer is 'json'; name a "
+      'tokenizer.json.'
+    )
+  if not data['validation_split'] and not 0 < data['validation_fraction'] < 1:
+    raise ValueError(
+      f'data.validation_fraction is {data["validation_fraction"]}; it must be between 0 and 1.'
+    )
+  if data['loader'] == 'grain' and not data['validation_split']:
+    raise ValueError(
+      "data.loader is 'grain', which does not read every document to split by content; name the "
+      "held-out part in data.validation_split, for example 'validation' or 'train[99%:]'."
+    )
+
+
+def anywhere(
+  config: Mapping[str, Any], mesh: Mapping[str, int] = types.MappingProxyType({})
+) -> dict[str, Any]:
+  """The config of a saved run, to be read on whatever devices there are, as `mesh` has them.
+
+  A run that says nothing of patience is waited for.
+  """
+  mesh = {axis: 1 for axis in config['run']['mesh']} | {'data': -1} | dict(mesh)
+  return dict(config) | {'run': {'patience': 0.0} | config['run'] | {'mesh': mesh}}

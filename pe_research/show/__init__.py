@@ -1,0 +1,1 @@
+"""Cards, drawings and the explorer."""

@@ -1,0 +1,124 @@
+"""A run's record: what was run, on what, and what a comparison holds it to."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from pe_research.common import digest, nested, provenance
+from pe_research.data import texts
+from pe_research.evaluation import measures
+from pe_research.machines import jax_setup
+from pe_research.model.functional import Blueprint, of_position
+from pe_research.proof import programs, witness
+from pe_research.runs import conditions, lineage, run_folder
+from pe_research.storage import files
+from pe_research.training import train_state
+
+
+def adopt(config: Mapping[str, Any], workdir: pathlib.Path) -> train_state.State:
+  """The state of a run of no steps, whose weights are those of a published model.
+
+  Its directory is like that of any run, but for checkpoints: the weights stay where they are.
+  """
+  jax_setup.prepare(config)
+  blueprint, corpus = Blueprint(config), texts.load(config)
+  measures.plan(corpus, config)
+  run_folder.check_data(workdir, corpus.facts)
+  params, _ = train_state.load_params(config, workdir)
+  found = digest.of_arrays(params)
+  origin, shown = lineage.published(config, found), programs.of_training(config)
+  record = describe(config, blueprint, corpus, params, origin, shown)
+  write(workdir, 'config.json', config)
+  write(workdir, 'run.json', record | {'steps': 0, 'batches': '', 'final_parameters': found})
+  programs.keep(workdir, shown.values())
+  if jax.process_index() == 0:
+    for note in record['notes']:
+      print(f'note: {note}')
+  return {'params': params}
+
+
+def describe(
+  config,
+  blueprint: Blueprint,
+  corpus: texts.Corpus,
+  params,
+  start: dict[str, Any] | None,
+  shown: Mapping[str, programs.Both],
+) -> dict[str, Any]:
+  """The run's record: what was run, on what, and what a comparison will hold it to.
+
+  Args:
+    config: resolved.
+    blueprint: of the config.
+    corpus: what it reads.
+    params: those before the first step.
+    start: says which run they are of; None if drawn.
+    shown: its programs by name, see programs.of_training.
+  """
+  shared = {k: v for k, v in params.items() if not of_position(k)}
+  conditions = conditions_of(config, corpus, shown)
+  return {
+    'scheme': config['position']['name'],
+    'seed': config['seed'],
+    'train_length': config['length'],
+    'fingerprint': digest.of_json(conditions),
+    'conditions': conditions,
+    'initial_parameters': digest.of_arrays(shared),  # outside the scheme
+    'programs': {name: both.own.digest for name, both in shown.items()},  # scheme included
+    'provenance': provenance.provenance(),
+    'devices': jax.device_count(),
+    'changed_on_resume': [],
+    'notes': blueprint.scheme.notes(lineage.original_length(config)),
+    'start': start,
+  } | blueprint.sizes()
+
+
+def conditions_of(
+  config: Mapping[str, Any], corpus: texts.Corpus, shown: Mapping[str, programs.Both]
+) -> dict[str, Any]:
+  """Everything that two runs of a comparison must share, whatever their scheme and seed, flat."""
+  return (
+    {f'program.{name}': both.shared.digest for name, both in shown.items()}
+    | {f'data.{name}': value for name, value in corpus.facts.items()}
+    | {'batch_order': witness.of_batches(config, corpus.tokenizer)}
+    | {'attention': config['attention']['implementation']}
+    | jax_setup.environment()
+  )
+
+
+def resume(
+  config, blueprint: Blueprint, corpus: texts.Corpus, workdir: pathlib.Path, stream, restored, shown
+) -> tuple[train_state.State, dict[str, Any]]:
+  """State and record of a run that goes on from what `Checkpoints.restore` gave."""
+  state, extra = restored
+  stream.restore(extra['batches'])
+  return state, describe_resumed(config, blueprint, corpus, workdir, shown)
+
+
+def describe_resumed(
+  config, blueprint: Blueprint, corpus: texts.Corpus, workdir: pathlib.Path, shown
+) -> dict[str, Any]:
+  """The record of a run that goes on: how it began, and which conditions have changed since."""
+  before = files.read_json(workdir / 'run.json')
+  record = describe(config, blueprint, corpus, {}, before['start'], shown)
+  of = lambda kept: {f'own_program.{k}': v for k, v in kept.get('programs', {}).items()}
+  own = of(before), of(record)
+  changed = conditions.changed(before['conditions'], record['conditions'])
+  changed += nested.difference(*own) if own[0] else []
+  return record | {
+    'initial_parameters': before['initial_parameters'],
+    'changed_on_resume': before['changed_on_resume'] + changed,
+  }
+
+
+def finished(workdir: pathlib.Path) -> bool:
+  """Whether the record is of a whole run, which no later start may rewrite."""
+  return 'batches' in (files.read_json(workdir / 'run.json') or {})
+
+
+def write(workdir: pathlib.Path, name: str, value: Mapping[str, Any]) -> None:
+  """Writes a JSON file of the run, from process 0."""
+  if jax.process_index() == 0:
+    files.write_json(workdir / name, value)

@@ -1,0 +1,94 @@
+"""The training state: parameters, optimizer slots and the step, laid out over the mesh."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pe_research.common import digest, sharding
+from pe_research.huggingface import importing
+from pe_research.model.functional import Blueprint
+from pe_research.runs import checkpoints, lineage, run_folder
+from pe_research.storage import files, paths
+from pe_research.training import optimizers
+
+State = dict[str, Any]  # 'params', 'optimizer', 'step'
+
+
+def layout(blueprint: Blueprint, optimizer, mesh) -> State:
+  """Where each array of the state lives."""
+  return sharding.layout(_shapes(blueprint, optimizer), mesh)
+
+
+def begin(
+  config: Mapping[str, Any], blueprint: Blueprint, optimizer, layout: State
+) -> tuple[State, dict[str, Any] | None]:
+  """The state before the first step, and the record of where its parameters come from.
+
+  Those of a run or a published model if config['start'] names one; or drawn, and then the record is
+  None. They are drawn on the host and then laid out: compiled for another layout, the same draw can
+  differ in its last bit, and runs on different devices would not begin alike.
+  """
+  start, origin = config['start'], None
+  if start['pretrained']:
+    params = importing.load(pathlib.Path(start['pretrained']), config)
+    origin = lineage.published(config, digest.of_arrays(params))
+  elif start['workdir']:
+    workdir = paths.place(start['workdir'])
+    saved = run_folder.load_config(workdir) | {'run': config['run']}
+    params, step = load_params(saved, workdir, start['step'])
+    origin = lineage.source(workdir, step, digest.of_arrays(params))
+  else:
+    with jax.default_device(jax.local_devices(backend='cpu')[0]):
+      drawn = jax.device_get(jax.jit(blueprint.init)())
+    params = jax.tree.map(sharding.place, drawn, layout['params'])
+  return jax.jit(lambda p: first(p, optimizer), out_shardings=layout)(params), origin
+
+
+def abstract(blueprint: Blueprint, optimizer, mesh) -> State:
+  """Shapes, types and layout of the state, for restoring."""
+  shapes = _shapes(blueprint, optimizer)
+  make = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
+  return jax.tree.map(make, shapes, sharding.layout(shapes, mesh))
+
+
+def first(params, optimizer) -> State:
+  """The state of these parameters before the first step."""
+  # A published model's parameters may be narrow.
+  params = jax.tree.map(lambda x: x.astype(jnp.float32), params)
+  return {'params': params, 'optimizer': optimizer.init(params), 'step': jnp.int32(0)}
+
+
+def _shapes(blueprint: Blueprint, optimizer) -> State:
+  return jax.eval_shape(lambda: first(blueprint.init(), optimizer))
+
+
+def load_params(
+  config: Mapping[str, Any], workdir: pathlib.Path, step: int | None = None
+) -> tuple[dict[str, jax.Array], int]:
+  """Parameters of a saved run and the step they are from, the newest unless `step` is given.
+
+  A run of no steps has those of the published model that it names, in the type that they have.
+  """
+  if not config['steps']:
+    if step:
+      raise files.WorkdirError(f'{workdir} trained nothing, so it has no step {step}.')
+    params = importing.load(pathlib.Path(config['start']['pretrained']), config)
+    record = files.read_json(workdir / 'run.json') or {}
+    if record.get('final_parameters') not in (None, digest.of_arrays(params)):
+      raise files.WorkdirError(
+        f'the weights in {config["start"]["pretrained"]} are not those that {workdir} was made of; '
+        'bring them back, or import anew in another --workdir.'
+      )
+    return params, 0
+  mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
+  like = abstract(blueprint, optimizers.build(config['optimizer'], config['steps']), mesh)
+  with checkpoints.Checkpoints(workdir, config['run']['keep'], read_only=True) as saved:
+    restored = saved.restore(like, step)
+  if restored is None:
+    raise files.WorkdirError(
+      f'{workdir} has no checkpoint; train it first with python -m pe_research.main.'
+    )
+  return restored[0]['params'], int(restored[0]['step'])
