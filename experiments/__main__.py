@@ -73,9 +73,9 @@ def main(argv: list[str]) -> int:
       return 0
     if given.command == 'check':
       from experiments.studies import check  # slow to import, as is the next
-      from pe_research.runs import program_texts
+      from pe_research.proof import program_store
 
-      program_texts.use()
+      program_store.use()
       return 0 if check.show(chosen, plan.Planner(scale, workdir)) else 1
     return carry_out(given, chosen, scale, workdir)
   return 0

@@ -19,11 +19,12 @@ import jax
 from pe_research.attention import attend, ring
 from pe_research.common import digest, progress, sharding
 from pe_research.data import texts
-from pe_research.evaluation import measures, scoring
+from pe_research.evaluation import fixed_inputs, measures, programs, scoring
 from pe_research.machines import cluster, exits, heartbeat, jax_setup, multiprocess
 from pe_research.model.functional import Blueprint
-from pe_research.proof import programs, witness
-from pe_research.runs import lineage, program_texts, run_folder
+from pe_research.proof import program_store
+from pe_research.proof.programs import Both, keep
+from pe_research.runs import lineage, run_folder
 from pe_research.settings import cli, configs, protocols
 from pe_research.storage import files, paths
 from pe_research.training import train_state
@@ -79,18 +80,16 @@ def evaluate(
       continue
     beat('measuring ' + '/'.join(map(str, measurement)))
     subject = scoring.Subject(scorer, params)
-    arithmetic = witness.of_row(*measurement[:2], config['data']['task'])
+    arithmetic = fixed_inputs.of_row(*measurement[:2], config['data']['task'])
     row |= measures.measure(subject, blueprint.scheme, chosen, corpus, *measurement)
     used = [shown.of(call) for call in dict.fromkeys(subject.calls)]
     row |= evidence(subject, used, arithmetic) if used else {}
-    programs.keep(workdir, used)
+    keep(workdir, used)
     if multiprocess.first():
       files.append_row(results, row)
 
 
-def evidence(
-  subject: scoring.Subject, used: Sequence[programs.Both], arithmetic: str
-) -> measures.Row:
+def evidence(subject: scoring.Subject, used: Sequence[Both], arithmetic: str) -> measures.Row:
   """What shows how a row was made: its program, what that read, and what was made of the losses."""
   (both,) = used
   return {
@@ -165,7 +164,7 @@ def main(argv: list[str] | None = None) -> None:
       config |= {'position': lineage.given(position, saved)}
       config['run'] = config['run'] | {'label': label}
     config, home = configs.resolve(config), into or workdir
-    program_texts.use()
+    program_store.use()
     cluster.join(how, wait)
     with (
       multiprocess.hold(home, config) as mine,

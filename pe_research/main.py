@@ -36,13 +36,13 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
   check = lambda: run_folder.check_config(workdir, config)
   with multiprocess.hold(workdir, config, check) as mine:
     from pe_research import evaluate
-    from pe_research.runs import program_texts
+    from pe_research.proof import program_store
     from pe_research.training import (
       loop,
       run_record,  # slow, and all this may have failed
     )
 
-    program_texts.use()
+    program_store.use()
     with heartbeat.Heartbeat(workdir, config['run']['patience'], mine) as heart:
       if config['steps']:
         state = loop.train(config, workdir, heart.beat)

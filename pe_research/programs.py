@@ -1,11 +1,17 @@
-"""Prints the digests of a config's programs."""
+"""Prints the digests of a config's programs, with the scheme taken out and as it is.
+
+  python -m pe_research.programs --config=configs/lm.py:position=rope
+  python -m pe_research.programs --config=configs/lm.py:position=rope --out=DIR
+
+They are those of the draw of initial parameters and of the training step; --out writes the texts.
+"""
 
 import sys
 
 from pe_research.machines import exits
-from pe_research.proof import programs
 from pe_research.settings import cli, configs
 from pe_research.storage import files, paths
+from pe_research.training import programs
 
 
 def main(argv: list[str]) -> None:

@@ -16,42 +16,40 @@ from typing import Any
 
 from pe_research import evaluate
 from pe_research.machines import exits, heartbeat
-from pe_research.runs import lineage, program_texts, run_folder
+from pe_research.proof import program_store
+from pe_research.runs import lineage, run_folder
 from pe_research.settings import cli, configs
 from pe_research.storage import files, locks, paths
-from pe_research.training import (
-  members,
-  train_state,
-)
+from pe_research.training import loop
+
+SEED = '{seed}'  # what stands for the seed in --workdir
 
 
 def main(argv: Sequence[str]) -> None:
   """Trains all seeds, then evaluates them one by one."""
   parser = cli.parser('pe_research.together', __doc__)
   parser.add_argument('--seeds', type=cli.integers, required=True, help='0,1,...')
-  parser.add_argument(
-    '--workdir', required=True, help=f'of each seed; {members.SEED} stands for it'
-  )
+  parser.add_argument('--workdir', required=True, help=f'of each seed; {SEED} stands for it')
   arguments, rest = parser.parse_known_args(argv)
   with exits.errors():
-    if members.SEED not in arguments.workdir:
+    if SEED not in arguments.workdir:
       raise ValueError(
-        f'--workdir is {arguments.workdir}; every seed needs its own: write {members.SEED} '
+        f'--workdir is {arguments.workdir}; every seed needs its own: write {SEED} '
         'where the seed belongs.'
       )
     if len(set(arguments.seeds)) < len(arguments.seeds):
       raise ValueError(f'--seeds={",".join(map(str, arguments.seeds))} names one twice.')
     given = {
-      paths.place(arguments.workdir.replace(members.SEED, str(seed))): configs.resolve(
+      paths.place(arguments.workdir.replace(SEED, str(seed))): configs.resolve(
         cli.read_config([*rest, f'--config.seed={seed}'])
       )
       for seed in arguments.seeds
     }
-    members.check([*given.values()])
+    loop.check_together([*given.values()])
     for workdir, config in given.items():
       lineage.check_new(config, workdir)
     exits.restart_tuned()
-    program_texts.use()
+    program_store.use()
     with contextlib.ExitStack() as stack:
       run(given, stack)
 
@@ -69,13 +67,13 @@ def run(given: Mapping[pathlib.Path, Mapping[str, Any]], stack: contextlib.ExitS
     for heart in hearts:
       heart.beat(doing)
 
-  if not members.train_all(given, beat):
+  states = loop.train_all(given, beat)
+  if states is None:
     print('stopped; the same command goes on from here')
     return
-  for workdir, config in given.items():
+  for (workdir, config), state in zip(given.items(), states, strict=True):
     if not (workdir / 'done.json').exists():
-      params, step = train_state.load_params(config, workdir)
-      evaluate.evaluate(config, workdir, params, step, beat)
+      evaluate.evaluate(config, workdir, state['params'], config['steps'], beat)
       files.write_json(workdir / 'done.json', {'steps': config['steps']})
 
 

@@ -168,22 +168,25 @@ def digests(probes: bool) -> dict[str, str]:
   from configs import smoke
   from pe_research.common import sharding
   from pe_research.data import tokenizers
+  from pe_research.evaluation import fixed_inputs as of_evaluation
+  from pe_research.evaluation.programs import Scoring
   from pe_research.evaluation.scoring import Call, Scorer
   from pe_research.model.functional import Blueprint
-  from pe_research.proof import programs, witness
   from pe_research.search import methods
   from pe_research.settings import configs
+  from pe_research.training import fixed_inputs as of_training_inputs
+  from pe_research.training.programs import of_training
 
   config = smoke.get_config('position=rope,length=8')
   config.model.width, config.model.layers, config.model.heads = 8, 1, 2
   config.optimizer.accumulate, config.data.packing = 2, True
   config = configs.resolve(config)
   blueprint = Blueprint(config)
-  scored = programs.Scoring(
+  scored = Scoring(
     config, jax.eval_shape(blueprint.init), Scorer(blueprint, config, sharding.one_device())
   )
   calls = Call('nats', (2, 17), (4, 1.0, None)), Call('hits', (2, 17), (4, 1.0))
-  found = programs.of_training(config) | {call.kind: scored.of(call) for call in calls}
+  found = of_training(config) | {call.kind: scored.of(call) for call in calls}
   shared = {name: both.shared.digest for name, both in found.items()}
   own = {f'own {name}': both.own.digest for name, both in found.items()}
   plain = config | {'data': config['data'] | {'packing': False}}
@@ -191,10 +194,10 @@ def digests(probes: bool) -> dict[str, str]:
   rows = [('fixed_targets', 'none'), ('sliding', 'none'), ('passkey', 'depth:0.5')]
   rows += [('probe', 'layer:1')] if probes else []
   return shared | own | {
-    'search': methods.witness('paper'),
-    'batches': witness.of_batches(plain, tokenizers.Bytes()),
-    'needles': witness.of_batches(planted, tokenizers.Bytes()),
-    **{protocol: witness.of_row(protocol, control, '') for protocol, control in rows},
+    'search': methods.fixed_inputs('paper'),
+    'batches': of_training_inputs.of_batches(plain, tokenizers.Bytes()),
+    'needles': of_training_inputs.of_batches(planted, tokenizers.Bytes()),
+    **{protocol: of_evaluation.of_row(protocol, control, '') for protocol, control in rows},
   }  # fmt: skip
 
 

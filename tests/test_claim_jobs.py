@@ -39,7 +39,7 @@ def taken(config) -> float:
     loss = lambda p: train_step.token_loss(blueprint.bind(p), batch, spec, key)[0]
     return jax.vjp(loss, params)[1]
 
-  kept = jax.eval_shape(back, params, jax.tree.map(part, batches.shapes(config)))
+  kept = jax.eval_shape(back, params, jax.tree.map(part, batches.shapes(config, 0)))
   size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
   return size(kept) + 4 * size(params)
 

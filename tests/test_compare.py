@@ -7,7 +7,8 @@ import sweeps
 
 from experiments.report import summary
 from experiments.studies import anew, comparability, measured
-from pe_research.runs import conditions, program_texts
+from pe_research.proof import program_store
+from pe_research.runs import conditions
 
 CONTROLS = [('fixed_targets', 'cropped')]
 
@@ -195,7 +196,7 @@ def test_where_nothing_says_why_commits_are_named_and_the_texts_compared(tmp_pat
            'q' * 64: '%0 = multiply(%1, %2)\n%5 = subtract(%0, %4)'}  # fmt: skip
   for run, name in zip(runs, texts, strict=True):
     run.workdir.mkdir()
-    program_texts.add(run.workdir, {name: texts[name]})
+    program_store.add(run.workdir, {name: texts[name]})
   with pytest.raises(comparability.Refused) as refused:
     comparability.check(runs)
   text, file = str(refused.value), tmp_path / 'difference_of_program.step.diff'
@@ -204,7 +205,7 @@ def test_where_nothing_says_why_commits_are_named_and_the_texts_compared(tmp_pat
   assert [line for line in file.read_text().splitlines() if line[0] in '+-'][2:] == [
     '-% = add(%, %)', '+% = subtract(%, %)',
   ]  # fmt: skip
-  (runs[0].workdir / program_texts.FILE).unlink()
+  (runs[0].workdir / program_store.FILE).unlink()
   with pytest.raises(comparability.Refused, match='The texts of these programs are not kept'):
     comparability.check(runs)
 

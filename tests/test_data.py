@@ -69,7 +69,7 @@ def test_streaming_reads_the_split_that_it_is_given(folder):
   loaded = corpus(folder, **streamed)
   assert loaded.train is None and len(loaded.validation) == 4
   config = small.config(folder, **streamed)
-  stream, held = batches.build(loaded, config), b' '.join(_texts(loaded.validation).values())
+  stream, held = batches.build(loaded, config, 0), b' '.join(_texts(loaded.validation).values())
   texts = [loaded.source[i] for i in range(len(loaded.source))]
   for _ in range(20):
     for window in next(stream)['tokens']:

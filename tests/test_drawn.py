@@ -18,7 +18,7 @@ from pe_research.data import batches
 from pe_research.evaluation import scoring
 from pe_research.model.functional import Blueprint
 from pe_research.positions import base, random_positions
-from pe_research.training import loop, together, train_step
+from pe_research.training import loop, train_step
 
 DRAWN = [name for name, scheme in positions.SCHEMES.items() if scheme.draws_positions]
 DIMS = base.Dims(width=32, heads=4, rotary=8, length=16)
@@ -211,13 +211,13 @@ def test_loss_is_that_of_the_chunks_put_together(tmp_path):
 def test_text_that_belongs_together_is_not_parted(setting, value, tmp_path, monkeypatch):
   config = small.config(small.write_corpus(tmp_path / 'text'), 'pose')
   config['data'] |= {setting: value}
-  monkeypatch.setattr(loop.data, 'load', None)  # nothing is read before
+  monkeypatch.setattr(loop.texts, 'load', None)  # nothing is read before
   with pytest.raises(ValueError, match=rf"data\.{setting} is .*position\.text='whole'"):
     loop.train(config, tmp_path / 'run')
   with pytest.raises(ValueError, match=rf'unset data\.{setting}'):
-    together.train_all({tmp_path / 'run': config})
+    loop.train_all({tmp_path / 'run': config})
   config['position'] |= {'text': 'whole'}
-  batches.check(config)
+  batches.check(config, Blueprint(config).scheme.reads_beyond)
 
 
 @pytest.mark.parametrize('name', ['randomized', 'pose'])

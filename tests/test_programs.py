@@ -9,7 +9,7 @@ import pytest
 import small
 
 from experiments.studies import comparability
-from pe_research.proof import witness
+from pe_research.evaluation import fixed_inputs
 
 
 @pytest.fixture(scope='module')
@@ -48,7 +48,7 @@ def test_what_decides_none_changes_no_digest(under, name):
   assert under[name].items() <= under[''].items()
 
 
-def test_a_host_side_change_is_seen_by_its_own_witness_alone(under):
+def test_a_host_side_change_is_seen_by_its_own_hash_alone(under):
   changed = lambda file: {
     name for change, found in under.items() if change and change[0] == file
     for name in found if found[name] != under[''][name]
@@ -112,7 +112,9 @@ def test_a_scheme_that_is_added_joins_the_baselines_that_exist(tmp_path):
   ('fixed_targets', 'window:3'), ('probe', 'layer:9+weights:initial'), ('by_position', 'none'),
 ])  # fmt: skip
 def test_every_control_has_its_arithmetic_on_record(protocol, control):
-  assert witness.of_row(protocol, control, '') != witness.of_row('fixed_targets', 'none', '')
+  assert fixed_inputs.of_row(protocol, control, '') != fixed_inputs.of_row(
+    'fixed_targets', 'none', ''
+  )
 
 
 def test_digests_do_not_depend_on_the_process(tmp_path):

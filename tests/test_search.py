@@ -277,7 +277,7 @@ def test_the_file_has_factors_losses_and_lineage(trained, searched):
   assert best <= min(loss['search'] for loss in losses.values() if loss is not losses['as trained'])
   assert found['search']['evaluations'] == 8 + 4 * 6
   assert found['search']['made_by']['commit'] == provenance.provenance()['commit']
-  assert found['search']['generator'] == methods.witness('paper')
+  assert found['search']['generator'] == methods.fixed_inputs('paper')
   origin, record = found['search']['weights_of'], files.read_json(trained / 'run.json')
   assert origin['run'] == trained.name and origin['step'] == 60
   assert origin['parameters'] == record['final_parameters']

@@ -36,7 +36,7 @@ def test_only_answers_are_scored():
   wanted = config()
   blueprint = Blueprint(wanted)
   decoder = blueprint.bind(jax.jit(blueprint.init)())
-  batch = batches.build(texts.load(wanted), wanted).draw()
+  batch = batches.build(texts.load(wanted), wanted, 0).draw()
   total, count = train_step.token_loss(decoder, batch, attend.Spec(), jax.random.key(0))
   tokens = batch['tokens']
   at = attend.Tokens.contiguous(tokens.shape[1] - 1)
@@ -62,15 +62,15 @@ def test_batches_follow_from_seed_and_step(stream, tmp_path):
     corpus = small.write_corpus(tmp_path / 'text')
     wanted = small.config(corpus, data__needles=0.5, data__needle_keys=1)
   corpus = texts.load(wanted)
-  whole = batches.build(corpus, wanted)
+  whole = batches.build(corpus, wanted, 0)
   drawn = [next(whole) for _ in range(6)]
-  shapes = batches.shapes(wanted)
+  shapes = batches.shapes(wanted, 0)
   assert shapes.keys() == drawn[0].keys()
   assert all(shapes[k].shape == v.shape and shapes[k].dtype == v.dtype for k, v in drawn[0].items())
-  parted = batches.build(corpus, wanted)
+  parted = batches.build(corpus, wanted, 0)
   for _ in range(3):
     next(parted)
-  again = batches.build(corpus, wanted)
+  again = batches.build(corpus, wanted, 0)
   again.restore(parted.state())
   for batch in drawn[3:]:
     got = next(again)
@@ -78,7 +78,7 @@ def test_batches_follow_from_seed_and_step(stream, tmp_path):
       np.testing.assert_array_equal(got[name], batch[name])
   assert again.chain == whole.chain
   other = dict(wanted, data=wanted['data'] | {'seed': 1})
-  assert not np.array_equal(next(batches.build(corpus, other))['tokens'], drawn[0]['tokens'])
+  assert not np.array_equal(next(batches.build(corpus, other, 0))['tokens'], drawn[0]['tokens'])
 
 
 def test_needles_lie_in_a_share_of_the_windows_of_the_text(tmp_path):
@@ -86,7 +86,7 @@ def test_needles_lie_in_a_share_of_the_windows_of_the_text(tmp_path):
   plain = small.config(corpus, length=40)
   planted = dict(plain, data=plain['data'] | {'needles': 0.5, 'needle_keys': 2})
   text = texts.load(plain)
-  one, other = (batches.build(text, c) for c in (plain, planted))
+  one, other = (batches.build(text, c, 0) for c in (plain, planted))
   rows = [(a, b) for _ in range(20) for a, b in zip(next(one)['tokens'], next(other)['tokens'],
                                                     strict=True)]  # fmt: skip
   changed = [(a, b) for a, b in rows if (a != b).any()]

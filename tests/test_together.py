@@ -10,7 +10,7 @@ import small
 from pe_research import together
 from pe_research.runs import run_folder
 from pe_research.storage import files, locks
-from pe_research.training import loop, members, train_state
+from pe_research.training import loop, member, train_state
 
 SEEDS = (0, 1, 2)
 
@@ -58,7 +58,7 @@ def compare(one, other):
 def test_each_seed_is_its_single_run(name, changes, corpus, tmp_path):
   given = configs(corpus, name, **changes)
   runs = {tmp_path / f'both{config["seed"]}': config for config in given}
-  assert members.train_all(runs)
+  assert loop.train_all(runs)
   for config, workdir in zip(given, runs, strict=True):
     alone = tmp_path / f'alone{config["seed"]}'
     loop.train(config, alone)
@@ -69,21 +69,21 @@ def test_each_seed_is_its_single_run(name, changes, corpus, tmp_path):
 def test_seeds_go_on_from_what_all_of_them_have(corpus, tmp_path, monkeypatch):
   given = configs(corpus, run__save_every=4)
   whole = {tmp_path / f'whole{config["seed"]}': config for config in given}
-  assert members.train_all(whole)
+  assert loop.train_all(whole)
   runs = {tmp_path / f'part{config["seed"]}': config for config in given}
-  save, saved = members.Member.save, []
+  save, saved = member.Member.save, []
 
-  def killed(member, step, *rest):
+  def killed(self, step, *rest):
     if step == 8 and len(saved) == 4:  # the first seed has saved this step, the others have not
       raise KeyboardInterrupt
     saved.append(step)
-    save(member, step, *rest)
+    save(self, step, *rest)
 
-  monkeypatch.setattr(members.Member, 'save', killed)
+  monkeypatch.setattr(member.Member, 'save', killed)
   with pytest.raises(KeyboardInterrupt):
-    members.train_all(runs)
-  monkeypatch.setattr(members.Member, 'save', save)
-  assert members.train_all(runs)
+    loop.train_all(runs)
+  monkeypatch.setattr(member.Member, 'save', save)
+  assert loop.train_all(runs)
   for one, other in zip(runs, whole, strict=True):
     finals = [files.read_json(w / 'run.json')['final_parameters'] for w in (one, other)]
     assert finals[0] == finals[1]
@@ -98,11 +98,13 @@ def test_a_signal_stops_all_after_saving(corpus, tmp_path):
     if doing == 'step 5':
       signal.raise_signal(signal.SIGTERM)
 
-  assert not members.train_all(runs, beat)
+  assert not loop.train_all(runs, beat)
   begun = []
-  assert members.train_all(runs, lambda doing: begun.append(doing))
+  assert loop.train_all(runs, begun.append)
   assert 'step 6' in begun and 'step 5' not in begun
-  assert members.train_all(runs, lambda doing: pytest.fail('all are finished'))
+  begun.clear()
+  assert loop.train_all(runs, begun.append)
+  assert not any(doing.startswith('step') for doing in begun)  # all are finished
 
 
 def test_seeds_end_as_runs_with_results(tmp_path, corpus):
@@ -137,7 +139,7 @@ def test_bad_flags_are_refused(flags, says, capsys, monkeypatch, tmp_path):
 
 def test_what_trains_nothing_is_refused(corpus):
   with pytest.raises(ValueError, match='steps is 0'):
-    members.check([small.config(corpus) | {'steps': 0}])
+    loop.check_together([small.config(corpus) | {'steps': 0}])
 
 
 def test_a_workdir_in_use_is_refused(corpus, tmp_path):
@@ -153,4 +155,4 @@ def test_a_workdir_in_use_is_refused(corpus, tmp_path):
 def test_runs_that_differ_in_more_are_refused(corpus):
   one, other = small.config(corpus), small.config(corpus, seed=1, optimizer__learning_rate=0.5)
   with pytest.raises(ValueError, match=r'^optimizer.learning_rate: .* differ in their seed alone'):
-    members.check([one, other])
+    loop.check_together([one, other])

@@ -205,10 +205,10 @@ def gradients(config, batch):
   """Loss and update of one step from the initial state."""
   mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
   optimizer = optimizers.build(config['optimizer'], config['steps'])
-  layout = train_state.layout(blueprint, optimizer, mesh)
-  state, _ = train_state.begin(config, blueprint, optimizer, layout)
+  like = train_state.abstract(blueprint, optimizer, mesh)
+  state, _ = train_state.begin(config, blueprint, optimizer, like)
   rows = sharding.split_batch(mesh, len(batch['tokens']))
-  step = train_step.compiled(config, blueprint, optimizer, layout, rows)
+  step = train_step.compiled(config, blueprint, optimizer, like, rows)
   state, measured = step(state, sharding.place(batch, rows), train_step.seed(config, mesh))
   return measured, state['params']
 
@@ -216,7 +216,7 @@ def gradients(config, batch):
 @pytest.mark.parametrize('packing', [False, True])
 def test_accumulated_parts_equal_the_large_batch(corpus, packing):
   config = small.config(corpus, data__packing=packing, position='t5', length=16)
-  batch = next(batches.build(texts.load(config), config))
+  batch = next(batches.build(texts.load(config), config, 0))
   whole, parts = (
     gradients(config | {'optimizer': config['optimizer'] | {'accumulate': n, 'warmup': 0}}, batch)
     for n in (1, 4)
@@ -231,7 +231,7 @@ def test_accumulated_parts_equal_the_large_batch(corpus, packing):
 def test_packed_documents_are_trained_as_if_alone(corpus):
   """The loss of a packed batch is the mean over its documents' own targets."""
   config = small.config(corpus, data__packing=True)
-  blueprint, stream = Blueprint(config), batches.build(texts.load(config), config)
+  blueprint, stream = Blueprint(config), batches.build(texts.load(config), config, 0)
   decoder = blueprint.bind(blueprint.init())
   batch = next(b for b in stream if b['segments'].max() > 1)
   given = attend.Spec(), jax.random.key(0)
@@ -335,9 +335,9 @@ POSE = {'position': 'pose'}
 @pytest.mark.parametrize('settings', [{}, {'data__packing': True}, GRAIN, POSE, GRAIN | POSE])
 def test_batches_are_what_the_step_is_compiled_for(corpus, settings):
   config = small.config(corpus, **settings)
-  batch = next(batches.build(texts.load(config), config))
+  batch = next(batches.build(texts.load(config), config, 0))
   of = lambda arrays: {name: (x.shape, x.dtype) for name, x in arrays.items()}
-  assert of(batch) == of(batches.shapes(config))
+  assert of(batch) == of(batches.shapes(config, 0))
 
 
 def test_initial_parameters_and_batches_are_shared_by_schemes(corpus, straight, tmp_path):

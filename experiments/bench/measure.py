@@ -48,7 +48,7 @@ class Begun(NamedTuple):
   blueprint: Any
   optimizer: Any
   rows: Any  # how a batch is laid out
-  layout: Any
+  like: Any
   state: Any
   tokens: Any
 
@@ -66,10 +66,10 @@ def begin(config: Mapping[str, Any]) -> Begun:
   mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
   shape = config['optimizer']['batch'], config['length'] + 1
   optimizer = optimizers.build(config['optimizer'], config['steps'])
-  layout = train_state.layout(blueprint, optimizer, mesh)
-  state, _ = train_state.begin(config, blueprint, optimizer, layout)
+  like = train_state.abstract(blueprint, optimizer, mesh)
+  state, _ = train_state.begin(config, blueprint, optimizer, like)
   tokens = np.random.default_rng(0).integers(0, config['data']['vocab'], shape, np.int32)
-  return Begun(blueprint, optimizer, sharding.split_batch(mesh, shape[0]), layout, state, tokens)
+  return Begun(blueprint, optimizer, sharding.split_batch(mesh, shape[0]), like, state, tokens)
 
 
 def step_seconds(config: Mapping[str, Any], steps: int) -> tuple[float, float]:
@@ -83,10 +83,10 @@ def step_seconds(config: Mapping[str, Any], steps: int) -> tuple[float, float]:
   from pe_research.common import sharding
   from pe_research.training import train_step
 
-  blueprint, optimizer, rows, layout, state, tokens = begin(config)
+  blueprint, optimizer, rows, like, state, tokens = begin(config)
   batch = sharding.place({'tokens': tokens}, rows)
   seed = train_step.seed(config, rows.mesh)
-  step = train_step.compiled(config, blueprint, optimizer, layout, rows)
+  step = train_step.compiled(config, blueprint, optimizer, like, rows)
   start = time.perf_counter()
   step = step.lower(state, batch, seed).compile()
   compile_seconds = time.perf_counter() - start

@@ -157,10 +157,10 @@ def compiled(wanted: Mapping[str, Any]):
   on, blueprint = sharding.mesh(wanted['run']['mesh']), Blueprint(wanted)
   rows = sharding.split_batch(on, wanted['optimizer']['batch'])
   optimizer = optimizers.build(wanted['optimizer'], wanted['steps'])
-  layout = train_state.layout(blueprint, optimizer, on)
-  step = train_step.compiled(wanted, blueprint, optimizer, layout, rows)
   like = train_state.abstract(blueprint, optimizer, on)
-  return step.lower(like, batches.shapes(wanted), np.uint32(0)).compile(), blueprint
+  step = train_step.compiled(wanted, blueprint, optimizer, like, rows)
+  batch = batches.shapes(wanted, blueprint.scheme.reads_beyond)
+  return step.lower(like, batch, np.uint32(0)).compile(), blueprint
 
 
 def traffic(program: str) -> float:

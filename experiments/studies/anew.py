@@ -16,12 +16,13 @@ from experiments.studies.measured import Run
 from pe_research import evaluate
 from pe_research.common import digest, sharding
 from pe_research.data import texts
-from pe_research.evaluation import measures, scoring
+from pe_research.evaluation import fixed_inputs, measures, scoring
+from pe_research.evaluation.programs import Scoring
 from pe_research.model.functional import Blueprint
-from pe_research.proof import programs, witness
 from pe_research.runs import conditions
 from pe_research.settings import configs, protocols
 from pe_research.training import run_record
+from pe_research.training.programs import of_training
 
 
 class Unscored(scoring.Scorer):
@@ -56,7 +57,7 @@ class Anew:
     """Conditions of a run of the config, and its programs with the scheme."""
     key = _key(config, ('seed', 'eval'))
     if key not in self._training:
-      shown = programs.of_training(config)
+      shown = of_training(config)
       conditions = run_record.conditions_of(config, self.corpus(config), shown)
       self._training[key] = conditions, {name: both.own.digest for name, both in shown.items()}
     return self._training[key]
@@ -69,14 +70,14 @@ class Anew:
         blueprint, corpus = Blueprint(config), self.corpus(config)
         scorer = Unscored(blueprint, config, sharding.one_device())
         params = jax.eval_shape(blueprint.init)
-        shown = programs.Scoring(config, params)
+        shown = Scoring(config, params)
         self._scorings[key] = blueprint, corpus, scorer, params, shown
       blueprint, corpus, scorer, params, shown = self._scorings[key]
       plan, subject = _plan(corpus, config, text), scoring.Subject(scorer, params)
       measurement = protocols.measurement(text)
       row = measures.measure(subject, blueprint.scheme, plan, corpus, *measurement)
       used = [shown.of(call) for call in dict.fromkeys(subject.calls)]
-      arithmetic = witness.of_row(*measurement[:2], config['data']['task'])
+      arithmetic = fixed_inputs.of_row(*measurement[:2], config['data']['task'])
       row |= evaluate.evidence(subject, used, arithmetic) if used else {}
       self._rows[key, text] = row
     return self._rows[key, text]

@@ -108,7 +108,7 @@ def _of_node(
   for found in run.get('searched', {}).values():
     if found['generator'] is None:
       unknown.append('what its search tried is not on record')
-    elif found['generator'] != methods.witness(found['method']):
+    elif found['generator'] != methods.fixed_inputs(found['method']):
       differ['what a search tries'] = None
   return tuple(differ), tuple(unknown)
 

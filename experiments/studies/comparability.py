@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from experiments.studies import measured
 from experiments.studies.measured import Run
 from pe_research.common import nested
-from pe_research.runs import conditions, program_texts
+from pe_research.proof import program_store
+from pe_research.runs import conditions
 from pe_research.storage import files
 
 FILE = 'difference_of_{field}.diff'  # beside the runs that it is of
@@ -298,7 +299,7 @@ def sentence(difference: Difference) -> str:
   if not difference.programs:
     return difference.said
   try:
-    texts = [program_texts.read(workdir).get(name) for workdir, name in difference.programs]
+    texts = [program_store.read(workdir).get(name) for workdir, name in difference.programs]
     if None in texts:
       return f'{difference.said}. The texts of these programs are not kept.'
     path = difference.programs[1][0].parent / FILE.format(field=difference.field)

@@ -14,7 +14,7 @@ from experiments.studies.terms import Claim, Expect, Quantity
 from pe_research.settings import protocols
 from pe_research.storage import files
 
-RESULTS = pathlib.Path(__file__).parent / 'results'
+RESULTS = pathlib.Path(__file__).parents[1] / 'results'
 SHOWN = 'program', 'own_program', 'inputs', 'arithmetic', 'environment'  # how a row was made
 KEPT = ('protocol', 'control', 'eval_length', 'value', 'unit', 'tokens', 'windows', 'documents',
         'targets', 'by_position', 'undefined', 'hits', 'chance', 'bits_per_byte',

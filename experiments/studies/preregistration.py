@@ -8,8 +8,8 @@ rule of verdicts.py is one for all claims.
 
 import ast
 import copy
+import itertools
 import json
-import os
 import pathlib
 import subprocess
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from typing import Any
 from experiments.studies.terms import Claim
 from experiments.studies.verdicts import MISSING
 
-CLAIMS = pathlib.Path(__file__).parent / 'claims'
+EXPERIMENTS = pathlib.Path(__file__).parents[1]
 SHOWN = {'title', 'published', 'says', 'traps', 'note', 'figure', 'label', 'panel', 'shown',
          'paper'}  # fmt: skip
 SEEDS = {'least_seeds', 'fewest_seeds'}  # no threshold: a verdict says how many it has
@@ -42,6 +42,9 @@ def asked(source: str, common: str = '', derived: str = '') -> str:
 
 def _deciding(source: str) -> ast.Module:
   tree = ast.parse(source)
+  imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+  modules = {(name.asname or name.name) for node in imports for name in node.names}
+  tree = _Unqualified(modules).visit(tree)
   for node in ast.walk(tree):
     if isinstance(node, ast.Module | ast.FunctionDef):
       node.body = [part for part in node.body if not _aside(part)]
@@ -66,6 +69,18 @@ def _defined(module: ast.Module) -> dict[str, ast.expr | ast.FunctionDef]:
       pairs = zip(target.elts, value.elts, strict=True) if several else [(target, value)]
       found |= {name.id: meant for name, meant in pairs}
   return found
+
+
+class _Unqualified(ast.NodeTransformer):
+  """Drops the names of modules, so that one which is moved or renamed changes no question."""
+
+  def __init__(self, modules: set[str]):
+    self.modules = modules
+
+  def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+    self.generic_visit(node)
+    qualified = isinstance(node.value, ast.Name) and node.value.id in self.modules
+    return ast.Name(node.attr, node.ctx) if qualified else node
 
 
 class _Words(ast.NodeTransformer):
@@ -119,14 +134,15 @@ def since(claim: Claim, runs: Iterable[str | None] = (), scale: str = '') -> dic
     HEAD has it so. 'changed_after': those of `runs` that do not have it so, or are not known here.
     'otherwise': commit -> verdict, of every verdict that was committed on another question.
   """
-  present = asked(*(file.read_text() if file.exists() else '' for file in _files(claim)))
+  files = [EXPERIMENTS / places[0] for places in _places(claim)]
+  present = asked(*(file.read_text() if file.exists() else '' for file in files))
   at = lambda commit: _at(commit, claim) == present
   first = None
-  for commit in _git('log', '--format=%H', '--', *map(str, _files(claim))).split():
+  for commit in _git('log', '--format=%H', '--', *itertools.chain(*_places(claim))).split():
     if not at(commit):
       break
     first = commit
-  verdict = f'../results/{scale}/{claim.id}.verdict.json'
+  verdict = f'results/{scale}/{claim.id}.verdict.json'
   told = _git('log', '--reverse', '--format=%H', '--', verdict).split() if scale else []
   return {
     'commit': first,
@@ -141,21 +157,27 @@ def since(claim: Claim, runs: Iterable[str | None] = (), scale: str = '') -> dic
   }
 
 
-def _files(claim: Claim) -> tuple[pathlib.Path, ...]:
-  """The claim, the common words, and what makes numbers of measurements."""
-  return CLAIMS / f'{claim.name}.py', CLAIMS / 'terms.py', CLAIMS.parent / 'quantities.py'
+def _places(claim: Claim) -> tuple[tuple[str, ...], ...]:
+  """Where the claim, the common words and what makes numbers of measurements lie, and lay before.
+
+  Paths within `experiments`, the present one first.
+  """
+  return (
+    (f'claims/{claim.name}.py',),
+    ('studies/terms.py', 'claims/terms.py'),
+    ('studies/quantities.py', 'quantities.py'),
+  )
 
 
 def _at(commit: str, claim: Claim) -> str:
   """The question as a commit has it; '' where it has none."""
-  source, *others = (
-    _git('show', f'{commit}:./{os.path.relpath(file, CLAIMS)}') for file in _files(claim)
-  )
+  show = lambda place: _git('show', f'{commit}:./{place}')
+  source, *others = (next(filter(None, map(show, places)), '') for places in _places(claim))
   return asked(source, *others) if source else ''
 
 
 def _git(*words: str) -> str:
   done = subprocess.run(
-    ['git', '-C', str(CLAIMS), *words], capture_output=True, text=True, check=False
+    ['git', '-C', str(EXPERIMENTS), *words], capture_output=True, text=True, check=False
   )
   return done.stdout if done.returncode == 0 else ''

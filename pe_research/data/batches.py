@@ -17,13 +17,11 @@ import numpy as np
 
 from pe_research.common import digest
 from pe_research.data import needles, tasks, texts, tokenizers
-from pe_research.settings import configs
 
 
-def shapes(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-  """What every batch of a resolved config is, over all processes."""
+def shapes(config: Mapping[str, Any], beyond: int) -> dict[str, jax.ShapeDtypeStruct]:
+  """What every batch of a resolved config is, over all processes; `beyond` as in `build`."""
   shape, names = (config['optimizer']['batch'], config['length'] + 1), ('tokens',)
-  beyond = configs.scheme(config).reads_beyond
   names += ('segments', 'pos') if config['data']['packing'] else ()
   whole = {name: jax.ShapeDtypeStruct(shape, np.int32) for name in names}
   scored = {'weights': jax.ShapeDtypeStruct(shape, np.float32)}
@@ -31,9 +29,9 @@ def shapes(config: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
   return whole | more | (scored if config['data']['task'] else {})
 
 
-def check(config: Mapping[str, Any]) -> None:
+def check(config: Mapping[str, Any], beyond: int) -> None:
   """Raises ValueError where the scheme reads on after a window and the data have no such text."""
-  wanted, beyond = config['data'], configs.scheme(config).reads_beyond
+  wanted = config['data']
   for field in ('task', 'packing', 'needles') if beyond else ():
     if wanted[field]:
       raise ValueError(
@@ -262,12 +260,17 @@ class Generated(Batches):
     self.step, self.chain = state['step'], state['chain']
 
 
-def build(corpus: texts.Corpus, config: Mapping[str, Any]) -> Batches:
-  """The batches of a run."""
+def build(corpus: texts.Corpus, config: Mapping[str, Any], beyond: int) -> Batches:
+  """The batches of a run.
+
+  Args:
+    corpus: what is read.
+    config: resolved.
+    beyond: tokens after a window that the scheme reads as well, its `reads_beyond`.
+  """
   wanted, rows = config['data'], config['optimizer']['batch']
   if wanted['task']:
     return Generated(wanted['task'], wanted['task_size'], rows, wanted['seed'])
-  beyond = configs.scheme(config).reads_beyond
   shape = config['length'], rows, wanted['seed'], wanted['packing'], beyond
   stream = (
     Streamed(corpus.source, corpus.tokenizer, *shape)

@@ -6,7 +6,8 @@ from typing import Any
 
 from pe_research import positions
 from pe_research.common import nested, provenance
-from pe_research.runs import program_texts, run_folder
+from pe_research.proof import program_store
+from pe_research.runs import run_folder
 from pe_research.settings import configs, protocols
 from pe_research.storage import files, paths
 
@@ -228,8 +229,8 @@ def derive(
   record = files.read_json(origin / 'run.json')
   trained = {v for k, v in record['conditions'].items() if k.startswith('program.')}
   trained |= set(record.get('programs', {}).values())
-  texts = {k: v for k, v in program_texts.read(origin).items() if k in trained}
-  program_texts.add(into, texts)
+  texts = {k: v for k, v in program_store.read(origin).items() if k in trained}
+  program_store.add(into, texts)
   scheme = configs.scheme(config)
   files.write_json(into / 'config.json', config)
   files.write_json(

@@ -286,7 +286,7 @@ METHODS: dict[str, Callable[[Space, Settings, np.random.Generator], Search]] = {
 }
 
 
-def witness(method: str) -> str:
+def fixed_inputs(method: str) -> str:
   """What a method tries on a small space whose losses are made up: a change in it changes this."""
   space = Space(base=10_000.0, rotated=8, train_length=64, factor=4.0, most=5.0)
   settings = Settings(population=8, mutations=3, crossovers=3, iterations=3, parents=4)

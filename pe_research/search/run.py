@@ -84,7 +84,7 @@ def search(
     'losses': compare(measure, shown, chosen, held_out),
     'search': wanted
     | {'evaluations': now.evaluations, 'made_by': provenance.provenance()}
-    | {'generator': methods.witness(plan.method)},
+    | {'generator': methods.fixed_inputs(plan.method)},
   }
   if multiprocess.first():
     files.write_json(workdir / 'factors.json', found)

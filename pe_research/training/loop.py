@@ -1,22 +1,25 @@
-"""Training: one loop for every family of experiments."""
+"""The training loop: one for every family of experiments, of one run or of several seeds of it."""
 
+import contextlib
 import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
-from pe_research.common import digest, progress, sharding
+from pe_research.common import nested, sharding
+from pe_research.common.progress import unheard
 from pe_research.data import batches, texts
 from pe_research.evaluation import measures, validation
 from pe_research.machines import jax_setup
 from pe_research.machines.signals import Stop
 from pe_research.model.functional import Blueprint
-from pe_research.proof import programs
-from pe_research.runs import checkpoints, run_folder
-from pe_research.training import costs, metrics, optimizers, run_record, train_state, train_step
+from pe_research.training import optimizers, programs, train_state
+from pe_research.training.member import Member
+from pe_research.training.train_step import Step
+
+Runs = Mapping[pathlib.Path, Mapping[str, Any]]  # resolved configs by workdir
 
 
 class Diverged(RuntimeError):
@@ -24,16 +27,32 @@ class Diverged(RuntimeError):
 
 
 def train(
-  config: Mapping[str, Any], workdir: pathlib.Path, beat: Callable[[str], None] = progress.unheard
+  config: Mapping[str, Any], workdir: pathlib.Path, beat: Callable[[str], None] = unheard
 ) -> train_state.State | None:
-  """Trains as a resolved config says, or goes on from the newest checkpoint in `workdir`.
+  """Trains one run, see `train_all`."""
+  final = train_all({workdir: config}, beat)
+  return final and final[0]
 
-  `beat` is told what is begun.
+
+def train_all(runs: Runs, beat: Callable[[str], None] = unheard) -> list[train_state.State] | None:
+  """Trains as resolved configs say, or resumes from the newest checkpoint that all runs have.
+
+  Args:
+    runs: one, over all devices; or several that differ in their seed alone, in one program on one
+      device. Those that are finished are left alone.
+    beat: is told what is begun.
 
   Returns:
-    The final state; None if a signal stopped the run, which the same call goes on with.
+    The final states; None if a signal stopped the runs, which the same call resumes.
+
+  Raises:
+    ValueError: the runs cannot be trained so.
   """
-  batches.check(config)
+  config = next(iter(runs.values()))
+  if len(runs) > 1:
+    check_together([*runs.values()])
+  blueprint = Blueprint(config)
+  batches.check(config, blueprint.scheme.reads_beyond)
   jax_setup.prepare(config)
   mesh = sharding.mesh(config['run']['mesh'])
   if mesh.shape[sharding.CONTEXT] > 1:
@@ -42,62 +61,76 @@ def train(
       'alone: train with 1, then python -m pe_research.evaluate --mesh=context=...'
     )
   rows = sharding.split_batch(mesh, config['optimizer']['batch'], config['optimizer']['accumulate'])
-  blueprint, corpus = Blueprint(config), texts.load(config, beat)
+  corpus = texts.load(config, beat)
   measures.plan(corpus, config)  # what could not be evaluated is not trained
-  stream = batches.build(corpus, config)
   optimizer = optimizers.build(config['optimizer'], config['steps'])
-  layout = train_state.layout(blueprint, optimizer, mesh)
   like = train_state.abstract(blueprint, optimizer, mesh)
   validate = (
     validation.validator(blueprint, corpus, config, mesh) if config['eval']['every'] else None
   )
-  # Leaving takes them from the right: what is being saved is waited for while signals are noted.
-  with Stop() as stop, checkpoints.Checkpoints(workdir, config['run']['keep']) as saved:
+  with contextlib.ExitStack() as stack:
+    # Entered first and left last: a signal while checkpoints are written is noted.
+    stop = stack.enter_context(Stop())
+    members = [Member(config, workdir, corpus, stack) for workdir, config in runs.items()]
     beat('beginning or restoring')
-    restored = saved.restore(like)
-    if restored is not None:
-      run_folder.check_data(workdir, corpus.facts)
-      if int(restored[0]['step']) == config['steps'] and run_record.finished(workdir):
-        return restored[0]
-    beat('lowering the step')
-    step_fn = train_step.compiled(config, blueprint, optimizer, layout, rows)
-    step_fn = step_fn.lower(like, batches.shapes(config), jax.ShapeDtypeStruct((), np.uint32))
-    shown = programs.of_training(config, step_fn if mesh.size == 1 else None)
-    if restored is None:
-      state, start = train_state.begin(config, blueprint, optimizer, layout)
-      record = run_record.describe(config, blueprint, corpus, state['params'], start, shown)
-    else:
-      state, record = run_record.resume(config, blueprint, corpus, workdir, stream, restored, shown)
-    start = int(state['step'])
-    beat('compiling the step')
-    step_fn = step_fn.compile()
-    record['step_cost'] = costs.of_step(step_fn)
-    programs.keep(workdir, shown.values())
-    run_record.write(workdir, 'config.json', config)
-    run_record.write(workdir, 'run.json', record)
-    seed = train_step.seed(config, mesh)
-    least = costs.least_seconds_per_token(record['train_flops_per_token'])
-    with metrics.Writer(workdir, config, start, jax.process_index(), least) as log:
-      for note in record['notes']:
-        log.note(note)
+    final = {member: member.final(like) for member in members}
+    if left := [member for member in members if final[member] is None]:
+      step = Step(config, blueprint, optimizer, rows, len(left))
+      states = _run(left, step, like, validate, stop, beat)
+      if states is None:
+        return None
+      final |= dict(zip(left, states, strict=True))
+  return [*final.values()]
+
+
+def _run(
+  members: Sequence[Member], step: Step, like: train_state.State, validate, stop: Stop, beat
+) -> list[train_state.State] | None:
+  """Trains what is not finished; see `train_all`."""
+  config = members[0].config
+  restored = _restored(members, like)
+  beat('lowering the step')
+  lowered = step.lower(like)
+  shown = programs.of_training(config, lowered if step.alone else None)
+  begun = [member.begin(like, one, shown) for member, one in zip(members, restored, strict=True)]
+  start = int(begun[0]['step'])
+  beat('compiling the step')
+  step.compile()
+  seeds = [member.config['seed'] for member in members]
+  for member in members:
+    member.announce(start, seeds, step.cost())
+  state = step.begin(begun, [member.config for member in members])
+  pending = None
+  for done in range(start + 1, config['steps'] + 1):
+    beat(f'step {done}')
+    state, measured = step(state, [next(member.stream) for member in members])
+    report(members, step, pending)  # of the step before, while this one runs
+    pending = done, measured
+    if due(done, config['eval']['every'], config['steps']):
+      for i, member in enumerate(members):
+        member.log.write(done, validate(step.part(state['params'], i)))
+    leaving = stop.agreed(done)
+    if leaving or due(done, config['run']['save_every'], config['steps']):
+      report(members, step, pending)  # a NaN never reaches a checkpoint
       pending = None
-      for step in range(start, config['steps']):
-        beat(f'step {step + 1}')
-        state, measured = step_fn(state, sharding.place(next(stream), rows), seed)
-        report(log, pending, config)  # of the step before, while this one runs
-        pending = step + 1, measured
-        if due(step + 1, config['eval']['every'], config['steps']):
-          log.write(step + 1, validate(state['params']))
-        leaving = stop.agreed(step + 1)
-        if leaving or due(step + 1, config['run']['save_every'], config['steps']):
-          report(log, pending, config)  # a NaN never reaches a checkpoint
-          pending = None
-          saved.save(step + 1, state, {'batches': stream.state()})
-        if leaving:
-          return None
-  final = {'batches': stream.chain, 'final_parameters': digest.of_arrays(state['params'])}
-  run_record.write(workdir, 'run.json', record | {'steps': config['steps']} | final)
-  return state
+      for i, member in enumerate(members):
+        member.save(done, step.part(state, i), like)
+    if leaving:
+      return None
+  states = [step.part(state, i) for i in range(len(members))]
+  for member, final in zip(members, states, strict=True):
+    member.finish(final['params'])
+  return states
+
+
+def _restored(members: Sequence[Member], like: train_state.State) -> list:
+  """What each resumes from: of one the newest whole checkpoint, of several the newest of all."""
+  if len(members) == 1:
+    return [members[0].saved.restore(like)]
+  common = set.intersection(*(set(member.saved.steps()) for member in members))
+  if not common:
+    return [None] * len(members)
+  return [member.saved.restore(like, max(common)) for member in members]
 
 
 def due(step: int, every: int, last: int) -> bool:
@@ -105,22 +138,43 @@ def due(step: int, every: int, last: int) -> bool:
   return bool(every) and (step % every == 0 or step == last)
 
 
-def report(log: metrics.Writer, pending, config) -> None:
+def report(members: Sequence[Member], step: Step, pending) -> None:
   """Fetches a finished step's metrics, stops on NaN, and writes them when they are due."""
   if pending is None:
     return
-  step, measured = pending
-  write_metrics(log, step, jax.device_get(measured), config)
+  done, measured = pending[0], jax.device_get(pending[1])
+  for i, member in enumerate(members):
+    row = {name: float(value) for name, value in step.part(measured, i).items()}
+    if not all(map(math.isfinite, row.values())):
+      shown = ', '.join(f'{name} {value}' for name, value in row.items())
+      raise Diverged(
+        f'step {done}: {shown}. The last checkpoint is kept; '
+        'lower optimizer.learning_rate or raise optimizer.warmup, in another --workdir.'
+      )
+    if due(done, member.config['run']['log_every'], member.config['steps']):
+      member.log.write(done, row)
 
 
-def write_metrics(log: metrics.Writer, step: int, measured: Mapping[str, Any], config) -> None:
-  """Stops on NaN, and writes the metrics of a step when they are due."""
-  row = {name: float(value) for name, value in measured.items()}
-  if not all(map(math.isfinite, row.values())):
-    shown = ', '.join(f'{name} {value}' for name, value in row.items())
-    raise Diverged(
-      f'step {step}: {shown}. The last checkpoint is kept; '
-      'lower optimizer.learning_rate or raise optimizer.warmup, in another --workdir.'
+def check_together(configs: Sequence[Mapping[str, Any]]) -> None:
+  """Raises ValueError where runs cannot train in one program.
+
+  They differ in more than their seed, train nothing, or this process sees several devices.
+  """
+  if not configs[0]['steps']:
+    raise ValueError(
+      'steps is 0, so there is nothing to train together; evaluate the model by main.'
     )
-  if due(step, config['run']['log_every'], config['steps']):
-    log.write(step, row)
+  for other in configs[1:]:
+    changed = [
+      line
+      for line in nested.difference(configs[0], other)
+      if line.partition(':')[0] not in ('seed', 'data.seed')
+    ]
+    if changed:
+      raise ValueError(f'{changed[0]}; runs that train together differ in their seed alone.')
+  devices = sharding.mesh(configs[0]['run']['mesh']).size
+  if devices > 1:
+    raise ValueError(
+      f'there are {devices} devices; seeds that train together share one. Let this process see one '
+      '(python -m launch run gives each of its workers one), or train the seeds one by one.'
+    )

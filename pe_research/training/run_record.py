@@ -11,10 +11,10 @@ from pe_research.data import texts
 from pe_research.evaluation import measures
 from pe_research.machines import jax_setup
 from pe_research.model.functional import Blueprint, of_position
-from pe_research.proof import programs, witness
+from pe_research.proof.programs import Both, keep
 from pe_research.runs import conditions, lineage, run_folder
 from pe_research.storage import files
-from pe_research.training import train_state
+from pe_research.training import fixed_inputs, programs, train_state
 
 
 def adopt(config: Mapping[str, Any], workdir: pathlib.Path) -> train_state.State:
@@ -32,7 +32,7 @@ def adopt(config: Mapping[str, Any], workdir: pathlib.Path) -> train_state.State
   record = describe(config, blueprint, corpus, params, origin, shown)
   write(workdir, 'config.json', config)
   write(workdir, 'run.json', record | {'steps': 0, 'batches': '', 'final_parameters': found})
-  programs.keep(workdir, shown.values())
+  keep(workdir, shown.values())
   if jax.process_index() == 0:
     for note in record['notes']:
       print(f'note: {note}')
@@ -45,7 +45,7 @@ def describe(
   corpus: texts.Corpus,
   params,
   start: dict[str, Any] | None,
-  shown: Mapping[str, programs.Both],
+  shown: Mapping[str, Both],
 ) -> dict[str, Any]:
   """The run's record: what was run, on what, and what a comparison will hold it to.
 
@@ -76,25 +76,16 @@ def describe(
 
 
 def conditions_of(
-  config: Mapping[str, Any], corpus: texts.Corpus, shown: Mapping[str, programs.Both]
+  config: Mapping[str, Any], corpus: texts.Corpus, shown: Mapping[str, Both]
 ) -> dict[str, Any]:
   """Everything that two runs of a comparison must share, whatever their scheme and seed, flat."""
   return (
     {f'program.{name}': both.shared.digest for name, both in shown.items()}
     | {f'data.{name}': value for name, value in corpus.facts.items()}
-    | {'batch_order': witness.of_batches(config, corpus.tokenizer)}
+    | {'batch_order': fixed_inputs.of_batches(config, corpus.tokenizer)}
     | {'attention': config['attention']['implementation']}
     | jax_setup.environment()
   )
-
-
-def resume(
-  config, blueprint: Blueprint, corpus: texts.Corpus, workdir: pathlib.Path, stream, restored, shown
-) -> tuple[train_state.State, dict[str, Any]]:
-  """State and record of a run that goes on from what `Checkpoints.restore` gave."""
-  state, extra = restored
-  stream.restore(extra['batches'])
-  return state, describe_resumed(config, blueprint, corpus, workdir, shown)
 
 
 def describe_resumed(

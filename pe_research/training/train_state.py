@@ -17,13 +17,13 @@ from pe_research.training import optimizers
 State = dict[str, Any]  # 'params', 'optimizer', 'step'
 
 
-def layout(blueprint: Blueprint, optimizer, mesh) -> State:
-  """Where each array of the state lives."""
-  return sharding.layout(_shapes(blueprint, optimizer), mesh)
+def layout(like: State) -> State:
+  """Where each array of the state lives, as `abstract` has it."""
+  return jax.tree.map(lambda x: x.sharding, like)
 
 
 def begin(
-  config: Mapping[str, Any], blueprint: Blueprint, optimizer, layout: State
+  config: Mapping[str, Any], blueprint: Blueprint, optimizer, like: State
 ) -> tuple[State, dict[str, Any] | None]:
   """The state before the first step, and the record of where its parameters come from.
 
@@ -43,8 +43,8 @@ def begin(
   else:
     with jax.default_device(jax.local_devices(backend='cpu')[0]):
       drawn = jax.device_get(jax.jit(blueprint.init)())
-    params = jax.tree.map(sharding.place, drawn, layout['params'])
-  return jax.jit(lambda p: first(p, optimizer), out_shardings=layout)(params), origin
+    params = jax.tree.map(sharding.place, drawn, layout(like)['params'])
+  return jax.jit(lambda p: first(p, optimizer), out_shardings=layout(like))(params), origin
 
 
 def abstract(blueprint: Blueprint, optimizer, mesh) -> State:

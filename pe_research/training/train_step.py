@@ -1,6 +1,6 @@
 """The training step: loss, gradient and update as one pure function."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,9 +10,10 @@ import optax
 
 from pe_research.attention import attend
 from pe_research.common import keys, sharding
+from pe_research.data import batches
 from pe_research.model import transformer
 from pe_research.model.functional import Blueprint
-from pe_research.training import optimizers, train_state
+from pe_research.training import costs, optimizers, train_state
 
 
 def token_loss(
@@ -39,9 +40,17 @@ def token_loss(
   return (nll * scored).sum(), scored.sum(dtype=jnp.float32)
 
 
-def compiled(config, blueprint: Blueprint, optimizer, layout: train_state.State, rows):
-  """The jitted training step, see `plain`; the old state is given up."""
-  spec = attend.Spec(**config['attention'], mesh=rows.mesh)
+def compiled(config, blueprint: Blueprint, optimizer, like: train_state.State, rows):
+  """The jitted training step, see `plain`; the old state is given up.
+
+  Args:
+    config: resolved.
+    blueprint: of the config.
+    optimizer: of the config.
+    like: of the state, see train_state.abstract.
+    rows: layout of a batch.
+  """
+  spec, layout = attend.Spec(**config['attention'], mesh=rows.mesh), train_state.layout(like)
   return jax.jit(
     plain(config, blueprint, optimizer, spec),
     in_shardings=(layout, rows, sharding.replicated(rows.mesh)),
@@ -49,6 +58,63 @@ def compiled(config, blueprint: Blueprint, optimizer, layout: train_state.State,
     donate_argnums=0,
     keep_unused=True,
   )
+
+
+class Step:
+  """The training step of one run over all devices, or of several on one device.
+
+  Several go along a new first axis of state, batch and metrics; each computes what it computes
+  alone, to tolerance.
+  """
+
+  def __init__(self, config, blueprint: Blueprint, optimizer, rows, runs: int):
+    """Lowers and compiles nothing yet; arguments as of `compiled`, and how many runs there are."""
+    self.config, self.blueprint, self.optimizer = config, blueprint, optimizer
+    self.rows, self.runs = rows, runs
+    self.alone = runs == 1 and rows.mesh.size == 1  # the program that a run is shown by
+
+  def lower(self, like: train_state.State) -> jax.stages.Lowered:
+    """The program."""
+    batch = batches.shapes(self.config, self.blueprint.scheme.reads_beyond)
+    given = like, batch, jax.ShapeDtypeStruct((), np.uint32)
+    if self.runs == 1:
+      step = compiled(self.config, self.blueprint, self.optimizer, like, self.rows)
+    else:
+      spec = attend.Spec(**self.config['attention'], mesh=self.rows.mesh)
+      one = plain(self.config, self.blueprint, self.optimizer, spec)
+      step = jax.jit(jax.vmap(one), donate_argnums=0)
+      several = lambda x: jax.ShapeDtypeStruct((self.runs, *x.shape), x.dtype)
+      given = jax.tree.map(several, given)
+    self.lowered = step.lower(*given)
+    return self.lowered
+
+  def compile(self) -> None:
+    """Compiles what was lowered."""
+    self.program = self.lowered.compile()
+
+  def cost(self) -> dict[str, float | int | None]:
+    """Of the program, see costs.of_step."""
+    return costs.of_step(self.program)
+
+  def begin(
+    self, states: Sequence[train_state.State], configs: Sequence[Mapping[str, Any]]
+  ) -> train_state.State:
+    """The state of all runs; from here on each draws by the seed of its config."""
+    self.seeds = self._stacked([seed(config, self.rows.mesh) for config in configs])
+    return self._stacked(states)
+
+  def _stacked(self, trees: Sequence[Any]) -> Any:
+    return trees[0] if self.runs == 1 else jax.tree.map(lambda *x: jnp.stack(x), *trees)
+
+  def part(self, tree: Any, i: int) -> Any:
+    """What belongs to run i."""
+    return tree if self.runs == 1 else jax.tree.map(lambda x: x[i], tree)
+
+  def __call__(self, state: train_state.State, drawn: Sequence[Mapping[str, np.ndarray]]):
+    """The next state and the metrics, of a batch for each run."""
+    if self.runs == 1:
+      return self.program(state, sharding.place(drawn[0], self.rows), self.seeds)
+    return self.program(state, jax.tree.map(lambda *x: np.stack(x), *drawn), self.seeds)
 
 
 def seed(config: Mapping[str, Any], mesh) -> jax.Array:

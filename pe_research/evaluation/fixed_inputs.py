@@ -1,38 +1,32 @@
-"""Code that decides numbers and enters no program, shown by what it makes of fixed inputs.
+"""Code on the host that decides rows, shown by what it makes of fixed inputs.
 
-A change in one of these changes a hash that is on record, and runs on either side of it do not
-compare:
+Code that decides numbers and enters no program is listed here. A change in it changes a hash that
+is on record, and what was made before and after it does not compare:
 
-  what batches are made of, and their order   `of_batches`, and the chain over a run's own batches
+  what batches are made of, and their order   training.fixed_inputs, and the chain over batches
   which windows are scored, needles, tasks    `of_row`, and the chain over a row's own windows
   how windows are batched, rows made of losses, what a probe does    `of_row`
-  what a search tries                         search.methods.witness
+  what a search tries                         search.methods.fixed_inputs
   statistics and the rule of verdicts         python -m experiments check decides kept rows anew
 """
 
 import functools
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
 
 from pe_research.common import digest, sharding
-from pe_research.data import batches, texts, tokenizers
+from pe_research.data import texts, tokenizers
 from pe_research.evaluation import measures, scoring
 from pe_research.evaluation.measures import probe
 from pe_research.proof import program_text
-from pe_research.settings import configs
-from pe_research.training import train_step
 
-BATCHES = 3  # that are drawn
 LENGTH, REACH = 16, 512  # tokens: training, and the longest window that is scored
 TOKENS = 1_500  # scored at once: three windows of that length, or more
 TASK_SIZE = 4
-SEED = 2**32 + 2**31 + 7
 
 
-class _Source:
+class Source:
   """Documents of bytes by index, no two alike."""
 
   def __init__(self, lengths: list[int]):
@@ -46,27 +40,11 @@ class _Source:
     return bytes((97 + (index * index // 7 + 31 * i + index % 11) % 26).astype(np.uint8))
 
 
-def _documents(source: _Source, tokenizer: tokenizers.Tokenizer) -> texts.Documents:
+def documents(source: Source, tokenizer: tokenizers.Tokenizer) -> texts.Documents:
+  """What `source` has, as a corpus holds it."""
   names = [f'document {i}' for i in range(len(source))]
   return texts.joined(names, [tokenizer.encode(source[i]) for i in range(len(source))],
                      tokenizer.vocab)  # fmt: skip
-
-
-def of_batches(config: Mapping[str, Any], tokenizer: tokenizers.Tokenizer) -> str:
-  """The first batches that a config draws of made-up documents, and a seed as the step gets it.
-
-  The scheme has no part in them, and neither has where the text comes from.
-  """
-  windows = config['length'] + 1
-  source = _Source([windows * 8 * (1 + i % 3) + 5 * i for i in range(6)])
-  held = None if config['data']['loader'] == 'grain' else _documents(source, tokenizer)
-  corpus = texts.Corpus(held, source, held, tokenizer, {})
-  plain = configs.without_scheme(config)
-  stream = batches.build(corpus, plain | {'data': plain['data'] | {'seed': 0}})
-  for _ in range(BATCHES):
-    next(stream)
-  seed = train_step.seed({'seed': SEED}, sharding.one_device())
-  return digest.of_json([stream.chain, int(seed)])
 
 
 class _Everywhere:
@@ -129,7 +107,7 @@ def of_row(protocol: str, control: str, task: str) -> str:
   wanted = {'reach': REACH, 'protocols': (protocol,), 'windows': 7, 'targets': 4, 'tokens': 16_384,
             'stride': 200}  # fmt: skip
   config = {'eval': wanted, 'length': LENGTH, 'data': {'task': task}}
-  held = _documents(_Source([1600, 2631, 720, 1150, 514, 3212]), tokenizers.Bytes())
+  held = documents(Source([1600, 2631, 720, 1150, 514, 3212]), tokenizers.Bytes())
   corpus = texts.Corpus(held, None, held, tokenizers.Bytes(), {})
   plan, size = measures.plan(corpus, config), TASK_SIZE if protocol == 'task' else REACH
   subject = scoring.Subject(_Scorer(), np.float32(0))

@@ -1,0 +1,77 @@
+"""The programs that make a run's weights."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from pe_research.attention import attend
+from pe_research.common import sharding
+from pe_research.data import batches
+from pe_research.model.functional import Blueprint, of_position
+from pe_research.proof import program_text
+from pe_research.proof import programs as proof
+from pe_research.settings import configs
+from pe_research.training import optimizers, train_state, train_step
+
+
+def of_training(
+  config: Mapping[str, Any], step: jax.stages.Lowered | None = None
+) -> dict[str, proof.Both]:
+  """The programs that make a run's weights: its first state, and its training step.
+
+  They are those for one device. How a program is split over several, or computes several seeds
+  together, is not in them.
+
+  Args:
+    config: resolved; one that trains nothing has no step.
+    step: the training step where it is lowered already, for one device.
+  """
+  plain, own = proof.interpreted(configs.without_scheme(config)), proof.interpreted(config)
+  draws = not (config['start']['workdir'] or config['start']['pretrained'])
+  kind, make = ('drawn', _drawn) if draws else ('given', _given)
+  shared = proof.Program(proof.text(kind, plain, make))
+  differs = any(map(of_position, Blueprint(own).paths))  # or else the first state is the same
+  own_first = proof.Program(proof.text(kind, own, make)) if differs else shared
+  found = {'initial': proof.Both(shared, own_first)}
+  if config['steps']:
+    reused = step is not None and own == config
+    text = _decisive(step) if reused else proof.text('step', own, _step)
+    found['step'] = proof.Both(proof.Program(proof.text('step', plain, _step)), proof.Program(text))
+  return found
+
+
+def _decisive(step: jax.stages.Lowered) -> str:
+  """Of a training step: the next state and the loss; norms and rates are for looking at them."""
+  return program_text.of(step, lambda path: path.startswith('[0]') or path == "[1]['loss']")
+
+
+def _step(config: Mapping[str, Any]) -> str:
+  mesh, blueprint = sharding.one_device(), Blueprint(config)
+  optimizer = optimizers.build(config['optimizer'], config['steps'])
+  spec = attend.Spec(**config['attention'], mesh=mesh)
+  step = jax.jit(train_step.plain(config, blueprint, optimizer, spec), keep_unused=True)
+  like = train_state.abstract(blueprint, optimizer, mesh)
+  batch = batches.shapes(config, blueprint.scheme.reads_beyond)
+  return _decisive(step.lower(like, batch, jax.ShapeDtypeStruct((), np.uint32)))
+
+
+def _first(config: Mapping[str, Any], params):
+  """The first state of these parameters; they alone where nothing is trained."""
+  if not config['steps']:
+    return params
+  return train_state.first(params, optimizers.build(config['optimizer'], config['steps']))
+
+
+def _drawn(config: Mapping[str, Any]) -> str:
+  """Parameters are drawn on the host, see train_state.begin."""
+  blueprint = Blueprint(dict(config) | {'seed': 0})
+  first = jax.jit(lambda: _first(config, blueprint.init()))
+  return program_text.of(first.trace().lower(lowering_platforms=('cpu',)))
+
+
+def _given(config: Mapping[str, Any]) -> str:
+  """Parameters are those of another run, or of a published model."""
+  first = jax.jit(lambda params: _first(config, params), keep_unused=True)
+  return program_text.of(first.lower(jax.eval_shape(Blueprint(config).init)))
