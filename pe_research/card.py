@@ -157,7 +157,7 @@ def main(argv: Sequence[str]) -> None:
       raise ValueError(f'{made.label!r} has no parts to draw; leave --output out.')
     print(f'{made.label}, {made.paper}')
     print(f'width {model["width"]}, {model["heads"]} heads of {model["head_dim"]}')
-    position = card_text.described(configs.settled(config['position'], configs.scheme(config)))
+    position = card_text.described(configs.resolve_position(config))
     print('\n'.join([*filter(None, [position]), '', card_text.text(made)]))
     if target:
       from pe_research.show import card_figure  # matplotlib takes longer than all the rest

@@ -12,7 +12,7 @@ import tiny
 from flax import nnx
 
 from pe_research import positions
-from pe_research.positions import alibi, base, facts
+from pe_research.positions import base, facts
 from pe_research.show import card_text
 
 
@@ -166,7 +166,7 @@ def test_windows_of_eight_heads():
   np.testing.assert_allclose(made.column('window'), [2**h * math.log(1000) for h in range(1, 9)])
   wider = [2**h * 6.9078 for h in range(1, 9) if 2**h * 6.9078 > 64]
   assert made.fact('windows wider than the training length') == len(wider) == 5
-  scheme = alibi.ALiBi(base.Dims(64, 8, 8, 64))
+  scheme = positions.build({'name': 'alibi'}, base.Dims(64, 8, 8, 64), nnx.Rngs(0))
   at = lambda head: round(made.column('window')[head])
   for head in (0, 7):
     bias = scheme.bias(jnp.array([[at(head)]]), jnp.array([[0]]))[0, head, 0, 0]

@@ -9,9 +9,10 @@ import pytest
 import tiny
 from flax import nnx
 
+from pe_research import positions
 from pe_research.attention import attend
 from pe_research.model import latent_attention, layers
-from pe_research.positions import base, rotary, yarn
+from pe_research.positions import base, rotary
 
 H, K, R, V, C, D, L = 3, 8, 4, 6, 12, 20, 7
 AT = attend.Tokens.contiguous(L)
@@ -107,7 +108,8 @@ def test_schemes_that_leave_queries_alone_have_none(name):
 
 
 def stretched(**given):
-  return yarn.YaRN(dims(), factor=40.0, train_length=64, **given)
+  position = {'name': 'yarn', 'factor': 40.0, 'train_length': 64} | given
+  return positions.build(position, dims(), nnx.Rngs(0))
 
 
 @pytest.mark.parametrize(

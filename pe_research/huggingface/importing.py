@@ -71,11 +71,12 @@ def source(path: pathlib.Path) -> dict[str, Any]:
   """The part of a config that a checkpoint decides: model, position, length, data.vocab."""
   _, found = describe(path)
   decided = {'model': found.model, 'length': found.length, 'data': {'vocab': found.vocab}}
+  decided |= {'position': found.position}
   try:
-    scheme = configs.scheme(decided | {'position': found.position})
+    configs.scheme(decided)
+    return decided | {'position': configs.resolve_position(decided)}
   except ValueError as error:
     raise ValueError(f'{path / folder.CONFIG}: {error}') from error
-  return decided | {'position': configs.settled(found.position, scheme)}
 
 
 def tensors(family: Family, model: DecoderConfig) -> list[Tensor]:

@@ -109,15 +109,25 @@ def example(name: str, pairs: int, factor: float = 4.0) -> dict[str, Any]:
   return given
 
 
-def build(config: Mapping[str, Any], dims: Dims, rngs: nnx.Rngs) -> PositionScheme:
-  """The scheme that `config` (a name and arguments) describes, for a model of these sizes."""
-  given = dict(config)
-  name = given.pop('name')
-  known = arguments(name)
-  for key in given:
-    if key not in known:
+def resolve(config: Mapping[str, Any], dims: Dims) -> dict[str, Any]:
+  """`config` (a name and arguments) with every argument, those left open settled.
+
+  Raises:
+    ValueError: an unknown argument, or one that has to be given.
+  """
+  name, known = config['name'], arguments(config['name'])
+  for key in config:
+    if key not in known and key != 'name':
       raise ValueError(
         f'position.{key} is unknown to {name!r}.{checks.nearest(key, known)} '
         f'It takes {", ".join(known) or "nothing"}.'
       )
-  return scheme(name)(dims, **given, rngs=rngs)
+  given = defaults(name) | dict(config)
+  del given['name']
+  return {'name': name} | scheme(name).resolve(given, dims)
+
+
+def build(config: Mapping[str, Any], dims: Dims, rngs: nnx.Rngs) -> PositionScheme:
+  """The scheme that `config` (a name and arguments) describes, for a model of these sizes."""
+  given = resolve(config, dims)
+  return scheme(given.pop('name'))(dims, **given, rngs=rngs)

@@ -1,6 +1,8 @@
 """ALiBi: attention with linear biases."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +58,7 @@ class ALiBi(base.PositionScheme):
     """
     del rngs
     self.max_bias = max_bias
-    self.biased_heads = dims.heads if biased_heads is None else biased_heads
+    self.biased_heads = base.filled('biased_heads', biased_heads)
     if not 1 <= self.biased_heads <= dims.heads:
       raise ValueError(
         f'position.biased_heads is {biased_heads}; the model has {dims.heads} heads.'
@@ -65,6 +67,12 @@ class ALiBi(base.PositionScheme):
       raise ValueError(f'position.max_bias is {max_bias}; it must be positive.')
     unbiased = (0.0,) * (dims.heads - self.biased_heads)
     self.slopes = tuple(slopes(self.biased_heads, max_bias)) + unbiased
+
+  @classmethod
+  def resolve(cls, given: Mapping[str, Any], dims: base.Dims) -> dict[str, Any]:
+    """Settles biased_heads."""
+    given = super().resolve(given, dims)
+    return given | ({'biased_heads': dims.heads} if given['biased_heads'] is None else {})
 
   def bias(self, q_pos: jax.Array, k_pos: jax.Array) -> jax.Array:
     """-slope_h (q_pos - k_pos): [B or 1, Lq], [B or 1, Lk] -> float32 [B or 1, H, Lq, Lk]."""

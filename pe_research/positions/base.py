@@ -59,11 +59,19 @@ class DistanceBias:
   starts: tuple[int, ...]
 
 
+def filled(name: str, value: Any) -> Any:
+  """The value of an argument that `PositionScheme.resolve` fills in; ValueError where none did."""
+  if value is None:
+    raise ValueError(f'position.{name} is not settled; build schemes by positions.build.')
+  return value
+
+
 class PositionScheme(nnx.Module):
   """What a decoder knows about token order. Overriding nothing gives NoPE.
 
   A scheme is always *given* positions and never makes its own, so offsets, packed documents and
-  left padding need nothing from it. Keyword-only constructor arguments are its configuration.
+  left padding need nothing from it. Keyword-only constructor arguments are its configuration; what
+  of them may be left open is settled by `resolve`, before anything is built.
 
   Shapes: B batch (1 where all rows share their positions), L tokens, H heads, D model width,
   R rotated width of a head. Positions are int32, counted in tokens from 0.
@@ -88,6 +96,22 @@ class PositionScheme(nnx.Module):
 
   def __init__(self, dims: Dims, *, rngs: nnx.Rngs | None = None):
     del dims, rngs
+
+  @classmethod
+  def resolve(cls, given: Mapping[str, Any], dims: Dims) -> dict[str, Any]:
+    """All arguments, those that were left open settled by the others and by the model's sizes.
+
+    The only step that may read files. A scheme settles its own and leaves the rest to its parent.
+
+    Args:
+      given: every argument by name.
+      dims: sizes of the model.
+
+    Raises:
+      ValueError: something has to be said that was not.
+    """
+    del dims
+    return dict(given)
 
   def draw_positions(self, pos: jax.Array, rows: int, key: jax.Array) -> jax.Array:
     """The positions of one training step, int32 [rows or 1, L], for pos [rows or 1, L].

@@ -45,34 +45,43 @@ class Stretched(rotary.RoPE):
       **rope: as in RoPE.
     """
     super().__init__(dims, rngs=rngs, **rope)
-    self.train_length = dims.length if train_length is None else train_length
-    checks.at_least('position.train_length', self.train_length, 1, 'tokens')
-    if factor is None and target_length is None:
-      factor = self.unsaid
-    if factor is None and target_length is None:
-      raise ValueError(
-        f'{self.label!r} needs to know how far it stretches: give position.factor (4 serves four '
-        f'times the {self.train_length} tokens of training) or position.target_length.'
-      )
-    factor = target_length / self.train_length if factor is None else factor
-    if not 1 <= factor < math.inf:
-      raise ValueError(
-        f'the factor of {self.label!r} is {factor:g} (position.factor, or position.target_length '
-        f'over the {self.train_length} tokens of training); it must be at least 1.'
-      )
-    reach = round(factor * self.train_length)
-    target_length = reach if target_length is None else target_length
-    if abs(factor * self.train_length - target_length) >= 1:
-      raise ValueError(
-        f'position.factor {factor:g} times {self.train_length} tokens of training is {reach}, and '
-        f'position.target_length is {target_length}; give one of them.'
-      )
+    self.train_length = base_lib.filled('train_length', train_length)
+    self.factor = float(base_lib.filled('factor', factor))
+    self.target_length = base_lib.filled('target_length', target_length)
     if dims.length > target_length and self.bounded and self.unsaid is None:
       raise ValueError(
         f'length is {dims.length} tokens, and {self.label!r} stretches {self.train_length} by '
         f'{factor:g} to {target_length}. Raise position.factor or shorten length.'
       )
-    self.factor, self.target_length = float(factor), target_length
+
+  @classmethod
+  def resolve(cls, given: Mapping[str, Any], dims: base_lib.Dims) -> dict[str, Any]:
+    """Settles the factor, the target length or both, and the training length of the weights."""
+    given = super().resolve(given, dims)
+    trained, factor, target = (given[k] for k in ('train_length', 'factor', 'target_length'))
+    trained = dims.length if trained is None else trained
+    checks.at_least('position.train_length', trained, 1, 'tokens')
+    if factor is None and target is None:
+      factor = cls.unsaid
+    if factor is None and target is None:
+      raise ValueError(
+        f'{cls.label!r} needs to know how far it stretches: give position.factor (4 serves four '
+        f'times the {trained} tokens of training) or position.target_length.'
+      )
+    factor = target / trained if factor is None else factor
+    if not 1 <= factor < math.inf:
+      raise ValueError(
+        f'the factor of {cls.label!r} is {factor:g} (position.factor, or position.target_length '
+        f'over the {trained} tokens of training); it must be at least 1.'
+      )
+    reach = round(factor * trained)
+    target = reach if target is None else target
+    if abs(factor * trained - target) >= 1:
+      raise ValueError(
+        f'position.factor {factor:g} times {trained} tokens of training is {reach}, and '
+        f'position.target_length is {target}; give one of them.'
+      )
+    return given | {'train_length': trained, 'factor': float(factor), 'target_length': target}
 
   def marks(self, length: int, longest: int) -> dict[str, int]:
     """Adds the target, and the length of fine-tuning where that is not the weights' own."""
@@ -167,11 +176,17 @@ class DynamicNTK(rotary.RoPE):
     """
     super().__init__(dims, rngs=rngs, **rope)
     check_pairs(self)
-    self.train_length = dims.length if train_length is None else train_length
+    self.train_length = base_lib.filled('train_length', train_length)
     checks.at_least('position.train_length', self.train_length, 1, 'tokens')
     if not 1 <= factor < math.inf:
       raise ValueError(f'position.factor is {factor:g}; it must be at least 1.')
     self.factor = factor
+
+  @classmethod
+  def resolve(cls, given: Mapping[str, Any], dims: base_lib.Dims) -> dict[str, Any]:
+    """Settles train_length."""
+    given = super().resolve(given, dims)
+    return given | ({'train_length': dims.length} if given['train_length'] is None else {})
 
   def frequencies(self, length) -> np.ndarray | jax.Array:
     """Radians per token by the length, float64 [rotated/2] or [B or 1, L or 1, rotated/2]."""
@@ -210,10 +225,15 @@ class ABF(rotary.RoPE):
       **rope: as in RoPE.
     """
     super().__init__(dims, **rope)
-    new_base = 50 * self.base if new_base is None else new_base
-    if not 1 < new_base < math.inf:
+    if not 1 < base_lib.filled('new_base', new_base) < math.inf:
       raise ValueError(f'position.new_base is {new_base:g}; it must be above 1.')
     self.new_base = new_base
+
+  @classmethod
+  def resolve(cls, given: Mapping[str, Any], dims: base_lib.Dims) -> dict[str, Any]:
+    """Settles new_base."""
+    given = super().resolve(given, dims)
+    return given | ({'new_base': 50 * given['base']} if given['new_base'] is None else {})
 
   @classmethod
   def matched(cls, length: int) -> dict[str, Any]:

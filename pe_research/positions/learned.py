@@ -1,5 +1,8 @@
 """Learned absolute positions: one trained vector a position."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -41,11 +44,17 @@ class Learned(base.PositionScheme):
       scaled: whether rows are read times sqrt(D).
       rngs: source of the initial values.
     """
-    self.max_length = dims.length if max_length is None else max_length
+    self.max_length = base.filled('max_length', max_length)
     checks.at_least('position.max_length', self.max_length, 1, 'tokens')
     self.scaled, self.scale = scaled, dims.width**0.5 if scaled else 1.0
     init = nnx.initializers.normal(dims.width**-0.5)
     self.table = nnx.Param(init(rngs.params(), (self.max_length, dims.width), jnp.float32))
+
+  @classmethod
+  def resolve(cls, given: Mapping[str, Any], dims: base.Dims) -> dict[str, Any]:
+    """Settles max_length."""
+    given = super().resolve(given, dims)
+    return given | ({'max_length': dims.length} if given['max_length'] is None else {})
 
   def embed(self, x: jax.Array, pos: jax.Array) -> jax.Array:
     """x + sqrt(D) table[pos], or table[pos] unscaled. x [B, L, D], pos [B or 1, L]."""

@@ -4,6 +4,8 @@ With n keys the largest of n softmax weights shrinks as n grows; logits times ln
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,9 +43,15 @@ class LogN(rotary.RoPE):
       **rope: as in RoPE.
     """
     super().__init__(dims, **rope)
-    self.train_length = dims.length if train_length is None else train_length
+    self.train_length = base.filled('train_length', train_length)
     if self.train_length < 2:
       raise ValueError(f'position.train_length is {self.train_length}; ln of it must be positive.')
+
+  @classmethod
+  def resolve(cls, given: Mapping[str, Any], dims: base.Dims) -> dict[str, Any]:
+    """Settles train_length."""
+    given = super().resolve(given, dims)
+    return given | ({'train_length': dims.length} if given['train_length'] is None else {})
 
   def marks(self, length: int, longest: int) -> dict[str, int]:
     """As the weights were trained, which a config's length need not say."""
@@ -60,11 +68,16 @@ class ByHead:
 
   counts_keys = True
 
+  @classmethod
+  def resolve(cls, given: Mapping[str, Any], dims: base.Dims) -> dict[str, Any]:
+    """Settles initial."""
+    given = super().resolve(given, dims)
+    softmax = 1 / math.log(max(dims.length, 2))
+    return given | ({'initial': softmax} if given['initial'] is None else {})
+
   def own_scale(self, dims: base.Dims, initial: float | None) -> None:
-    """Creates s_h; None begins as softmax at the training length."""
-    if initial is None:
-      initial = 1 / math.log(max(dims.length, 2))
-    if not 0 < initial < math.inf:
+    """Creates s_h."""
+    if not 0 < base.filled('initial', initial) < math.inf:
       raise ValueError(f'position.initial is {initial}; it must be positive.')
     self.initial = initial
     self.scale = nnx.Param(jnp.full(dims.heads, initial, jnp.float32))

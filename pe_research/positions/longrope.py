@@ -1,7 +1,8 @@
 """LongRoPE: a factor for each pair, first tokens left alone, and other factors for short texts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -86,80 +87,83 @@ class LongRoPE(interpolation.Stretched):
       train_length: tokens, L, as in Stretched.
       **rope: as in RoPE.
     """
-    given = {
-      'long_factor': long_factor,
-      'start_tokens': start_tokens,
-      'short_factor': short_factor,
-      'short_start_tokens': short_start_tokens,
-      'switch_length': switch_length,
-    }
-    found = {}
-    if file:
-      found, lineage = longrope_file.read(file)
-      twice = [name for name, value in given.items() if value is not None]
-      if twice:
-        raise ValueError(
-          f'position.{twice[0]} cannot be given beside position.file {file}, which settles it; '
-          'leave one of them out.'
-        )
-      trained = dims.length if train_length is None else train_length
-      longrope_file.check_made_for(file, found, {'train_length': trained})
-      given = {name: found.get(name) for name in given}
-      if factor is None and target_length is None:
-        target_length = found['target_length']
     super().__init__(
       dims, factor=factor, target_length=target_length, train_length=train_length, **rope
     )
     if file:
-      longrope_file.check_made_for(file, found, {f: getattr(self, f) for f in longrope_file.FIELDS})
-    if given['long_factor'] is None:
-      raise ValueError(
-        "'LongRoPE' has no factors: give position.file, which python -m pe_research.search "
-        f'makes, or position.long_factor, {self.rotated // 2} numbers.'
-      )
+      raise ValueError(f'position.file {file} is not read; build schemes by positions.build.')
     pairs = self.rotated // 2
-    self.file, self.lineage = '', lineage
-    self.long_factor = longrope_file.check('long_factor', given['long_factor'], pairs)
-    self.short_factor = given['short_factor']
-    if self.short_factor is not None:
-      self.short_factor = longrope_file.check('short_factor', self.short_factor, pairs)
-    self.start_tokens = given['start_tokens'] or 0
-    self.short_start_tokens = given['short_start_tokens'] or 0
-    switch = given['switch_length']
-    self.switch_length = self.train_length if switch is None else switch
+    self.file, self.lineage = file, lineage
+    self.long_factor = longrope_file.check(
+      'long_factor', base_lib.filled('long_factor', long_factor), pairs
+    )
+    self.short_factor = short_factor
+    if short_factor is not None:
+      self.short_factor = longrope_file.check('short_factor', short_factor, pairs)
+    self.start_tokens = base_lib.filled('start_tokens', start_tokens)
+    self.short_start_tokens = base_lib.filled('short_start_tokens', short_start_tokens)
+    self.switch_length = base_lib.filled('switch_length', switch_length)
     for name in ('start_tokens', 'short_start_tokens', 'switch_length'):
       if getattr(self, name) < 0 or getattr(self, name) != int(getattr(self, name)):
         raise ValueError(f'position.{name} is {getattr(self, name)}; it counts tokens.')
-    if given['short_factor'] is None:
+    if short_factor is None:
       for name, idle in (('short_start_tokens', 0), ('switch_length', self.train_length)):
-        if given[name] not in (None, idle):
+        if getattr(self, name) != idle:
           raise ValueError(
-            f'position.{name} is {given[name]}, and there are no factors for short texts; give '
-            'position.short_factor as well.'
+            f'position.{name} is {getattr(self, name)}, and there are no factors for short texts; '
+            'give position.short_factor as well.'
           )
     elif not 1 <= self.switch_length <= self.target_length:
       raise ValueError(
         f'position.switch_length is {self.switch_length}, the longest short text; it must be 1 to '
         f'{self.target_length} tokens, the target length.'
       )
-    temperature = temperature or found.get('temperature', 'none')
     checks.choose('position.temperature', temperature, TEMPERATURES)
-    if attention_factor is not None and not 0 < attention_factor < math.inf:
+    if not 0 < base_lib.filled('attention_factor', attention_factor) < math.inf:
       raise ValueError(f'position.attention_factor is {attention_factor:g}; it must be positive.')
     if not 0 < slice_factor < math.inf:
       raise ValueError(f'position.slice_factor is {slice_factor:g}; it must be positive.')
+    self.temperature, self.attention_factor = temperature, attention_factor
     self.slice_factor = slice_factor
-    if temperature == 'su' and self.train_length == 1:
-      raise ValueError("position.temperature 'su' divides by ln L, and position.train_length is 1.")
-    self.temperature = temperature
-    self.attention_factor = attention_factor or temperature_of(
-      temperature, self.factor, self.train_length
-    )
     starts = self.start_tokens, self.short_start_tokens
     self.depends_on_length = self.short_factor is not None and (
       (self.long_factor, starts[0]) != (self.short_factor, starts[1])
     )
     self.relative = not (starts[0] or (self.depends_on_length and starts[1]))
+
+  @classmethod
+  def resolve(cls, given: Mapping[str, Any], dims: base_lib.Dims) -> dict[str, Any]:
+    """Reads the file, if one is named, and settles what it and the arguments leave open."""
+    file, found = given['file'], {}
+    if file:
+      found, lineage = longrope_file.read(file)
+      given = _from_file(given, found, dims) | {'file': '', 'lineage': lineage}
+    given = super().resolve(given, dims)
+    partial = given['partial'] != 'width'
+    rotated = rotary.rotating(dims, 1.0 if partial else given['fraction'])
+    if file:
+      own = {field: given[field] for field in longrope_file.FIELDS if field != 'rotated'}
+      longrope_file.check_made_for(file, found, own | {'rotated': rotated})
+    if given['long_factor'] is None:
+      raise ValueError(
+        "'LongRoPE' has no factors: give position.file, which python -m pe_research.search "
+        f'makes, or position.long_factor, {rotated // 2} numbers.'
+      )
+    for name in ('long_factor', 'short_factor'):
+      if given[name] is not None:
+        given[name] = longrope_file.check(name, given[name], rotated // 2)
+    trained, temperature = given['train_length'], given['temperature'] or 'none'
+    checks.choose('position.temperature', temperature, TEMPERATURES)
+    if temperature == 'su' and trained == 1:
+      raise ValueError("position.temperature 'su' divides by ln L, and position.train_length is 1.")
+    settled = {
+      'start_tokens': 0,
+      'short_start_tokens': 0,
+      'switch_length': trained,
+      'attention_factor': temperature_of(temperature, given['factor'], trained),
+    }
+    missing = {name: value for name, value in settled.items() if given[name] is None}
+    return given | missing | {'temperature': temperature}
 
   def _by_length(self, length, short, long):
     """`short` where the document is at most switch_length tokens, else `long`."""
@@ -212,6 +216,27 @@ class LongRoPE(interpolation.Stretched):
         facts.Fact('first tokens left alone, long', self.start_tokens, 'tokens'),
       ]
     return super().card(length, longest).more(*found)
+
+
+def _from_file(
+  given: Mapping[str, Any], found: Mapping[str, Any], dims: base_lib.Dims
+) -> dict[str, Any]:
+  """All arguments, with what was found in the file that they name."""
+  file = given['file']
+  names = 'long_factor', 'start_tokens', 'short_factor', 'short_start_tokens', 'switch_length'
+  twice = [name for name in names if given[name] is not None]
+  if twice:
+    raise ValueError(
+      f'position.{twice[0]} cannot be given beside position.file {file}, which settles it; '
+      'leave one of them out.'
+    )
+  trained = dims.length if given['train_length'] is None else given['train_length']
+  longrope_file.check_made_for(file, found, {'train_length': trained})
+  settled = {name: found.get(name) for name in names}
+  settled['temperature'] = given['temperature'] or found.get('temperature')
+  if given['factor'] is None and given['target_length'] is None:
+    settled['target_length'] = found['target_length']
+  return dict(given) | settled
 
 
 class Searched(rotary.RoPE):

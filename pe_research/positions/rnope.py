@@ -1,5 +1,8 @@
 """RNoPE: rotary layers that see a window, and among them layers without positions that see all."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 
 from pe_research.common import checks
@@ -31,13 +34,18 @@ class RNoPE(rotary.RoPE):
     """
     super().__init__(dims, **rope)
     checks.at_least('position.period', period, 1, 'layers')
-    if window is not None and window < 0:
+    if base.filled('window', window) < 0:
       raise ValueError(f'position.window is {window} tokens; it must be 0, for all, or more.')
     self.period = period
     self.turns = (dims.layer + 1) % period != 0
-    window = max(1, dims.length // 2) if window is None else window
     self.window = window
     self.sees = window if self.turns and window else None
+
+  @classmethod
+  def resolve(cls, given: Mapping[str, Any], dims: base.Dims) -> dict[str, Any]:
+    """Settles window."""
+    given = super().resolve(given, dims)
+    return given | ({'window': max(1, dims.length // 2)} if given['window'] is None else {})
 
   def query(self, q: jax.Array, pos: jax.Array, length) -> jax.Array:
     """Rotates [B, L, H, R] at `pos` [B or 1, L] in a rotary layer."""

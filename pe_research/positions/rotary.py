@@ -39,6 +39,13 @@ def rotate(x: jax.Array, angle: jax.Array, layout: str = 'half') -> jax.Array:
   return turned.astype(x.dtype)
 
 
+def rotating(dims: base.Dims, fraction: float) -> int:
+  """Channels of a head that a fraction is; 30/44 of 44 is 30, also in floating point."""
+  if not 0 < fraction <= 1:
+    raise ValueError(f'position.fraction is {fraction}; it must be in (0, 1].')
+  return int(dims.rotary * fraction + 1e-6)
+
+
 class RoPE(base.PositionScheme):
   """q_m . k_n depends on m - n alone, since both turn by position times frequency.
 
@@ -82,11 +89,9 @@ class RoPE(base.PositionScheme):
     del rngs
     checks.choose('position.layout', layout, LAYOUTS)
     checks.choose('position.partial', partial, PARTIAL)
-    if not 0 < fraction <= 1:
-      raise ValueError(f'position.fraction is {fraction}; it must be in (0, 1].')
     if not 1 < base < math.inf:
       raise ValueError(f'position.base is {base}; it must be above 1.')
-    share = int(dims.rotary * fraction + 1e-6)  # 30/44 of 44 is 30, also in floating point
+    share = rotating(dims, fraction)
     self.rotated = share if partial == 'width' else dims.rotary
     if self.rotated % 2 or not self.rotated:
       raise ValueError(

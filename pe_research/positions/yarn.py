@@ -1,7 +1,8 @@
 """YaRN: interpolation by parts, and a temperature on the logits."""
 
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,11 @@ from pe_research.positions import by_parts, fixed_point, interpolation
 def mscale(factor, weight: float = 1.0):
   """0.1 weight ln(factor) + 1 (eq. 22 for weight 1), by which queries and keys are multiplied."""
   return 0.1 * weight * fixed_point.numpy_of(factor).log(factor) + 1
+
+
+def ratio(factor, weight: float | None, all_dim: float | None):
+  """`mscale` of the first weight over that of the second; 1 where one of them is not given."""
+  return mscale(factor, weight) / mscale(factor, all_dim) if weight and all_dim else 1.0
 
 
 class YaRN(by_parts.NTKByParts):
@@ -70,22 +76,28 @@ class YaRN(by_parts.NTKByParts):
         'attention give both, or position.attention_factor and position.slice_factor.'
       )
     self.mscale, self.mscale_all_dim = mscale, mscale_all_dim
-    self.attention_factor, self.slice_factor = attention_factor, slice_factor
+    self.attention_factor = attention_factor
+    self.slice_factor = base_lib.filled('slice_factor', slice_factor)
     self.sliced = dims.sliced
-    parted = dims.sliced and attention_factor is None
-    if parted and self.depends_on_length and self.ratio(2.0) != 1:
+    if dims.sliced and attention_factor is None and self.depends_on_length and self.ratio(2.0) != 1:
       raise ValueError(
         f'position.mscale is {mscale:g} and position.mscale_all_dim {mscale_all_dim:g}; in latent '
         'attention they must be equal where the factor follows the length.'
       )
-    if slice_factor is None:
-      self.slice_factor = float(self.ratio(self.factor)) if parted else 1.0
+
+  @classmethod
+  def resolve(cls, given: Mapping[str, Any], dims: base_lib.Dims) -> dict[str, Any]:
+    """Settles slice_factor."""
+    given = super().resolve(given, dims)
+    if given['slice_factor'] is None:
+      parted = dims.sliced and given['attention_factor'] is None
+      both = given['mscale'], given['mscale_all_dim']
+      given['slice_factor'] = float(ratio(given['factor'], *both)) if parted else 1.0
+    return given
 
   def ratio(self, factor):
-    """Of the two mscales; 1 where one of them is not given."""
-    if not (self.mscale and self.mscale_all_dim):
-      return 1.0
-    return mscale(factor, self.mscale) / mscale(factor, self.mscale_all_dim)
+    """See `ratio`, of this scheme's own weights."""
+    return ratio(factor, self.mscale, self.mscale_all_dim)
 
   def temperature(self, factor):
     """What multiplies queries and keys, for a factor that is a number or an array."""

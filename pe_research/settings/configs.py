@@ -91,12 +91,16 @@ def set_field(config: ml_collections.ConfigDict, field: str, text: str, where: s
     raise ValueError(f'{where}={text} is not {wanted}.') from error
 
 
+def dims(config: Mapping[str, Any]) -> positions.Dims:
+  """The sizes that the scheme of a config is built for."""
+  encodes = positions.scheme(config['position']['name']).encodes()
+  return positions.Dims.of(config['model'], config['length'], encodes)
+
+
 def scheme(config: Mapping[str, Any]) -> positions.PositionScheme:
   """The scheme of a resolved config, with its parameters as shapes only."""
-  model = config['model']
-  encodes = positions.scheme(config['position']['name']).encodes()
-  dims = positions.Dims.of(model, config['length'], encodes)
-  return nnx.eval_shape(lambda: positions.build(config['position'], dims, nnx.Rngs(0)))
+  build = lambda: positions.build(config['position'], dims(config), nnx.Rngs(0))
+  return nnx.eval_shape(build)
 
 
 def without_scheme(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,15 +108,14 @@ def without_scheme(config: Mapping[str, Any]) -> dict[str, Any]:
   return dict(config) | {'position': positions.defaults(positions.NONE)}
 
 
-def settled(position: Mapping[str, Any], made: positions.PositionScheme) -> dict[str, Any]:
-  """A position config with what the scheme made of each argument."""
-  return json.loads(json.dumps({k: getattr(made, k, value) for k, value in position.items()}))
+def resolve_position(config: Mapping[str, Any]) -> dict[str, Any]:
+  """The position of a config, those of its arguments that were left open settled, for JSON."""
+  settled = positions.resolve(config['position'], dims(config))
+  return json.loads(json.dumps({field: settled[field] for field in config['position']}))
 
 
 def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, Any]:
   """Fills in what may be derived and checks the whole, before anything long begins.
-
-  A scheme keeps what it made of an argument under the argument's name, and that is what is saved.
 
   Returns:
     A plain nested dict, ready for JSON, in which every value is the one that will be used.
@@ -137,9 +140,8 @@ def _resolve(config: dict[str, Any]) -> dict[str, Any]:
   if config['start']['step'] is not None:
     at_least('start.step', config['start']['step'], 0)
   _resolve_model(model, data)
-  made = scheme(config)
-  config['position'] = settled(config['position'], made)
-  made.check_length(config['length'])
+  config['position'] = resolve_position(config)
+  scheme(config).check_length(config['length'])
   attend.Spec(**config['attention'])
   _check_optimizer(optimizer, config['steps'])
   data['seed'] = config['seed'] if data['seed'] is None else data['seed']

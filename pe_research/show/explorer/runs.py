@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
 from pe_research import positions
 from pe_research.positions.base import Dims
@@ -36,7 +35,7 @@ def _shown(workdir: pathlib.Path, saved: Mapping[str, Any], stretch: str | None)
   made = trained.scheme(workdir, stretch)
   layers, dims = [scheme for scheme, _ in made], made[0][1]
   position = saved['position'] if stretch is None else lineage.given(stretch, saved)
-  position = unsettled(configs.settled(position, layers[0]), dims)
+  position = unsettled(positions.resolve(position, dims), dims)
   learned = bool(page.parameters(layers[0]))
   source = f'learned by the run {workdir.name}' if learned else ''
   return page.Shown(position['name'], position, dims, layers, source, learned)
@@ -55,10 +54,10 @@ def unsettled(position: Mapping[str, Any], dims: Dims) -> dict[str, Any]:
     if arguments[field].default is not None or free[field] is None:
       continue
     try:
-      made = positions.build(free | {field: None}, dims, nnx.Rngs(0))
+      settled = positions.resolve(free | {field: None}, dims)
     except ValueError:
       continue  # it has to be said
-    if configs.settled(free | {field: None}, made)[field] == position[field]:
+    if settled[field] == position[field]:
       free[field] = None
   return free
 
