@@ -127,7 +127,7 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.P
 
 def _joined(runs: Sequence[progress.Planned]) -> list[progress.Planned]:
   """The same runs, those that differ in their seed alone by one job."""
-  from pe_research.training import together  # slow to import, and a config may have been bad
+  from pe_research import together  # slow to import, and a config may have been bad
 
   groups: dict[str, list[progress.Planned]] = {}
   for run in runs:

@@ -53,11 +53,11 @@ def test_a_host_side_change_is_seen_by_its_own_hash_alone(under):
     name for change, found in under.items() if change and change[0] == file
     for name in found if found[name] != under[''][name]
   }  # fmt: skip
-  assert changed('batches.py') == {'batches', 'needles'}
-  assert changed('measures/probe.py') == {'probe'}
-  assert changed('needles.py') == {'needles', 'passkey'}
-  assert changed('measures/losses.py') == {'sliding'}
-  assert changed('measures/retrieval.py') == {'passkey'}
+  assert changed('data/batches.py') == {'batches', 'needles'}
+  assert changed('evaluation/measures/probe.py') == {'probe'}
+  assert changed('data/needles.py') == {'needles', 'passkey'}
+  assert changed('evaluation/measures/losses.py') == {'sliding'}
+  assert changed('evaluation/measures/retrieval.py') == {'passkey'}
   assert changed('search/methods.py') == {'search'}
 
 

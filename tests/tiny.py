@@ -135,8 +135,9 @@ def config(**changes) -> transformer.DecoderConfig:
 def scheme(name: str) -> base.PositionScheme:
   """The scheme alone, for the tiny decoder."""
   dims, given = base.Dims(WIDTH, HEADS, HEAD_DIM, TRAINED), position(name)
-  kind = (positions.SCHEMES | EXTRA)[given.pop('name')]
-  return kind(dims, **given, rngs=nnx.Rngs(0))
+  if given['name'] in positions.SCHEMES:
+    return positions.build(given, dims, nnx.Rngs(0))
+  return EXTRA[given.pop('name')](dims, **given, rngs=nnx.Rngs(0))
 
 
 @functools.cache
