@@ -16,8 +16,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from experiments import claims, cost
-from experiments.studies import ledger, plan, runner, scales, verdicts
+from experiments import claims
+from experiments.studies import cost, ledger, plan, runner, scales, verdicts
 from experiments.studies.terms import Claim
 from launch import job
 from pe_research.common import checks

@@ -15,12 +15,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.report.cached import FILE
 from pe_research.common import checks
 from pe_research.machines import exits
 from pe_research.settings import cli, configs
 from pe_research.storage import files
 
-FILE = 'cache.json'
 PROJECTIONS = {
   'MHA': {'model.projection': 'mha'},
   'GQA, 4 key heads': {'model.projection': 'gqa', 'model.kv_heads': 4},

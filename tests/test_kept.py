@@ -6,10 +6,10 @@ import pathlib
 import pytest
 import toys
 
-from experiments import claims, cost
+from experiments import claims
 from experiments.report.claims import __main__ as again
 from experiments.report.claims import rows
-from experiments.studies import ledger, runner, verdicts
+from experiments.studies import cost, ledger, runner, verdicts
 from experiments.studies.plan import Planner
 from experiments.studies.scales import SCALES
 from experiments.studies.terms import Expect, Model, nll
@@ -34,7 +34,7 @@ def test_kept_verdicts_follow_from_kept_rows(scale, claim):
   kept = json.loads(ledger.path(scale.name, claim, 'verdict.json').read_text())
   if tuple(kept['verdicts']) != claim.variants:
     pytest.skip(f'{claim.id} was run as {[*kept["verdicts"]]}, and asks {claim.variants}.')
-  again = json.loads(json.dumps(ledger.as_json(rows.again(rows.planner(scale), claim)[0])))
+  again = json.loads(json.dumps(ledger.as_json(ledger.again(rows.planner(scale), claim)[0])))
   assert again.keys() == kept.keys() and again['verdict'] == kept['verdict']
   for variant, (verdict, p) in kept['verdicts'].items():
     assert again['verdicts'][variant] == [verdict, near(p)]

@@ -9,8 +9,7 @@ import pathlib
 import statistics
 from collections.abc import Sequence
 
-from experiments import cache
-from experiments.report import figures, page, summary
+from experiments.report import cached, figures, page, summary
 from experiments.report.findings import joined, number
 from experiments.studies import comparability
 from experiments.studies.measured import Run
@@ -39,7 +38,7 @@ def write(
   Returns:
     The files.
   """
-  sections, measured = summary.sections(runs), files.read_json(workdir / cache.FILE)
+  sections, measured = summary.sections(runs), files.read_json(workdir / cached.FILE)
   figure = figures.loss_by_length(sections[0])
   contents = {
     'loss_by_length.svg': drawing.svg(figure, 'loss').encode(),

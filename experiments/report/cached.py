@@ -6,6 +6,8 @@ from typing import Any
 
 from experiments.report import tables
 
+FILE = 'cache.json'  # of a workdir
+
 
 def section(found: Mapping[str, Any] | None) -> str:
   """HTML; empty where nothing was measured."""

@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.report.claims import rows as rows_of
 from experiments.studies import ledger, measured
 from experiments.studies.anew import Anew
 from experiments.studies.plan import Node, Planner
@@ -123,7 +122,7 @@ def _config(node: Node, run: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _follows(claim: Claim, planner: Planner, kept: Mapping[str, Any]) -> bool:
   """Whether the rule and the statistics make of the kept rows what the kept verdict has."""
-  finding, _ = rows_of.again(planner, claim)
+  finding, _ = ledger.again(planner, claim)
   now = json.loads(json.dumps(ledger.as_json(finding)))
   return _alike(now['tests'], kept['tests'])
 

@@ -19,6 +19,8 @@ SHOWN = 'program', 'own_program', 'inputs', 'arithmetic', 'environment'  # how a
 KEPT = ('protocol', 'control', 'eval_length', 'value', 'unit', 'tokens', 'windows', 'documents',
         'targets', 'by_position', 'undefined', 'hits', 'chance', 'bits_per_byte',
         *SHOWN)  # fmt: skip
+RECORD = ('scale', 'registered', 'runs', 'costs', 'refused')  # kept beside what is found
+WHERE_KNOWN = ('conditions', 'notes')  # kept, too, where there are any
 WHOLE = {'model', 'seed', 'key', 'protocol', 'control', 'eval_length', 'value'}  # in every row
 
 
@@ -222,3 +224,15 @@ def read_rows(file: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
     return rows, ''
   where = f'line {broken[0]}' if len(broken) == 1 else f'lines {", ".join(broken)}'
   return rows, f'{file.name}: no whole row in {where}; the {len(rows)} whole rows are used.'
+
+
+def again(plan: Planner, claim: Claim) -> tuple[Finding, list[str]]:
+  """What a claim's kept rows come to, and what was wrong with them."""
+  file = lambda kind: path(plan.scale.name, claim, kind)
+  kept = files.read_json(file('verdict.json')) or {}
+  whole, cut = read_rows(file('rows.jsonl'))
+  rows, stale = current(claim, plan, whole)
+  record = {k: kept.get(k) for k in RECORD} | {'scale': plan.scale.name}
+  record |= {k: kept[k] for k in WHERE_KNOWN if k in kept}
+  finding = settle(claim, plan, rows, record)
+  return finding, [*filter(None, [cut]), *stale]

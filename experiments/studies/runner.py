@@ -6,8 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from experiments import cost
-from experiments.studies import ledger, preregistration, verdicts
+from experiments.studies import cost, ledger, preregistration, verdicts
 from experiments.studies.plan import Node, Planner
 from experiments.studies.scales import Scale
 from experiments.studies.terms import Claim

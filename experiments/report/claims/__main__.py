@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
     file = ledger.path(scale.name, claim, 'verdict.json')
     kept = files.read_json(file)
     if kept and tuple(kept['verdicts']) == claim.variants:
-      finding, _ = rows.again(plan, claim)
+      finding, _ = ledger.again(plan, claim)
       made_by = {run['commit'] for run in finding.record['runs']}
       finding.record['registered'] = preregistration.since(claim, made_by, scale.name)
       files.write_bytes(file, json.dumps(ledger.as_json(finding), indent=1).encode())

@@ -11,11 +11,8 @@ from experiments.studies.ledger import Finding
 from experiments.studies.plan import Planner
 from experiments.studies.scales import CPU, Scale
 from experiments.studies.terms import Claim, Expect
-from pe_research.storage import files
 
 FIRST = ('C01', 'C02', 'C34', 'C10', 'C18', 'C13')  # ALiBi, RoFormer and YaRN, on top of the table
-RECORD = ('scale', 'registered', 'runs', 'costs', 'refused')  # kept beside what is found
-WHERE_KNOWN = ('conditions', 'notes')  # kept, too, where there are any
 CORES, HOURS = 2, 8  # what all claims may take at the smallest scale
 MARKS = {verdicts.REPRODUCED: '●', verdicts.REFUTED: '✕', verdicts.INCONCLUSIVE: '◆',
          verdicts.MISSING: '–'}  # fmt: skip
@@ -153,7 +150,7 @@ def load(scale: Scale) -> tuple[list[Finding], list[str]]:
   plan = planner(scale)
   found, notes = [], []
   for claim in ordered():
-    finding, told = again(plan, claim)
+    finding, told = ledger.again(plan, claim)
     found.append(finding)
     notes += told
   if not alike(found):
@@ -175,18 +172,6 @@ def alike(findings: Sequence[Finding]) -> bool:
         made.setdefault((row['key'], measured.name(row)), set()).add(how)
   known = all(way[0] is not None for ways in made.values() for way in ways)
   return known and all(len(ways) == 1 for ways in made.values())
-
-
-def again(plan: Planner, claim: Claim) -> tuple[Finding, list[str]]:
-  """What a claim's kept rows come to, and what was wrong with them."""
-  file = lambda kind: ledger.path(plan.scale.name, claim, kind)
-  kept = files.read_json(file('verdict.json')) or {}
-  whole, cut = ledger.read_rows(file('rows.jsonl'))
-  rows, stale = ledger.current(claim, plan, whole)
-  record = {k: kept.get(k) for k in RECORD} | {'scale': plan.scale.name}
-  record |= {k: kept[k] for k in WHERE_KNOWN if k in kept}
-  finding = ledger.settle(claim, plan, rows, record)
-  return finding, [*filter(None, [cut]), *stale]
 
 
 def ordered() -> list[Claim]:

@@ -50,7 +50,7 @@ def rate(config: Mapping[str, Any], workdir: pathlib.Path) -> float:
   jobs = []
   for i in range(devices.count()):
     done = folder / f'{i}.json'
-    command = ('-m', 'experiments.cost', str(folder / 'config.json'), str(done))
+    command = ('-m', 'experiments.studies.cost', str(folder / 'config.json'), str(done))
     jobs.append(Job(f'speed of worker {i}', command, folder / f'{i}.txt', done))
   failed = local.run(jobs, lambda: None)
   if failed:
