@@ -1,5 +1,6 @@
 # make demo   environment, then the main experiment: six schemes, trained short, tested long
-# make test   environment, then every check and test
+# make test   environment, then checks and the first tier of tests: minutes
+# make test-all   the same with every test
 # make docs   environment, then the pages of all schemes, claims and modules: site/index.html
 # make lock   requirements.txt anew from the ranges in pyproject.toml (needs uv)
 
@@ -9,13 +10,18 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 UV := $(shell command -v uv)
 RUN := .venv/bin/python
 
-.PHONY: demo test docs lock clean
+.PHONY: demo test test-all docs lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
 	$(RUN) -m experiments.sweep --explorer
 
 test: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	$(RUN) -m pytest -n auto --dist loadfile -m 'not slow'
+
+test-all: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	$(RUN) -m pytest -n auto --dist loadfile

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.report.cached import FILE
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.common import checks
 from pe_research.machines import exits
 from pe_research.settings import cli, configs
@@ -83,13 +85,12 @@ def measure(given: argparse.Namespace, name: str, contexts: Sequence[int]) -> Ro
   import jax.numpy as jnp
   from jax import lax
 
-  from pe_research.attention import attend
   from pe_research.machines import jax_setup
   from pe_research.model.functional import Blueprint
 
   config = setup(given, PROJECTIONS[name], max(contexts) + STEPS)
   jax_setup.prepare(config)
-  blueprint, spec = Blueprint(config), attend.Spec(**config['attention'])
+  blueprint, spec = Blueprint(config), Spec(**config['attention'])
   params = jax.jit(blueprint.init)()
 
   @jax.jit
@@ -98,7 +99,7 @@ def measure(given: argparse.Namespace, name: str, contexts: Sequence[int]) -> Ro
 
     def step(carry, _):
       token, filled = carry
-      at = attend.Tokens(filled.used[:, None])
+      at = Tokens(filled.used[:, None])
       features, filled = decoder.features(token, at, spec, filled)
       return (decoder.logits(features)[:, -1].argmax(-1)[:, None], filled), None
 
@@ -125,8 +126,6 @@ def occupied(filled, context: int):
   import jax
   import jax.numpy as jnp
 
-  from pe_research.attention import attend
-
   shape = filled.at.pos.shape
   wide = lambda row: jnp.broadcast_to(row[None], shape).astype(jnp.int32)
   index = jnp.arange(shape[1])
@@ -134,7 +133,7 @@ def occupied(filled, context: int):
   return dataclasses.replace(
     filled,
     layers=jax.tree.map(draw, filled.layers),
-    at=attend.Tokens(wide(index), wide(index < context)),
+    at=Tokens(wide(index), wide(index < context)),
     used=jnp.full(shape[0], context, jnp.int32),
   )
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import jax
 
-from pe_research.attention import attend, ring
+from pe_research.attention import ring
+from pe_research.attention.spec import IMPLEMENTATIONS
 from pe_research.common import digest, progress, sharding
 from pe_research.data import texts
 from pe_research.evaluation import fixed_inputs, measures, programs, scoring
@@ -134,7 +135,7 @@ def _overrides(argv: list[str]) -> dict[str, Any]:
   )
   for name in ('reach', 'targets', 'windows', 'stride', 'tokens', 'batch_tokens'):
     parser.add_argument(f'--{name}', type=int)
-  parser.add_argument('--implementation', choices=attend.IMPLEMENTATIONS)
+  parser.add_argument('--implementation', choices=IMPLEMENTATIONS)
   parser.add_argument(
     '--mesh', type=_mesh, default={}, metavar='AXIS=DEVICES,...',
     help='context=8: so many devices share a sequence; default: each has its own',

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from pe_research.attention import attend
-from pe_research.attention.tokens import slice_rows
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens, slice_rows
 from pe_research.common import checks
 from pe_research.data import texts
 from pe_research.machines import exits, jax_setup
@@ -55,7 +55,7 @@ def generate(
   lengths: jax.Array | None = None,
   temperature: float = 1.0,
   top_p: float = 1.0,
-  spec: attend.Spec | None = None,
+  spec: Spec | None = None,
 ) -> jax.Array:
   """Continues each prompt, one token at a time through the cache.
 
@@ -75,12 +75,12 @@ def generate(
   Raises:
     ValueError: prompt and continuation are longer than the scheme reaches.
   """
-  spec, (batch, length) = spec or attend.Spec(), prompt.shape
+  spec, (batch, length) = spec or Spec(), prompt.shape
   filled = decoder.new_cache(batch, length + tokens - 1)
-  at = attend.Tokens.contiguous(length)
+  at = Tokens.contiguous(length)
   if lengths is not None:
     lengths = jnp.asarray(lengths, jnp.int32)
-    at = attend.Tokens(at.pos, (at.pos < lengths[:, None]).astype(jnp.int32))
+    at = Tokens(at.pos, (at.pos < lengths[:, None]).astype(jnp.int32))
   features, filled = decoder.features(prompt, at, spec, filled)
   if lengths is not None:
     features = slice_rows(features, lengths - 1, 1)
@@ -89,7 +89,7 @@ def generate(
 
   def step(carry, key):
     token, filled = carry
-    at = attend.Tokens(filled.used[:, None])
+    at = Tokens(filled.used[:, None])
     features, filled = decoder.features(token[:, None], at, spec, filled)
     following = pick(features, key)
     return (following, filled), following
@@ -133,7 +133,7 @@ def main(argv: list[str]) -> None:
         key=key,
         temperature=given.temperature,
         top_p=given.top_p,
-        spec=attend.Spec(**config['attention']),
+        spec=Spec(**config['attention']),
       )
     )
     out = run(params, prompt[None], jax.random.key(given.seed))

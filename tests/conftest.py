@@ -1,6 +1,13 @@
-"""What holds for every test: CPU, no silent broadcasting of ranks, the same examples each run."""
+"""What holds for every test: CPU, no silent broadcasting of ranks, the same examples each run.
 
+Tests are in two tiers. `make test` leaves out those marked `slow`; `make test-all` has them all. Of
+a test marked `spread`, the first tier has each value of its longest parameter once, with the others
+in turn, and the second tier the whole product.
+"""
+
+import collections
 import itertools
+import math
 import os
 import pathlib
 
@@ -17,6 +24,30 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 hypothesis.settings.register_profile('laws', derandomize=True, deadline=None, max_examples=8)
 hypothesis.settings.load_profile('laws')
 MAPS, TESTS = pathlib.Path('/proc/self/maps'), itertools.count()
+
+
+def pytest_collection_modifyitems(items):
+  """Marks as slow what a spread test has beyond the first tier."""
+  spread = collections.defaultdict(list)
+  for item in items:
+    if item.get_closest_marker('spread'):
+      spread[item.nodeid.partition('[')[0]].append(item)
+  for own in spread.values():
+    for item, first in zip(own, in_turn([item.callspec.indices for item in own]), strict=True):
+      if not first:
+        item.add_marker(pytest.mark.slow)
+
+
+def in_turn(points: list[dict[str, int]]) -> list[bool]:
+  """Which points of a product have each value of its longest axis once, with the others in turn."""
+  axes = {tuple(point[name] for point in points) for name in points[0]}  # joint parameters are one
+  *others, longest = sorted(axes, key=lambda axis: len(set(axis)))
+  sizes = [max(axis) + 1 for axis in others]
+  weights = [math.prod(sizes[:i]) for i in range(len(sizes))]
+  rank = [
+    sum(w * v for w, v in zip(weights, point, strict=True)) for point in zip(*others, strict=True)
+  ]
+  return [(i + r) % math.prod(sizes) == 0 for i, r in zip(longest, rank, strict=True)]
 
 
 @pytest.fixture(scope='module')

@@ -13,6 +13,8 @@ from golden_case import Case
 from safetensors.numpy import load_file
 
 from pe_research.attention import attend, logits
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.huggingface import importing, tensors
 from pe_research.model import transformer
 from pe_research.model.functional import Blueprint
@@ -45,20 +47,20 @@ def config_of(path: pathlib.Path) -> dict:
   return importing.source(path) | own
 
 
-def where(case: Case) -> attend.Tokens:
+def where(case: Case) -> Tokens:
   """Positions and documents, as the case has them."""
   length = case.inputs['input_ids'].shape[1]
   ids, mask = case.inputs.get('position_ids'), case.inputs.get('attention_mask')
   if ids is None and mask is None:
-    return attend.Tokens.contiguous(length)
+    return Tokens.contiguous(length)
   if ids is None:  # padding on the left
-    return attend.Tokens(
+    return Tokens(
       jnp.asarray((mask.cumsum(-1) - 1) * mask, jnp.int32), jnp.asarray(mask, jnp.int32)
     )
   if mask is not None:
-    return attend.Tokens(jnp.asarray(ids, jnp.int32))
+    return Tokens(jnp.asarray(ids, jnp.int32))
   begins = np.diff(ids, axis=1, prepend=ids[:, :1] - 1) != 1  # a document begins where ids restart
-  return attend.Tokens(jnp.asarray(ids, jnp.int32), jnp.asarray(begins.cumsum(-1) + 1, jnp.int32))
+  return Tokens(jnp.asarray(ids, jnp.int32), jnp.asarray(begins.cumsum(-1) + 1, jnp.int32))
 
 
 class Weights:
@@ -79,7 +81,7 @@ def run(case: Case, decoder: transformer.Decoder, monkeypatch) -> tuple[jax.Arra
   weights = Weights()
   monkeypatch.setattr(attend, 'attend', weights)
   tokens = jnp.asarray(case.inputs['input_ids'], jnp.int32)
-  features, _ = decoder.features(tokens, where(case), attend.Spec())
+  features, _ = decoder.features(tokens, where(case), Spec())
   return features, weights.first
 
 

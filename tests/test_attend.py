@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from pe_research import positions
 from pe_research.attention import attend
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.model import transformer
 from pe_research.positions import base
 
@@ -51,8 +53,8 @@ def inputs(queries, keys, offset, groups, documents, seed=0):
   segments = 1 + (np.arange(keys) >= np.array([[keys // 2], [keys // 3]])).astype(np.int32)
   cut = lambda x: x[:, offset : offset + queries]
   if not documents:
-    return q, k, v, attend.Tokens(cut(pos)), attend.Tokens(pos)
-  return q, k, v, attend.Tokens(cut(pos), cut(segments)), attend.Tokens(pos, segments)
+    return q, k, v, Tokens(cut(pos)), Tokens(pos)
+  return q, k, v, Tokens(cut(pos), cut(segments)), Tokens(pos, segments)
 
 
 def slope_bias(slopes, q_pos, k_pos):
@@ -110,7 +112,7 @@ def both_ways(case):
   queries, keys, offset, groups, tile, window, documents = case
   given = inputs(queries, keys, offset, groups, documents)
   cotangent = np.random.default_rng(1).normal(size=(2, queries, HEADS, VALUES)).astype(np.float32)
-  specs = [attend.Spec(name, window, tile) for name in IN_XLA]
+  specs = [Spec(name, window, tile) for name in IN_XLA]
   return given, [pull_back(cotangent, SLOPES, *given, offset, spec) for spec in specs]
 
 
@@ -136,7 +138,7 @@ def test_parts_of_the_queries_give_what_all_at_once_give(case, monkeypatch):
   queries, keys, offset, groups, _, window, documents = case
   q, k, v, asked, seen = inputs(queries, keys, offset, groups, documents)
   cotangent = np.random.default_rng(1).normal(size=(2, queries, HEADS, VALUES)).astype(np.float32)
-  spec, sizes = attend.Spec('dense', window), []
+  spec, sizes = Spec('dense', window), []
   whole = pull_back(cotangent, SLOPES, q, k, v, asked, seen, offset, spec)
   monkeypatch.setattr(attend, 'LEAST_PART', 2)
   one, part = attend._dense_part, lambda *given: sizes.append(given[3].shape[2]) or one(*given)
@@ -161,7 +163,7 @@ def test_any_sizes(keys, short, room, tile, window, documents):
   offset = min(short, keys - 1)
   queries = max(1, keys - offset - room)
   given = inputs(queries, keys, offset, 2, documents)
-  got = run(SLOPES, *given, offset, attend.Spec('tiled', window, tile))
+  got = run(SLOPES, *given, offset, Spec('tiled', window, tile))
   tiny.close(got, reference(*given, offset, window), 2e-5)
 
 
@@ -176,7 +178,7 @@ def test_t5_table_gradient_against_finite_differences():
   def value(table, name):
     placed = nnx.clone(scheme)
     placed.table[...] = table
-    spec = attend.Spec(name, tile=4)
+    spec = Spec(name, tile=4)
     return (attend.attend(q, k, v, *at, scheme=placed, spec=spec) * out).sum()
 
   table = scheme.table[...]
@@ -201,7 +203,7 @@ def test_tiles_never_hold_all_logits(window, documents):
   for name in IN_XLA:
     for length in (128, 256):
       q, k, v, *at = inputs(length, length, 0, 2, documents)
-      spec = attend.Spec(name, window, tile=16)
+      spec = Spec(name, window, tile=16)
       value = lambda *x, at=at, spec=spec: run(*x, *at, 0, spec).sum()
       sizes[name, length] = largest(jax.grad(value, argnums=(0, 1, 2, 3)), SLOPES, q, k, v)
       assert sizes[name, length] >= largest(value, SLOPES, q, k, v)
@@ -217,10 +219,10 @@ def test_training_in_tiles_never_holds_all_logits(name):
   config = tiny.config(remat='block', mlp_width=48)
   position = {k: None if k == 'train_length' else v for k, v in tiny.position(name).items()}
   decoder = transformer.Decoder(config, position, length, key=jax.random.key(0))
-  tokens, at = np.zeros((1, length), np.int32), attend.Tokens.contiguous(length)
+  tokens, at = np.zeros((1, length), np.int32), Tokens.contiguous(length)
   sizes = {}
   for implementation in IN_XLA:
-    spec = attend.Spec(implementation, tile=8)
+    spec = Spec(implementation, tile=8)
     value = lambda d, at, spec=spec: d.features(tokens, at, spec)[0].sum()
     sizes[implementation] = largest(jax.grad(value), decoder, at)
   hidden = length * 48  # of the MLP: what attention has to stay below
@@ -232,7 +234,7 @@ def test_softmax_is_float32_under_bfloat16(implementation):
   q, k, v, *at = inputs(13, 13, 0, 2, True)
   # Logits of about 40: rounded to bfloat16, they would be off by more than a tenth.
   narrow = [x.astype(jnp.bfloat16) for x in (10 * q, k, v)]
-  spec = attend.Spec(implementation, tile=5)
+  spec = Spec(implementation, tile=5)
   jaxpr = jax.make_jaxpr(lambda *x: run(SLOPES, *x, *at, 0, spec))(*narrow)
   exps = [e for e in tiny.equations(jaxpr) if e.primitive.name in ('exp', 'exp2')]
   assert exps and all(e.invars[0].aval.dtype == jnp.float32 for e in exps)
@@ -245,10 +247,10 @@ def test_softmax_is_float32_under_bfloat16(implementation):
 @pytest.mark.parametrize('implementation', HERE)
 def test_sums_are_float32_under_bfloat16(implementation):
   """A thousand equal keys: each weight, 1/1024, would vanish beside a bfloat16 sum of 1."""
-  at, ones = attend.Tokens.contiguous(1024), jnp.ones((1, 1024, 1, 8), jnp.bfloat16)
+  at, ones = Tokens.contiguous(1024), jnp.ones((1, 1024, 1, 8), jnp.bfloat16)
   values = jnp.broadcast_to(jnp.arange(1024)[None, :, None, None] % 2, ones.shape)
   given = 0 * ones, ones, values.astype(jnp.bfloat16)
-  spec = attend.Spec(implementation, tile=128)
+  spec = Spec(implementation, tile=128)
   out = attend.attend(*given, at, at, scheme=tiny.scheme('nope'), spec=spec)
   assert out.dtype == jnp.bfloat16
   np.testing.assert_allclose(np.asarray(out[0, -1], np.float32), 0.5, rtol=2e-3)
@@ -257,7 +259,7 @@ def test_sums_are_float32_under_bfloat16(implementation):
 @pytest.mark.parametrize('implementation', HERE)
 def test_huge_logits_stay_finite(implementation):
   q, k, v, *at = inputs(13, 13, 0, 2, True)
-  spec = attend.Spec(implementation, tile=5)
+  spec = Spec(implementation, tile=5)
   value = lambda q: run(SLOPES, q, k, v, *at, 0, spec).sum()
   assert np.isfinite(jax.grad(value)(1e4 * q)).all()
   tiny.close(run(SLOPES, 1e3 * q, k, v, *at, 0, spec), reference(1e3 * q, k, v, *at, 0, None), 1e-3)
@@ -266,18 +268,18 @@ def test_huge_logits_stay_finite(implementation):
 @pytest.mark.parametrize('implementation', HERE)
 def test_rows_that_agree_may_share_positions(implementation):
   q, k, v, _, at = inputs(13, 13, 0, 2, True)
-  one = attend.Tokens(at.pos[:1], at.segments[:1])
-  both = attend.Tokens(np.tile(one.pos, (2, 1)), np.tile(one.segments, (2, 1)))
-  spec = attend.Spec(implementation, tile=5)
+  one = Tokens(at.pos[:1], at.segments[:1])
+  both = Tokens(np.tile(one.pos, (2, 1)), np.tile(one.segments, (2, 1)))
+  spec = Spec(implementation, tile=5)
   tiny.close(run(SLOPES, q, k, v, one, one, 0, spec), run(SLOPES, q, k, v, both, both, 0, spec))
 
 
 def test_cutting_and_padding_tokens():
-  at = attend.Tokens(jnp.arange(6)[None] + 3, jnp.array([[1, 1, 1, 2, 2, 2]]))
+  at = Tokens(jnp.arange(6)[None] + 3, jnp.array([[1, 1, 1, 2, 2, 2]]))
   part = at.slice(jnp.int32(2), 3).pad(5)
   assert part.pos.tolist() == [[5, 6, 7, 0, 0]]
   assert part.segments.tolist() == [[1, 2, 2, 0, 0]]
-  bare = attend.Tokens.contiguous(4)
+  bare = Tokens.contiguous(4)
   assert bare.pos.tolist() == [[0, 1, 2, 3]] and bare.pad(6).segments is None
 
 
@@ -291,14 +293,14 @@ def test_cutting_and_padding_tokens():
 )
 def test_a_bad_spec_is_refused(arguments, words):
   with pytest.raises(ValueError) as error:
-    attend.Spec(**arguments)
+    Spec(**arguments)
   assert all(word in str(error.value) for word in words)
 
 
 @pytest.mark.parametrize('implementation', IN_XLA)
 def test_a_bias_must_not_broadcast(implementation):
   q, k, v, *at = inputs(7, 7, 0, 2, False)
-  spec = attend.Spec(implementation, tile=4)
+  spec = Spec(implementation, tile=4)
   for bias in (
     lambda q_pos, k_pos: slope_bias(SLOPES, q_pos[:, :1], k_pos),
     lambda q_pos, k_pos: slope_bias(SLOPES[:1], q_pos, k_pos),

@@ -12,7 +12,7 @@ from flax import nnx
 from hypothesis import strategies as st
 
 from pe_research import generate
-from pe_research.attention import attend
+from pe_research.attention.tokens import Tokens
 from pe_research.model import kv_cache, transformer
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -76,19 +76,19 @@ def test_prompts_of_several_lengths_in_one_batch(name, kind, spec):
   decoder, spec = tiny.decoder(name, kind), tiny.SPECS[spec]
   whole = np.random.default_rng(6).integers(0, tiny.VOCAB, (3, LENGTHS.max() + EXTRA))
   pos = jnp.arange(LENGTHS.max())[None]
-  at = attend.Tokens(pos, (pos < LENGTHS[:, None]).astype(jnp.int32))
+  at = Tokens(pos, (pos < LENGTHS[:, None]).astype(jnp.int32))
   logits, filled = step(decoder, whole[:, : LENGTHS.max()], at, spec, decoder.new_cache(3, 20))
   np.testing.assert_array_equal(filled.used, LENGTHS)
   following = [logits[np.arange(3), LENGTHS - 1]]
   for i in range(EXTRA):
     tokens = whole[np.arange(3), LENGTHS + i][:, None]
-    logits, filled = step(decoder, tokens, attend.Tokens(filled.used[:, None]), spec, filled)
+    logits, filled = step(decoder, tokens, Tokens(filled.used[:, None]), spec, filled)
     following.append(logits[:, 0])
   size = whole.shape[1]
   for i, got in enumerate(following):  # as if there were nothing after that token, and no other row
     last = LENGTHS + i
     seen = (np.arange(size) < last[:, None]).astype(np.int32)
-    alone = forward(decoder, whole, attend.Tokens(jnp.arange(size)[None], seen), spec)
+    alone = forward(decoder, whole, Tokens(jnp.arange(size)[None], seen), spec)
     tiny.close(got, alone[np.arange(3), last - 1])
 
 
@@ -102,7 +102,7 @@ def test_generation_from_prompts_of_several_lengths():
 
 @pytest.mark.parametrize('name', ['rope', 'longrope'])
 def test_a_grown_cache_goes_on(name):
-  decoder, at = tiny.decoder(name, 'mla'), attend.Tokens.contiguous(tiny.LENGTH)
+  decoder, at = tiny.decoder(name, 'mla'), Tokens.contiguous(tiny.LENGTH)
   filled, logits = decoder.new_cache(tiny.BATCH, 8), []
   for i in range(tiny.LENGTH):
     filled = decoder.reserve(filled, 1)

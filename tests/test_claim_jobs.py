@@ -10,7 +10,7 @@ import small
 from experiments import claims
 from experiments.studies import runner, scales
 from launch import job
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
 from pe_research.data import batches
 from pe_research.model.functional import Blueprint
 from pe_research.training import train_step
@@ -30,7 +30,7 @@ def test_jobs_of_all_claims_are_written_and_read(scale, tmp_path):
 
 def taken(config) -> float:
   """Bytes of a chip that trains alone: state, gradients, and what a part of a step keeps."""
-  blueprint, spec = Blueprint(config), attend.Spec(**config['attention'])
+  blueprint, spec = Blueprint(config), Spec(**config['attention'])
   rows = config['optimizer']['batch'] // config['optimizer']['accumulate']
   part = lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype)
   params, key = jax.eval_shape(blueprint.init), jax.random.key(0)

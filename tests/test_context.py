@@ -7,7 +7,8 @@ import small
 from jax.sharding import AbstractMesh
 
 from pe_research import positions
-from pe_research.attention import attend, ring
+from pe_research.attention import ring
+from pe_research.attention.spec import Spec
 from pe_research.common import sharding
 
 EIGHT = '--xla_force_host_platform_device_count=8'
@@ -36,7 +37,7 @@ def test_a_device_holds_its_share_of_a_long_sequence(measured):
 
 def spec(implementation='tiled', devices=4):
   mesh = AbstractMesh((1, 1, devices, 1), sharding.AXES)
-  return attend.Spec(implementation=implementation, mesh=mesh)
+  return Spec(implementation=implementation, mesh=mesh)
 
 
 def test_what_cannot_be_shared_is_refused_by_name():

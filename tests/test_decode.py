@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tiny
 
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 
 pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
 CAPACITY = 16
@@ -21,7 +22,7 @@ def decode(decoder, at, spec, chunk):
   filled = decoder.new_cache(tiny.BATCH, CAPACITY)
   # The last chunk is filled up with tokens that nothing looks back from.
   grow = lambda x: jnp.pad(jnp.asarray(x), ((0, 0), (0, -tiny.LENGTH % chunk)))
-  tokens, at = grow(tiny.TOKENS), attend.Tokens(grow(at.pos), grow(at.segments))
+  tokens, at = grow(tiny.TOKENS), Tokens(grow(at.pos), grow(at.segments))
   logits = []
   for start in range(0, tiny.LENGTH, chunk):
     part = tokens[:, start : start + chunk], at.slice(start, chunk)
@@ -101,8 +102,8 @@ def test_the_whole_context_is_encoded_by_its_length(name, kind, spec, chunk):
 
 def decoder_alone(decoder, length):
   """Logits of the first `length` tokens as a text of their own, its length known beforehand."""
-  at = attend.Tokens.contiguous(min(length, tiny.LENGTH))
-  return decoder(tiny.TOKENS[:, :length], at, attend.Spec())
+  at = Tokens.contiguous(min(length, tiny.LENGTH))
+  return decoder(tiny.TOKENS[:, :length], at, Spec())
 
 
 @pytest.mark.parametrize('name', LENGTHENED)
@@ -116,7 +117,7 @@ def test_rows_of_one_cache_have_their_own_lengths(name, spec):
   for t in (4, 5, 12):
     tiny.close(logits[0, t], decoder_alone(decoder, t + 1)[0, t])
   for t in (8, 12):
-    alone = decoder(rolled[:, : t - 7], attend.Tokens.contiguous(t - 7), attend.Spec())
+    alone = decoder(rolled[:, : t - 7], Tokens.contiguous(t - 7), Spec())
     tiny.close(logits[1, t], alone[0, -1])
 
 
@@ -163,6 +164,6 @@ def test_overflow_raises():
   decoder = tiny.decoder('nope')
   filled = decoder.new_cache(tiny.BATCH, tiny.LENGTH + 3)
   _, filled = tiny.step(decoder, tiny.TOKENS, tiny.at(), 'dense', filled)
-  decoder.features(tiny.TOKENS[:, :3], attend.Tokens.contiguous(3), attend.Spec(), filled)
+  decoder.features(tiny.TOKENS[:, :3], Tokens.contiguous(3), Spec(), filled)
   with pytest.raises(ValueError, match=r'holds 16 tokens and has 13; 4 more'):
-    decoder.features(tiny.TOKENS[:, :4], attend.Tokens.contiguous(4), attend.Spec(), filled)
+    decoder.features(tiny.TOKENS[:, :4], Tokens.contiguous(4), Spec(), filled)

@@ -12,7 +12,8 @@ from flax import nnx
 from hypothesis import strategies as st
 
 from pe_research import positions
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.common import sharding
 from pe_research.data import batches
 from pe_research.evaluation import scoring
@@ -167,9 +168,9 @@ def test_loss_is_that_of_the_drawn_positions(name, tmp_path):
   decoder = blueprint.bind(jax.jit(blueprint.init)())
   tokens = np.random.default_rng(0).integers(0, 256, (3, 17))
   pos = blueprint.scheme.draw_positions(jnp.arange(16)[None], 3, key)
-  logits = decoder(tokens[:, :-1], attend.Tokens(pos), attend.Spec())
+  logits = decoder(tokens[:, :-1], Tokens(pos), Spec())
   want = -jax.nn.log_softmax(logits)[np.arange(3)[:, None], np.arange(16)[None], tokens[:, 1:]]
-  total, count = train_step.token_loss(decoder, {'tokens': tokens}, attend.Spec(), key)
+  total, count = train_step.token_loss(decoder, {'tokens': tokens}, Spec(), key)
   assert count == 48
   np.testing.assert_allclose(total, want.sum(), rtol=1e-5)
 
@@ -182,9 +183,7 @@ def test_evaluation_counts_on_from_0(name, tmp_path):
   params = jax.jit(blueprint.init)()
   scorer = scoring.Scorer(blueprint, config, sharding.mesh({'data': 1, 'fsdp': 1, 'tensor': 1}))
   windows = np.random.default_rng(0).integers(0, 256, (3, 17))
-  logits = blueprint.bind(params)(
-    windows[:, :-1], attend.Tokens(jnp.arange(16)[None]), attend.Spec()
-  )
+  logits = blueprint.bind(params)(windows[:, :-1], Tokens(jnp.arange(16)[None]), Spec())
   want = -jax.nn.log_softmax(logits)[np.arange(3)[:, None], np.arange(16)[None], windows[:, 1:]]
   np.testing.assert_allclose(scorer.nats(params, windows), want, rtol=2e-5)
 
@@ -197,10 +196,10 @@ def test_loss_is_that_of_the_chunks_put_together(tmp_path):
   place, pos = places(2, 3, 16, scheme.reads_beyond, key)
   assert (place[:, -1] > 16).all()
   tokens = np.stack([row[p] for row, p in zip(text, place, strict=True)])
-  logits = decoder(tokens[:, :-1], attend.Tokens(pos), attend.Spec())
+  logits = decoder(tokens[:, :-1], Tokens(pos), Spec())
   want = -jax.nn.log_softmax(logits)[np.arange(3)[:, None], np.arange(16)[None], tokens[:, 1:]]
   batch = {'tokens': text[:, :17], 'beyond': text[:, 17:]}
-  total, count = train_step.token_loss(decoder, batch, attend.Spec(), key)
+  total, count = train_step.token_loss(decoder, batch, Spec(), key)
   assert count == 48
   np.testing.assert_allclose(total, want.sum(), rtol=1e-5)
 

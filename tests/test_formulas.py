@@ -13,7 +13,8 @@ from flax import nnx
 from hypothesis import given, settings
 
 from pe_research import positions
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.model import attention
 from pe_research.positions import base, fixed_point, kerple, rotary
 from pe_research.settings import configs
@@ -273,8 +274,8 @@ def test_keys_that_a_window_hides_are_not_counted(name, want):
   scheme = build(name, length=64) if name == 'ssmax' else build(name, train_length=8)
   if name == 'ssmax':
     scheme.scale[...] = jnp.ones(4)
-  at = attend.Tokens.contiguous(64)
-  got = attention.scaled(jnp.ones((1, 64, 4, 8)), scheme, attend.Spec(window=20), at, None, 1)
+  at = Tokens.contiguous(64)
+  got = attention.scaled(jnp.ones((1, 64, 4, 8)), scheme, Spec(window=20), at, None, 1)
   tiny.close(got[0, 30:, 0, 0], np.full(34, want(20.0)))
   tiny.close(got[0, 10:20, 0, 0], want(np.arange(11.0, 21)))
 

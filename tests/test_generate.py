@@ -7,7 +7,8 @@ import pytest
 import small
 
 from pe_research import generate, positions
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.model.functional import Blueprint
 from pe_research.training import loop
 
@@ -26,7 +27,7 @@ def test_greedy_text_is_the_argmax_of_full_forward_passes(name, corpus):
     lambda: generate.generate(decoder, prompt, 8, key=jax.random.key(0), temperature=0)
   )()
   tokens = prompt
-  forward = jax.jit(lambda t: decoder(t, attend.Tokens.contiguous(t.shape[1]), attend.Spec()))
+  forward = jax.jit(lambda t: decoder(t, Tokens.contiguous(t.shape[1]), Spec()))
   for _ in range(8):
     tokens = jnp.concatenate([tokens, forward(tokens)[:, -1].argmax(-1)[:, None]], axis=1)
   np.testing.assert_array_equal(made, tokens[:, 3:])

@@ -13,6 +13,8 @@ from test_attend import CASES, HEADS, WIDTH, inputs
 
 from pe_research import positions
 from pe_research.attention import attend
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.positions.base import Dims, DistanceBias
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
@@ -48,9 +50,7 @@ def test_kernel_equals_dense_attention(name, case):
   graph, parameters = nnx.split(build(name, **SCHEMES[name]))
   cotangent = np.random.default_rng(1).normal(size=(*q.shape[:3], v.shape[-1])).astype(np.float32)
   found = [
-    pull_back(
-      cotangent, graph, parameters, q, k, v, queries, keys, offset, attend.Spec(how, window, tile)
-    )
+    pull_back(cotangent, graph, parameters, q, k, v, queries, keys, offset, Spec(how, window, tile))
     for how in ('dense', 'interpreted')
   ]
   assert len(jax.tree.leaves(found[0])) == (5 if name == 't5' else 4)
@@ -62,10 +62,10 @@ def test_kernel_equals_dense_attention(name, case):
 def test_kernel_is_lowered_for_accelerators(name, backend, monkeypatch):
   """What can be shown without one: the front of its compiler takes the passes both ways."""
   monkeypatch.setattr(jax, 'default_backend', lambda: backend)
-  scheme, at = build(name, **SCHEMES[name]), attend.Tokens.contiguous(256)
+  scheme, at = build(name, **SCHEMES[name]), Tokens.contiguous(256)
 
   def run(q, k, v):
-    spec = attend.Spec('pallas', window=200, tile=128)
+    spec = Spec('pallas', window=200, tile=128)
     return attend.attend(q, k, v, at, at, scheme=scheme, spec=spec).astype(jnp.float32).sum()
 
   heads = lambda n: jax.ShapeDtypeStruct((2, 256, n, 128), jnp.bfloat16)
@@ -85,7 +85,7 @@ def test_a_cpu_never_interprets_the_kernel_unasked():
   q, k, v, queries, keys = inputs(7, 7, 0, 4, False)
   scheme = build('rope')
   with pytest.raises(ValueError, match=r"'pallas' runs on TPUs and GPUs, and .*'interpreted'"):
-    attend.attend(q, k, v, queries, keys, scheme=scheme, spec=attend.Spec('pallas'))
+    attend.attend(q, k, v, queries, keys, scheme=scheme, spec=Spec('pallas'))
 
 
 def test_several_devices_without_a_mesh_are_refused(monkeypatch):
@@ -93,7 +93,7 @@ def test_several_devices_without_a_mesh_are_refused(monkeypatch):
   monkeypatch.setattr(jax, 'device_count', lambda: 4)
   q, k, v, queries, keys = inputs(7, 7, 0, 4, False)
   with pytest.raises(ValueError, match='no mesh to be split over, and here are 4 devices'):
-    attend.attend(q, k, v, queries, keys, scheme=build('rope'), spec=attend.Spec('pallas'))
+    attend.attend(q, k, v, queries, keys, scheme=build('rope'), spec=Spec('pallas'))
 
 
 def test_slopes_and_jumps_get_their_gradients():
@@ -118,7 +118,7 @@ def test_slopes_and_jumps_get_their_gradients():
         distance_bias=lambda: DistanceBias(slopes, jumps, starts),
         sees=None,
       ),
-      spec=attend.Spec(how, tile=4),
+      spec=Spec(how, tile=4),
     )  # fmt: skip
     return (out**2).sum()
 

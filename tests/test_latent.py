@@ -10,12 +10,13 @@ import tiny
 from flax import nnx
 
 from pe_research import positions
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.model import latent_attention, layers
 from pe_research.positions import base, rotary
 
 H, K, R, V, C, D, L = 3, 8, 4, 6, 12, 20, 7
-AT = attend.Tokens.contiguous(L)
+AT = Tokens.contiguous(L)
 
 
 def made(query_latent=0, slice_=R, seed=0, bias=False):
@@ -85,7 +86,7 @@ def test_equations(query_latent, bias):
   # Scales of norms are not 1, nor biases 0.
   move = lambda x: x * jnp.linspace(0.5, 2, x.size).reshape(x.shape) + 0.1 * (not x.any())
   nnx.update(module, jax.tree.map(move, nnx.state(module)))
-  got, slots = module(text(), AT, None, scheme, attend.Spec())
+  got, slots = module(text(), AT, None, scheme, Spec())
   assert slots is None
   for row in range(2):
     tiny.close(got[row], reference(module, text()[row], theta_of(scheme)))
@@ -95,7 +96,7 @@ def test_without_a_rotation_there_is_no_slice():
   module = made(slice_=0)
   names = {'/'.join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(module))}
   assert not any('position' in name for name in names)
-  got, _ = module(text(), AT, None, base.NoPE(dims()), attend.Spec())
+  got, _ = module(text(), AT, None, base.NoPE(dims()), Spec())
   tiny.close(got[0], reference(module, text()[0], None))
 
 
@@ -130,7 +131,7 @@ def stretched(**given):
 def test_the_temperature_is_on_the_whole_logit(given, whole, slice_):
   module, scheme = made(), stretched(**given)
   x = 3 * text()
-  got, _ = module(x, AT, None, scheme, attend.Spec())
+  got, _ = module(x, AT, None, scheme, Spec())
   want = lambda *scales: reference(module, x[0], theta_of(scheme), *scales)
   tiny.close(got[0], want(whole**2, slice_**2))
   # What others have shipped: the slice alone, the factor once, and both at once.
@@ -167,10 +168,10 @@ def test_decoding_reads_latents_and_makes_no_keys():
   """Nothing in an absorbed step has as many numbers as the keys of all heads."""
   decoder, capacity = tiny.decoder('rope', 'mla'), 64
   filled = decoder.new_cache(1, capacity)
-  token, at = jnp.zeros((1, 1), jnp.int32), attend.Tokens(jnp.zeros((1, 1), jnp.int32))
+  token, at = jnp.zeros((1, 1), jnp.int32), Tokens(jnp.zeros((1, 1), jnp.int32))
   sizes = {}
   for absorbed in (True, False):
-    step = lambda f, a=absorbed: decoder.features(token, at, attend.Spec(absorbed=a), f)
+    step = lambda f, a=absorbed: decoder.features(token, at, Spec(absorbed=a), f)
     jaxpr = jax.make_jaxpr(step)(filled)
     sizes[absorbed] = max(v.aval.size for e in jaxpr.eqns for v in e.outvars)
   keys = capacity * 4 * (8 + 8)
@@ -180,7 +181,7 @@ def test_decoding_reads_latents_and_makes_no_keys():
 @pytest.mark.parametrize('name', ['rope', 'alibi'])
 def test_gradients_reach_every_matrix(name):
   decoder = tiny.decoder(name, 'mla')
-  loss = lambda d: jnp.square(d(tiny.TOKENS, tiny.at(), attend.Spec())).mean()
+  loss = lambda d: jnp.square(d(tiny.TOKENS, tiny.at(), Spec())).mean()
   grads = nnx.to_flat_state(nnx.grad(loss)(decoder))
   for path, grad in grads:
     assert float(jnp.abs(grad[...]).max()) > 0, path

@@ -11,7 +11,7 @@ import tiny
 from flax import nnx
 
 from pe_research import positions
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
 from pe_research.common import keys
 from pe_research.model import decoder_config, layers, transformer
 
@@ -173,7 +173,7 @@ def test_keys_go_by_name():
 def test_a_block_is_causal():
   decoder = tiny.decoder('rope')
   x = np.random.default_rng(0).normal(size=(2, 13, 32)).astype(np.float32)
-  spec = attend.Spec()
+  spec = Spec()
   run = lambda x: decoder.blocks[0](x, tiny.at(), None, decoder.position[0], spec)[0]
   pull = jax.jit(lambda cotangent: jax.vjp(run, x)[1](cotangent)[0])
   for t in (0, 6, 12):
@@ -202,9 +202,7 @@ def test_the_last_tokens_are_the_same_where_the_last_block_computes_no_others(na
 
 def test_the_last_block_computes_what_is_asked_for():
   decoder, rows = tiny.decoder('rope'), set()
-  jaxpr = jax.make_jaxpr(lambda d: d.features(tiny.TOKENS, tiny.at(), attend.Spec(), last=4))(
-    decoder
-  )
+  jaxpr = jax.make_jaxpr(lambda d: d.features(tiny.TOKENS, tiny.at(), Spec(), last=4))(decoder)
   for equation in tiny.equations(jaxpr):
     if equation.primitive.name == 'tanh':  # of GELU, once a block
       rows.add(equation.outvars[0].aval.shape[1])

@@ -18,7 +18,8 @@ from experiments import finetune as experiment
 from experiments import progressive, stretch
 from experiments.studies import demo
 from pe_research import positions
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.model import transformer
 
 README = (small.ROOT / 'README.md').read_text()
@@ -139,12 +140,10 @@ def test_the_example_scheme_is_one_file_and_one_line(monkeypatch):
   tokens = np.arange(18).reshape(2, 9)
 
   def loss(params, spec):
-    logits = nnx.merge(graph, params)(tokens, attend.Tokens.contiguous(9), spec)
+    logits = nnx.merge(graph, params)(tokens, Tokens.contiguous(9), spec)
     return transformer.loss(logits, tokens).mean()
 
-  dense, tiled = (
-    jax.grad(loss)(params, spec) for spec in (attend.Spec(), attend.Spec('tiled', tile=4))
-  )
+  dense, tiled = (jax.grad(loss)(params, spec) for spec in (Spec(), Spec('tiled', tile=4)))
   for one, other in zip(jax.tree.leaves(dense), jax.tree.leaves(tiled), strict=True):
     np.testing.assert_allclose(one, other, atol=1e-5)
   assert np.abs(jax.tree.leaves(dense.position)[0]).min() > 0

@@ -13,7 +13,8 @@ import tiny
 from flax import nnx
 
 from pe_research import positions
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.positions import base
 
 pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
@@ -119,9 +120,9 @@ def test_past_max_length_raises():
   decoder, long = limited(), tiny.TRAINED + 1
   tokens = np.zeros((1, long), np.int32)
   with pytest.raises(ValueError, match=r"'Learned' holds 32 positions; asked for 33"):
-    decoder(tokens, attend.Tokens.contiguous(long), attend.Spec())
+    decoder(tokens, Tokens.contiguous(long), Spec())
   with pytest.raises(ValueError, match='asked for 33'):
-    jax.eval_shape(lambda: decoder(tokens, attend.Tokens.contiguous(long), attend.Spec()))
+    jax.eval_shape(lambda: decoder(tokens, Tokens.contiguous(long), Spec()))
   with pytest.raises(ValueError, match='asked for 33'):
     decoder.new_cache(1, long)
   decoder.new_cache(1, tiny.TRAINED)
@@ -142,7 +143,7 @@ def test_past_max_length_inside_a_program_reads_nan():
 
 def test_positions_may_be_constants_of_a_program():
   decoder, at = limited(), tiny.at()
-  got = jax.jit(lambda tokens: decoder(tokens, at, attend.Spec()))(tiny.TOKENS)
+  got = jax.jit(lambda tokens: decoder(tokens, at, Spec()))(tiny.TOKENS)
   tiny.close(got, tiny.forward(decoder, tiny.TOKENS, at, 'dense'))
 
 

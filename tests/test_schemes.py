@@ -12,7 +12,8 @@ import tiny
 from flax import nnx
 from hypothesis import strategies as st
 
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.model import functional, transformer
 
 pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
@@ -107,7 +108,7 @@ def test_absolute_schemes_see_a_shift_or_refuse_it(name, kind):
   at = tiny.at(np.arange(tiny.LENGTH) + 1000)
   if (decoder.position[0].max_length or 1013) < 1013:
     with pytest.raises(ValueError, match='1013'):
-      decoder(tiny.TOKENS, at, attend.Spec())
+      decoder(tiny.TOKENS, at, Spec())
     return
   here = tiny.forward(decoder, tiny.TOKENS, tiny.at(), 'dense')
   shifted = tiny.forward(decoder, tiny.TOKENS, at, 'dense')
@@ -201,7 +202,7 @@ def test_a_packed_document_is_the_unpadded_call(name):
   packed = tiny.forward(decoder, tiny.TOKENS, tiny.at(pos, segments), 'dense')
   start, end = spans[1]
   tokens = tiny.TOKENS[:, start:end]
-  alone = tiny.forward(decoder, tokens, attend.Tokens.contiguous(end - start), 'dense')
+  alone = tiny.forward(decoder, tokens, Tokens.contiguous(end - start), 'dense')
   tiny.close(packed[:, start:end], alone)
 
 

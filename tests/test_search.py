@@ -11,6 +11,8 @@ import small
 from hypothesis import strategies as st
 
 from pe_research import main, positions
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.common import provenance
 from pe_research.data import texts
 from pe_research.runs import lineage, run_folder
@@ -225,7 +227,6 @@ def test_one_program_serves_all_candidates_and_documents(measured):
 
 @pytest.mark.parametrize('temperature', ['none', 'su'])
 def test_losses_are_those_of_the_scheme_that_a_config_builds(measured, temperature):
-  from pe_research.attention import attend
   from pe_research.model import transformer
   from pe_research.model.functional import Blueprint
 
@@ -241,10 +242,8 @@ def test_losses_are_those_of_the_scheme_that_a_config_builds(measured, temperatu
     scale = stretched['position']['attention_factor']
     measure = objective.Objective(config, params, (2, 64), scale, 128)
     decoder = Blueprint(stretched).bind(params)
-    at = attend.Tokens.contiguous(64)
-    nll = transformer.loss(
-      decoder(windows.tokens[:, :-1], at, attend.Spec()), windows.tokens[:, 1:]
-    )
+    at = Tokens.contiguous(64)
+    nll = transformer.loss(decoder(windows.tokens[:, :-1], at, Spec()), windows.tokens[:, 1:])
     np.testing.assert_allclose(measure([candidate], windows)[0], nll.mean(), rtol=2e-6)
 
 

@@ -10,7 +10,7 @@ from flax import nnx
 from hypothesis import strategies as st
 
 from pe_research import positions
-from pe_research.attention import attend
+from pe_research.attention.tokens import Tokens
 from pe_research.positions import base as base_lib
 from pe_research.positions import fixed_point
 
@@ -190,7 +190,7 @@ def spans(pos, segments):
 
 
 SIZE = 13
-lengths_of = jax.jit(lambda pos, segments: attend.Tokens(pos, segments).lengths())
+lengths_of = jax.jit(lambda pos, segments: Tokens(pos, segments).lengths())
 # Tokens of a row's documents and the position at which each begins; 0 or more of padding before.
 packed = st.tuples(
   st.integers(0, SIZE - 1), st.lists(st.tuples(st.integers(1, 6), st.integers(0, 3000)), max_size=5)
@@ -214,7 +214,7 @@ def test_what_a_document_spans(rows):
 @hypothesis.given(pads=st.tuples(*[st.integers(0, SIZE - 1)] * 2), begin=st.integers(0, 3000))
 def test_rows_may_share_their_positions(pads, begin):
   pos = begin + jnp.arange(SIZE)[None]
-  assert attend.Tokens(pos).lengths().tolist() == [[SIZE]]
+  assert Tokens(pos).lengths().tolist() == [[SIZE]]
   segments = (np.arange(SIZE) >= np.array(pads)[:, None]).astype(np.int32)
   got = lengths_of(pos, segments)
   for row, pad in zip(got, pads, strict=True):
@@ -222,9 +222,9 @@ def test_rows_may_share_their_positions(pads, begin):
 
 
 def test_a_span_known_beforehand_is_a_constant():
-  assert attend.Tokens.contiguous(7).lengths() == 7
+  assert Tokens.contiguous(7).lengths() == 7
   seen = []
-  jax.jit(lambda at: seen.append(at.lengths()))(attend.Tokens.contiguous(7))
+  jax.jit(lambda at: seen.append(at.lengths()))(Tokens.contiguous(7))
   assert seen == [7]
-  part = attend.Tokens.contiguous(7).slice(2, 3)
+  part = Tokens.contiguous(7).slice(2, 3)
   assert part.lengths().tolist() == [[3]]

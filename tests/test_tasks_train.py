@@ -8,7 +8,8 @@ import pytest
 import small
 
 from pe_research import evaluate, main
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.data import batches, needles, tasks, texts, tokenizers
 from pe_research.model import transformer
 from pe_research.model.functional import Blueprint
@@ -37,10 +38,10 @@ def test_only_answers_are_scored():
   blueprint = Blueprint(wanted)
   decoder = blueprint.bind(jax.jit(blueprint.init)())
   batch = batches.build(texts.load(wanted), wanted, 0).draw()
-  total, count = train_step.token_loss(decoder, batch, attend.Spec(), jax.random.key(0))
+  total, count = train_step.token_loss(decoder, batch, Spec(), jax.random.key(0))
   tokens = batch['tokens']
-  at = attend.Tokens.contiguous(tokens.shape[1] - 1)
-  nll = np.asarray(transformer.loss(decoder(tokens[:, :-1], at, attend.Spec()), tokens[:, 1:]))
+  at = Tokens.contiguous(tokens.shape[1] - 1)
+  nll = np.asarray(transformer.loss(decoder(tokens[:, :-1], at, Spec()), tokens[:, 1:]))
   keep = batch['weights'][:, 1:].astype(bool)
   assert count == keep.sum() and 0 < keep.mean() < 0.5
   np.testing.assert_allclose(total, nll[keep].sum(), rtol=1e-5)
@@ -48,9 +49,7 @@ def test_only_answers_are_scored():
   padded[batch['weights'].cumsum(1) == batch['weights'].sum(1, keepdims=True)] = 7
   ends = batch['weights'].astype(bool)
   padded[ends] = tokens[ends]
-  other, _ = train_step.token_loss(
-    decoder, batch | {'tokens': padded}, attend.Spec(), jax.random.key(0)
-  )
+  other, _ = train_step.token_loss(decoder, batch | {'tokens': padded}, Spec(), jax.random.key(0))
   np.testing.assert_allclose(other, total, rtol=1e-6)
 
 

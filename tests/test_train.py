@@ -13,7 +13,8 @@ import pytest
 import small
 
 from pe_research import evaluate
-from pe_research.attention import attend, logits
+from pe_research.attention import logits
+from pe_research.attention.spec import Spec
 from pe_research.common import provenance, sharding
 from pe_research.data import batches, texts
 from pe_research.model.functional import Blueprint
@@ -234,7 +235,7 @@ def test_packed_documents_are_trained_as_if_alone(corpus):
   blueprint, stream = Blueprint(config), batches.build(texts.load(config), config, 0)
   decoder = blueprint.bind(blueprint.init())
   batch = next(b for b in stream if b['segments'].max() > 1)
-  given = attend.Spec(), jax.random.key(0)
+  given = Spec(), jax.random.key(0)
   total, count = train_step.token_loss(decoder, jax.tree.map(np.asarray, batch), *given)
   alone, targets = 0.0, 0
   for tokens, segments in zip(batch['tokens'], batch['segments'], strict=True):

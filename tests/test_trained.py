@@ -15,6 +15,8 @@ from flax import nnx
 
 from pe_research import positions
 from pe_research.attention import attend
+from pe_research.attention.spec import IMPLEMENTATIONS, Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.data import texts
 from pe_research.evaluation import measures
 from pe_research.model import attention, transformer
@@ -28,7 +30,7 @@ from pe_research.training import loop, train_state
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 LENGTH, TRAINED, PAIRS, WINDOW = 13, 16, tiny.HEAD_DIM // 2, 4
-SPEC = attend.Spec()
+SPEC = Spec()
 SEGMENTS = np.array([[1] * 5 + [2] * 8, [1] * 13], np.int32)
 DIMS = Dims(tiny.WIDTH, tiny.HEADS, tiny.HEAD_DIM, TRAINED)
 # The text that the tiny runs are evaluated on by position.
@@ -75,13 +77,13 @@ def test_the_weights_times_the_values_are_attention(name, groups):
   q = normal(2, LENGTH, tiny.HEADS, tiny.HEAD_DIM)
   k, v = normal(2, LENGTH, groups, tiny.HEAD_DIM), normal(2, LENGTH, groups, 5)
   pos = np.tile(np.arange(LENGTH, dtype=np.int32), (2, 1))
-  at, length = attend.Tokens(pos), LENGTH if scheme.depends_on_length else None
-  q = attention.scaled(scheme.query(q, pos, length), scheme, attend.Spec(), at, length, 8)
+  at, length = Tokens(pos), LENGTH if scheme.depends_on_length else None
+  q = attention.scaled(scheme.query(q, pos, length), scheme, Spec(), at, length, 8)
   k = scheme.key(k, pos, length)
   for offset, window, segments in ((0, None, None), (0, WINDOW, SEGMENTS), (5, None, SEGMENTS)):
-    keys = attend.Tokens(pos, segments)
+    keys = Tokens(pos, segments)
     queries, asking = keys.slice(offset, LENGTH - offset), q[:, offset:]
-    how = {'scheme': scheme, 'spec': attend.Spec(window=window), 'offset': offset}
+    how = {'scheme': scheme, 'spec': Spec(window=window), 'offset': offset}
     weights = attend.weights(asking, k, queries, keys, **how)
     check_rows(weights, visible(LENGTH, offset, (window, scheme.sees), segments))
     of_heads = np.repeat(v, tiny.HEADS // groups, axis=2)
@@ -103,32 +105,32 @@ def test_what_is_watched_in_latent_attention_is_what_it_computes(name, monkeypat
     return out
 
   monkeypatch.setattr(attend, 'attend', spy)
-  at = attend.Tokens.contiguous(LENGTH)
-  watched = decoder(tiny.TOKENS, at, attend.Spec(watch=maps.append))
+  at = Tokens.contiguous(LENGTH)
+  watched = decoder(tiny.TOKENS, at, Spec(watch=maps.append))
   assert len(maps) == len(outs) == tiny.LAYERS
   for i, (weights, (v, out)) in enumerate(zip(maps, outs, strict=True)):
     sees = decoder.position[i % len(decoder.position)].sees
     check_rows(weights, visible(LENGTH, windows=(sees,)))
     tiny.close(np.einsum('bhqk,bkhv->bqhv', weights, v), out)
-  np.testing.assert_array_equal(watched, decoder(tiny.TOKENS, at, attend.Spec()))
+  np.testing.assert_array_equal(watched, decoder(tiny.TOKENS, at, Spec()))
 
 
 def test_a_watched_spec_is_hashable_and_like_itself_alone():
   see = lambda weights: None
-  assert hash(attend.Spec(watch=see)) == hash(attend.Spec(watch=see))
-  assert attend.Spec(watch=see) != attend.Spec() == attend.Spec(watch=None)
+  assert hash(Spec(watch=see)) == hash(Spec(watch=see))
+  assert Spec(watch=see) != Spec() == Spec(watch=None)
 
 
-@pytest.mark.parametrize('implementation', [n for n in attend.IMPLEMENTATIONS if n != 'dense'])
+@pytest.mark.parametrize('implementation', [n for n in IMPLEMENTATIONS if n != 'dense'])
 def test_what_holds_no_weights_cannot_be_watched(implementation):
   with pytest.raises(ValueError, match=f"'{implementation}' holds no weights.*'dense'"):
-    attend.Spec(implementation, watch=print)
+    Spec(implementation, watch=print)
 
 
 @pytest.mark.parametrize('remat', ['none', 'block'])
 def test_what_is_compiled_cannot_be_watched(remat):
   decoder = tiny.decoder('nope', remat=remat)
-  run = lambda: decoder(tiny.TOKENS, attend.Tokens.contiguous(LENGTH), attend.Spec(watch=print))
+  run = lambda: decoder(tiny.TOKENS, Tokens.contiguous(LENGTH), Spec(watch=print))
   with pytest.raises(ValueError, match='leave out jax'):
     (run if remat == 'block' else jax.jit(run))()
 
@@ -177,7 +179,7 @@ def opened(workdir, position=''):
 
 def losses(decoder, windows):
   """float32 nats of every target of windows [W, N + 1]."""
-  run = jax.jit(lambda tokens: decoder(tokens, attend.Tokens.contiguous(tokens.shape[1]), SPEC))
+  run = jax.jit(lambda tokens: decoder(tokens, Tokens.contiguous(tokens.shape[1]), SPEC))
   windows = jnp.asarray(windows, jnp.int32)
   return np.asarray(transformer.loss(run(windows[:, :-1]), windows[:, 1:]))
 
@@ -189,7 +191,7 @@ def test_maps_are_the_softmax_of_queries_and_keys(rope, layer):
   window = documents[int(documents.lengths.argmax())][-25:]
   below = nnx.clone(decoder)
   below.blocks, below.norm = below.blocks[:layer], lambda x: x
-  at = attend.Tokens.contiguous(24)
+  at = Tokens.contiguous(24)
   x = below.features(jnp.asarray(window[None, :-1], jnp.int32), at, SPEC)[0]
   x = decoder.blocks[layer].attention_norm(x)
   own, scheme = decoder.blocks[layer].attention, decoder.position[0]

@@ -15,7 +15,8 @@ import numpy as np
 import published
 import pytest
 
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.huggingface import exporting
 from pe_research.model.functional import Blueprint
 
@@ -62,7 +63,7 @@ def test_logits_are_those_of_transformers(folders, name):
   config = published.config(name)
   tokens = jnp.asarray(published.ids(name))
   decoder = Blueprint(config).bind(published.params(config))
-  ours = decoder(tokens, attend.Tokens.contiguous(tokens.shape[1]), attend.Spec())
+  ours = decoder(tokens, Tokens.contiguous(tokens.shape[1]), Spec())
   theirs = np.load(folders[name] / 'logits.npy')
   assert theirs.std() > 0.1
   np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)

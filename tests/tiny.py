@@ -13,7 +13,8 @@ import numpy as np
 from flax import nnx
 
 from pe_research import positions
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.model import transformer
 from pe_research.positions import base
 
@@ -29,11 +30,11 @@ KINDS = {
 }
 WINDOW = 4
 SPECS = {
-  'dense': attend.Spec(),
-  'tiled': attend.Spec('tiled', tile=5),
-  'dense window': attend.Spec(window=WINDOW),
-  'tiled window': attend.Spec('tiled', window=WINDOW, tile=3),
-  'dense expanded': attend.Spec(absorbed=False),
+  'dense': Spec(),
+  'tiled': Spec('tiled', tile=5),
+  'dense window': Spec(window=WINDOW),
+  'tiled window': Spec('tiled', window=WINDOW, tile=3),
+  'dense expanded': Spec(absorbed=False),
 }
 # How the heads are grouped and how attention is computed meet in test_attend; here, one of each.
 CASES = [
@@ -151,11 +152,11 @@ def decoder(name: str, kind: str = 'gqa', seed: int = 0, **changes) -> transform
   return made
 
 
-def at(pos=None, segments=None) -> attend.Tokens:
+def at(pos=None, segments=None) -> Tokens:
   """Positions and documents as [BATCH, LENGTH] arrays whatever is given: one compiled program."""
   wide = lambda x: jnp.asarray(np.broadcast_to(np.asarray(x, np.int32), (BATCH, LENGTH)))
   pos = np.arange(LENGTH) if pos is None else pos
-  return attend.Tokens(wide(pos), wide(1 if segments is None else segments))
+  return Tokens(wide(pos), wide(1 if segments is None else segments))
 
 
 @functools.partial(jax.jit, static_argnames='spec')

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.settings import cli, configs
 
 
@@ -123,16 +125,15 @@ def forward(given) -> dict[str, Any]:
   import jax
   import jax.numpy as jnp
 
-  from pe_research.attention import attend
   from pe_research.machines import jax_setup
   from pe_research.model.functional import Blueprint
 
   config = setup(given, given.length, 1)
   jax_setup.prepare(config)
-  blueprint, spec = Blueprint(config), attend.Spec(**config['attention'])
+  blueprint, spec = Blueprint(config), Spec(**config['attention'])
   params = jax.jit(blueprint.init)()
   tokens = jax.random.randint(jax.random.key(0), (1, given.length), 0, 256, jnp.int32)
-  at = attend.Tokens.contiguous(given.length)
+  at = Tokens.contiguous(given.length)
   run = jax.jit(lambda params, tokens: blueprint.bind(params)(tokens, at, spec))
   start = time.perf_counter()
   run = run.lower(params, tokens).compile()
@@ -157,7 +158,6 @@ def search(given) -> dict[str, Any]:
   import jax
   import numpy as np
 
-  from pe_research.attention import attend
   from pe_research.machines import jax_setup
   from pe_research.model import transformer
   from pe_research.model.functional import Blueprint
@@ -174,7 +174,7 @@ def search(given) -> dict[str, Any]:
   windows = objective.Windows(tokens, ('',) * given.batch)
   size = given.batch, given.length
   measure = objective.Objective(config, params, size, 1.0, plan.BATCH_TOKENS)
-  at, spec = attend.Tokens.contiguous(given.length), attend.Spec('tiled')
+  at, spec = Tokens.contiguous(given.length), Spec('tiled')
 
   def program(bound):
     loss = lambda params, x: transformer.loss(
@@ -213,14 +213,13 @@ def decode(given) -> dict[str, Any]:
   """
   import jax
 
-  from pe_research.attention import attend
   from pe_research.generate import generate
   from pe_research.machines import jax_setup
   from pe_research.model.functional import Blueprint
 
   config = setup(given, given.length, given.batch)
   jax_setup.prepare(config)
-  blueprint, spec = Blueprint(config), attend.Spec(**config['attention'])
+  blueprint, spec = Blueprint(config), Spec(**config['attention'])
   params, key = jax.jit(blueprint.init)(), jax.random.key(0)
   prompt = jax.random.randint(key, (given.batch, given.length), 0, 256, 'int32')
 

@@ -1,5 +1,3 @@
-"""Several seeds in one program against the same steps one after the other."""
-
 import statistics
 from typing import Any
 
@@ -11,13 +9,13 @@ def together(given) -> dict[str, Any]:
   import jax
   import jax.numpy as jnp
 
-  from pe_research.attention import attend
+  from pe_research.attention.spec import Spec
   from pe_research.training import train_step
 
   config, count = setup(given, given.length, given.batch), given.seeds
   blueprint, optimizer, rows, _, state, tokens = begin(config)
   one = state, {'tokens': tokens}, train_step.seed(config, rows.mesh)
-  step = train_step.plain(config, blueprint, optimizer, attend.Spec(**config['attention']))
+  step = train_step.plain(config, blueprint, optimizer, Spec(**config['attention']))
   repeated = lambda tree: jax.tree.map(lambda x: jnp.stack([x] * count), tree)
   ready = lambda run, arguments: lambda: jax.block_until_ready(run(*arguments))
   runs = {

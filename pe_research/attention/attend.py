@@ -1,59 +1,20 @@
-"""Exact causal attention with a bias that is a function of positions: dense, or by another file."""
+"""Exact causal attention with a bias that is a function of positions; here the dense one."""
 
-import dataclasses
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import Mesh
 
 from pe_research.attention import tiled
 from pe_research.attention.logits import masked
+from pe_research.attention.spec import Spec, narrowed
 from pe_research.attention.tokens import Tokens
-from pe_research.common import checks, sharding
+from pe_research.common import sharding
 from pe_research.positions.base import PositionScheme
 
 PARTS = 4  # that dense attention cuts the queries into
 LEAST_PART = 64  # tokens in one of them
-IMPLEMENTATIONS = ('dense', 'tiled', 'pallas', 'interpreted')
-
-
-@dataclasses.dataclass(frozen=True)
-class Spec:
-  """How to attend: everything that is fixed when the program is compiled.
-
-  Attributes:
-    implementation: 'dense' holds all logits at once; 'tiled' one tile, memory linear in length;
-      'pallas' is a kernel for TPUs and GPUs; 'interpreted' runs that in XLA, for tests.
-    window: tokens that a query sees, itself included; None for all.
-    tile: tokens on a side of a tile.
-    absorbed: whether MLA decodes through its latents; False expands them at every token.
-    scale: multiplies the scheme's own `logit_scale`; other than 1 to measure temperatures.
-    mesh: of the devices that a kernel's work, or a sequence, is split over; XLA splits the rest.
-    watch: is handed the weights [B, H, Lq, Lk] of every layer in turn, for looking at them; dense
-      only, not under jit.
-  """
-
-  implementation: str = 'dense'
-  window: int | None = None
-  tile: int = 512
-  absorbed: bool = True
-  scale: float = 1.0
-  mesh: Mesh | None = None
-  watch: Callable[[jax.Array], None] | None = None
-
-  def __post_init__(self):
-    checks.choose('attention implementation', self.implementation, IMPLEMENTATIONS)
-    if self.window is not None:
-      checks.at_least('attention window', self.window, 1, 'tokens')
-    checks.at_least('attention tile', self.tile, 1, 'tokens')
-    if self.watch is not None and self.implementation != 'dense':
-      raise ValueError(
-        f'attention implementation {self.implementation!r} holds no weights to watch; choose '
-        "'dense', or leave watch out."
-      )
 
 
 def attend(
@@ -136,22 +97,6 @@ def _watch(q, k, queries, keys, *, spec: Spec, **settings) -> None:
       "model.remat='none'."
     )
   spec.watch(found)
-
-
-def narrowed(spec: Spec, scheme: PositionScheme) -> Spec:
-  """With the narrower of its own window and what the scheme sees."""
-  return dataclasses.replace(spec, window=narrowest(spec.window, scheme.sees))
-
-
-def narrowest(*windows: int | None) -> int | None:
-  """The fewest tokens that any of these windows leaves; None where none of them is one."""
-  return min((window for window in windows if window is not None), default=None)
-
-
-def last_seen(pos: jax.Array, spec: Spec, scheme: PositionScheme) -> jax.Array:
-  """The last key that queries at `pos` see, counted from the first: `pos`, less in a window."""
-  window = narrowed(spec, scheme).window
-  return pos if window is None else jnp.minimum(pos, window - 1)
 
 
 def _grouped(q: jax.Array, groups: int) -> jax.Array:

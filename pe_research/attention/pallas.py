@@ -85,7 +85,7 @@ def attend(
   if not interpret and mesh is None and devices > 1:
     raise ValueError(
       f"attention 'pallas' has no mesh to be split over, and here are {devices} devices; "
-      "give attend.Spec the mesh, or choose 'dense' or 'tiled'."
+      "give Spec the mesh, or choose 'dense' or 'tiled'."
     )
   steps = () if bias is None else bias.starts
   plan = pallas_programs.Plan(*tiles, window, segments, bias is not None, steps, backend)

@@ -13,19 +13,20 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from pe_research.attention import attend, tiled
+from pe_research.attention import tiled
 from pe_research.attention.logits import MASKED
+from pe_research.attention.spec import Spec
 from pe_research.common import sharding
 
 AXIS = sharding.CONTEXT
 
 
-def split(spec: attend.Spec) -> int:
+def split(spec: Spec) -> int:
   """How many devices share a sequence."""
   return spec.mesh.shape[AXIS] if spec.mesh is not None else 1
 
 
-def check(spec: attend.Spec, length: int) -> None:
+def check(spec: Spec, length: int) -> None:
   """Raises ValueError where a sequence of so many tokens cannot be shared."""
   if split(spec) > 1 and spec.implementation != 'tiled':
     raise ValueError(
@@ -39,7 +40,7 @@ def check(spec: attend.Spec, length: int) -> None:
     )
 
 
-def run(bias, spec: attend.Spec, q, k, v, queries, keys, offset):
+def run(bias, spec: Spec, q, k, v, queries, keys, offset):
   """As the implementations of attend.attend: q [B, G, H/G, Lq, D], k and v [B, G, Lk, ...].
 
   Where there are as many queries as keys, both are shared; fewer queries are on every device.

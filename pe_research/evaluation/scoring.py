@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec, narrowest
+from pe_research.attention.tokens import Tokens
 from pe_research.common import digest, sharding
 from pe_research.model import transformer
 from pe_research.model.functional import Blueprint
@@ -37,7 +38,7 @@ class Scorer:
   def __init__(self, blueprint: Blueprint, config: Mapping[str, Any], mesh):
     """Compiles nothing yet; a program is compiled at the first call of its kind and length."""
     how = config['attention'] | {'implementation': config['eval']['implementation']}
-    self.spec = attend.Spec(**how, mesh=mesh)
+    self.spec = Spec(**how, mesh=mesh)
     self.blueprint, self.mesh = blueprint, mesh
     self.devices = mesh.shape['data'] * mesh.shape['fsdp']
     self.tokens = config['eval']['batch_tokens']
@@ -50,9 +51,9 @@ class Scorer:
     }
 
   def _logits(self, params, tokens, last, scale=1.0, window=None):
-    decoder, window = self.blueprint.bind(params), attend.narrowest(self.spec.window, window)
+    decoder, window = self.blueprint.bind(params), narrowest(self.spec.window, window)
     spec = dataclasses.replace(self.spec, scale=scale, window=window)
-    at = attend.Tokens.contiguous(tokens.shape[1] - 1)
+    at = Tokens.contiguous(tokens.shape[1] - 1)
     features, _ = decoder.features(tokens[:, :-1], at, spec, last=last)
     return decoder.logits(features)
 
@@ -65,7 +66,7 @@ class Scorer:
   def _hidden(self, params, tokens, layers):
     decoder = self.blueprint.bind(params)
     decoder.blocks = decoder.blocks[:layers]
-    at = attend.Tokens.contiguous(tokens.shape[1] - 1)
+    at = Tokens.contiguous(tokens.shape[1] - 1)
     return decoder.features(tokens[:, :-1], at, self.spec)[0]
 
   def _size(self, windows: np.ndarray) -> int:

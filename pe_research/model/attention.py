@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from pe_research.attention import attend
-from pe_research.attention.tokens import ending
+from pe_research.attention.spec import Spec, last_seen
+from pe_research.attention.tokens import Tokens, ending
 from pe_research.model import kv_cache, layers
 from pe_research.positions import base
 
@@ -15,13 +16,13 @@ PROJECTIONS = ('mha', 'gqa', 'mqa', 'mla')
 def scaled(
   q: jax.Array,
   scheme: base.PositionScheme,
-  spec: attend.Spec,
-  at: attend.Tokens,
+  spec: Spec,
+  at: Tokens,
   length,
   width: int,
 ) -> jax.Array:
   """Queries [B, L, H, ...] times the logit scale over sqrt(width), taken in float32."""
-  last = attend.last_seen(at.pos, spec, scheme)
+  last = last_seen(at.pos, spec, scheme)
   scale = jnp.asarray(scheme.logit_scale(last, length)) * spec.scale / width**0.5
   scale = scale.reshape(*scale.shape, *(1,) * (q.ndim - scale.ndim)) if scale.ndim else scale
   return (q.astype(jnp.float32) * scale).astype(q.dtype)
@@ -75,10 +76,10 @@ class Attention(nnx.Module):
   def __call__(
     self,
     x: jax.Array,
-    at: attend.Tokens,
+    at: Tokens,
     length,
     scheme: base.PositionScheme,
-    spec: attend.Spec,
+    spec: Spec,
     slots: tuple[jax.Array, ...] | None = None,
     filled: kv_cache.KVCache | None = None,
     last: int | None = None,

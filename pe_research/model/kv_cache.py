@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pe_research.attention import attend
+from pe_research.attention.tokens import Tokens
 
 BLOCK = 256  # tokens that a cache grows by
 
@@ -25,7 +25,7 @@ class KVCache:
 
   layers: tuple[tuple[jax.Array, ...], ...]
   tokens: jax.Array
-  at: attend.Tokens
+  at: Tokens
   used: jax.Array
 
   @property
@@ -33,7 +33,7 @@ class KVCache:
     """Tokens that fit."""
     return self.at.pos.shape[1]
 
-  def place(self, tokens: jax.Array, at: attend.Tokens) -> 'KVCache':
+  def place(self, tokens: jax.Array, at: Tokens) -> 'KVCache':
     """Writes new tokens, their positions and documents into the next slots of each row.
 
     Raises:
@@ -48,16 +48,14 @@ class KVCache:
           'it with a larger capacity, or reserve room in it.'
         )
     segments = jnp.ones_like(at.pos) if at.segments is None else at.segments
-    placed = attend.Tokens(
-      put(self.at.pos, at.pos, self.used), put(self.at.segments, segments, self.used)
-    )
+    placed = Tokens(put(self.at.pos, at.pos, self.used), put(self.at.segments, segments, self.used))
     return dataclasses.replace(self, tokens=put(self.tokens, tokens, self.used), at=placed)
 
   def append(self, slots: Sequence[jax.Array], new: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
     """One layer's slots [B, N, ...] with [B or 1, L, ...] written after those that are filled."""
     return tuple(put(old, part, self.used) for old, part in zip(slots, new, strict=True))
 
-  def taken(self, at: attend.Tokens) -> jax.Array:
+  def taken(self, at: Tokens) -> jax.Array:
     """Slots filled, int32 [B], after these tokens: those up to each row's last that is no padding.
 
     So rows may be prompts of several lengths, padded on the right: what follows a prompt is
@@ -95,7 +93,7 @@ def empty(
   make = lambda shape: jnp.zeros((batch, capacity, *shape), dtype)
   slots = tuple(tuple(map(make, shapes)) for shapes in layers)
   ids = jnp.zeros((batch, capacity), jnp.int32)
-  return KVCache(slots, ids, attend.Tokens(ids, ids), jnp.zeros(batch, jnp.int32))
+  return KVCache(slots, ids, Tokens(ids, ids), jnp.zeros(batch, jnp.int32))
 
 
 def put(slots: jax.Array, new: jax.Array, used: jax.Array) -> jax.Array:

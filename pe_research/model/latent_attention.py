@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from pe_research.attention import attend
-from pe_research.attention.tokens import ending
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens, ending
 from pe_research.model import kv_cache, layers
 from pe_research.model.attention import scaled
 from pe_research.positions import base
@@ -89,10 +90,10 @@ class LatentAttention(nnx.Module):
   def __call__(
     self,
     x: jax.Array,
-    at: attend.Tokens,
+    at: Tokens,
     length,
     scheme: base.PositionScheme,
-    spec: attend.Spec,
+    spec: Spec,
     slots: tuple[jax.Array, ...] | None = None,
     filled: kv_cache.KVCache | None = None,
     last: int | None = None,

@@ -11,8 +11,8 @@ from flax import nnx
 from jax import lax
 
 from pe_research import positions
-from pe_research.attention import attend
-from pe_research.attention.tokens import ending, slice_rows
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens, ending, slice_rows
 from pe_research.common import keys, sharding
 from pe_research.model import attention, kv_cache, latent_attention, layers
 from pe_research.model.decoder_config import DecoderConfig
@@ -111,8 +111,8 @@ class Decoder(nnx.Module):
   def features(
     self,
     tokens: jax.Array,
-    at: attend.Tokens,
-    spec: attend.Spec,
+    at: Tokens,
+    spec: Spec,
     filled: kv_cache.KVCache | None = None,
     last: int | None = None,
   ) -> tuple[jax.Array, kv_cache.KVCache | None]:
@@ -201,7 +201,7 @@ class Decoder(nnx.Module):
     table = table[...].astype(features.dtype)
     return jnp.einsum('bld,vd->blv', features, table, preferred_element_type=jnp.float32)
 
-  def __call__(self, tokens: jax.Array, at: attend.Tokens, spec: attend.Spec) -> jax.Array:
+  def __call__(self, tokens: jax.Array, at: Tokens, spec: Spec) -> jax.Array:
     """float32 logits [B, L, V] of the next token, for tokens [B, L]."""
     return self.logits(self.features(tokens, at, spec)[0])
 

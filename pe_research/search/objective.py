@@ -10,7 +10,8 @@ import numpy as np
 from flax import nnx
 
 from pe_research import positions
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.common import digest, sharding
 from pe_research.data import texts
 from pe_research.model import transformer
@@ -105,7 +106,7 @@ class Objective:
     devices = math.prod(mesh.shape.values())
     self.params, self.size = params, -(-size // devices) * devices
     self.split, self.whole = sharding.split_batch(mesh, self.size), sharding.replicated(mesh)
-    spec = attend.Spec(**(config['attention'] | {'implementation': 'tiled'}))
+    spec = Spec(**(config['attention'] | {'implementation': 'tiled'}))
 
     def loss(params, high, low, start_tokens, tokens):
       decoder = blueprint.bind(params)
@@ -117,7 +118,7 @@ class Objective:
         **rope,
       )
       decoder.position = nnx.List([scheme])
-      at = attend.Tokens.contiguous(tokens.shape[1] - 1)
+      at = Tokens.contiguous(tokens.shape[1] - 1)
       nll = transformer.loss(decoder(tokens[:, :-1], at, spec), tokens[:, 1:])
       return nll.mean(1)
 

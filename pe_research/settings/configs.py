@@ -13,7 +13,7 @@ from flax import nnx
 from ml_collections import config_dict
 
 from pe_research import positions
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
 from pe_research.common.checks import at_least, choose, nearest
 from pe_research.model.decoder_config import DecoderConfig
 from pe_research.settings import protocols
@@ -142,7 +142,7 @@ def _resolve(config: dict[str, Any]) -> dict[str, Any]:
   _resolve_model(model, data)
   config['position'] = resolve_position(config)
   scheme(config).check_length(config['length'])
-  attend.Spec(**config['attention'])
+  Spec(**config['attention'])
   _check_optimizer(optimizer, config['steps'])
   data['seed'] = config['seed'] if data['seed'] is None else data['seed']
   _check_data(data)

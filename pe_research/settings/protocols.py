@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
 from pe_research.common import digest
 from pe_research.common.checks import at_least, choose
 from pe_research.data import tasks
@@ -130,7 +130,7 @@ def check(evaluation: dict[str, Any], config: Mapping[str, Any]) -> None:
       f'eval.targets ({evaluation["targets"]}) is above length ({config["length"]}), which the '
       'cropped control keeps; lower it.'
     )
-  attend.Spec(**(config['attention'] | {'implementation': evaluation['implementation']}))
+  Spec(**(config['attention'] | {'implementation': evaluation['implementation']}))
 
 
 def measurements(config: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
 from pe_research.common import sharding
 from pe_research.data import batches
 from pe_research.model.functional import Blueprint, of_position
@@ -50,7 +50,7 @@ def _decisive(step: jax.stages.Lowered) -> str:
 def _step(config: Mapping[str, Any]) -> str:
   mesh, blueprint = sharding.one_device(), Blueprint(config)
   optimizer = optimizers.build(config['optimizer'], config['steps'])
-  spec = attend.Spec(**config['attention'], mesh=mesh)
+  spec = Spec(**config['attention'], mesh=mesh)
   step = jax.jit(train_step.plain(config, blueprint, optimizer, spec), keep_unused=True)
   like = train_state.abstract(blueprint, optimizer, mesh)
   batch = batches.shapes(config, blueprint.scheme.reads_beyond)

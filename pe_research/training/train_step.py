@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.common import keys, sharding
 from pe_research.data import batches
 from pe_research.model import transformer
@@ -17,7 +18,7 @@ from pe_research.training import costs, optimizers, train_state
 
 
 def token_loss(
-  decoder: transformer.Decoder, batch: Mapping[str, jax.Array], spec: attend.Spec, key: jax.Array
+  decoder: transformer.Decoder, batch: Mapping[str, jax.Array], spec: Spec, key: jax.Array
 ):
   """Sum of nats over the batch's targets, and their number; none crosses into a new document.
 
@@ -27,11 +28,11 @@ def token_loss(
   scheme = decoder.position[0]
   if 'beyond' in batch:
     tokens = scheme.draw_text(tokens, batch['beyond'], key)
-  at, weights = attend.Tokens.contiguous(tokens.shape[1] - 1), jnp.float32(tokens[:, 1:].size)
+  at, weights = Tokens.contiguous(tokens.shape[1] - 1), jnp.float32(tokens[:, 1:].size)
   if segments is not None:
-    at = attend.Tokens(batch['pos'][:, :-1], segments[:, :-1])
+    at = Tokens(batch['pos'][:, :-1], segments[:, :-1])
   if scheme.draws_positions:
-    at = attend.Tokens(scheme.draw_positions(at.pos, tokens.shape[0], key), at.segments)
+    at = Tokens(scheme.draw_positions(at.pos, tokens.shape[0], key), at.segments)
   if segments is None and 'weights' not in batch:
     return transformer.loss(decoder(tokens[:, :-1], at, spec), tokens[:, 1:]).sum(), weights
   scored = batch.get('weights')
@@ -50,7 +51,7 @@ def compiled(config, blueprint: Blueprint, optimizer, like: train_state.State, r
     like: of the state, see train_state.abstract.
     rows: layout of a batch.
   """
-  spec, layout = attend.Spec(**config['attention'], mesh=rows.mesh), train_state.layout(like)
+  spec, layout = Spec(**config['attention'], mesh=rows.mesh), train_state.layout(like)
   return jax.jit(
     plain(config, blueprint, optimizer, spec),
     in_shardings=(layout, rows, sharding.replicated(rows.mesh)),
@@ -80,7 +81,7 @@ class Step:
     if self.runs == 1:
       step = compiled(self.config, self.blueprint, self.optimizer, like, self.rows)
     else:
-      spec = attend.Spec(**self.config['attention'], mesh=self.rows.mesh)
+      spec = Spec(**self.config['attention'], mesh=self.rows.mesh)
       one = plain(self.config, self.blueprint, self.optimizer, spec)
       step = jax.jit(jax.vmap(one), donate_argnums=0)
       several = lambda x: jax.ShapeDtypeStruct((self.runs, *x.shape), x.dtype)
@@ -122,7 +123,7 @@ def seed(config: Mapping[str, Any], mesh) -> jax.Array:
   return sharding.place(np.array(config['seed'] % 2**32, np.uint32), sharding.replicated(mesh))
 
 
-def plain(config, blueprint: Blueprint, optimizer, spec: attend.Spec):
+def plain(config, blueprint: Blueprint, optimizer, spec: Spec):
   """The training step, a pure function: (state, batch, seed) -> (state, metrics).
 
   The third is what `seed` gives; all that is drawn in training follows from it.

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec, last_seen
 from pe_research.positions.base import Dims, PositionScheme
 
 
@@ -61,7 +61,7 @@ def of(scheme: PositionScheme, dims: Dims, length: int) -> Effect:
   )
   added = np.asarray(scheme.embed(jnp.zeros((1, length, dims.width)), pos)[0], np.float64)
   bias = scheme.bias(pos, pos)
-  last = attend.last_seen(pos, attend.Spec(), scheme)
+  last = last_seen(pos, Spec(), scheme)
   scale = jnp.asarray(scheme.logit_scale(last, length if scheme.depends_on_length else None))
   scale = scale.reshape(*scale.shape, *(1,) * (3 - scale.ndim)) if scale.ndim else scale
   scale = np.broadcast_to(np.asarray(scale, np.float64), (1, length, dims.heads))[0].T

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pe_research import positions
-from pe_research.attention import attend
+from pe_research.attention.spec import Spec
+from pe_research.attention.tokens import Tokens
 from pe_research.common import checks, sharding
 from pe_research.data import texts
 from pe_research.evaluation import measures, scoring
@@ -90,9 +91,9 @@ def look(workdir: pathlib.Path, length: int, position: str | None = None) -> Loo
   window = _text(corpus.validation, length)
   maps, edges = [], _edges(length)
   watch = lambda weights: maps.append(pooled(np.asarray(weights[0]), edges))
-  spec = attend.Spec(**config['attention'], watch=watch)
+  spec = Spec(**config['attention'], watch=watch)
   tokens = jnp.asarray(window[None], jnp.int32)
-  logits = blueprint.bind(params)(tokens[:, :-1], attend.Tokens.contiguous(length), spec)
+  logits = blueprint.bind(params)(tokens[:, :-1], Tokens.contiguous(length), spec)
   loss = np.asarray(transformer.loss(logits, tokens[:, 1:])[0])
   pieces = [corpus.tokenizer.decode([i]).decode(errors='replace') for i in window]
   return Look(_label(config, position), length, np.stack(maps), edges, tuple(pieces), loss)
