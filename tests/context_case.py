@@ -64,18 +64,29 @@ def memory(name: str) -> dict[int, int]:
   return found
 
 
-def main() -> None:
-  """Prints them for every scheme, and of a long sequence for some, as JSON."""
+MLA = {'model__projection': 'mla', 'model__rotary_dim': 4}
+CASES = {name: {} for name in positions.SCHEMES} | {'learned': {'position__max_length': LENGTH}}
+CASES |= {'rope, mla': MLA, 't5, mla': MLA, 'rope, gqa': {'model__kv_heads': 1}}
+CASES |= {'alibi, window': {'attention__window': 20}}
+
+
+def main(cases: list[str]) -> None:
+  """Prints them for the cases, as JSON.
+
+  'NAME, long' is of a long sequence, 'memory' what that holds.
+  """
   jax.config.update('jax_disable_most_optimizations', True)
-  mla = {'model__projection': 'mla', 'model__rotary_dim': 4}
-  cases = {name: {} for name in positions.SCHEMES} | {'learned': {'position__max_length': LENGTH}}
-  cases |= {'rope, mla': mla, 't5, mla': mla, 'rope, gqa': {'model__kv_heads': 1}}
-  cases |= {'alibi, window': {'attention__window': 20}}
-  found = {case: differences(case.partition(',')[0], **m) for case, m in cases.items()}
-  found |= {f'{name}, long': differences(name, LONG, 8, 'tiled') for name in ('rope', 't5')}
-  found['memory'] = memory('rope')
+  found = {}
+  for case in cases:
+    name, _, how = case.partition(', ')
+    if case == 'memory':
+      found[case] = memory('rope')
+    elif how == 'long':
+      found[case] = differences(name, LONG, 8, 'tiled')
+    else:
+      found[case] = differences(name, **CASES[case])
   print(json.dumps(found), file=sys.__stdout__)
 
 
 if __name__ == '__main__':
-  main()
+  main(sys.argv[1:])

@@ -2,35 +2,54 @@
 
 import json
 
+import context_case
 import pytest
 import small
 from jax.sharding import AbstractMesh
 
-from pe_research import positions
 from pe_research.attention import ring
 from pe_research.attention.spec import Spec
 from pe_research.common import sharding
 
 EIGHT = '--xla_force_host_platform_device_count=8'
-CASES = (*positions.SCHEMES, 'rope, mla', 't5, mla', 'rope, gqa', 'alibi, window')
-LONG = ('rope, long', 't5, long')  # 4,096 tokens over eight devices
+# One scheme of each kind: added, a bias by distance, one that is learned, turned, by the length.
+FIRST = ('sinusoidal', 't5', 'fire', 'alibi, window', 'rope, mla', 'dynamic_yarn', 'rope, long')
+OTHERS = [case for case in (*context_case.CASES, 't5, long') if case not in FIRST]
 
 
-@pytest.fixture(scope='module')
-def measured():
-  done = small.run('tests/context_case.py', XLA_FLAGS=EIGHT, PYTHONPATH=str(small.ROOT))
+def measured(cases):
+  done = small.run('tests/context_case.py', *cases, timeout=900, XLA_FLAGS=EIGHT)
   assert done.returncode == 0, done.stderr
   return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize('case', [*CASES, *LONG])
-def test_shared_sequences_equal_whole_ones(case, measured):
-  found = measured[case]
+@pytest.fixture(scope='module')
+def first():
+  return measured([*FIRST, 'memory'])
+
+
+@pytest.fixture(scope='module')
+def others():
+  return measured(OTHERS)
+
+
+def check(found):
   assert max(found['all'], found['last']) < 2e-5 and found['scale'] > 0.05
 
 
-def test_a_device_holds_its_share_of_a_long_sequence(measured):
-  held = {int(devices): size for devices, size in measured['memory'].items()}
+@pytest.mark.parametrize('case', FIRST)
+def test_shared_sequences_equal_whole_ones(case, first):
+  check(first[case])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('case', OTHERS)
+def test_shared_sequences_of_every_scheme_equal_whole_ones(case, others):
+  check(others[case])
+
+
+def test_a_device_holds_its_share_of_a_long_sequence(first):
+  held = {int(devices): size for devices, size in first['memory'].items()}
   assert sorted(held) == [1, 2, 4, 8]
   assert held[1] > 1.7 * held[2] > 1.7**2 * held[4] > 1.7**3 * held[8]
 

@@ -1,3 +1,5 @@
+"""Several seeds in one program against the same steps one after the other."""
+
 import statistics
 from typing import Any
 
