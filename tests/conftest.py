@@ -26,6 +26,7 @@ hypothesis.settings.load_profile('laws')
 MAPS, TESTS = pathlib.Path('/proc/self/maps'), itertools.count()
 
 
+@pytest.hookimpl(tryfirst=True)  # before those that -m leaves out are known
 def pytest_collection_modifyitems(items):
   """Marks as slow what a spread test has beyond the first tier."""
   spread = collections.defaultdict(list)
@@ -33,21 +34,27 @@ def pytest_collection_modifyitems(items):
     if item.get_closest_marker('spread'):
       spread[item.nodeid.partition('[')[0]].append(item)
   for own in spread.values():
-    for item, first in zip(own, in_turn([item.callspec.indices for item in own]), strict=True):
+    for item, first in zip(own, in_turn([point(item) for item in own]), strict=True):
       if not first:
         item.add_marker(pytest.mark.slow)
 
 
-def in_turn(points: list[dict[str, int]]) -> list[bool]:
+def point(item) -> tuple[str, ...]:
+  """The values of a test's parameters, those that are given together as one."""
+  marks = item.iter_markers('parametrize')
+  axes = ([name.strip() for name in mark.args[0].split(',')] for mark in marks)
+  return tuple(repr([item.callspec.params[name] for name in names]) for names in axes)
+
+
+def in_turn(points: list[tuple[str, ...]]) -> list[bool]:
   """Which points of a product have each value of its longest axis once, with the others in turn."""
-  axes = {tuple(point[name] for point in points) for name in points[0]}  # joint parameters are one
-  *others, longest = sorted(axes, key=lambda axis: len(set(axis)))
-  sizes = [max(axis) + 1 for axis in others]
-  weights = [math.prod(sizes[:i]) for i in range(len(sizes))]
-  rank = [
-    sum(w * v for w, v in zip(weights, point, strict=True)) for point in zip(*others, strict=True)
-  ]
-  return [(i + r) % math.prod(sizes) == 0 for i, r in zip(longest, rank, strict=True)]
+  axes = [list(dict.fromkeys(values)) for values in zip(*points, strict=True)]
+  *others, longest = sorted(range(len(axes)), key=lambda axis: len(axes[axis]))
+  sizes = [len(axes[axis]) for axis in others]
+  steps = [math.prod(sizes[:i]) for i in range(len(sizes))]
+  index = lambda at, axis: axes[axis].index(at[axis])
+  rank = lambda at: sum(s * index(at, axis) for s, axis in zip(steps, others, strict=True))
+  return [(index(at, longest) + rank(at)) % math.prod(sizes) == 0 for at in points]
 
 
 @pytest.fixture(scope='module')

@@ -37,6 +37,7 @@ def padded(pads):
   return tiny.at(np.maximum(ahead, 0), ahead >= 0), ahead >= 0
 
 
+@pytest.mark.spread
 @each_scheme
 @pytest.mark.parametrize('kind, spec', tiny.CASES)
 def test_one_token_at_a_time(name, kind, spec):
@@ -52,6 +53,7 @@ def test_one_token_at_a_time(name, kind, spec):
   tiny.close(logits[1], whole[1])
 
 
+@pytest.mark.spread
 @each_scheme
 @pytest.mark.parametrize('spec, chunk', [('dense window', 4), ('tiled window', 1)])
 def test_under_a_sliding_window(name, spec, chunk):
@@ -64,6 +66,7 @@ def test_under_a_sliding_window(name, spec, chunk):
   assert np.abs(whole - unlimited).max(-1)[:, window:].min() > 1e-4
 
 
+@pytest.mark.spread
 @each_scheme
 @each_spec
 @pytest.mark.parametrize(
@@ -83,6 +86,7 @@ def test_two_documents_in_one_cache(spec):
   tiny.close(decode(decoder, at, spec, 4), tiny.forward(decoder, tiny.TOKENS, at, spec))
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize('name', LENGTHENED)
 @pytest.mark.parametrize(
   'kind, spec, chunk',
@@ -106,6 +110,7 @@ def decoder_alone(decoder, length):
   return decoder(tiny.TOKENS[:, :length], at, Spec())
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize('name', LENGTHENED)
 @each_spec
 def test_rows_of_one_cache_have_their_own_lengths(name, spec):

@@ -42,6 +42,7 @@ def pull_back(cotangent, graph, parameters, q, k, v, queries, keys, offset, spec
   return out, pull(cotangent)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize('case', CASES.values(), ids=CASES)
 @pytest.mark.parametrize('name', SCHEMES)
 def test_kernel_equals_dense_attention(name, case):

@@ -191,6 +191,7 @@ def features(decoder, at, spec, last=None):
   return decoder.features(tiny.TOKENS, at, tiny.SPECS[spec], last=last)[0]
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize('spec', ['dense', 'tiled'])
 @pytest.mark.parametrize('kind', ['gqa', 'mla'])
 @pytest.mark.parametrize('name', [name for name in tiny.NAMES if name not in tiny.EXTRA])
@@ -238,6 +239,7 @@ def test_blocks_are_recomputed(spec):
   assert plain['tanh'] == tiny.LAYERS and again['tanh'] == 2 * tiny.LAYERS
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize('name', positions.SCHEMES)
 @pytest.mark.parametrize('spec', ['dense', 'tiled'])
 def test_softmax_is_float32_under_bfloat16(name, spec):

@@ -31,6 +31,7 @@ def pull_back(decoder, tokens, at, cotangent, spec):
   return jax.vjp(lambda d: d.features(tokens, at, tiny.SPECS[spec])[0], decoder)[1](cotangent)[0]
 
 
+@pytest.mark.spread
 @each_scheme
 @each_case
 def test_later_tokens_change_nothing(name, kind, spec):
@@ -44,6 +45,7 @@ def test_later_tokens_change_nothing(name, kind, spec):
     assert not np.allclose(changed[:, t + 1], whole[:, t + 1])
 
 
+@pytest.mark.spread
 @each_scheme
 @each_spec
 def test_gradient_reaches_no_later_token(name, spec):
@@ -80,6 +82,7 @@ def test_tiles_give_the_logits_of_dense(name):
   tiny.close(tiled, dense)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize('name', RELATIVE)
 @each_case
 def test_relative_schemes_do_not_see_a_shift(name, kind, spec):
@@ -89,6 +92,7 @@ def test_relative_schemes_do_not_see_a_shift(name, kind, spec):
   tiny.close(shifted, here)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize('name', RELATIVE)
 @each_spec
 @hypothesis.given(data=st.data())
@@ -101,6 +105,7 @@ def test_relative_schemes_do_not_see_any_shift(name, spec, data):
   tiny.close(shifted, here, 1e-4)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize('name', ABSOLUTE)
 @each_kind
 def test_absolute_schemes_see_a_shift_or_refuse_it(name, kind):
@@ -115,6 +120,7 @@ def test_absolute_schemes_see_a_shift_or_refuse_it(name, kind):
   assert np.abs(shifted - here).max(-1)[:, 1:].min() > 1e-3
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize('name', [n for n in tiny.NAMES if n not in ('nope', 'drope')])
 @each_spec
 def test_distances_matter(name, spec):
@@ -165,6 +171,7 @@ def first(size):
   return tiny.at(np.where(pos < size, pos, pos - size), 1 + (pos >= size))
 
 
+@pytest.mark.spread
 @each_scheme
 @each_case
 @hypothesis.given(cuts=st.tuples(*[st.sets(st.integers(1, tiny.LENGTH - 1), max_size=4)] * 2))
@@ -181,6 +188,7 @@ def test_packed_documents_are_the_documents_alone(name, kind, spec, cuts):
       tiny.close(packed[row, start:end], alone[row, : end - start])
 
 
+@pytest.mark.spread
 @each_scheme
 @each_case
 @hypothesis.given(pads=st.tuples(*[st.integers(0, tiny.LENGTH - 1)] * 2))
@@ -217,6 +225,7 @@ def initial(name, kind, seed=0):
   return {'/'.join(map(str, path)): np.asarray(value[...]) for path, value in flat}
 
 
+@pytest.mark.spread
 @each_scheme
 @each_kind
 def test_other_parameters_start_with_the_same_bits(name, kind):
