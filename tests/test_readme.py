@@ -1,6 +1,5 @@
-"""The README is true: its commands run, its example scheme works, its table is the registry."""
+"""What READMEs say is true: commands run, the example works, the table is the registry."""
 
-import os
 import pathlib
 import re
 import shlex
@@ -22,7 +21,14 @@ from pe_research.attention.spec import Spec
 from pe_research.attention.tokens import Tokens
 from pe_research.model import transformer
 
-README = (small.ROOT / 'README.md').read_text()
+FIRST = 'README.md'
+SCHEMES = 'pe_research/positions/README.md'
+PARTS = sorted(
+  path.relative_to(small.ROOT).as_posix()
+  for pattern in ('pe_research/*/README.md', 'experiments/README.md')
+  for path in small.ROOT.glob(pattern)
+)
+TEXTS = {name: (small.ROOT / name).read_text() for name in (FIRST, *PARTS)}
 # The same commands at a size that takes seconds: fewer steps, a smaller model, fewer windows.
 SHRINK = {
   'pe_research.main': [
@@ -64,9 +70,9 @@ LONG = {
 DEMO = 'results/demo/runs/rope_seed0'  # what `make demo` leaves
 
 
-def commands():
-  """Every line of the README's shell blocks, continuations joined."""
-  blocks = re.findall(r'```sh\n(.*?)```', README, re.DOTALL)
+def commands(name: str) -> list[str]:
+  """Every line of a README's shell blocks, continuations joined."""
+  blocks = re.findall(r'```sh\n(.*?)```', TEXTS[name], re.DOTALL)
   lines = '\n'.join(blocks).replace('\\\n', ' ').splitlines()
   return [line.split('#')[0].strip() for line in lines if line.strip()]
 
@@ -87,19 +93,24 @@ def checkout(tmp_path_factory):
 
 
 def test_make_targets_exist():
-  targets = [c.split()[1] for c in commands() if c.startswith('make')]
-  assert targets == ['demo', 'test', 'docs']
-  for target in [*targets, '.venv', 'lock']:
+  targets = [c.split()[1] for c in commands(FIRST) if c.startswith('make')]
+  assert targets == ['demo', 'test']
+  for target in [*targets, 'test-all', 'docs', '.venv', 'lock']:
     shown = subprocess.run(['make', '-n', target], cwd=small.ROOT, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
   demo = subprocess.run(['make', '-n', 'demo'], cwd=small.ROOT, capture_output=True, text=True)
   assert 'experiments.sweep --explorer' in demo.stdout
 
 
-PYTHON = [c for c in commands() if c.startswith('python')]
+SHOWN = [
+  pytest.param(command, id=f'{name}:{i}', marks=[] if name == FIRST else pytest.mark.slow)
+  for name in (FIRST, *PARTS)
+  for i, command in enumerate(commands(name))
+  if command.startswith('python')
+]
 
 
-@pytest.mark.parametrize('command', PYTHON, ids=range(len(PYTHON)))
+@pytest.mark.parametrize('command', SHOWN)
 def test_commands_run_in_the_order_they_are_shown(command, checkout):
   python, _, module, *arguments = shlex.split(command)
   assert python == 'python'
@@ -124,12 +135,12 @@ def test_commands_run_in_the_order_they_are_shown(command, checkout):
 
 
 def test_every_module_with_a_command_is_shown():
-  shown = {shlex.split(c)[2] for c in PYTHON}
+  shown = {shlex.split(param.values[0])[2] for param in SHOWN}
   assert shown == SHRINK.keys() | LONG.keys()
 
 
 def test_the_example_scheme_is_one_file_and_one_line(monkeypatch):
-  [source] = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+  [source] = re.findall(r'```python\n(.*?)```', TEXTS[FIRST], re.DOTALL)
   module = types.ModuleType('pe_research.positions.example')
   exec(compile(source, 'example', 'exec'), module.__dict__)
   monkeypatch.setitem(positions.SCHEMES, 'example', module.LearnedSlopes)
@@ -150,7 +161,8 @@ def test_the_example_scheme_is_one_file_and_one_line(monkeypatch):
 
 
 def test_the_table_of_schemes_is_the_registry():
-  rows = re.findall(r'^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$', README, re.MULTILINE)
+  row = r'^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$'
+  rows = re.findall(row, TEXTS[SCHEMES], re.MULTILINE)
   shown = {name: (label, owned.strip(), source) for name, label, owned, source in rows}
   assert shown.keys() >= positions.SCHEMES.keys()
   for name, scheme in positions.SCHEMES.items():
@@ -168,7 +180,18 @@ def test_the_table_of_schemes_is_the_registry():
     assert owned == expected
 
 
-def test_files_that_it_links_to_exist():
-  links = re.findall(r'\]\(([^)]+)\)', README)
-  local = [link for link in links if not link.startswith('http')]
-  assert local and all(os.path.exists(small.ROOT / link) for link in local)
+def anchors(path: pathlib.Path) -> set[str]:
+  """Of the headings of a Markdown file, as GitHub makes them."""
+  heads = re.findall(r'^#+ (.*)$', path.read_text(), re.MULTILINE)
+  return {re.sub(r'[^\w\- ]', '', head.lower()).replace(' ', '-') for head in heads}
+
+
+@pytest.mark.parametrize('name', [*TEXTS, 'launch/README.md', 'tests/README.md'])
+def test_what_a_readme_links_to_exists(name):
+  folder = (small.ROOT / name).parent
+  links = re.findall(r'\]\(([^)]+)\)', (small.ROOT / name).read_text())
+  local = [link.partition('#') for link in links if not link.startswith('http')]
+  for path, _, anchor in local:
+    target = folder / path if path else small.ROOT / name
+    assert target.exists(), path
+    assert not anchor or anchor in anchors(target), anchor

@@ -127,7 +127,31 @@ def resolve(config: Mapping[str, Any], dims: Dims) -> dict[str, Any]:
   return {'name': name} | scheme(name).resolve(given, dims)
 
 
-def build(config: Mapping[str, Any], dims: Dims, rngs: nnx.Rngs) -> PositionScheme:
-  """The scheme that `config` (a name and arguments) describes, for a model of these sizes."""
-  given = resolve(config, dims)
-  return scheme(given.pop('name'))(dims, **given, rngs=rngs)
+def build(
+  position: str | Mapping[str, Any], dims: Dims, rngs: nnx.Rngs | None = None, **given: Any
+) -> PositionScheme:
+  """A scheme for a model of these sizes.
+
+  Args:
+    position: its name, with its arguments in `given`; or a config that has both.
+    dims: sizes of the model.
+    rngs: what parameters are drawn by, where the scheme draws any.
+    **given: arguments, those that are left out at their defaults.
+
+  Raises:
+    ValueError: an unknown name or argument, a bad value, or parameters and no `rngs`.
+  """
+  config = {'name': position, **given} if isinstance(position, str) else {**position, **given}
+  settled = resolve(config, dims)
+  name = settled.pop('name')
+  return scheme(name)(dims, **settled, rngs=_NoRngs(name) if rngs is None else rngs)
+
+
+class _NoRngs:
+  """In place of what was not given."""
+
+  def __init__(self, name: str):
+    self._name = name
+
+  def __getattr__(self, stream: str):
+    raise ValueError(f'{self._name!r} draws parameters; give build(..., rngs=nnx.Rngs(seed)).')
