@@ -4,9 +4,13 @@
 # make docs   environment, then the pages of all schemes, claims and modules: site/index.html
 # make lock   requirements.txt anew from the ranges in pyproject.toml (needs uv)
 
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-  "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
-  && command -v "$$p" && break; done)
+# The newest supported Python that this machine has: on the path, of pyenv, or of uv.
+PYTHON ?= $(shell for v in 3.13 3.12 3.11; do \
+  for p in "python$$v" "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$v*/bin/python \
+    "$$(uv python find --no-python-downloads $$v 2>/dev/null)"; do \
+    "$$p" -c "import ensurepip, sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$v')" \
+      2>/dev/null && command -v "$$p" && exit; done; done)
+WHY = $(if $(filter file,$(origin PYTHON)),the newest supported one here; make PYTHON=/path/to/python takes another,as given)
 UV := $(shell command -v uv)
 RUN := .venv/bin/python
 
@@ -33,9 +37,10 @@ docs: .venv/ready
 .venv: .venv/ready
 
 .venv/ready: requirements.txt
-	@test -n "$(UV)$(PYTHON)" || { echo 'No Python 3.11, 3.12 or 3.13 found: install one, or make PYTHON=/path/to/python.'; exit 1; }
+	@test -n "$(PYTHON)" || { echo 'No Python 3.13, 3.12 or 3.11 found: install one, or make PYTHON=/path/to/python.'; exit 1; }
+	@echo "environment: $$($(PYTHON) --version) ($(PYTHON)), $(WHY)"
 ifneq ($(UV),)
-	$(UV) venv --quiet --clear --python "$(or $(PYTHON),3.12)" .venv
+	$(UV) venv --quiet --clear --python "$(PYTHON)" .venv
 	$(UV) pip install --quiet --python $(RUN) -r requirements.txt
 else
 	$(PYTHON) -m venv --clear .venv
