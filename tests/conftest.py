@@ -68,6 +68,15 @@ def extra_schemes():
     yield
 
 
+@pytest.fixture
+def without_proof(monkeypatch):
+  """Runs put no programs on record: half of the time of one that takes a few steps."""
+  from pe_research.training import fixed_inputs, programs
+
+  monkeypatch.setattr(programs, 'of_training', lambda *given: {})
+  monkeypatch.setattr(fixed_inputs, 'of_batches', lambda *given: '')
+
+
 @pytest.fixture(scope='module')
 def quick_compile():
   """Compiles with few optimisations: for tests that compile much and run little."""

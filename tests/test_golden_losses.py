@@ -12,23 +12,26 @@ def corpus(tmp_path_factory):
   return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
 
 
-@pytest.mark.parametrize('case', golden_losses.CASES)
-def test_twenty_losses_are_those_kept(case, corpus, tmp_path):
-  """To 1e-5: another processor sums in another order."""
-  kept = golden_losses.kept()
-  if not kept:
-    pytest.skip(f'no losses were kept for jax {jax.__version__}')
-  found = golden_losses.losses(case, corpus, tmp_path)
-  np.testing.assert_allclose(found, kept[case], rtol=1e-5)
+def implementations(case):
+  return ['dense', 'tiled', *(['interpreted'] if golden_losses.in_kernels(case) else [])]
 
 
-FAST = [(case, 'tiled') for case in golden_losses.CASES]
-FAST += [(case, 'interpreted') for case in golden_losses.CASES if golden_losses.in_kernels(case)]
+def in_turn():
+  """Every case by every implementation; in the first tier by one of them in turn."""
+  for i, case in enumerate(golden_losses.CASES):
+    own = implementations(case)
+    for implementation in own:
+      first = implementation == own[i % len(own)]
+      yield pytest.param(case, implementation, marks=[] if first else pytest.mark.slow)
 
 
-@pytest.mark.parametrize('case, implementation', FAST)
-def test_fast_paths_train_as_dense_attention_does(case, implementation, corpus, tmp_path):
-  """Twenty steps on, so gradients too, those of the bias's parameters among them."""
+@pytest.mark.usefixtures('without_proof')
+@pytest.mark.parametrize('case, implementation', in_turn())
+def test_twenty_losses_are_those_kept(case, implementation, corpus, tmp_path):
+  """To 1e-5: another processor sums in another order, and so do tiles and kernels.
+
+  The last depend on all gradients before them, those of the bias's parameters among them.
+  """
   kept = golden_losses.kept()
   if not kept:
     pytest.skip(f'no losses were kept for jax {jax.__version__}')

@@ -89,7 +89,9 @@ def test_a_scheme_that_is_added_joins_the_baselines_that_exist(tmp_path):
   }
   assert len(codes) == 2
   # A constant of the model, changed in one line, ends that.
-  mutations.apply(code, [('model.py', 'self.model.width**0.5', 'self.model.width**0.49')])
+  mutations.apply(
+    code, [('model/transformer.py', 'self.model.width**0.5', 'self.model.width**0.49')]
+  )
   train('alibi')
   done = small.run('-m', 'experiments.report', f'--workdir={home}', cwd=code, PYTHONPATH=str(code))
   assert done.returncode == 2
