@@ -36,8 +36,8 @@ def parser():
   made.add_argument(
     '--workdir',
     type=paths.place,
-    help='of the runs, and of the pages that report writes: results/claims/SCALE, and experiments '
-    'for those of scale cpu',
+    help='of the runs, and of what report writes: results/claims/SCALE; RESULTS.md and claims.png '
+    'of scale cpu go into experiments',
   )
   made.add_argument('--workers', type=int, default=0, help='0: one a core, or one an accelerator')
   made.add_argument('--dry-run', action='store_true', help='print the commands, run nothing')
@@ -67,8 +67,9 @@ def main(argv: list[str]) -> int:
         )
       from experiments.report import claims as pages
 
-      home = pathlib.Path('experiments') if scale is scales.CPU else workdir
-      for path in pages.write(scale, given.workdir or home):
+      committed = scale is scales.CPU and not given.workdir
+      kept = pathlib.Path('experiments') if committed else None
+      for path in pages.write(scale, workdir, kept):
         print(f'wrote {path}')
       return 0
     if given.command == 'check':

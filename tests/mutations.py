@@ -213,7 +213,7 @@ def main(root: str) -> None:
 
 def copy_of_code(into: pathlib.Path) -> pathlib.Path:
   """A checkout's packages without its tests and results."""
-  ignore = shutil.ignore_patterns('__pycache__', 'results', 'claims.html', 'explorer.html')
+  ignore = shutil.ignore_patterns('__pycache__', 'results')
   for name in ('pe_research', 'configs', 'experiments', 'launch'):
     shutil.copytree(ROOT / name, into / name, ignore=ignore)
   return into

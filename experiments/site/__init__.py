@@ -63,10 +63,8 @@ def _stage(stage: pathlib.Path) -> None:
       path.write_bytes(drawing)
   for path in sorted(tree.whole):
     _copy(path, stage)
-  for path, writer in pages.ALONE.items():
-    if not (documents.ROOT / path).exists():
-      raise ValueError(f'there is no {path}; python -m {writer} writes it.')
-    _copy(path, stage / '_extra')
+  for path, text in pages.alone().items():
+    _write(stage / '_extra' / path, text)
   shutil.copyfile(HERE / 'conf.py', stage / 'conf.py')
   (stage / '_static').mkdir()
   (stage / '_static' / 'site.css').write_text(_colors() + (HERE / 'site.css').read_text())

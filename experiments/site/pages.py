@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.report import cards
+from experiments.report import cards, claims
 from experiments.report.claims import rows as rows_lib
 from experiments.site import docstrings, markdown
 from experiments.studies import scales
@@ -16,16 +16,15 @@ from pe_research import card as card_command
 from pe_research import positions
 from pe_research.positions import facts
 from pe_research.settings import configs
-from pe_research.show import card_text
+from pe_research.show import card_text, explorer
 from pe_research.show.explorer import effects, figure, page
 from pe_research.show.explorer import panels as themes
 
 FOLDER = 'schemes'
 DIFFERENCES = '\n\nPaper and code: '  # begins the last paragraph of a scheme's docstring
 SCALE = scales.CPU  # that of the pages of the claims that lie in the repository
-CLAIMS = 'experiments/claims.html'  # these pages, as they are; from a page of a scheme: ../
+CLAIMS = 'experiments/claims.html'  # pages of their own; from a page of a scheme: ../
 EXPLORER = 'experiments/explorer.html'
-ALONE = {CLAIMS: 'experiments report', EXPLORER: 'pe_research.explorer'}  # and what writes them
 
 
 def page_of(name: str) -> str:
@@ -239,3 +238,8 @@ def _concerned(name: str) -> list[str]:
     return [*lines, 'No claim uses it.', '']
   said = f'Those that have a model with it, and their verdicts at scale {SCALE.name}.'
   return [*lines, said, '', *markdown.table(['claim', 'verdict'], rows)]
+
+
+def alone() -> dict[str, str]:
+  """Pages that are no documents of the site, by path: HTML."""
+  return {CLAIMS: claims.html(SCALE, 'explorer.html'), EXPLORER: explorer.html()}

@@ -9,16 +9,30 @@ from pe_research.show import drawing
 from pe_research.storage import files
 
 
-def write(scale: Scale, folder: pathlib.Path) -> list[pathlib.Path]:
-  """Writes RESULTS.md, claims.html and claims.png into `folder`; the same rows, the same bytes."""
+def write(
+  scale: Scale, folder: pathlib.Path, kept: pathlib.Path | None = None
+) -> list[pathlib.Path]:
+  """Writes RESULTS.md, claims.png and claims.html; the same rows, the same bytes.
+
+  Args:
+    scale: of the runs.
+    folder: where the page goes.
+    kept: where the other two go; None: beside the page.
+  """
   findings, notes = load(scale)
-  made, explored = judge(findings), (folder / 'explorer.html').exists()
+  made = judge(findings)
   contents = {
-    'RESULTS.md': markdown.text(scale, made, notes).encode(),
-    'claims.html': page.text(scale, made, notes, explored).encode(),
-    'claims.png': drawing.png(picture.table(made), picture.text(made)),
+    (kept or folder) / 'RESULTS.md': markdown.text(scale, made, notes).encode(),
+    (kept or folder) / 'claims.png': drawing.png(picture.table(made), picture.text(made)),
+    folder / 'claims.html': page.text(scale, made, notes).encode(),
   }
-  folder.mkdir(parents=True, exist_ok=True)
-  for name, content in contents.items():
-    files.write_bytes(folder / name, content)
-  return [folder / name for name in contents]
+  for path, content in contents.items():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(path, content)
+  return [*contents]
+
+
+def html(scale: Scale, explorer: str = '') -> str:
+  """The page alone; `explorer` is a link to that of the schemes."""
+  findings, notes = load(scale)
+  return page.text(scale, judge(findings), notes, explorer)

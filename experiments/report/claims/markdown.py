@@ -10,7 +10,8 @@ from experiments.studies.scales import Scale
 def text(scale: Scale, rows: Sequence[Row], notes: Sequence[str]) -> str:
   """The table of verdicts, then all that is known of every claim."""
   lines = [f'# Claims at scale {scale.name}', '', lead(rows, scale), '']
-  lines += ['Figures of every claim are in claims.html beside this file, which opens anywhere.', '']
+  page = 'Figures of every claim are on a page that `make docs` and `python -m experiments report` '
+  lines += [f'{page}write.', '']
   lines += [line for note in notes for line in (f'> {note}', '')]
   verdicts = [
     [

@@ -13,20 +13,20 @@ from experiments.studies.scales import Scale
 from pe_research.show import drawing
 
 
-def text(scale: Scale, rows: Sequence[Row], notes: Sequence[str], explored: bool = False) -> str:
+def text(scale: Scale, rows: Sequence[Row], notes: Sequence[str], explorer: str = '') -> str:
   """The whole page; needs no network, no script and no other file.
 
   Args:
     scale: of the runs.
     rows: of the table, in its order.
     notes: what the reader has to know first.
-    explored: whether explorer.html is beside it.
+    explorer: a link to the page of the schemes; '' where there is none.
   """
   done = sum(row.finding.verdict != verdicts.MISSING for row in rows)
   title = f'{done} published claims on positional schemes, run at scale {scale.name}'
   body = [
     f'<header><h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(lead(rows, scale))}</p>',
-    *(['<p><a href="explorer.html">See what the schemes do</a></p>'] if explored else []),
+    *([f'<p><a href="{explorer}">See what the schemes do</a></p>'] if explorer else []),
     '</header>',
     *(f'<p class="warning">{html.escape(note)}</p>' for note in notes),
     _table(rows),
