@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments import claims
-from experiments.studies import cost, ledger, plan, runner, scales, verdicts
+from experiments.studies import scales
 from experiments.studies.terms import Claim
 from launch import job
 from pe_research.common import checks
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(
           f'report takes no claims ({", ".join(given.claims)}); it is of all of them.'
         )
-      from experiments.report import claims as pages
+      from experiments.report.claims import writer as pages
 
       committed = scale is scales.CPU and not given.workdir
       kept = pathlib.Path('experiments') if committed else None
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
         print(f'wrote {path}')
       return 0
     if given.command == 'check':
-      from experiments.studies import check  # slow to import, as is the next
+      from experiments.studies import check, plan  # slow to import, as is the next
       from pe_research.proof import program_store
 
       program_store.use()
@@ -84,6 +84,12 @@ def main(argv: list[str]) -> int:
 
 def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
   """Plans, and runs unless that is all."""
+  from experiments.studies import (  # slow to import
+    cost,
+    plan,
+    runner,
+  )
+
   checks.at_least('--workers', given.workers, 0)
   keep = given.command == 'run' and not (given.no_keep or given.dry_run or given.jobs)
   for claim in chosen:
@@ -107,12 +113,14 @@ def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
   try:
     return runner.run(chosen, planner, nodes, given.workers, keep)
   except KeyboardInterrupt:
-    print('stopped; the same command goes on from here')
+    print('stopped; the same command resumes')
     return exits.STOPPED
 
 
 def listed(chosen: Sequence[Claim], scale: str) -> list[list[str]]:
   """A line a claim: id, name, verdict at a scale as a report of all has it, title."""
+  from experiments.studies import ledger, verdicts  # slow to import
+
   kept = {
     c.id: files.read_json(ledger.path(scale, c, 'verdict.json')) for c in claims.CLAIMS.values()
   }

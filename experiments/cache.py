@@ -15,12 +15,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.report.cached import FILE
-from pe_research.attention.spec import Spec
-from pe_research.attention.tokens import Tokens
 from pe_research.common import checks
 from pe_research.machines import exits
-from pe_research.settings import cli, configs
+from pe_research.settings import cli
 from pe_research.storage import files
 
 PROJECTIONS = {
@@ -65,6 +62,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def setup(given: argparse.Namespace, projection: dict[str, Any], longest: int) -> dict[str, Any]:
   """The resolved config of a decoder with this projection."""
+  from pe_research.settings import configs  # slow to import, and --help needs none of it
+
   fields = {f'model.{size}': getattr(given, size) for size in SIZES} | projection
   flags = [f'--config=configs/lm.py:position={given.position},length={longest}']
   flags += [f'--config.{field}={value}' for field, value in fields.items()]
@@ -85,6 +84,8 @@ def measure(given: argparse.Namespace, name: str, contexts: Sequence[int]) -> Ro
   import jax.numpy as jnp
   from jax import lax
 
+  from pe_research.attention.spec import Spec
+  from pe_research.attention.tokens import Tokens
   from pe_research.machines import jax_setup
   from pe_research.model.functional import Blueprint
 
@@ -126,6 +127,8 @@ def occupied(filled, context: int):
   import jax
   import jax.numpy as jnp
 
+  from pe_research.attention.tokens import Tokens
+
   shape = filled.at.pos.shape
   wide = lambda row: jnp.broadcast_to(row[None], shape).astype(jnp.int32)
   index = jnp.arange(shape[1])
@@ -152,6 +155,8 @@ def table(rows: list[Row]) -> str:
 def main(argv: list[str]) -> int:
   """Measures one projection after another, prints and writes the table."""
   given = parse(argv)
+  from experiments.report.cached import FILE
+
   with exits.errors():
     contexts = given.contexts
     for context in contexts:

@@ -11,16 +11,13 @@ import argparse
 import pathlib
 import sys
 
-from configs import finetune
-from experiments import report, stretch
-from experiments.studies import comparability
+from experiments import stretch
 from launch import local
 from launch.job import Job
 from pe_research.common import checks
 from pe_research.machines import exits
-from pe_research.positions import longrope
-from pe_research.runs import lineage, run_folder
-from pe_research.settings import cli, configs
+from pe_research.runs import run_folder
+from pe_research.settings import cli
 
 NAMES = ('same', 'raw', 'pi', 'abf', 'yarn', 'longrope')
 # What recipes differ in by their nature: how long their texts are, hence how many make a batch, and
@@ -52,6 +49,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def place(folder: pathlib.Path, name: str, stage: int) -> pathlib.Path:
   """The workdir of a stage; the last of a recipe is what the report compares."""
+  from configs import finetune  # slow to import, and --help needs none of it
+
   last = stage == len(finetune.RECIPES[name].stages)
   return folder / 'runs' / name if last else folder / 'stages' / f'{name}_{stage}'
 
@@ -60,6 +59,9 @@ def training(
   given: argparse.Namespace, share: float, name: str, stage: int, searches: pathlib.Path
 ) -> Job:
   """One stage of a recipe, from the run or from the stage before."""
+  from configs import finetune
+  from pe_research.positions import longrope
+
   folder, recipe = given.workdir / f'{share:g}percent', finetune.RECIPES[name]
   start = given.run if stage == 1 else place(folder, name, stage - 1)
   arguments = f'start={start},recipe={name},stage={stage},factor={given.factor:g},share={share:g}'
@@ -77,6 +79,13 @@ def training(
 def main(argv: list[str]) -> int:
   """Searches, trains stage by stage, compares, reports."""
   given = parse(argv)
+  from configs import finetune
+  from experiments.report import writer
+  from experiments.studies import comparability
+  from pe_research.positions import longrope
+  from pe_research.runs import lineage
+  from pe_research.settings import configs
+
   with exits.errors():
     saved = configs.resolve(configs.anywhere(run_folder.load_config(given.run)))
     lineage.check_plain(saved, given.run)
@@ -105,7 +114,7 @@ def main(argv: list[str]) -> int:
       differing = {found.field for found in comparability.differences(runs)}
       marks = comparability.check(runs, [field for field in DIFFER if field in differing])
       print(f'\n{folder.name}')
-      report.publish(runs, folder, marks)
+      writer.publish(runs, folder, marks)
   return 0
 
 

@@ -8,19 +8,23 @@ search finds factors for texts as short as those of the first training. Every st
 the same targets. If interrupted, the same command resumes where it stopped.
 """
 
+from __future__ import annotations
+
 import argparse
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 
-from experiments import finetune, report, stretch
-from experiments.studies import comparability, measured
-from experiments.studies.measured import Run
+from experiments import finetune, stretch
 from launch import local
 from launch.job import Job
 from pe_research.common import checks
 from pe_research.machines import exits
-from pe_research.runs import lineage, run_folder
+from pe_research.runs import run_folder
 from pe_research.settings import cli
+
+if TYPE_CHECKING:
+  from experiments.studies.measured import Run
 
 BASE = (
   '--config=configs/lm.py:position=rope,length={length}',
@@ -55,6 +59,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def check(given: argparse.Namespace) -> None:
   """Settles the length; raises ValueError before any work where flags make no sense."""
+  from pe_research.runs import lineage  # slow to import, and --help needs none of it
+
   trained = run_folder.load_config(given.run) if given.run else None
   if trained:
     lineage.check_plain(trained, given.run)
@@ -137,6 +143,9 @@ class Pipeline:
 def main(argv: list[str]) -> int:
   """Runs the pipeline and reports."""
   given = parse(argv)
+  from experiments.report import writer
+  from experiments.studies import comparability
+
   with exits.errors():
     check(given)
     run_folder.settle(given.workdir / 'progressive.json', stretch.settings(given))
@@ -159,12 +168,14 @@ def main(argv: list[str]) -> int:
     stages = ('config.optimizer.', *finetune.DIFFER)  # one line of descent, trained in stages
     marks = comparability.check(runs, [field for field in differing if field.startswith(stages)])
     print(goals(runs, first, pipeline.lengths[1], pipeline.lengths[-1]))
-    report.publish(runs, given.workdir, marks)
+    writer.publish(runs, given.workdir, marks)
   return 0
 
 
 def goals(runs: list[Run], first: int, middle: int, last: int) -> str:
   """What long and short contexts cost in the end, nats/token on the same targets."""
+  from experiments.studies import measured
+
   loss = lambda rows, n: next(row['value'] for row in rows if row['eval_length'] == n)
   base, *_, end = measured.used(runs).rows
   return (

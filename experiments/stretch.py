@@ -10,14 +10,12 @@ import argparse
 import pathlib
 import sys
 
-from experiments import report
-from experiments.studies import comparability
 from launch import local
 from launch.job import Job
 from pe_research.common import checks
 from pe_research.machines import exits
-from pe_research.runs import lineage, run_folder
-from pe_research.settings import cli, configs
+from pe_research.runs import run_folder
+from pe_research.settings import cli
 from pe_research.storage import files
 
 # NAME: position, in which {s} is the factor and {file} what the search found.
@@ -45,7 +43,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def settings(given: argparse.Namespace) -> dict[str, object]:
-  """What decides the results among the flags, for a directory that is gone on with."""
+  """The flags that decide the results; a directory that is resumed must have the same."""
   flags = {k: v for k, v in vars(given).items() if k not in ('workdir', 'workers')}
   record = files.read_json(given.run / 'run.json') if given.run else None
   return flags | {'weights': (record or {}).get('final_parameters')}
@@ -77,6 +75,11 @@ def lengths(length: int, factors: tuple[float, ...]) -> list[int]:
 def main(argv: list[str]) -> int:
   """Searches, evaluates, compares, reports."""
   given = parse(argv)
+  from experiments.report import writer
+  from experiments.studies import comparability  # slow to import, and --help needs none of it
+  from pe_research.runs import lineage
+  from pe_research.settings import configs
+
   with exits.errors():
     saved = configs.resolve(configs.anywhere(run_folder.load_config(given.run)))
     lineage.check_plain(saved, given.run)
@@ -97,7 +100,7 @@ def main(argv: list[str]) -> int:
       runs = comparability.load([folder / 'runs' / name for name in VARIANTS])
       marks = comparability.check(runs)
       print(f'\n{folder.name}')
-      report.publish(runs, folder, marks)
+      writer.publish(runs, folder, marks)
   return 0
 
 

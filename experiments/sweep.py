@@ -10,6 +10,8 @@ Without arguments it is the demo. A grid may vary the arguments of the config's 
 its fields. If interrupted, the same command resumes where it stopped.
 """
 
+from __future__ import annotations
+
 import argparse
 import dataclasses
 import itertools
@@ -17,21 +19,20 @@ import pathlib
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from experiments import report
-from experiments.report import summary
-from experiments.studies import comparability, demo, progress
-from experiments.studies.measured import Run
+from experiments.studies import demo
 from launch import job, job_status, local
 from launch.job import Job
-from pe_research import positions
 from pe_research.common import checks, digest, nested
 from pe_research.machines import exits
 from pe_research.runs import conditions, run_folder
-from pe_research.settings import cli, configs
-from pe_research.show import explorer
+from pe_research.settings import cli
 from pe_research.storage import locks, paths
+
+if TYPE_CHECKING:
+  from experiments.studies import progress
+  from experiments.studies.measured import Run
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -89,6 +90,11 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.P
   Raises:
     ValueError: a config is bad, or two points are one experiment.
   """
+  from experiments.report import summary
+  from experiments.studies import progress
+  from pe_research import positions
+  from pe_research.settings import configs  # slow to import, and --help needs none of it
+
   axes, runs = grid(arguments), []
   for values in itertools.product(*axes.values()):
     point = dict(zip(axes, values, strict=True))
@@ -152,6 +158,8 @@ def _point(run: progress.Planned) -> str:
 
 def varied(planned: Sequence[progress.Planned], runs: Sequence[Run]) -> list[str]:
   """Fields of configs in which runs differ because the grid has them differ."""
+  from experiments.studies import comparability
+
   first: dict[tuple[str, int], dict[str, Any]] = {}
   own: set[str] = set()
   for config in (one.config for one in planned):
@@ -177,6 +185,10 @@ def main(argv: list[str]) -> int:
   signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers save and leave
   with exits.errors():
     arguments, overrides = parse(argv)
+    from experiments.report import writer
+    from experiments.studies import comparability, progress
+    from pe_research.show import explorer
+
     checks.at_least('--workers', arguments.workers, 0)
     runs = plan(arguments, overrides)
     jobs = list(dict.fromkeys(run.job for run in runs))
@@ -192,7 +204,7 @@ def main(argv: list[str]) -> int:
         with progress.Monitor(runs) as monitor:
           failed = local.run(jobs, monitor, arguments.workers)
       except KeyboardInterrupt:
-        print('stopped; the same command goes on from here')
+        print('stopped; the same command resumes')
         return exits.STOPPED
       for one in jobs:
         if one.name in failed:
@@ -202,7 +214,7 @@ def main(argv: list[str]) -> int:
       finished = comparability.load([run.workdir for run in runs])
       allowed = [*arguments.allow_different, *varied(runs, finished)]
       marks = comparability.check(finished, allowed)
-      report.publish(finished, arguments.workdir, marks, arguments.explorer)
+      writer.publish(finished, arguments.workdir, marks, arguments.explorer)
   return 0
 
 

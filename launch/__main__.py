@@ -99,7 +99,7 @@ def run(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
     else:
       left = local.run(own, lambda: None, workers or 0, tries=tries)
   except KeyboardInterrupt:
-    print('stopped; the same command goes on from here')
+    print('stopped; the same command resumes')
     return exits.STOPPED
   for one in own:
     if one.name in left:

@@ -115,7 +115,7 @@ def _unbroken() -> Iterator[None]:
 
 
 def end(one: Running, tries: int, told: bool = False) -> str:
-  """What became of a job whose process has ended, noted beside its log; see state.mark."""
+  """The status of a job whose process has ended, noted beside its log; see job_status.mark."""
   job, status = one.job, one.process.returncode
   name = job_status.DONE if job.done.exists() else job_status.FAILED
   with _reported(job):

@@ -1,4 +1,4 @@
-"""What became of a job, by the files that it left."""
+"""Job status, from its files."""
 
 import dataclasses
 import os
@@ -133,7 +133,7 @@ def _last_line(job: Job) -> str:
 
 
 def last_words(job: Job, name: str) -> str:
-  """What became of a job that is not done, what it said last, and where the rest is."""
+  """The status of a job that is not done, its last words, and where its log is."""
   if name in (WAITING, RUNNING):
     why = 'waited for one that is not done' if name == WAITING else 'is run by another process'
     return f'{job.name} {why}'

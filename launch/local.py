@@ -34,7 +34,7 @@ def run(
     tries: times in a row that a job may stop where it stopped before.
 
   Returns:
-    What became of each job that is not done, by its name: it failed, stopped before its end, waited
+    The status of each job that is not done, by its name: it failed, stopped before its end, waited
     for one that did, or runs elsewhere. An interrupt is passed on to the jobs, which save and
     leave.
   """

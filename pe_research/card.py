@@ -1,150 +1,30 @@
-"""Card command."""
+"""What a positional scheme means at given lengths; see show.card_help."""
 
-import argparse
-import inspect
 import pathlib
-import re
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import jax
-import ml_collections
-from ml_collections import config_dict
-
-from pe_research import positions
 from pe_research.common import checks
 from pe_research.machines import exits
-from pe_research.runs import run_folder
-from pe_research.settings import cli, configs
-from pe_research.show import card_text
+from pe_research.show import card_help
 from pe_research.storage import files
 
 LONGEST = 2**31 - 1  # positions are int32
-
-
-HELP = {
-  'position': 'name of the scheme',
-  'preset': "its arguments where none is given: 'published' or 'matched' to the length",
-  'length': 'tokens, the training length',
-  'longest': f'tokens; the target of the scheme, or {card_text.FAR} times the training length',
-  'width': 'of the model',
-  'heads': 'of the model',
-  'head_dim': 'width of a head; width / heads',
-  'workdir': 'a saved run; leaves only --longest and --output open',
-  'output': 'also draws the card: FILE.svg or FILE.png',
-}
-
-
-OPEN = ('workdir', 'longest', 'output')  # flags that a saved run leaves to the reader
-
-
 FORMATS = ('.svg', '.png')
-
-
-def defaults() -> ml_collections.ConfigDict:
-  """The flags that are not a scheme's own, typed, at their defaults."""
-  config = ml_collections.ConfigDict({'position': 'rope', 'preset': 'published', 'length': 64})
-  config.longest = config_dict.placeholder(int)
-  config.width, config.heads = 64, 4
-  config.head_dim = config_dict.placeholder(int)
-  config.workdir = config.output = ''
-  return config
-
-
-def about(name: str, field: str) -> str:
-  """What the docstrings of the scheme called `name` say of its argument; '' if nothing."""
-  for cls in positions.scheme(name).__mro__:
-    document = inspect.getdoc(vars(cls).get('__init__')) or ''
-    found = re.search(rf'^ +{field}: (.*?)(?=\n +[*\w]+: |\n\n|\Z)', document, re.DOTALL | re.M)
-    if found:
-      return ' '.join(found[1].split())
-  return ''
-
-
-def _parsers(name: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
-  """One that only looks for --position, and that of the scheme called `name`."""
-
-  def error(message: str):
-    raise ValueError(f'{message}.')
-
-  first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-  first.add_argument('--position', default=name)
-  whole = cli.parser('pe_research.card', __doc__)
-  for field, meaning in HELP.items():
-    default = f' (default: {defaults()[field]})' if defaults()[field] else ''
-    whole.add_argument(f'--{field}', metavar='', help=meaning + default)
-  own = whole.add_argument_group(f'arguments of {name!r}')
-  for field, parameter in positions.arguments(name).items():
-    said = f'{about(name, field)} (default: {parameter.default})'.strip()
-    own.add_argument(f'--{field}', metavar='', help=said.replace('%', '%%'))
-  first.error = whole.error = error
-  return first, whole
-
-
-def parse(argv: Sequence[str]) -> dict[str, str]:
-  """The flags as text.
-
-  Raises:
-    ValueError: an unknown one, with the nearest names.
-  """
-  name = _parsers(defaults().position)[0].parse_known_args(argv)[0].position
-  given, unknown = _parsers(name)[1].parse_known_args(argv)
-  if unknown:
-    flag = unknown[0].partition('=')[0]
-    known = [f'--{field}' for field in (*HELP, *positions.arguments(name))]
-    raise ValueError(
-      f'{flag} is unknown.{checks.nearest(flag, known)} Choose one of {", ".join(known)}.'
-    )
-  return {field: value for field, value in vars(given).items() if value is not None}
-
-
-def read(argv: Sequence[str]) -> tuple[dict[str, Any], ml_collections.ConfigDict]:
-  """The config that flags describe or that of the run that they name, and the common flags.
-
-  Raises:
-    ValueError: a flag that is unknown, out of place, or has a value that it cannot have.
-  """
-  given, flags = parse(argv), defaults()
-  for field in given.keys() & flags.keys():
-    configs.set_field(flags, field, given[field], f'--{field}')
-  return (_of_run if flags.workdir else _of_flags)(given, flags), flags
-
-
-def _of_run(given: Mapping[str, str], flags: ml_collections.ConfigDict) -> dict[str, Any]:
-  closed = [field for field in given if field not in OPEN]
-  if closed:
-    raise ValueError(f'--{closed[0]} is that of the run with --workdir; leave one of them out.')
-  config = run_folder.load_config(pathlib.Path(flags.workdir))
-  if flags.longest is None:
-    flags.longest = max(config['length'], *config['eval']['lengths'])
-  return config
-
-
-def _of_flags(given: Mapping[str, str], flags: ml_collections.ConfigDict) -> dict[str, Any]:
-  for field in ('length', 'width', 'heads'):
-    checks.at_least(f'--{field}', flags[field], 1)
-  if flags.head_dim is None:
-    if flags.width % flags.heads:
-      raise ValueError(
-        f'--width ({flags.width}) is not a multiple of --heads ({flags.heads}); change one of '
-        'them, or give --head_dim.'
-      )
-    flags.head_dim = flags.width // flags.heads
-  checks.at_least('--head_dim', flags.head_dim, 1)
-  position = configs.position(flags.position, flags.length, flags.preset)
-  for field, value in given.items():
-    if field not in flags:
-      configs.set_field(position, field, value, f'--{field}')
-  model = {field: flags[field] for field in ('width', 'heads', 'head_dim')}
-  return {'position': position.to_dict(), 'length': flags.length, 'model': model}
 
 
 def main(argv: Sequence[str]) -> None:
   """Prints the card, and draws it if asked."""
-  jax.config.update('jax_platforms', 'cpu')  # a few numbers: no accelerator need wake up
+  if {'-h', '--help'} & {*argv} and not any(flag.startswith('--position') for flag in argv):
+    card_help.parser().parse_args(['--help'])  # which needs no scheme
   with exits.errors():
-    config, flags = read(argv)
+    import jax  # slow to import, as are the next
+
+    from pe_research.settings import configs
+    from pe_research.show import card_flags, card_text
+
+    jax.config.update('jax_platforms', 'cpu')  # a few numbers: no accelerator need wake up
+    config, flags = card_flags.read(argv)
     target = pathlib.Path(flags.output) if flags.output else None
     if target and target.suffix not in FORMATS:
       raise ValueError(f'--output={target} is neither {" nor ".join(FORMATS)}.')

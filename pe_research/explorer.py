@@ -11,13 +11,9 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-import jax
-
-from pe_research import positions
 from pe_research.common import checks
 from pe_research.machines import exits
 from pe_research.settings import cli
-from pe_research.show import explorer
 from pe_research.storage import files
 
 LARGE = 3e6  # bytes of a page
@@ -25,19 +21,24 @@ LARGE = 3e6  # bytes of a page
 
 def main(argv: Sequence[str]) -> None:
   """Writes the page, or the figure."""
-  jax.config.update('jax_platforms', 'cpu')  # a few numbers: no accelerator need wake up
   parser = cli.parser('pe_research.explorer', __doc__)
   add = parser.add_argument
   add('--out', help='file to write (default: explorer.html, or panels.svg or .png)')
   add('--workdir', action='append', default=[], help='a finished run to look into; repeatable')
   add('--stretch', action='append', default=[], help='extension to look at, of every such run')
   add('--figure', choices=('svg', 'png'), help='draws the panels alone, a PNG at 1x and 2x')
-  add('--schemes', default=','.join(positions.FAMILIES), help='in the panels (%(default)s)')
+  add('--schemes', help='in the panels, a,b,...; default: one of each family')
   add('--length', type=int, default=16, help='tokens of the figure (%(default)s)')
   add('--head', type=int, default=0, help='head of the figure (%(default)s)')
   given = parser.parse_args(argv)
   with exits.errors():
-    names = given.schemes.split(',')
+    import jax  # slow to import, as are the next, and --help needs none of them
+
+    from pe_research import positions
+    from pe_research.show import explorer
+
+    jax.config.update('jax_platforms', 'cpu')  # a few numbers: no accelerator need wake up
+    names = given.schemes.split(',') if given.schemes else list(positions.FAMILIES)
     for name in names:
       positions.scheme(name)
     checks.at_least('--length', given.length, 2, 'tokens')

@@ -5,98 +5,11 @@ python -m pe_research.generate --workdir=DIR --prompt='Fellow citizens' --tokens
 
 import sys
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax import lax
-
-from pe_research.attention.spec import Spec
-from pe_research.attention.tokens import Tokens, slice_rows
 from pe_research.common import checks
-from pe_research.data import texts
-from pe_research.machines import exits, jax_setup
-from pe_research.model.functional import Blueprint
-from pe_research.model.transformer import Decoder
+from pe_research.machines import exits
 from pe_research.runs import run_folder
-from pe_research.settings import cli, configs
+from pe_research.settings import cli
 from pe_research.storage import paths
-from pe_research.training import train_state
-
-
-def choose(logits: jax.Array, key: jax.Array, temperature: float, top_p: float) -> jax.Array:
-  """The next token of each row.
-
-  Args:
-    logits: float32 [B, V].
-    key: randomness.
-    temperature: divides the logits; 0 takes the likeliest token.
-    top_p: samples among the likeliest tokens that together have this probability (nucleus
-      sampling, arXiv:1904.09751); 1 leaves all.
-
-  Returns:
-    int32 [B].
-  """
-  if temperature == 0:
-    return logits.argmax(-1).astype(jnp.int32)
-  order = jnp.argsort(-logits, axis=-1)
-  ranked = jnp.take_along_axis(logits, order, axis=-1) / temperature
-  before = jnp.cumsum(jax.nn.softmax(ranked, axis=-1), axis=-1) - jax.nn.softmax(ranked, axis=-1)
-  kept = jnp.where(before < top_p, ranked, -jnp.inf)
-  rank = jax.random.categorical(key, kept, axis=-1)
-  return jnp.take_along_axis(order, rank[:, None], axis=-1)[:, 0].astype(jnp.int32)
-
-
-def generate(
-  decoder: Decoder,
-  prompt: jax.Array,
-  tokens: int,
-  *,
-  key: jax.Array,
-  lengths: jax.Array | None = None,
-  temperature: float = 1.0,
-  top_p: float = 1.0,
-  spec: Spec | None = None,
-) -> jax.Array:
-  """Continues each prompt, one token at a time through the cache.
-
-  Args:
-    decoder: a trained model.
-    prompt: int [B, P], P at least 1.
-    tokens: how many to add.
-    lengths: int [B], tokens of each prompt, what follows them being padding; None: all of P.
-    key: randomness.
-    temperature: see `choose`.
-    top_p: see `choose`.
-    spec: how to attend; None is dense.
-
-  Returns:
-    int32 [B, tokens].
-
-  Raises:
-    ValueError: prompt and continuation are longer than the scheme reaches.
-  """
-  spec, (batch, length) = spec or Spec(), prompt.shape
-  filled = decoder.new_cache(batch, length + tokens - 1)
-  at = Tokens.contiguous(length)
-  if lengths is not None:
-    lengths = jnp.asarray(lengths, jnp.int32)
-    at = Tokens(at.pos, (at.pos < lengths[:, None]).astype(jnp.int32))
-  features, filled = decoder.features(prompt, at, spec, filled)
-  if lengths is not None:
-    features = slice_rows(features, lengths - 1, 1)
-  keys = jax.random.split(key, tokens)
-  pick = lambda x, key: choose(decoder.logits(x[:, -1:])[:, 0], key, temperature, top_p)
-
-  def step(carry, key):
-    token, filled = carry
-    at = Tokens(filled.used[:, None])
-    features, filled = decoder.features(token[:, None], at, spec, filled)
-    following = pick(features, key)
-    return (following, filled), following
-
-  first = pick(features, keys[0])
-  _, rest = lax.scan(step, (first, filled), keys[1:])
-  return jnp.concatenate([first[:, None], rest.T], axis=1)
 
 
 def main(argv: list[str]) -> None:
@@ -117,28 +30,44 @@ def main(argv: list[str]) -> None:
       raise ValueError(f'--top-p is {given.top_p}; it must be in (0, 1].')
     if not given.prompt:
       raise ValueError('--prompt is empty; give at least one character.')
-    config = configs.anywhere(run_folder.load_config(given.workdir))
-    jax_setup.prepare(config)
-    blueprint, corpus = Blueprint(config), texts.load(config)
-    run_folder.check_data(given.workdir, corpus.facts)
-    tokenizer = corpus.tokenizer
-    prompt = np.asarray(tokenizer.encode(given.prompt.encode()), np.int32)
-    blueprint.scheme.check_length(prompt.size + given.tokens - 1)
-    params, _ = train_state.load_params(config, given.workdir, given.step)
-    run = jax.jit(
-      lambda params, prompt, key: generate(
-        blueprint.bind(params),
-        prompt,
-        given.tokens,
-        key=key,
-        temperature=given.temperature,
-        top_p=given.top_p,
-        spec=Spec(**config['attention']),
-      )
+    run(given)
+
+
+def run(given) -> None:
+  """Prints them, for flags that were checked."""
+  import jax  # slow to import, as is all that follows, and --help needs none of it
+  import numpy as np
+
+  from pe_research.attention.spec import Spec
+  from pe_research.data import texts
+  from pe_research.machines import jax_setup
+  from pe_research.model.functional import Blueprint
+  from pe_research.model.generation import generate
+  from pe_research.settings import configs
+  from pe_research.training import train_state
+
+  config = configs.anywhere(run_folder.load_config(given.workdir))
+  jax_setup.prepare(config)
+  blueprint, corpus = Blueprint(config), texts.load(config)
+  run_folder.check_data(given.workdir, corpus.facts)
+  tokenizer = corpus.tokenizer
+  prompt = np.asarray(tokenizer.encode(given.prompt.encode()), np.int32)
+  blueprint.scheme.check_length(prompt.size + given.tokens - 1)
+  params, _ = train_state.load_params(config, given.workdir, given.step)
+  continued = jax.jit(
+    lambda params, prompt, key: generate(
+      blueprint.bind(params),
+      prompt,
+      given.tokens,
+      key=key,
+      temperature=given.temperature,
+      top_p=given.top_p,
+      spec=Spec(**config['attention']),
     )
-    out = run(params, prompt[None], jax.random.key(given.seed))
-    text = tokenizer.decode(np.concatenate([prompt, np.asarray(out[0])]))
-    print(text.decode('utf-8', errors='replace'))
+  )
+  out = continued(params, prompt[None], jax.random.key(given.seed))
+  text = tokenizer.decode(np.concatenate([prompt, np.asarray(out[0])]))
+  print(text.decode('utf-8', errors='replace'))
 
 
 if __name__ == '__main__':

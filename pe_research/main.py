@@ -11,9 +11,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from pe_research.machines import cluster, exits, heartbeat, multiprocess
-from pe_research.runs import lineage, run_folder
-from pe_research.settings import cli, configs
+from pe_research.machines import cluster, exits
+from pe_research.runs import run_folder
+from pe_research.settings import cli
 from pe_research.storage import files, paths
 
 
@@ -24,6 +24,9 @@ def main(argv: list[str]) -> None:
   cluster.add_flags(parser)
   arguments, rest = parser.parse_known_args(argv)
   with exits.errors():
+    from pe_research.runs import lineage  # slow to import, and --help needs none of it
+    from pe_research.settings import configs
+
     config = configs.resolve(cli.read_config(rest))
     lineage.check_new(config, arguments.workdir)
     exits.restart_tuned()
@@ -33,9 +36,11 @@ def main(argv: list[str]) -> None:
 
 def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
   """Trains and evaluates; process 0 holds the workdir, and done.json is written last."""
+  from pe_research.machines import heartbeat, multiprocess
+
   check = lambda: run_folder.check_config(workdir, config)
   with multiprocess.hold(workdir, config, check) as mine:
-    from pe_research import evaluate
+    from pe_research.evaluation import evaluate
     from pe_research.proof import program_store
     from pe_research.training import (
       loop,
@@ -49,7 +54,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
       else:
         state = run_record.adopt(config, workdir)
       if state is None:
-        print(f'stopped; the same command goes on from {workdir}')
+        print(f'stopped; the same command resumes from {workdir}')
         return
       evaluate.evaluate(config, workdir, state['params'], config['steps'], heart.beat)
     if multiprocess.first():

@@ -9,9 +9,8 @@ They are those of the draw of initial parameters and of the training step; --out
 import sys
 
 from pe_research.machines import exits
-from pe_research.settings import cli, configs
+from pe_research.settings import cli
 from pe_research.storage import files, paths
-from pe_research.training import programs
 
 
 def main(argv: list[str]) -> None:
@@ -20,6 +19,9 @@ def main(argv: list[str]) -> None:
   parser.add_argument('--out', type=paths.place, metavar='DIR', help='where the texts go')
   arguments, rest = parser.parse_known_args(argv)
   with exits.errors():
+    from pe_research.settings import configs  # slow to import, and --help needs none of it
+    from pe_research.training import programs
+
     config = configs.resolve(cli.read_config(rest))
     rows = [['program', 'scheme', 'sha256']]
     for name, both in programs.of_training(config).items():

@@ -14,13 +14,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pe_research import evaluate
-from pe_research.machines import exits, heartbeat
-from pe_research.proof import program_store
-from pe_research.runs import lineage, run_folder
-from pe_research.settings import cli, configs
+from pe_research.machines import exits
+from pe_research.runs import run_folder
+from pe_research.settings import cli
 from pe_research.storage import files, locks, paths
-from pe_research.training import loop
 
 SEED = '{seed}'  # what stands for the seed in --workdir
 
@@ -32,6 +29,11 @@ def main(argv: Sequence[str]) -> None:
   parser.add_argument('--workdir', required=True, help=f'of each seed; {SEED} stands for it')
   arguments, rest = parser.parse_known_args(argv)
   with exits.errors():
+    from pe_research.proof import program_store  # slow to import, and --help needs none of it
+    from pe_research.runs import lineage
+    from pe_research.settings import configs
+    from pe_research.training import loop
+
     if SEED not in arguments.workdir:
       raise ValueError(
         f'--workdir is {arguments.workdir}; every seed needs its own: write {SEED} '
@@ -56,6 +58,10 @@ def main(argv: Sequence[str]) -> None:
 
 def run(given: Mapping[pathlib.Path, Mapping[str, Any]], stack: contextlib.ExitStack) -> None:
   """Trains and evaluates, holding the workdirs; done.json of each is written last."""
+  from pe_research.evaluation import evaluate
+  from pe_research.machines import heartbeat
+  from pe_research.training import loop
+
   hearts = []
   for workdir, config in given.items():
     mine = stack.enter_context(locks.claim(workdir))
@@ -69,7 +75,7 @@ def run(given: Mapping[pathlib.Path, Mapping[str, Any]], stack: contextlib.ExitS
 
   states = loop.train_all(given, beat)
   if states is None:
-    print('stopped; the same command goes on from here')
+    print('stopped; the same command resumes')
     return
   for (workdir, config), state in zip(given.items(), states, strict=True):
     if not (workdir / 'done.json').exists():

@@ -1,12 +1,11 @@
 """Scheme cards as the flags of the command describe them."""
 
-from pe_research import card as card_command
-from pe_research.show import card_text
+from pe_research.show import card_flags, card_text
 
 
 def card(name, length, longest=None, *, head_dim=64, heads=4, preset=None, **position):
   """The card of a scheme with these arguments."""
   flags = {'position': name, 'length': length, 'heads': heads, 'head_dim': head_dim}
   flags |= {'preset': preset or 'published'} | position
-  config, _ = card_command.read([f'--{k}={v}' for k, v in flags.items()])
+  config, _ = card_flags.read([f'--{k}={v}' for k, v in flags.items()])
   return card_text.card(config, longest)

@@ -27,7 +27,7 @@ if what == 'full':
   finally: (folder / 'rows').unlink()
 if what == 'kill': os.kill(os.getpid(), 9)
 if what == 'abort': os.abort()
-if what == 'stop': sys.exit(print('stopped; the same command goes on'))
+if what == 'stop': sys.exit(print('stopped; the same command resumes'))
 if what == 'sleep': time.sleep(600)
 if what == 'save slowly':
   def save(*_):
@@ -38,7 +38,7 @@ if what == 'save slowly':
   (folder / 'ready').touch()
   time.sleep(600)
 if what == 'hang':
-  from pe_research import heartbeat
+  from pe_research.machines import heartbeat
   with heartbeat.Heartbeat(folder, 0.5) as heart:
     heart.beat('step 7')
     time.sleep(600)

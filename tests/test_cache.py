@@ -11,9 +11,8 @@ import tiny
 from flax import nnx
 from hypothesis import strategies as st
 
-from pe_research import generate
 from pe_research.attention.tokens import Tokens
-from pe_research.model import kv_cache, transformer
+from pe_research.model import generation, kv_cache, transformer
 
 pytestmark = pytest.mark.usefixtures('quick_compile')
 LENGTHS = np.array([3, 9, 1])
@@ -94,7 +93,7 @@ def test_prompts_of_several_lengths_in_one_batch(name, kind, spec):
 
 def test_generation_from_prompts_of_several_lengths():
   decoder = tiny.decoder('rope', 'mla')
-  run = functools.partial(generate.generate, decoder, key=jax.random.key(0), temperature=0)
+  run = functools.partial(generation.generate, decoder, key=jax.random.key(0), temperature=0)
   together = run(PROMPTS, 5, lengths=LENGTHS)
   for row, length in enumerate(LENGTHS):
     np.testing.assert_array_equal(together[row], run(PROMPTS[row : row + 1, :length], 5)[0])

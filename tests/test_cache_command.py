@@ -5,7 +5,8 @@ import json
 import small
 import sweeps
 
-from experiments import cache, report
+from experiments import cache
+from experiments.report import writer
 
 
 def test_the_table_is_printed_written_and_reported(tmp_path):
@@ -22,7 +23,7 @@ def test_the_table_is_printed_written_and_reported(tmp_path):
   for row in found['rows']:
     (line,) = (x for x in done.stdout.splitlines() if x.startswith(row['name'] + ' '))
     assert line.removeprefix(row['name']).split()[:2] == [str(row['allocated'])] * 2
-  report.write(sweeps.runs(tmp_path), tmp_path)
+  writer.write(sweeps.runs(tmp_path), tmp_path)
   page = (tmp_path / 'report.html').read_text()
   assert '<h2>Cache</h2>' in page and f'<data value="{allocated["MHA"]}">' in page
 

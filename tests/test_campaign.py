@@ -12,7 +12,7 @@ import small
 import toys
 
 from experiments import claims
-from experiments.report import claims as pages
+from experiments.report.claims import writer as pages
 from experiments.studies import check, ledger, preregistration, runner, statistics, verdicts
 from experiments.studies.plan import Planner
 from experiments.studies.terms import Effect, Expect, Model, Quantity, found, nll
@@ -94,7 +94,7 @@ def interrupted(claim, scale, workdir, after):
 
 @pytest.fixture(scope='module')
 def settled(toy):
-  """Stopped twice, and gone on with to the end by two processes at once."""
+  """Stopped twice, and resumed to the end by two processes at once."""
   claim, scale, workdir = toy
   interrupted(claim, scale, workdir, 2)
   first = started(workdir)

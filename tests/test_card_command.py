@@ -12,7 +12,7 @@ import sweeps
 
 from pe_research import card as card_command
 from pe_research import positions
-from pe_research.show import card_text
+from pe_research.show import card_flags, card_text
 
 SVG = '{http://www.w3.org/2000/svg}'
 
@@ -36,20 +36,20 @@ def test_the_command_prints_what_the_card_says(capsys):
 
 
 def test_flags_are_typed_as_arguments_are():
-  read = lambda *given: card_command.read(given)[0]['position']
+  read = lambda *given: card_flags.read(given)[0]['position']
   assert read('--position=t5', '--scale_logits=false', '--buckets=16')['scale_logits'] is False
   assert read('--base=500')['base'] == 500.0
   factors = read('--position=longrope', '--long_factor=1;2', '--factor=2')
   assert factors['long_factor'] == (1.0, 2.0) and factors['factor'] == 2.0
   for name in positions.SCHEMES:
-    defaults = card_command.read([f'--position={name}'])[0]['position']
+    defaults = card_flags.read([f'--position={name}'])[0]['position']
     assert defaults == positions.defaults(name)
-  sizes = card_command.read(['--width=96', '--heads=6', '--length=7'])[0]
+  sizes = card_flags.read(['--width=96', '--heads=6', '--length=7'])[0]
   assert sizes['model'] == {'width': 96, 'heads': 6, 'head_dim': 16} and sizes['length'] == 7
 
 
 def test_the_default_model_is_that_of_the_config():
-  values = card_command.defaults()
+  values = card_flags.defaults()
   space = {}
   exec((small.ROOT / 'configs' / 'lm.py').read_text(), space)
   config: ml_collections.ConfigDict = space['get_config']()

@@ -13,8 +13,7 @@ import sweeps
 import tiny
 from matplotlib.backends import backend_agg
 
-from experiments import report
-from experiments.report import cards, summary
+from experiments.report import cards, summary, writer
 from pe_research import positions
 from pe_research.positions import facts
 from pe_research.show import card_figure, card_text, drawing
@@ -107,7 +106,7 @@ def cards_of(text):
 def page(tmp_path_factory):
   root = tmp_path_factory.mktemp('sweep')
   runs = sweeps.runs(root)
-  report.write(runs, root)
+  writer.write(runs, root)
   return runs, (root / 'report.html').read_text()
 
 

@@ -8,8 +8,8 @@ import pytest
 import small
 
 from experiments import claims
-from experiments.report import claims as pages
 from experiments.report.claims import drawings
+from experiments.report.claims import writer as pages
 from experiments.studies import scales
 
 

@@ -26,8 +26,8 @@ BUFFERED = {'PYTHONUNBUFFERED': ''}
 @pytest.mark.parametrize('lines', [3, 100_000])  # less than a buffer holds, and more
 def test_who_stops_reading_is_no_error(lines):
   script = (
-    'import sys\nfrom pe_research import cli\nsys.stdin.read()\n'
-    f'with cli.errors():\n  for i in range({lines}):\n    print(i)\n'
+    'import sys\nfrom pe_research.machines import exits\nsys.stdin.read()\n'
+    f'with exits.errors():\n  for i in range({lines}):\n    print(i)\n'
   )
   process = subprocess.Popen(
     [sys.executable, '-c', script], cwd=small.ROOT, text=True, env=os.environ | BUFFERED,

@@ -321,8 +321,8 @@ def test_fingerprint_of_a_large_set_reads_no_text(data_dir, speeches, monkeypatc
 
 EVERYTHING = """
 import sys
-from pe_research import corpora, tokenizers
-from pe_research.corpora import catalogue
+from pe_research.data import corpora, tokenizers
+from pe_research.data.corpora import catalogue
 
 data, folder = sys.argv[1:]
 catalogue.connected = lambda url: False
@@ -351,7 +351,7 @@ def test_tensorflow_is_never_imported(tmp_path):
 
 AT_ONCE = """
 import os, sys, time
-from pe_research import corpora
+from pe_research.data import corpora
 
 data, me = sys.argv[1:]
 open(f'{data}/ready{me}', 'w').close()

@@ -157,12 +157,12 @@ def test_what_process_0_alone_finds_ends_all(corpus, straight, tmp_path):
 FIRST = """
 import sys
 from gcsfs.retry import HttpError
-from pe_research import cli, joining, processes
+from pe_research.machines import cluster, exits, multiprocess
 def work():
   raise {error}
-with cli.errors():
-  joining.join(sys.argv[1])
-  processes.by_first(work)
+with exits.errors():
+  cluster.join(sys.argv[1])
+  multiprocess.by_first(work)
 """
 
 
@@ -191,9 +191,9 @@ def test_processes_of_other_code_are_refused_with_the_difference(corpus, tmp_pat
   """The second as it would be with another commit on its machine."""
   own = """
 import runpy
-from pe_research import records
-own = records.provenance()
-records.provenance = lambda: own | {'code': 'of another commit'}
+from pe_research.common import provenance
+own = provenance.provenance()
+provenance.provenance = lambda: own | {'code': 'of another commit'}
 runpy.run_module('pe_research.main', run_name='__main__')
 """
   flags = [*small.flags(corpus), f'--workdir={tmp_path}']

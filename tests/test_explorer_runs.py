@@ -11,7 +11,7 @@ import small
 from explorer_case import chromium, hover, number, settle, tabs
 from flax import nnx
 
-from experiments import report
+from experiments.report import __main__ as report_command
 from pe_research import positions
 from pe_research.explorer.__main__ import main
 from pe_research.main import run
@@ -123,9 +123,9 @@ def test_a_stretch_of_no_use_is_refused(workdirs, capsys):
 
 def test_a_report_comes_with_a_page_to_explore_its_runs(workdirs):
   sweep = workdirs[0].parents[1]
-  report.main([f'--workdir={sweep}'])
+  report_command.main([f'--workdir={sweep}'])
   assert 'explorer.html' not in (sweep / 'report.html').read_text()
-  report.main([f'--workdir={sweep}', '--explorer'])
+  report_command.main([f'--workdir={sweep}', '--explorer'])
   assert 'href="explorer.html"' in (sweep / 'report.html').read_text()
   text = (sweep / 'explorer.html').read_text()
   data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1].replace(r'<\/', '</'))

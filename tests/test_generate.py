@@ -9,6 +9,7 @@ import small
 from pe_research import generate, positions
 from pe_research.attention.spec import Spec
 from pe_research.attention.tokens import Tokens
+from pe_research.model import generation
 from pe_research.model.functional import Blueprint
 from pe_research.training import loop
 
@@ -24,7 +25,7 @@ def test_greedy_text_is_the_argmax_of_full_forward_passes(name, corpus):
   decoder = blueprint.bind(blueprint.init())
   prompt = jnp.array([[1, 2, 3], [200, 5, 77]])
   made = jax.jit(
-    lambda: generate.generate(decoder, prompt, 8, key=jax.random.key(0), temperature=0)
+    lambda: generation.generate(decoder, prompt, 8, key=jax.random.key(0), temperature=0)
   )()
   tokens = prompt
   forward = jax.jit(lambda t: decoder(t, Tokens.contiguous(t.shape[1]), Spec()))
@@ -38,7 +39,7 @@ LOGITS = jnp.log(jnp.array([[0.5, 0.3, 0.15, 0.05], [0.05, 0.15, 0.3, 0.5]]))
 
 def drawn(temperature, top_p, row=0, draws=4000):
   keys = jax.random.split(jax.random.key(1), draws)
-  pick = jax.vmap(lambda key: generate.choose(LOGITS, key, temperature, top_p))
+  pick = jax.vmap(lambda key: generation.choose(LOGITS, key, temperature, top_p))
   return np.bincount(np.asarray(pick(keys))[:, row], minlength=4) / draws
 
 

@@ -12,7 +12,7 @@ from pe_research.storage import files
 
 HANGS = """
 import pathlib, sys, time
-from pe_research import heartbeat
+from pe_research.machines import heartbeat
 with heartbeat.Heartbeat(pathlib.Path(sys.argv[1]), 0.5) as heart:
   for step in range(1, 4):
     heart.beat(f'step {step}')

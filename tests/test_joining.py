@@ -10,8 +10,8 @@ from pe_research.machines import cluster
 
 JOINS = """
 import jax
-from pe_research import joining
-joining.join('auto', 60)
+from pe_research.machines import cluster
+cluster.join('auto', 60)
 print('joined', jax.process_index(), jax.process_count(), jax.device_count(),
       jax.config.read('jax_cuda_visible_devices'))
 """
@@ -69,7 +69,7 @@ def test_ports_nobody_typed_are_those_that_jax_opens(monkeypatch):
 
 def test_machines_of_skypilot_find_each_other():
   port = free_port()
-  script = f'from pe_research import joining\njoining.PORT = {port}\n' + JOINS
+  script = f'from pe_research.machines import cluster\ncluster.PORT = {port}\n' + JOINS
   given = {'SKYPILOT_NODE_IPS': '127.0.0.1\n127.0.0.2', 'XLA_FLAGS': f'{DEVICES}2'}
   both = [small.start('-c', script, **given, SKYPILOT_NODE_RANK=str(i)) for i in range(2)]
   for rank, one in enumerate(both):

@@ -151,8 +151,9 @@ def test_a_job_outlives_its_launcher_and_is_still_taken(tmp_path):
 
 def test_a_job_whose_folder_another_process_has_did_not_fail(tmp_path):
   code = (
-    'from pe_research import cli, records; import pathlib, sys\n'
-    'with cli.errors(), records.claim(pathlib.Path(sys.argv[1])): pass'
+    'from pe_research.machines import exits; from pe_research.storage import locks; '
+    'import pathlib, sys\n'
+    'with exits.errors(), locks.claim(pathlib.Path(sys.argv[1])): pass'
   )
   one = make(tmp_path, 'a')
   one = type(one)(one.name, ('-c', code, str(one.folder)), one.log, one.done)

@@ -8,7 +8,7 @@ import browser
 import pytest
 import sweeps
 
-from experiments import report
+from experiments.report import writer
 from pe_research import positions
 from pe_research.show import card_figure, card_text
 
@@ -21,7 +21,7 @@ def site(tmp_path_factory):
   """A page with everything in it."""
   root = tmp_path_factory.mktemp('site')
   measured = [('fixed_targets', 'cropped'), ('sliding', 'none')]
-  report.write(sweeps.runs(root, (0, 1, 2), measures=measured), root, MARKS)
+  writer.write(sweeps.runs(root, (0, 1, 2), measures=measured), root, MARKS)
   return root / 'report.html'
 
 

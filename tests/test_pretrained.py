@@ -12,7 +12,8 @@ import pytest
 from small import ROOT
 
 from configs import finetune, pretrained
-from pe_research import evaluate, main
+from pe_research import evaluate as evaluate_command
+from pe_research.evaluation import evaluate, main
 from pe_research.huggingface import __main__ as command
 from pe_research.huggingface import exporting
 from pe_research.runs import lineage, run_folder
@@ -59,7 +60,7 @@ def changed(config, changes):
 
 @pytest.fixture(scope='module')
 def run(model, tmp_path_factory):
-  """A run of no steps with the model's weights."""
+  """A run that trains nothing, with the model's weights."""
   workdir = tmp_path_factory.mktemp('runs') / 'imported'
   main.run(config_of(model[0]), workdir)
   return workdir
@@ -85,7 +86,7 @@ def test_the_same_losses_as_the_weights_have_here(model, run, tmp_path):
 
 def test_extensions_are_evaluated_on_it(run, tmp_path, capsys):
   flags = [f'--workdir={run}', '--position=yarn:factor=4', f'--into={tmp_path / "yarn"}']
-  evaluate.main(flags)
+  evaluate_command.main(flags)
   given = run_folder.load_config(tmp_path / 'yarn')['position']
   assert (given['name'], given['factor'], given['train_length']) == ('yarn', 4, 16)
   stretched, plain = losses(tmp_path / 'yarn'), losses(run)

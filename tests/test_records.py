@@ -79,11 +79,11 @@ def test_a_damaged_json_is_named(tmp_path):
 def test_a_workdir_has_one_process(tmp_path):
   with locks.claim(tmp_path):
     code = f"""
-from pe_research import records
+from pe_research.storage import files, locks
 import pathlib, sys
 try:
-  with records.claim(pathlib.Path({str(tmp_path)!r})): pass
-except records.WorkdirError as error: print(error)
+  with locks.claim(pathlib.Path({str(tmp_path)!r})): pass
+except files.WorkdirError as error: print(error)
 """
     out = small.run('-c', code).stdout
     assert f'in use by process {os.getpid()}' in out and 'another --workdir' in out

@@ -10,7 +10,7 @@ from experiments.studies import preregistration
 
 FILE = '''"""A claim."""
 
-from experiments.claims.terms import Claim, Expect
+from experiments.studies.terms import Claim, Expect
 
 PAPER = {4: '+1'}
 

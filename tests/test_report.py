@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import sweeps
 
-from experiments import report
-from experiments.report import page, summary, tables
+from experiments.report import __main__ as report_command
+from experiments.report import page, summary, tables, writer
 from experiments.studies import comparability
 from pe_research import positions
 from pe_research.data import texts, tokenizers
@@ -30,7 +30,7 @@ def written(request, tmp_path_factory):
   """Runs of every scheme and the directory that their report was written into."""
   root = tmp_path_factory.mktemp('sweep')
   runs = sweeps.runs(root, request.param, measures=CROPPED)
-  return runs, root, report.write(runs, root)
+  return runs, root, writer.write(runs, root)
 
 
 @pytest.mark.parametrize('protocol', ['fixed_targets', 'sliding', 'non_overlapping'])
@@ -136,7 +136,7 @@ def test_every_change_in_the_page_is_that_of_the_rows(written):
 
 def test_every_number_in_the_terminal_is_that_of_the_rows(written):
   runs, _, _ = written
-  shown = report.table(runs).split('\n\n')
+  shown = writer.table(runs).split('\n\n')
   assert [lines.split(':')[0] for lines in shown] == ['fixed_targets', 'fixed_targets (cropped)']
   for label, line in zip(
     [s.label for s in positions.SCHEMES.values()], shown[0].splitlines()[2:], strict=False
@@ -176,7 +176,7 @@ def test_labels_are_escaped(tmp_path, monkeypatch):
   monkeypatch.setitem(positions.SCHEMES, 'odd', scheme)
   notes = ['<i>note</i>']
   runs = [sweeps.run(tmp_path, 'rope'), sweeps.run(tmp_path, 'odd', notes=notes)]
-  report.write(runs, tmp_path, ['<u>mark</u>'])
+  writer.write(runs, tmp_path, ['<u>mark</u>'])
   text = (tmp_path / 'report.html').read_text()
   assert not re.search('<b |<b>|<i>|<u>', text)
   assert html.escape(label) in text and '&lt;i&gt;note' in text and '&lt;u&gt;mark' in text
@@ -225,7 +225,7 @@ def test_all_rows_are_in_one_file(written):
 
 def test_the_same_runs_give_the_same_bytes(written, tmp_path):
   runs, _, paths = written
-  for path, again in zip(paths, report.write(runs, tmp_path), strict=True):
+  for path, again in zip(paths, writer.write(runs, tmp_path), strict=True):
     assert path.read_bytes() == again.read_bytes(), path.name
 
 
@@ -244,24 +244,24 @@ def test_the_command_reads_compares_and_writes(tmp_path):
   done = command(f'--workdir={tmp_path}', '--allow-different=device', PYTHONHASHSEED='1')
   assert done.returncode == 0, done.stderr
   ordered = sorted(runs, key=lambda run: run.workdir)
-  assert done.stdout.startswith(report.table(ordered))
-  for path in report.write(ordered, tmp_path / 'again', comparability.check(ordered, ['device'])):
+  assert done.stdout.startswith(writer.table(ordered))
+  for path in writer.write(ordered, tmp_path / 'again', comparability.check(ordered, ['device'])):
     assert f'wrote {tmp_path / path.name}' in done.stdout
     assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
 
 
 def test_the_command_refuses_what_does_not_compare(tmp_path, capsys):
   with pytest.raises(SystemExit) as stopped:
-    report.main([f'--workdir={tmp_path}'])
+    report_command.main([f'--workdir={tmp_path}'])
   assert stopped.value.code == 2 and 'runs holds no runs' in capsys.readouterr().err
   runs = [sweeps.run(tmp_path / 'runs', name) for name in ('rope', 'alibi')]
   runs[1].record['conditions']['device'] = 'gpu NVIDIA H100'
   for run in runs:
     sweeps.save(run)
   with pytest.raises(SystemExit) as stopped:
-    report.main([f'--workdir={tmp_path}'])
+    report_command.main([f'--workdir={tmp_path}'])
   assert stopped.value.code == 2 and '--allow-different=device' in capsys.readouterr().err
   assert not (tmp_path / 'report.html').exists()
-  report.main([f'--workdir={tmp_path}', '--allow-different=device'])
+  report_command.main([f'--workdir={tmp_path}', '--allow-different=device'])
   text = (tmp_path / 'report.html').read_text()
   assert 'gpu NVIDIA H100' in part(text, '<section class="warning"', '</section>')

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import small
 
-from pe_research import generate
 from pe_research.common import sharding
 from pe_research.data import needles, tasks, texts, tokenizers
 from pe_research.evaluation import measures, scoring
 from pe_research.evaluation.measures import retrieval
+from pe_research.model import generation
 from pe_research.model.functional import Blueprint
 
 
@@ -29,7 +29,7 @@ def test_an_answer_is_exact_where_greedy_decoding_gives_it(subject):
   rng = np.random.default_rng(0)
   prompts, answer = rng.integers(0, 256, (12, 20)).astype(np.int32), 5
   decoder = subject.scorer.blueprint.bind(subject.params)
-  greedy = generate.generate(decoder, prompts, answer, key=jax.random.key(0), temperature=0)
+  greedy = generation.generate(decoder, prompts, answer, key=jax.random.key(0), temperature=0)
   wanted = np.array(greedy)
   for row in range(1, 12, 2):  # wrong somewhere, the first token or a later one
     wanted[row, rng.integers(answer)] += 1

@@ -11,7 +11,7 @@ import small
 
 from experiments import claims, site
 from experiments.report.claims import rows
-from experiments.site import docstrings, pages
+from experiments.site import build, docstrings, pages
 from experiments.studies import scales
 from pe_research import positions
 
@@ -193,14 +193,14 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
   (tmp_path / 'notes.txt').write_text('mine')
   (tmp_path / '.buildinfo').write_text('of another site')
   with pytest.raises(ValueError, match=r'has files in it.*name a folder that is empty'):
-    site.write(tmp_path)
+    build.write(tmp_path)
   with pytest.raises(ValueError, match='is a file'):
-    site.write(tmp_path / 'notes.txt')
+    build.write(tmp_path / 'notes.txt')
   assert (tmp_path / 'notes.txt').read_text() == 'mine'
 
 
 def test_its_own_folder_may_be_replaced(folder):
-  site.check(folder)
+  build.check(folder)
 
 
 def test_a_link_that_leads_nowhere_is_an_error(monkeypatch, tmp_path):

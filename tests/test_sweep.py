@@ -39,7 +39,7 @@ def swept(corpus, tmp_path_factory):
     time.sleep(0.01)
   first.terminate()  # as Ctrl-C does, and as a scheduler does
   out, _ = first.communicate(timeout=120)
-  assert first.returncode == exits.STOPPED and 'goes on from here' in out, out
+  assert first.returncode == exits.STOPPED and 'the same command resumes' in out, out
   assert not list(workdir.glob('runs/*/done.json'))
   second = small.run(*COMMAND, *given)
   assert second.returncode == 0, second.stdout + second.stderr

@@ -95,7 +95,7 @@ def test_model_file_is_kept_and_named_by_its_hash(pieces, path):
 
 def test_training_is_deterministic_in_another_process_and_place(pieces, tmp_path):
   code = (
-    'import sys; from pe_research import tokenizers; from tests.test_tokenizers import *; '
+    'import sys; from pe_research.data import tokenizers; from tests.test_tokenizers import *; '
     'print(tokenizers.SentencePiece(sys.argv[1], vocab=VOCAB, documents=DOCUMENTS).fingerprint)'
   )
   env = os.environ | {'PYTHONPATH': str(ROOT)}

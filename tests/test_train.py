@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import small
 
-from pe_research import evaluate
 from pe_research.attention import logits
 from pe_research.attention.spec import Spec
 from pe_research.common import provenance, sharding
 from pe_research.data import batches, texts
+from pe_research.evaluation import evaluate
 from pe_research.model.functional import Blueprint
 from pe_research.positions import rotary
 from pe_research.runs import checkpoints

@@ -17,18 +17,11 @@ import json
 import pathlib
 import sys
 
-from experiments.bench import measure, peers, scaling, seeds
 from pe_research.machines import exits
 from pe_research.settings import cli
 from pe_research.storage import locks
 
-MEASURES = {
-  'train': measure.train,
-  'forward': measure.forward,
-  'decode': measure.decode,
-  'search': measure.search,
-  'together': seeds.together,
-}
+MEASURES = ('train', 'forward', 'decode', 'search', 'together')
 SIZES = {
   'width': 128,
   'layers': 4,
@@ -64,6 +57,8 @@ def main(argv: list[str]) -> None:
   given = parser().parse_args(argv)
   given.attention = given.attention or ('tiled' if given.mode == 'forward' else 'dense')
   with exits.errors():
+    from experiments.bench import measure, peers, scaling, seeds  # slow to import
+
     if given.mode in ('scaling', 'peers'):
       if given.workdir is None:
         raise ValueError(f'{given.mode} needs --workdir=DIR, where it keeps what it measured.')
@@ -74,7 +69,7 @@ def main(argv: list[str]) -> None:
     import jax
 
     jax.config.update('jax_enable_compilation_cache', False)  # compiling is measured as well
-    figures = MEASURES[given.mode](given)
+    figures = getattr(seeds if given.mode == 'together' else measure, given.mode)(given)
   about = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
   settings = {name: getattr(given, name) for name in ('mode', 'position', 'mlp', 'dtype', *SIZES)}
   print(json.dumps(settings | {'attention': given.attention} | figures | about), flush=True)

@@ -161,7 +161,7 @@ def search(given) -> dict[str, Any]:
   from pe_research.machines import jax_setup
   from pe_research.model import transformer
   from pe_research.model.functional import Blueprint
-  from pe_research.search import methods, objective, plan, space
+  from pe_research.search import methods, objective, sizes, space
 
   config = setup(given, given.length // 4, given.batch)
   jax_setup.prepare(config)
@@ -173,7 +173,7 @@ def search(given) -> dict[str, Any]:
   tokens = np.random.default_rng(0).integers(0, 256, (given.batch, given.length + 1), np.int32)
   windows = objective.Windows(tokens, ('',) * given.batch)
   size = given.batch, given.length
-  measure = objective.Objective(config, params, size, 1.0, plan.BATCH_TOKENS)
+  measure = objective.Objective(config, params, size, 1.0, sizes.BATCH_TOKENS)
   at, spec = Tokens.contiguous(given.length), Spec('tiled')
 
   def program(bound):
@@ -213,9 +213,9 @@ def decode(given) -> dict[str, Any]:
   """
   import jax
 
-  from pe_research.generate import generate
   from pe_research.machines import jax_setup
   from pe_research.model.functional import Blueprint
+  from pe_research.model.generation import generate
 
   config = setup(given, given.length, given.batch)
   jax_setup.prepare(config)

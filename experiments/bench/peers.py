@@ -60,7 +60,7 @@ def contests() -> list[Contest]:
 
 
 def run(given) -> None:
-  """Measures every contest `rounds` times, printing a row each; the rows are kept and gone on with.
+  """Measures every contest `rounds` times, printing a row each; a stopped run resumes.
 
   Raises:
     ValueError: no Python is named, or it lacks a library.

@@ -19,9 +19,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pe_research.settings import cli, configs
+from pe_research.settings import cli
 from pe_research.storage import files
-from pe_research.training import costs
 
 LENGTH, TOKENS = 2048, 2**19  # of a sequence, and of a batch
 VOCAB = 32_000
@@ -131,6 +130,8 @@ def enough(size: Size, machine: Machine) -> int:
 
 def config(size: Size, machine: Machine, rows: int) -> dict[str, Any]:
   """Resolved, with `rows` sequences a chip at a time."""
+  from pe_research.settings import configs  # slow to import, and --help needs none of it
+
   axes, _ = mesh(size, machine)
   fields = {
     'model.width': size.width, 'model.layers': size.layers, 'model.heads': size.heads,
@@ -178,6 +179,8 @@ def _bytes(bits: str, dims: str) -> float:
 
 def row(size_name: str, machine_name: str) -> dict[str, Any]:
   """One row of the table; in a process with as many devices as the machine has chips."""
+  from pe_research.training import costs
+
   size, machine = SIZES[size_name], MACHINES[machine_name]
   rows = max(1, at_once(size, machine))
   wanted = config(size, machine, rows)

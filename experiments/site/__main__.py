@@ -9,9 +9,6 @@ modules. A folder that holds anything but such a site is left alone.
 import pathlib
 import sys
 
-import jax
-
-from experiments import site
 from pe_research.machines import exits
 from pe_research.settings import cli
 
@@ -21,9 +18,13 @@ def main(argv: list[str]) -> None:
   parser = cli.parser('experiments.site', __doc__)
   parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('site'), help='a folder')
   given = parser.parse_args(argv)
-  jax.config.update('jax_platforms', 'cpu')  # a few numbers: no accelerator need wake up
   with exits.errors():
-    print(f'wrote {site.write(given.out)}')
+    import jax  # slow to import, and --help does not need it
+
+    from experiments.site import build
+
+    jax.config.update('jax_platforms', 'cpu')  # a few numbers: no accelerator need wake up
+    print(f'wrote {build.write(given.out)}')
 
 
 if __name__ == '__main__':

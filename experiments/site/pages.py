@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from experiments.report import cards, claims
+from experiments.report import cards
 from experiments.report.claims import rows as rows_lib
+from experiments.report.claims import writer as claims
 from experiments.site import docstrings, markdown
 from experiments.studies import scales
 from experiments.studies.terms import Claim
-from pe_research import card as card_command
 from pe_research import positions
 from pe_research.positions import facts
 from pe_research.settings import configs
-from pe_research.show import card_text, explorer
+from pe_research.show import card_flags, card_text, explorer
 from pe_research.show.explorer import effects, figure, page
 from pe_research.show.explorer import panels as themes
 
@@ -76,7 +76,7 @@ def uses(claim: Claim) -> list[str]:
 
 def example(name: str) -> dict[str, Any]:
   """A config of the scheme called `name` for a model of the card's usual sizes."""
-  flags = card_command.defaults()
+  flags = card_flags.defaults()
   width = flags.width // flags.heads
   model = {'width': flags.width, 'heads': flags.heads, 'head_dim': width}
   position = positions.example(name, width // 2)
@@ -191,7 +191,7 @@ def _figure(name: str, label: str) -> list[str]:
 def _arguments(name: str) -> list[str]:
   lines = ['## Arguments', '']
   rows = [
-    [f'`{field}`', f'`{parameter.default!r}`', markdown.plain(card_command.about(name, field))]
+    [f'`{field}`', f'`{parameter.default!r}`', markdown.plain(card_flags.about(name, field))]
     for field, parameter in positions.arguments(name).items()
   ]
   if not rows:

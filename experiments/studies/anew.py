@@ -13,10 +13,9 @@ import numpy as np
 
 from experiments.studies import measured
 from experiments.studies.measured import Run
-from pe_research import evaluate
 from pe_research.common import digest, sharding
 from pe_research.data import texts
-from pe_research.evaluation import fixed_inputs, measures, scoring
+from pe_research.evaluation import evaluate, fixed_inputs, measures, scoring
 from pe_research.evaluation.programs import Scoring
 from pe_research.model.functional import Blueprint
 from pe_research.runs import conditions

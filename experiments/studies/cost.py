@@ -13,8 +13,7 @@ from experiments.bench import measure
 from experiments.studies.plan import Node, Planner
 from launch import devices, job_status, local
 from launch.job import Job
-from pe_research.search import methods
-from pe_research.search import plan as search
+from pe_research.search import sizes
 from pe_research.settings import protocols
 from pe_research.storage import files
 
@@ -110,7 +109,7 @@ def measuring(node: Node, rate: float) -> float:
 
 def searching(node: Node, length: int, rate: float) -> float:
   """Seconds of a search on the weights of a node: a forward pass a candidate and document."""
-  passes = methods.Settings().evaluations * search.DOCUMENTS
+  passes = sizes.Settings().evaluations * sizes.DOCUMENTS
   flops = flops_per_token(node.config | {'length': length}) / 3
   return START + passes * length * flops / rate
 

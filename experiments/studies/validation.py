@@ -11,7 +11,7 @@ from pe_research.settings import protocols
 
 
 def check(claim: Claim, scale: str, measured: Iterable[Quantity]) -> None:
-  """Raises ValueError where a claim asks for what there is not, or contradicts itself.
+  """Raises ValueError where a claim refers to something undefined, or contradicts itself.
 
   Args:
     claim: the claim.

@@ -1,13 +1,14 @@
 """Digests: of files and rows on the host, and of sharded arrays without gathering them."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+if TYPE_CHECKING:  # slow to import, and hashes of text need none of them
+  import jax
+  import numpy as np
 
 
 def of_bytes(*parts: bytes) -> str:
@@ -23,14 +24,19 @@ def of_json(value: Any) -> str:
   return of_bytes(json.dumps(value, sort_keys=True).encode())
 
 
-def chain(previous: str, batch: Mapping[str, np.ndarray]) -> str:
+def chain(previous: str, batch: Mapping[str, 'np.ndarray']) -> str:
   """The next link of a hash chain over batches."""
+  import numpy as np
+
   parts = (np.ascontiguousarray(batch[name]).tobytes() for name in sorted(batch))
   return of_bytes(previous.encode(), *parts)
 
 
-def _checksum(x: jax.Array) -> jax.Array:
+def _checksum(x: 'jax.Array') -> 'jax.Array':
   """uint32 scalar that depends on every bit and its index; sums of integers commute exactly."""
+  import jax
+  import jax.numpy as jnp
+
   words = x if x.dtype.itemsize == 4 else x.astype(jnp.float32)  # bfloat16 widens exactly
   words = jax.lax.bitcast_convert_type(words, jnp.uint32)
   index = jnp.zeros(words.shape, jnp.uint32)
@@ -42,9 +48,12 @@ def _checksum(x: jax.Array) -> jax.Array:
   return (mixed ^ (mixed >> 16)).sum(dtype=jnp.uint32)
 
 
-@jax.jit
-def _checksums(tree: Any) -> Any:
-  return jax.tree.map(_checksum, tree)
+@functools.cache
+def _checksums():
+  """The compiled sums of a list of arrays."""
+  import jax
+
+  return jax.jit(lambda arrays: [_checksum(x) for x in arrays])
 
 
 def of_arrays(tree: Any) -> str:
@@ -52,8 +61,10 @@ def of_arrays(tree: Any) -> str:
 
   Not cryptographic: it finds damage and difference, computed where the arrays live.
   """
+  import jax
+
   leaves = jax.tree_util.tree_leaves_with_path(tree)
-  sums = jax.device_get(_checksums([leaf for _, leaf in leaves]))
+  sums = jax.device_get(_checksums()([leaf for _, leaf in leaves]))
   named = {
     jax.tree_util.keystr(path): [list(leaf.shape), str(leaf.dtype), int(total)]
     for (path, leaf), total in zip(leaves, sums, strict=True)

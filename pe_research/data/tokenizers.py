@@ -31,7 +31,7 @@ class Tokenizer(Protocol):
     """Ids [L]; decode(encode(x)) == x. `name` is for error messages."""
 
   def decode(self, ids: Sequence[int] | np.ndarray) -> bytes:
-    """The bytes of ids [L]; ValueError for an id that there is not."""
+    """The bytes of ids [L]; ValueError for an id beyond the vocabulary."""
 
 
 class Bytes:
@@ -109,7 +109,7 @@ class SentencePiece:
 
 
 def checked(ids: Sequence[int] | np.ndarray, vocab: int) -> np.ndarray:
-  """Ids as int64 [L]; ValueError for one that there is not."""
+  """Ids as int64 [L]; ValueError for an id beyond the vocabulary."""
   ids = np.asarray(ids)
   if ids.size and not 0 <= ids.min() <= ids.max() < vocab:
     bad = ids.min() if ids.min() < 0 else ids.max()

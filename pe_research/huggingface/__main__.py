@@ -10,11 +10,12 @@ import pathlib
 import sys
 
 from pe_research.common import checks
-from pe_research.huggingface import exporting
 from pe_research.machines import exits
-from pe_research.runs import lineage, run_folder
-from pe_research.settings import cli, configs
+from pe_research.runs import run_folder
+from pe_research.settings import cli
 from pe_research.storage import paths
+
+TYPES = ('float32', 'bfloat16', 'float16')
 
 
 def main(argv: list[str]) -> None:
@@ -24,13 +25,20 @@ def main(argv: list[str]) -> None:
   add('--workdir', type=paths.place, required=True, metavar='DIR', help='of a trained run')
   add('--step', type=int, help='a checkpoint other than the newest')
   add('--into', type=pathlib.Path, required=True, metavar='DIR', help='made anew')
-  add('--position', default='', metavar='NAME[:argument=value,...]')
+  add(
+    '--position', default='', metavar='NAME[:argument=value,...]',
+    help='another scheme that can use the weights, as they are',
+  )  # fmt: skip
   add('--architecture', help='a class; default: the first that can hold the model')
-  add('--dtype', choices=exporting.TYPES, help='of the weights; default: as they are')
+  add('--dtype', choices=TYPES, help='of the weights; default: as they are')
   add('--shard-bytes', type=int, default=5 * 10**9, help='the most that a file holds')
   add('--overwrite', action='store_true', help='replace a checkpoint that is there')
   given = parser.parse_args(argv)
   with exits.errors():
+    from pe_research.huggingface import exporting  # slow to import, as are the next
+    from pe_research.runs import lineage
+    from pe_research.settings import configs
+
     checks.at_least('--shard-bytes', given.shard_bytes, 1)
     saved = run_folder.load_config(given.workdir)
     config = configs.anywhere(saved)

@@ -6,8 +6,6 @@ import socket
 import sys
 import threading
 
-import jax
-
 from pe_research.machines import exits
 
 WAIT = 300  # seconds for the other processes to come
@@ -50,6 +48,8 @@ def join(how: str | None, wait: int = WAIT) -> None:
     named |= {'coordinator_address': address, 'num_processes': processes, 'process_id': rank}
   elif port := _usual_port():
     _check_port(port, 'set JAX_COORDINATOR_PORT, on all machines, to one that is free.')
+  import jax  # slow to import
+
   jax.config.update('jax_enable_preemption_service', False)  # it swallows SIGTERM
   # JAX ends the process by itself and says less; it only comes to that if this does not.
   given_up = threading.Timer(wait, _give_up, (where, wait))

@@ -186,7 +186,7 @@ class PositionScheme(nnx.Module):
     return cls.query is not PositionScheme.query
 
   def regime(self, length):
-    """Where this stays the same while `length` grows, so does the encoding, and a cache is good."""
+    """The cache stays valid while this value is unchanged; a value for each length."""
     return length
 
   @classmethod

@@ -216,7 +216,7 @@ class ABF(rotary.RoPE):
   trains_as = 'rope'
 
   def __init__(self, dims: base_lib.Dims, *, new_base: float | None = 500_000.0, **rope):
-    """Chooses the base to go on with.
+    """Chooses the base after training.
 
     Args:
       dims: sizes of the model.

@@ -12,16 +12,15 @@ import dataclasses
 import sys
 
 from pe_research.common import checks
-from pe_research.machines import cluster, exits, heartbeat, multiprocess
-from pe_research.positions import longrope
+from pe_research.machines import cluster, exits
 from pe_research.runs import run_folder
-from pe_research.search import methods, plan
-from pe_research.settings import cli, configs
+from pe_research.search import sizes
+from pe_research.settings import cli
 from pe_research.storage import paths
 
 
 def parser():
-  """Flags; those of methods.Settings have its names and defaults."""
+  """Flags; those of sizes.Settings have its names and defaults."""
   made = cli.parser('pe_research.search', __doc__)
   add = made.add_argument
   add('--run', type=paths.place, required=True, metavar='DIR', help='of the trained run')
@@ -30,17 +29,18 @@ def parser():
   add('--factor', type=float, required=True, help='s, times the length that the run was trained at')
   add('--target-length', type=int, help='tokens of the texts; default: factor times that length')
   add('--short-of', metavar='FILE', help='keep the long factors of FILE, search short ones')
-  add('--method', choices=methods.METHODS, default='paper')
+  add('--method', choices=sizes.METHODS, default='paper')
   add('--most', type=float, help='largest factor; default 1.25 s, of released 1 + s')
-  add('--temperature', choices=longrope.TEMPERATURES, help='default none, of released su')
-  add('--documents', type=int, default=plan.DOCUMENTS, help='training documents to select on')
+  add('--temperature', help="'none', 'su' or 'yarn'; default none, of released su")
+  add('--documents', type=int, default=sizes.DOCUMENTS, help='training documents to select on')
   add('--held-out', type=int, default=20, help='validation documents to report on')
   add(
-    '--batch-tokens', type=int, default=plan.BATCH_TOKENS,
+    '--batch-tokens', type=int, default=sizes.BATCH_TOKENS,
     help='evaluated at once: what a CPU keeps in its cache; an accelerator wants more',
   )  # fmt: skip
-  for field in dataclasses.fields(methods.Settings):
-    add(f'--{field.name}', type=type(field.default), default=field.default)
+  for field in dataclasses.fields(sizes.Settings):
+    means = f'{sizes.MEANS[field.name]} (%(default)s)'
+    add(f'--{field.name}', type=type(field.default), default=field.default, help=means)
   cluster.add_flags(made)
   return made
 
@@ -51,10 +51,14 @@ def main(argv: list[str]) -> None:
   origin, workdir, step = (given.pop(name) for name in ('run', 'workdir', 'step'))
   batch_tokens, short_of = given.pop('batch_tokens'), given.pop('short_of')
   how, wait = given.pop('distributed'), given.pop('wait')
-  names = [field.name for field in dataclasses.fields(methods.Settings)]
+  names = [field.name for field in dataclasses.fields(sizes.Settings)]
   with exits.errors():
+    from pe_research.machines import heartbeat, multiprocess  # slow to import, as are the next
+    from pe_research.search import plan
+    from pe_research.settings import configs
+
     checks.at_least('--batch-tokens', batch_tokens, 1)
-    settings = methods.Settings(**{name: given.pop(name) for name in names})
+    settings = sizes.Settings(**{name: given.pop(name) for name in names})
     config = configs.resolve(configs.anywhere(run_folder.load_config(origin)))
     short_of = plan.long_factors(short_of, config) if short_of else None
     wanted = plan.make(config, settings=settings, short_of=short_of, **given)

@@ -1,4 +1,4 @@
-"""A search that can be killed and gone on with."""
+"""The losses of a search, so that a killed one resumes."""
 
 import dataclasses
 import pathlib

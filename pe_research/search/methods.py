@@ -5,58 +5,19 @@ losses. It knows nothing of models, and its draws depend on the seed and on thos
 """
 
 import contextlib
-import dataclasses
 import itertools
 from collections.abc import Callable, Generator
 
 import numpy as np
 
-from pe_research.common import checks, digest
+from pe_research.common import digest
+from pe_research.search import sizes
+from pe_research.search.sizes import Settings
 from pe_research.search.space import STEP, Candidate, Space
 
 Search = Generator[list[Candidate], list[float], None]
 TRIES = 20  # crossovers of two parents before one of them is mutated instead (authors' code)
 LIMIT = 100_000  # mutations of one candidate before the space counts as used up
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """Sizes of the search; the defaults are the paper's, sec. 4.1, for targets up to 256k tokens.
-
-  Attributes:
-    population: P, candidates of the first generation.
-    mutations: N1, mutants a generation.
-    crossovers: N2, crossovers a generation.
-    iterations: T, generations after the first.
-    parents: k, the best that a generation is bred from.
-    probability: p, of redrawing a factor in a mutation.
-    seed: of all draws.
-  """
-
-  population: int = 64
-  mutations: int = 16
-  crossovers: int = 16
-  iterations: int = 40
-  parents: int = 32
-  probability: float = 0.3
-  seed: int = 0
-
-  def __post_init__(self):
-    for field in ('population', 'mutations', 'parents'):
-      checks.at_least(f'--{field}', getattr(self, field), 1)
-    for field in ('crossovers', 'iterations', 'seed'):
-      checks.at_least(f'--{field}', getattr(self, field), 0)
-    if not 0 < self.probability <= 1:
-      raise ValueError(f'--probability is {self.probability}; it must be in (0, 1].')
-
-  @property
-  def evaluations(self) -> int:
-    """Of the whole search: 1,344 by default.
-
-    Algorithm 1 as printed never evaluates what the last iteration breeds; the authors' code does,
-    and so does this.
-    """
-    return self.population + self.iterations * (self.mutations + self.crossovers)
 
 
 def check_population(settings: Settings, seeds: int) -> None:
@@ -277,13 +238,9 @@ def yarn_grid(space: Space, settings: Settings, rng: np.random.Generator) -> Sea
     yield distinct[start : start + settings.population]
 
 
-METHODS: dict[str, Callable[[Space, Settings, np.random.Generator], Search]] = {
-  'paper': paper,
-  'released': released,
-  'random': random,
-  'coordinate': coordinate,
-  'yarn_grid': yarn_grid,
-}
+METHODS: dict[str, Callable[[Space, Settings, np.random.Generator], Search]] = dict(
+  zip(sizes.METHODS, (paper, released, random, coordinate, yarn_grid), strict=True)
+)
 
 
 def fixed_inputs(method: str) -> str:

@@ -12,9 +12,6 @@ from pe_research.search import methods, space
 from pe_research.settings import configs
 
 References = dict[str, space.Candidate]
-DOCUMENTS = 5  # of training, that candidates are tried on
-# Two cores: candidates of 1,280 tokens run at 77 a second alone and at 54 a dozen at once.
-BATCH_TOKENS = 2_048
 MOST = 1e6  # a larger --most can only be a typing error
 
 

@@ -3,12 +3,12 @@
 import argparse
 import re
 from collections.abc import Sequence
-
-import ml_collections
-from absl import flags
-from ml_collections import config_flags
+from typing import TYPE_CHECKING
 
 from pe_research.common import checks
+
+if TYPE_CHECKING:
+  import ml_collections
 
 
 def parser(module: str, description: str) -> argparse.ArgumentParser:
@@ -50,7 +50,7 @@ def check_fields(arguments: Sequence[str]) -> None:
   for argument in fields:
     here, so_far = whole, 'config'
     for part in argument.partition('=')[0].split('.')[1:]:
-      if not isinstance(here, ml_collections.ConfigDict):
+      if not hasattr(here, 'is_locked'):  # a ConfigDict
         raise ValueError(f'{argument}: {so_far} is {here!r}, which has no fields.')
       if part not in here:
         raise ValueError(
@@ -60,12 +60,15 @@ def check_fields(arguments: Sequence[str]) -> None:
       here, so_far = here[part], f'{so_far}.{part}'
 
 
-def read_config(arguments: Sequence[str]) -> ml_collections.ConfigDict:
+def read_config(arguments: Sequence[str]) -> 'ml_collections.ConfigDict':
   """The locked config that --config=FILE[:name=value,...] --config.x.y=z describe.
 
   Raises:
     ValueError: in one line, with the nearest names, where ml_collections has a traceback.
   """
+  from absl import flags  # slow to import, as is the next, and --help needs neither
+  from ml_collections import config_flags
+
   values, argv = flags.FlagValues(), ['', *arguments]
   config_flags.DEFINE_config_file(
     'config', None, 'FILE[:name=value,...]', flag_values=values, lock_config=True, sys_argv=argv

@@ -13,8 +13,7 @@ from typing import Any
 
 from pe_research.positions import facts
 from pe_research.settings import configs
-
-FAR = 16  # times the training length, where the scheme has no target
+from pe_research.show.card_help import FAR
 
 
 def card(config: Mapping[str, Any], longest: int | None = None) -> facts.Card:

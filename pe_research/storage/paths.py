@@ -5,8 +5,6 @@ import importlib.util
 import logging
 import pathlib
 
-from etils import epath
-
 LIBRARIES = {'gs': 'gcsfs', 's3': 's3fs'}  # that reach a bucket, by the scheme of its paths
 # What these are built on, whose errors come through as well.
 BENEATH = ('google.auth', 'google.api_core', 'aiohttp', 'botocore', 'aiobotocore')
@@ -34,6 +32,8 @@ def place(text) -> pathlib.Path:
     raise BucketError(f'{text}: {scheme}:// is not a bucket; write gs://... or s3://....')
   if importlib.util.find_spec(LIBRARIES[scheme]) is None:
     raise BucketError(f'{text} needs one more package: pip install {LIBRARIES[scheme]}.')
+  from etils import epath  # slow to import, and few paths are of a bucket
+
   return epath.Path(text)
 
 

@@ -18,7 +18,7 @@ from pe_research.training import fixed_inputs, programs, train_state
 
 
 def adopt(config: Mapping[str, Any], workdir: pathlib.Path) -> train_state.State:
-  """The state of a run of no steps, whose weights are those of a published model.
+  """The state of a run that trains nothing: the weights of a published model.
 
   Its directory is like that of any run, but for checkpoints: the weights stay where they are.
   """

@@ -70,7 +70,7 @@ def load_params(
 ) -> tuple[dict[str, jax.Array], int]:
   """Parameters of a saved run and the step they are from, the newest unless `step` is given.
 
-  A run of no steps has those of the published model that it names, in the type that they have.
+  A run that trains nothing has the weights of the published model that it names, in their own type.
   """
   if not config['steps']:
     if step:

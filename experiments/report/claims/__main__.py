@@ -7,8 +7,7 @@ import json
 import sys
 
 from experiments import claims
-from experiments.report.claims import rows
-from experiments.studies import ledger, preregistration, scales
+from experiments.studies import scales
 from pe_research.settings import cli
 from pe_research.storage import files
 
@@ -18,6 +17,9 @@ def main(argv: list[str]) -> None:
   parser = cli.parser('experiments.report.claims', __doc__)
   parser.add_argument('--scale', default='cpu', choices=scales.SCALES)
   scale = scales.SCALES[parser.parse_args(argv).scale]
+  from experiments.report.claims import rows  # slow to import, and --help needs none of it
+  from experiments.studies import ledger, preregistration
+
   plan = rows.planner(scale)
   for claim in claims.CLAIMS.values():
     file = ledger.path(scale.name, claim, 'verdict.json')

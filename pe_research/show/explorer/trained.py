@@ -176,8 +176,7 @@ def _config(
   saved, record = run_folder.load_config(workdir), files.read_json(workdir / 'run.json')
   if not run_record.finished(workdir):
     raise files.WorkdirError(
-      f'{workdir} holds no finished run; go on with it by the command that began it, or name '
-      'another.'
+      f'{workdir} holds no finished run; resume it by the command that began it, or name another.'
     )
   if record.get('weights_of'):
     raise files.WorkdirError(

@@ -1,0 +1,95 @@
+"""Writes what a sweep found: all rows, a figure, and a page that needs nothing but itself."""
+
+import pathlib
+import statistics
+from collections.abc import Sequence
+
+from experiments.report import cached, figures, page, summary
+from experiments.report.findings import joined, number
+from experiments.studies import comparability
+from experiments.studies.measured import Run
+from pe_research.settings import cli
+from pe_research.show import drawing, explorer
+from pe_research.storage import files
+
+
+def write(
+  runs: Sequence[Run],
+  workdir: pathlib.Path,
+  marks: Sequence[str] = (),
+  explored: bool = False,
+  stretches: Sequence[str] = (),
+) -> list[pathlib.Path]:
+  """Writes results.jsonl, loss_by_length.svg and .png, report.html; the same runs, the same bytes.
+
+  Args:
+    runs: finished, and comparable but for `marks`.
+    workdir: where the files go.
+    marks: differences that were allowed; the page says them first.
+    explored: whether explorer.html is written too, a view into one run of every scheme.
+    stretches: extensions of such runs to look at there, 'yarn:factor=4'.
+
+  Returns:
+    The files.
+  """
+  sections, measured = summary.sections(runs), files.read_json(workdir / cached.FILE)
+  figure = figures.loss_by_length(sections[0])
+  contents = {
+    'loss_by_length.svg': drawing.svg(figure, 'loss').encode(),
+    'loss_by_length.png': drawing.png(figure),
+    'report.html': page.page(runs, sections, marks, measured, explored).encode(),
+  }
+  if explored:
+    seen = {run.config['position']['name']: run.workdir for run in reversed(runs)}
+    looked = list(reversed(seen.values()))
+    contents['explorer.html'] = explorer.html(looked, stretches).encode()
+  workdir.mkdir(parents=True, exist_ok=True)
+  files.write_rows(workdir / 'results.jsonl', (row for run in runs for row in run.rows))
+  for name, content in contents.items():
+    files.write_bytes(workdir / name, content)
+  return [workdir / name for name in ('results.jsonl', *contents)]
+
+
+def publish(
+  runs: Sequence[Run],
+  workdir: pathlib.Path,
+  marks: Sequence[str] = (),
+  explored: bool = False,
+  stretches: Sequence[str] = (),
+) -> None:
+  """Prints the table, writes the files and says which; arguments as in `write`."""
+  print(table(runs))
+  for note in comparability.notes(runs):
+    print(f'note: {note}')
+  for path in write(runs, workdir, marks, explored, stretches):
+    print(f'wrote {path}')
+
+
+def table(runs: Sequence[Run]) -> str:
+  """Bits/byte by scheme and length, a table for each protocol and control, for a terminal."""
+  return '\n\n'.join(_text(section) for section in summary.sections(runs))
+
+
+def _text(section: summary.Section) -> str:
+  control = '' if section.control == 'none' else f' ({section.control})'
+  trained = joined(map(str, section.train_lengths))
+  lines = [
+    f'{section.protocol}{control}: bits/byte by evaluation length in tokens; trained at {trained}'
+  ]
+  rows = [['', *map(str, section.lengths)]]
+  rows += [[s.label, *(_cell(section, s, n) for n in section.lengths)] for s in section.schemes]
+  lines += cli.aligned(rows)
+  if section.several_seeds:
+    lines.append('mean ± standard deviation over seeds')
+  for scheme in section.schemes:
+    if end := section.end(scheme):
+      lines.append(f'- {scheme.label}, from {end[0]}: {end[1]}')
+  return '\n'.join(lines)
+
+
+def _cell(section: summary.Section, scheme: summary.Scheme, length: int) -> str:
+  values = section.values(scheme, length)
+  if not values:
+    return '-' if section.undefined(scheme, length) else 'not run'
+  deviation = f' ± {number(statistics.stdev(values))}' if len(values) > 1 else ''
+  return number(statistics.fmean(values)) + deviation

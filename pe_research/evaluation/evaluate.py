@@ -1,0 +1,95 @@
+"""A trained model, measured: a config's measurements in, rows of results.jsonl out."""
+
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from pe_research.attention import ring
+from pe_research.common import digest, progress, sharding
+from pe_research.data import texts
+from pe_research.evaluation import fixed_inputs, measures, programs, scoring
+from pe_research.machines import jax_setup, multiprocess
+from pe_research.model.functional import Blueprint
+from pe_research.proof.programs import Both, keep
+from pe_research.runs import run_folder
+from pe_research.settings import protocols
+from pe_research.storage import files
+
+KEY = ('protocol', 'control', 'eval_length')
+
+
+def evaluate(
+  config: Mapping[str, Any],
+  workdir: pathlib.Path,
+  params,
+  step: int,
+  beat: Callable[[str], None] = progress.unheard,
+) -> None:
+  """Appends to results.jsonl every measurement of the config that is not there yet.
+
+  Args:
+    config: resolved; `eval` says what to measure.
+    workdir: the run's directory, with its run.json.
+    params: the parameters after `step` steps.
+    step: names the rows.
+    beat: is told what is begun.
+  """
+  jax_setup.prepare(config)
+  mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
+  corpus = texts.load(config, beat)
+  run_folder.check_data(workdir, corpus.facts)
+  chosen = measures.plan(corpus, config)
+  scorer = scoring.Scorer(blueprint, config, mesh)
+  for *_, length in protocols.measurements(config):
+    ring.check(scorer.spec, length)
+  shown = programs.Scoring(config, params, scorer)
+  record, results = files.read_json(workdir / 'run.json'), workdir / 'results.jsonl'
+  identity = {
+    'run': workdir.name,
+    'commit': record['provenance']['commit'],
+    'fingerprint': record['fingerprint'],
+    'scheme': config['position']['name'],
+    'seed': config['seed'],
+    'train_length': config['length'],
+    'step': step,
+    'attention': config['eval']['implementation'],
+    'dtype': config['model']['dtype'],
+    'device': jax.devices()[0].device_kind,
+    'environment': digest.of_json(jax_setup.environment()),
+    'settings': protocols.settings(config['eval']),
+  }
+  key = lambda row: tuple(row[field] for field in ('step', 'settings', *KEY))
+  done = {key(row) for row in files.read_rows(results)}
+  for measurement in protocols.measurements(config):
+    row = identity | dict(zip(KEY, measurement, strict=True))
+    if key(row) in done:
+      continue
+    beat('measuring ' + '/'.join(map(str, measurement)))
+    subject = scoring.Subject(scorer, params)
+    arithmetic = fixed_inputs.of_row(*measurement[:2], config['data']['task'])
+    row |= measures.measure(subject, blueprint.scheme, chosen, corpus, *measurement)
+    used = [shown.of(call) for call in dict.fromkeys(subject.calls)]
+    row |= evidence(subject, used, arithmetic) if used else {}
+    keep(workdir, used)
+    if multiprocess.first():
+      files.append_row(results, row)
+
+
+def evidence(subject: scoring.Subject, used: Sequence[Both], arithmetic: str) -> measures.Row:
+  """What shows how a row was made: its program, what that read, and what was made of the losses."""
+  (both,) = used
+  return {
+    'program': both.shared.digest,
+    'own_program': both.own.digest,
+    'inputs': subject.inputs,
+    'arithmetic': arithmetic,
+  }
+
+
+def show(workdir: pathlib.Path) -> None:
+  """Prints the rows of a run's results, a line each, without what fills pages."""
+  for row in files.read_rows(workdir / 'results.jsonl'):
+    print(json.dumps({k: v for k, v in row.items() if k not in ('documents', 'by_position')}))
