@@ -111,7 +111,7 @@ def test_one_that_is_told_to_leave_takes_the_others_along(corpus, straight_long,
     for process in processes:
       process.kill()
   assert [process.returncode for process in processes] == [0, 0], outputs
-  assert all('the same command goes on' in output for output in outputs)
+  assert all('the same command resumes' in output for output in outputs)
   assert not (tmp_path / 'done.json').exists()
   train(tmp_path, small.flags(corpus, 't5', **LONG))
   assert_same_run(tmp_path, straight_long, tolerance=1e-3)

@@ -54,7 +54,7 @@ def test_a_hang_is_seen_stopped_and_gone_on_with(tmp_path):
   assert '1 done, 1 stalled' in shown and '7  1.2500' in shown
   process.send_signal(signal.SIGTERM)
   out, _ = process.communicate(timeout=60)
-  assert process.returncode == base.STOPPED and 'the same command goes on' in out
+  assert process.returncode == base.STOPPED and 'the same command resumes' in out
   assert launch('retry', path).returncode == 0 and runs(tmp_path) == {'a': 1, 'b': 2}
 
 

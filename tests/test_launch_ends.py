@@ -74,7 +74,7 @@ def test_who_is_told_twice_to_leave_still_waits_for_what_is_saved(tmp_path):
     process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
   out, _ = process.communicate(timeout=60)
-  assert process.returncode == base.STOPPED and 'the same command goes on' in out
+  assert process.returncode == base.STOPPED and 'the same command resumes' in out
   assert (tmp_path / 'runs/a/saved').exists()
   assert '1 stopped' in launch('status', path).stdout
 

@@ -52,7 +52,7 @@ def stop_in_the_middle(workdir, flags, times=1, **environment):
     process.terminate()
     time.sleep(0.03)  # signals that come at once are one
   out, _ = process.communicate(timeout=120)
-  assert process.returncode == 0 and 'the same command goes on' in out, out
+  assert process.returncode == 0 and 'the same command resumes' in out, out
   assert not (workdir / 'done.json').exists()
 
 
