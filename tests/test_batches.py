@@ -106,6 +106,7 @@ BUILDERS = {
 }
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize('kind', BUILDERS)
 @pytest.mark.parametrize('stop', [0, 1, 5])
 def test_restoring_the_state_goes_on_exactly(kind, stop):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 import sys
@@ -231,13 +232,16 @@ def changed_batches(patch):
   patch.setattr(batches.Memory, 'draw', lambda self: {k: v[::-1] for k, v in draw(self).items()})
 
 
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize('change, whose, what', [
   (changed_mask, "'rope'", 'the training step, scheme taken out'),
-  (changed_mask, "'pi'", 'the program that scores, scheme taken out (fixed_targets)'),
-  (changed_slopes, "'alibi'", 'the training step'),
-  (changed_slopes, "'alibi'", 'the program that scores (passkey)'),
-  (changed_windows, "'rope'", 'the windows that are scored (passkey)'),
-  (changed_batches, "'rope'", 'how batches are put together'),
+  slow(changed_mask, "'pi'", 'the program that scores, scheme taken out (fixed_targets)'),
+  slow(changed_slopes, "'alibi'", 'the training step'),
+  slow(changed_slopes, "'alibi'", 'the program that scores (passkey)'),
+  slow(changed_windows, "'rope'", 'the windows that are scored (passkey)'),
+  slow(changed_batches, "'rope'", 'how batches are put together'),
 ])  # fmt: skip
 def test_what_the_code_does_otherwise_is_named(toy, settled, change, whose, what, capsys):
   with pytest.MonkeyPatch.context() as patch:

@@ -61,3 +61,28 @@ def test_arguments_that_would_be_ignored_are_refused(call, words, capsys):
   with pytest.raises(SystemExit) as ended:
     call()
   assert ended.value.code == 2 and words in capsys.readouterr().err
+
+
+COMMANDS = (
+  *(f'pe_research.{name}' for name in ('main', 'evaluate', 'generate', 'together', 'programs')),
+  *(f'pe_research.{name}' for name in ('card', 'explorer', 'search', 'huggingface')),
+  *(f'experiments.{name}' for name in ('sweep', 'stretch', 'finetune', 'progressive', 'cache')),
+  *(f'experiments.{name}' for name in ('report', 'report.claims', 'site', 'bench')),
+  'experiments',
+  'launch',
+)
+HELP = """
+import contextlib, io, runpy, sys
+for name in sys.argv[1:]:
+  sys.argv = [name, '--help']
+  said = io.StringIO()
+  with contextlib.suppress(SystemExit), contextlib.redirect_stdout(said):
+    runpy.run_module(name, run_name='__main__')
+  slow = {'jax', 'numpy', 'ml_collections', 'scipy', 'matplotlib', 'altair'} & sys.modules.keys()
+  print(name, said.getvalue().startswith('usage: '), sorted(slow))
+"""
+
+
+def test_help_imports_nothing_slow():
+  done = small.run('-c', HELP, *COMMANDS)
+  assert done.stdout.splitlines() == [f'{name} True []' for name in COMMANDS], done.stderr

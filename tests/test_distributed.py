@@ -50,8 +50,19 @@ MESHES = {  # of eight devices
 }
 
 
-@pytest.mark.parametrize('count', [2, 4])
-@pytest.mark.parametrize('mesh', MESHES)
+MIXED = 'data, fsdp and tensor'
+
+
+@pytest.mark.parametrize(
+  ('mesh', 'count'),
+  [(MIXED, 2)]
+  + [
+    pytest.param(mesh, count, marks=pytest.mark.slow)
+    for mesh in MESHES
+    for count in (2, 4)
+    if (mesh, count) != (MIXED, 2)
+  ],
+)
 def test_several_processes_equal_one(mesh, count, corpus, straight, tmp_path):
   command = [*small.flags(corpus, 't5', **STEPS, **MESHES[mesh]), f'--workdir={tmp_path}']
   processes = start_all([command] * count, 8 // count)

@@ -15,6 +15,8 @@ from experiments.site import build, docstrings, pages
 from experiments.studies import scales
 from pe_research import positions
 
+pytestmark = pytest.mark.slow  # the whole site is built
+
 
 class Page(html.parser.HTMLParser):
   """What a page says and links to.

@@ -10,6 +10,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from pe_research import positions
@@ -131,6 +132,11 @@ def config(**changes) -> transformer.DecoderConfig:
     dtype='float32',
   )
   return transformer.DecoderConfig(**sizes | changes)
+
+
+def slow_but(first, values):
+  """The values as parameters of a test, all but the first ones in the second tier."""
+  return [pytest.param(v, marks=[] if v in first else pytest.mark.slow) for v in values]
 
 
 def scheme(name: str) -> base.PositionScheme:
