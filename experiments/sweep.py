@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
   """Flags of the sweep, and the --config.x=y overrides that every run gets."""
-  parser = cli.parser('experiments.sweep', __doc__)
+  parser = cli.parser('experiments.sweep', __doc__, config=True)
   names = lambda text: tuple(text.split(','))
   parser.add_argument('--config', default=demo.CONFIG, help='FILE[:name=value,...]')
   parser.add_argument('--positions', type=names, default=demo.POSITIONS, help='a,b,...')

@@ -68,6 +68,7 @@ def _overrides(argv: list[str]) -> dict[str, Any]:
     '--mesh', default='', metavar='AXIS=DEVICES,...',
     help='context=8: so many devices share a sequence; default: each has its own',
   )  # fmt: skip
+  parser.add_argument('--json', action='store_true', help='print rows as JSON, not as a table')
   cluster.add_flags(parser)
   return vars(parser.parse_args(argv))
 
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
   given = _overrides(sys.argv[1:] if argv is None else argv)
   workdir, step = given.pop('workdir'), given.pop('step')
   position, into, label = given.pop('position'), given.pop('into'), given.pop('label')
-  done, mesh = given.pop('done'), given.pop('mesh')
+  done, mesh, as_json = given.pop('done'), given.pop('mesh'), given.pop('json')
   how, wait = given.pop('distributed'), given.pop('wait')
   with exits.errors():
     from pe_research.common import digest  # slow to import, and --help needs none of it
@@ -118,7 +119,8 @@ def main(argv: list[str] | None = None) -> None:
         files.write_json(home / 'done.json', {'steps': step})
       if done:
         files.write_json(done, {'measurements': config['eval']['measurements'], 'steps': step})
-    evaluate.show(home)
+    evaluate.show(home, as_json)
+    print(f'wrote {home / "results.jsonl"}')
 
 
 if __name__ == '__main__':

@@ -19,7 +19,7 @@ from pe_research.storage import files, paths
 
 def main(argv: list[str]) -> None:
   """Checks the config, then trains and evaluates."""
-  parser = cli.parser('pe_research.main', __doc__)
+  parser = cli.parser('pe_research.main', __doc__, config=True)
   parser.add_argument('--workdir', type=paths.place, required=True, help='where the run is kept')
   cluster.add_flags(parser)
   arguments, rest = parser.parse_known_args(argv)
@@ -40,14 +40,13 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
 
   check = lambda: run_folder.check_config(workdir, config)
   with multiprocess.hold(workdir, config, check) as mine:
-    from pe_research.evaluation import evaluate
+    from pe_research.evaluation import evaluate  # slow to import, and all this may have failed
     from pe_research.proof import program_store
-    from pe_research.training import (
-      loop,
-      run_record,  # slow, and all this may have failed
-    )
+    from pe_research.training import loop, run_record
 
     program_store.use()
+    if (workdir / 'done.json').exists() and multiprocess.first():
+      print(f'{workdir} is trained already; what is not measured yet is measured')
     with heartbeat.Heartbeat(workdir, config['run']['patience'], mine) as heart:
       if config['steps']:
         state = loop.train(config, workdir, heart.beat)
@@ -59,8 +58,8 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
       evaluate.evaluate(config, workdir, state['params'], config['steps'], heart.beat)
     if multiprocess.first():
       files.write_json(workdir / 'done.json', {'steps': config['steps']})
-      if not config['steps']:  # which has no other result to see
-        evaluate.show(workdir)
+      evaluate.show(workdir)
+      print(f'wrote {workdir}; compare: python -m experiments.report {workdir} OTHER_RUN')
 
 
 if __name__ == '__main__':

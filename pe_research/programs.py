@@ -15,7 +15,7 @@ from pe_research.storage import files, paths
 
 def main(argv: list[str]) -> None:
   """Prints the digests of a config's training."""
-  parser = cli.parser('pe_research.programs', __doc__)
+  parser = cli.parser('pe_research.programs', __doc__, config=True)
   parser.add_argument('--out', type=paths.place, metavar='DIR', help='where the texts go')
   arguments, rest = parser.parse_known_args(argv)
   with exits.errors():

@@ -24,7 +24,7 @@ SEED = '{seed}'  # what stands for the seed in --workdir
 
 def main(argv: Sequence[str]) -> None:
   """Trains all seeds, then evaluates them one by one."""
-  parser = cli.parser('pe_research.together', __doc__)
+  parser = cli.parser('pe_research.together', __doc__, config=True)
   parser.add_argument('--seeds', type=cli.integers, required=True, help='0,1,...')
   parser.add_argument('--workdir', required=True, help=f'of each seed; {SEED} stands for it')
   arguments, rest = parser.parse_known_args(argv)

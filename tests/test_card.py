@@ -255,3 +255,12 @@ def test_every_scheme_has_a_card(name):
     )
     assert re.search(line, shown, re.MULTILINE), fact
   assert not re.search(r'\bnan\b|\binf\b| $', shown, re.MULTILINE)
+
+
+def test_a_hint_is_for_the_distances_that_training_shows():
+  """In a window of 32 tokens, the base that it names turns about as large a part of the pairs."""
+  made = card_case.card('rnope', 64, head_dim=64)
+  (note,) = (note for note in made.notes if 'at base' in note)
+  base = float(re.search(r'at base ([\d.]+)', note)[1])
+  turns = 32 / (2 * math.pi) * base ** (-np.arange(32) / 32)
+  assert 0.65 < (turns >= 1).mean() < 0.75 and '32' in note

@@ -1,8 +1,9 @@
 """Writes what a sweep found: all rows, a figure, and a page that needs nothing but itself.
 
   python -m experiments.report --workdir=results/demo
+  python -m experiments.report results/alibi results/rope --workdir=results/both
 
-DIR/runs holds the workdirs of the runs; the files are written into DIR.
+The files are written into DIR. The first compares the runs in DIR/runs, the second those named.
 """
 
 import pathlib
@@ -15,7 +16,10 @@ from pe_research.settings import cli
 def main(argv: list[str]) -> None:
   """Reads the runs of a sweep, compares them and reports."""
   parser = cli.parser('experiments.report', __doc__)
-  parser.add_argument('--workdir', type=pathlib.Path, required=True, metavar='DIR')
+  parser.add_argument('runs', nargs='*', type=pathlib.Path, metavar='RUN', help='default: DIR/runs')
+  parser.add_argument(
+    '--workdir', type=pathlib.Path, metavar='DIR', help='default: results/report, for named runs'
+  )
   parser.add_argument('--allow-different', action='append', default=[], metavar='FIELD')
   parser.add_argument('--explorer', action='store_true', help='also a page to explore the runs')
   parser.add_argument(
@@ -28,14 +32,19 @@ def main(argv: list[str]) -> None:
 
     if arguments.stretch and not arguments.explorer:
       raise ValueError('--stretch is for the page to explore; give --explorer, too.')
-    workdirs = sorted(p for p in (arguments.workdir / 'runs').glob('*') if p.is_dir())
+    if not (arguments.runs or arguments.workdir):
+      raise ValueError('name runs to compare, or --workdir=DIR of a sweep.')
+    home = arguments.workdir or pathlib.Path('results/report')
+    folders = (home / 'runs').glob('*')
+    workdirs = arguments.runs or sorted(path for path in folders if path.is_dir())
     if not workdirs:
       raise ValueError(
-        f'{arguments.workdir / "runs"} holds no runs; --workdir names the directory of a sweep.'
+        f'{home / "runs"} holds no runs; --workdir names the directory of a sweep. To compare runs '
+        'that lie elsewhere, name them: python -m experiments.report RUN RUN.'
       )
     runs = comparability.load(workdirs)
     marks = comparability.check(runs, arguments.allow_different)
-    writer.publish(runs, arguments.workdir, marks, arguments.explorer, arguments.stretch)
+    writer.publish(runs, home, marks, arguments.explorer, arguments.stretch)
 
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ from pe_research.machines import jax_setup, multiprocess
 from pe_research.model.functional import Blueprint
 from pe_research.proof.programs import Both, keep
 from pe_research.runs import run_folder
-from pe_research.settings import protocols
+from pe_research.settings import cli, protocols
 from pe_research.storage import files
 
 KEY = ('protocol', 'control', 'eval_length')
@@ -89,7 +89,18 @@ def evidence(subject: scoring.Subject, used: Sequence[Both], arithmetic: str) ->
   }
 
 
-def show(workdir: pathlib.Path) -> None:
-  """Prints the rows of a run's results, a line each, without what fills pages."""
-  for row in files.read_rows(workdir / 'results.jsonl'):
-    print(json.dumps({k: v for k, v in row.items() if k not in ('documents', 'by_position')}))
+def show(workdir: pathlib.Path, as_json: bool = False) -> None:
+  """Prints the rows of a run's results, but for long lists: a table, or a line of JSON each."""
+  rows = files.read_rows(workdir / 'results.jsonl')
+  if as_json:
+    for row in rows:
+      print(json.dumps({k: v for k, v in row.items() if k not in ('documents', 'by_position')}))
+    return
+  number = lambda value: '-' if value is None else f'{value:.4f}'
+  table = [['protocol', 'control', 'length', 'value', 'unit', 'bits/byte', 'step']]
+  for row in rows:
+    cells = [str(row[name]) for name in KEY] + [number(row['value']), row['unit'] or '-']
+    table.append([*cells, number(row.get('bits_per_byte')), str(row['step'])])
+  print('\n'.join(cli.aligned(table)))
+  for why in dict.fromkeys(row['undefined'] for row in rows if row.get('undefined')):
+    print(f'- {why}')

@@ -154,7 +154,7 @@ class RoPE(base.PositionScheme):
     turning = int((self.spectrum(self.base) * shown >= fixed_point.TURN).sum())
     if turning >= self.moving / 2:
       return []
-    matched = self.matched(length).get('base')
+    matched = self.matched(shown).get('base')
     hint = f'; at base {matched:g} 70 % would, as in LLaMA-2' if matched else ''
     return [
       f'{turning} of {self.moving} rotary pairs complete a turn within the '

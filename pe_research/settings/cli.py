@@ -10,13 +10,19 @@ from pe_research.common import checks
 if TYPE_CHECKING:
   import ml_collections
 
+CONFIG = """config:
+  --config=FILE[:name=value,...]  a file of configs/ and its arguments: configs/lm.py:position=rope
+  --config.NAME=VALUE             any field of it: --config.model.width=128
+"""
 
-def parser(module: str, description: str) -> argparse.ArgumentParser:
-  """A parser that leaves --config and its overrides to `read_config`."""
+
+def parser(module: str, description: str, config: bool = False) -> argparse.ArgumentParser:
+  """A parser; of a command with a `config`, one that leaves it to `read_config`."""
   return argparse.ArgumentParser(
     prog=f'python -m {module}',
     description=description,
     formatter_class=argparse.RawDescriptionHelpFormatter,
+    epilog=CONFIG if config else None,
     allow_abbrev=False,
   )
 
