@@ -265,6 +265,6 @@ def test_the_command_refuses_what_does_not_compare(tmp_path, capsys):
   report_command.main([f'--workdir={tmp_path}', '--allow-different=device'])
   text = (tmp_path / 'report.html').read_text()
   assert 'gpu NVIDIA H100' in part(text, '<section class="warning"', '</section>')
-  named = [str(run.workdir) for run in runs]
+  named = sorted(str(run.workdir) for run in runs)
   report_command.main([*named, f'--workdir={tmp_path / "named"}', '--allow-different=device'])
   assert (tmp_path / 'named' / 'report.html').read_text() == text
