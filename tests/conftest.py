@@ -13,6 +13,8 @@ import pathlib
 
 os.environ['JAX_PLATFORMS'] = 'cpu'  # before the first import of jax
 os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'  # what ran before has no part in a test
+# Most of the time goes to compiling, a third of it like this; commands that tests start do the same.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', 'true')
 
 import hypothesis
 import jax
@@ -77,11 +79,11 @@ def without_proof(monkeypatch):
   monkeypatch.setattr(fixed_inputs, 'of_batches', lambda *given: '')
 
 
-@pytest.fixture(scope='module')
-def quick_compile():
-  """Compiles with few optimisations: for tests that compile much and run little."""
+@pytest.fixture
+def optimized():
+  """Compiles as commands do, with all optimisations."""
   before = jax.config.read('jax_disable_most_optimizations')
-  jax.config.update('jax_disable_most_optimizations', True)
+  jax.config.update('jax_disable_most_optimizations', False)
   yield
   jax.config.update('jax_disable_most_optimizations', before)
 

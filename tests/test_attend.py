@@ -20,7 +20,7 @@ from pe_research.attention.tokens import Tokens
 from pe_research.model import transformer
 from pe_research.positions import base
 
-pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
+pytestmark = pytest.mark.usefixtures('extra_schemes')
 IN_XLA = ('dense', 'tiled')
 HERE = (*IN_XLA, 'interpreted')
 WIDTH, VALUES, HEADS = 6, 5, 4

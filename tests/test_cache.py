@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from pe_research.attention.tokens import Tokens
 from pe_research.model import generation, kv_cache, transformer
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 LENGTHS = np.array([3, 9, 1])
 PROMPTS = np.random.default_rng(5).integers(0, tiny.VOCAB, (3, 9))
 EXTRA = 4

@@ -9,7 +9,7 @@ import tiny
 from pe_research.attention.spec import Spec
 from pe_research.attention.tokens import Tokens
 
-pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
+pytestmark = pytest.mark.usefixtures('extra_schemes')
 CAPACITY = 16
 FIXED = [n for n in tiny.NAMES if not tiny.scheme(n).depends_on_length]
 LENGTHENED = [n for n in tiny.NAMES if n not in FIXED]

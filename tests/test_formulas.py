@@ -19,7 +19,7 @@ from pe_research.model import attention
 from pe_research.positions import base, fixed_point, kerple, rotary
 from pe_research.settings import configs
 
-pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
+pytestmark = pytest.mark.usefixtures('extra_schemes')
 turns_only = lambda scheme: isinstance(scheme, rotary.RoPE) and type(scheme).key is rotary.RoPE.key
 ROTARY = [n for n in tiny.NAMES if turns_only(tiny.scheme(n)) and ',' not in n]
 FAR = [0, 1, 511, 4096, 32_768, 1_234_567, 1_999_999, 2_000_000]

@@ -15,7 +15,6 @@ from pe_research.attention.spec import Spec
 from pe_research.common import keys
 from pe_research.model import decoder_config, layers, transformer
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 TARGETS = np.roll(tiny.TOKENS, -1, axis=1)
 
 

@@ -17,7 +17,7 @@ from pe_research.attention.spec import Spec
 from pe_research.attention.tokens import Tokens
 from pe_research.positions import base
 
-pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
+pytestmark = pytest.mark.usefixtures('extra_schemes')
 DIMS = base.Dims(width=32, heads=4, rotary=8, length=16)
 each_scheme = pytest.mark.parametrize('name', tiny.NAMES)
 

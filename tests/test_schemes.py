@@ -16,7 +16,7 @@ from pe_research.attention.spec import Spec
 from pe_research.attention.tokens import Tokens
 from pe_research.model import functional, transformer
 
-pytestmark = pytest.mark.usefixtures('extra_schemes', 'quick_compile')
+pytestmark = pytest.mark.usefixtures('extra_schemes')
 each_scheme = pytest.mark.parametrize('name', tiny.NAMES)
 each_kind = pytest.mark.parametrize('kind', tiny.KINDS)
 each_case = pytest.mark.parametrize('kind, spec', tiny.CASES)

@@ -28,7 +28,6 @@ from pe_research.show.explorer import trained
 from pe_research.storage import files
 from pe_research.training import loop, train_state
 
-pytestmark = pytest.mark.usefixtures('quick_compile')
 LENGTH, TRAINED, PAIRS, WINDOW = 13, 16, tiny.HEAD_DIM // 2, 4
 SPEC = Spec()
 SEGMENTS = np.array([[1] * 5 + [2] * 8, [1] * 13], np.int32)
