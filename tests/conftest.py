@@ -13,7 +13,7 @@ import pathlib
 
 os.environ['JAX_PLATFORMS'] = 'cpu'  # before the first import of jax
 os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'  # what ran before has no part in a test
-# Most of the time goes to compiling, a third of it like this; commands that tests start do the same.
+# Compiling is most of the time, and takes a third of it like this; so in commands that tests start.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', 'true')
 
 import hypothesis
