@@ -7,14 +7,14 @@ import time
 
 import pytest
 import small
-import test_bucket
 from etils import epath
 
 from launch import job, job_status, ownership
 from launch.engines import base
 from launch.job import Job
 
-bucket = test_bucket.bucket
+emulated_bucket = pytest.importorskip('emulated_bucket')
+bucket = emulated_bucket.bucket
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,9 @@ import golden_models
 import numpy as np
 import pytest
 
-DIRECTORY = pathlib.Path(os.environ.get('PE_GOLDEN') or pathlib.Path(__file__).parent / 'golden')
+DIRECTORY = pathlib.Path(
+  os.environ.get('PE_GOLDEN') or pathlib.Path(__file__).parents[1] / 'golden'
+)
 MANIFEST = json.loads((DIRECTORY / 'manifest.json').read_text())
 
 

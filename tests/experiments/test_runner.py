@@ -101,7 +101,7 @@ def settled(toy):
   first = started(workdir)
   interrupted(claim, scale, workdir, 5)
   assert set(started(workdir)) > set(first)
-  code = f'import test_campaign; test_campaign.run_all({str(workdir.parent)!r})'
+  code = f'import test_runner; test_runner.run_all({str(workdir.parent)!r})'
   two = [small.start('-c', code, PYTHONPATH=':'.join(sys.path)) for _ in range(2)]
   said = [process.communicate(timeout=400)[0] for process in two]
   assert [process.returncode for process in two] == [0, 0], said

@@ -13,7 +13,8 @@ from small import ROOT
 
 from configs import finetune, pretrained
 from pe_research import evaluate as evaluate_command
-from pe_research.evaluation import evaluate, main
+from pe_research import main
+from pe_research.evaluation import evaluate
 from pe_research.huggingface import __main__ as command
 from pe_research.huggingface import exporting
 from pe_research.runs import lineage, run_folder

@@ -45,7 +45,7 @@ def folders(tmp_path_factory) -> dict[str, pathlib.Path]:
     exporting.export(config, published.params(config), made[name], shard_bytes=bytes_each)
     np.save(made[name] / 'ids.npy', published.ids(name))
     (made[name] / 'text.txt').write_text(TEXT)
-  script = pathlib.Path(__file__).parent / 'peers' / 'logits.py'
+  script = pathlib.Path(__file__).parents[1] / 'peers' / 'logits.py'
   environment = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
   done = subprocess.run(
     [python, script, *made.values()],

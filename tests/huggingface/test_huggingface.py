@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from pe_research.huggingface import exporting, families, folder, tensors
 
-GOLDEN = pathlib.Path(__file__).parent / 'golden'
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
 STORED = {  # NAME: golden case with another architecture, or another set of options
   case['id']: case
   for case in json.loads((GOLDEN / 'manifest.json').read_text())['cases']
@@ -232,7 +232,7 @@ def test_the_host_holds_the_weights_and_one_file(tmp_path):
   exporting.export(config, params, tmp_path / 'large', shard_bytes=shard)
   done = subprocess.run(
     [sys.executable, '-c', MEASURE, small, tmp_path / 'large'],
-    capture_output=True, text=True, check=True, cwd=pathlib.Path(__file__).parent.parent,
+    capture_output=True, text=True, check=True, cwd=pathlib.Path(__file__).parents[2],
   )  # fmt: skip
   taken, weights = map(int, done.stdout.split()[-2:])
   assert weights > 90 * 2**20

@@ -3,7 +3,6 @@
 import http.server
 import os
 import shutil
-import socket
 import threading
 import time
 
@@ -11,7 +10,7 @@ import pytest
 import small
 
 pytest.importorskip('gcsfs')
-server = pytest.importorskip('gcp_storage_emulator.server')
+emulated_bucket = pytest.importorskip('emulated_bucket')
 
 from etils import epath  # noqa: E402
 
@@ -20,48 +19,11 @@ from pe_research.common import digest  # noqa: E402
 from pe_research.data import corpora  # noqa: E402
 from pe_research.machines import exits  # noqa: E402
 from pe_research.runs import run_folder  # noqa: E402
-from pe_research.storage import (  # noqa: E402
-  files,
-  ownership,
-  paths,
-)
+from pe_research.storage import files, locks, paths  # noqa: E402
 from pe_research.training import train_state  # noqa: E402
 
 COMMAND = ('-m', 'pe_research.main')
-BUCKET = 'gs://pe-bucket'
-
-
-def versioned(download):
-  """A download that says which generation it is of, as the real storage does."""
-
-  def serve(request, response, storage, *rest, **more):
-    download(request, response, storage, *rest, **more)
-    if response.status.value < 300:
-      names = (request.params[name] for name in ('bucket_name', 'object_id'))
-      response['x-goog-generation'] = storage.get_file_obj(*names)['generation']
-
-  return serve
-
-
-@pytest.fixture(scope='module')
-def bucket(tmp_path_factory):
-  """The URL of a bucket that this process and all that it starts can reach."""
-  root = tmp_path_factory.mktemp('storage')
-  with pytest.MonkeyPatch.context() as patch:
-    patch.chdir(root)
-    patch.setattr(server.objects, 'download', versioned(server.objects.download))
-    with socket.socket() as free:
-      free.bind(('127.0.0.1', 0))
-      port = free.getsockname()[1]
-    running = server.create_server('127.0.0.1', port, in_memory=True, default_bucket=BUCKET[5:])
-    address = f'http://127.0.0.1:{port}'
-    patch.setenv('STORAGE_EMULATOR_HOST', address)
-    patch.setenv('TENSORSTORE_GCS_HTTP_URL', address)
-    patch.setenv('GOOGLE_CLOUD_PROJECT', 'test')
-    patch.chdir(small.ROOT)
-    running.start()
-    yield BUCKET
-    running.stop()
+bucket = emulated_bucket.bucket
 
 
 @pytest.fixture(scope='module')
@@ -186,9 +148,9 @@ def test_a_checkpoint_is_fetched_once_and_never_an_old_one(bucket, corpus, tmp_p
 
 def test_the_newest_process_has_a_bucket(bucket):
   workdir = epath.Path(f'{bucket}/runs/contested')
-  with ownership.claim(workdir) as first:
+  with locks.claim(workdir) as first:
     first()
-    with ownership.claim(workdir) as second:
+    with locks.claim(workdir) as second:
       second()
       with pytest.raises(files.WorkdirError, match='taken over by a newer process'):
         first()

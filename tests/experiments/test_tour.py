@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-TOUR = pathlib.Path(__file__).parents[1] / 'experiments' / 'tour.ipynb'
+TOUR = pathlib.Path(__file__).parents[2] / 'experiments' / 'tour.ipynb'
 TINY = """CONFIG = 'configs/smoke.py'
 WORKDIR = {!r}
 LENGTHS = (64, 128)"""

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import small
 
-from pe_research import evaluate
+from pe_research import evaluate, main
 from pe_research.attention.spec import Spec
 from pe_research.attention.tokens import Tokens
 from pe_research.data import batches, needles, tasks, texts, tokenizers
-from pe_research.evaluation import main
 from pe_research.model import transformer
 from pe_research.model.functional import Blueprint
 from pe_research.settings import cli, configs

@@ -13,7 +13,7 @@ from flax import nnx
 
 from experiments.report import __main__ as report_command
 from pe_research import positions
-from pe_research.explorer.__main__ import main
+from pe_research.explorer import main
 from pe_research.main import run
 from pe_research.model.functional import Blueprint
 from pe_research.positions import alibi, longrope_file

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pe_research.data import tokenizers
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 DOCUMENTS = [
   b'the cat sat on the mat\nand the dog sat on the cat\n' * 20,
   'naïve café — the café is naïve\n    indented    twice\n'.encode() * 20,
@@ -95,7 +95,8 @@ def test_model_file_is_kept_and_named_by_its_hash(pieces, path):
 
 def test_training_is_deterministic_in_another_process_and_place(pieces, tmp_path):
   code = (
-    'import sys; from pe_research.data import tokenizers; from tests.test_tokenizers import *; '
+    'import sys; from pe_research.data import tokenizers; '
+    'from tests.data.test_tokenizers import *; '
     'print(tokenizers.SentencePiece(sys.argv[1], vocab=VOCAB, documents=DOCUMENTS).fingerprint)'
   )
   env = os.environ | {'PYTHONPATH': str(ROOT)}

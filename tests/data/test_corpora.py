@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pe_research.data import corpora
 from pe_research.data.corpora import builders, catalogue, documents
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 ARCHIVE_SHA256 = '964a7eebc7f4db515af0534d460d3686e4f9eac19ed88cdc5bb5a3bd931bcc62'
 SPEECHES_SHA256 = 'b33e8e27e592b489'
 

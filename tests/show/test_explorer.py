@@ -13,7 +13,7 @@ from flax import nnx
 from PIL import Image
 
 from pe_research import positions
-from pe_research.explorer.__main__ import main
+from pe_research.explorer import main
 from pe_research.positions.base import Dims
 from pe_research.show.explorer import effects, figure, page, panels
 

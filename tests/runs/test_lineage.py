@@ -8,10 +8,9 @@ import pytest
 import small
 
 from configs import finetune
-from pe_research import evaluate
+from pe_research import evaluate, main
 from pe_research.common import provenance
 from pe_research.data import batches
-from pe_research.evaluation import main
 from pe_research.runs import conditions, lineage, run_folder
 from pe_research.settings import cli, configs
 from pe_research.storage import files

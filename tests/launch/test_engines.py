@@ -18,7 +18,7 @@ from launch.engines.xpk import Xpk
 from launch.job import Job, engine_name
 from launch.submit import ENGINES
 
-GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'launch'
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'launch'
 CLOUD = {'project': 'my-project', 'zone': 'us-west4-a', 'tpu_type': 'v5litepod-8'}
 SETTINGS = {
   'xpk': Xpk(

@@ -26,7 +26,7 @@ def in_turn():
 
 
 @pytest.mark.usefixtures('without_proof')
-@pytest.mark.parametrize('case, implementation', in_turn())
+@pytest.mark.parametrize('case, implementation', list(in_turn()))
 def test_twenty_losses_are_those_kept(case, implementation, corpus, tmp_path, request):
   """To 1e-5: another processor sums in another order, and so do tiles and kernels.
 
