@@ -11,6 +11,7 @@ python -m experiments sweep --positions=rope,alibi --seeds=0,1
 The same command resumes a run that was interrupted; finished work is never done again.
 """
 
+import argparse
 import pathlib
 import signal
 import sys
@@ -42,7 +43,10 @@ def parser():
   made.add_argument('--workers', type=int, default=0, help='0: one a core, or one an accelerator')
   made.add_argument('--dry-run', action='store_true', help='print the commands, run nothing')
   made.add_argument('--jobs', type=paths.place, metavar='FILE', help='write the jobs, run none')
-  made.add_argument('--no-keep', action='store_true', help='leave experiments/results as it is')
+  made.add_argument(
+    '--keep', action=argparse.BooleanOptionalAction, default=False,
+    help='with run: rows and verdicts go into experiments/results, to be committed',
+  )  # fmt: skip
   return made
 
 
@@ -91,7 +95,9 @@ def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
   )
 
   checks.at_least('--workers', given.workers, 0)
-  keep = given.command == 'run' and not (given.no_keep or given.dry_run or given.jobs)
+  if given.keep and (given.command != 'run' or given.dry_run or given.jobs):
+    raise ValueError('--keep is for run, where claims are decided; leave it out.')
+  keep = given.keep
   for claim in chosen:
     runner.check(claim, scale, given.seeds, keep)
   planner, nodes = runner.prepare(chosen, scale, given.seeds, workdir)

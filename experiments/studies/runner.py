@@ -113,12 +113,12 @@ def check(claim: Claim, scale: Scale, seeds: int, keep: bool) -> None:
   if seeds and seeds < kept:
     raise ValueError(
       f'the kept rows of {claim.id} have {kept} seeds and --seeds={seeds} would replace them; give '
-      f'--seeds={kept}, or try it out with --no-keep.'
+      f'--seeds={kept}, or leave --keep out.'
     )
   if not preregistration.since(claim)['clean']:
     raise ValueError(
       f'what {claim.id} asks is not committed as it is; thresholds are committed before the runs. '
-      'Commit its file (in a clone with git), or try it out with --no-keep.'
+      'Commit its file (in a clone with git), or leave --keep out.'
     )
 
 
