@@ -88,8 +88,9 @@ def test_what_a_claim_takes_from_the_common_words_is_asked_too(before, after, sa
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
   """Of one claim's file; commits what it is given, and says by which commit."""
-  monkeypatch.setattr(preregistration, 'CLAIMS', tmp_path / 'claims')
-  (tmp_path / 'claims').mkdir()
+  monkeypatch.setattr(preregistration, 'EXPERIMENTS', tmp_path)
+  for folder in ('claims', 'studies'):
+    (tmp_path / folder).mkdir()
   verdict = tmp_path / 'results' / 'toy' / 'T01.verdict.json'
   verdict.parent.mkdir(parents=True)
   git = lambda *words: subprocess.run(
@@ -118,7 +119,7 @@ def test_a_threshold_that_is_moved_after_the_runs_is_said_to_be(repository, tmp_
   assert found == {'commit': first, 'clean': True, 'changed_after': [], 'otherwise': {}}
   assert preregistration.since(claim, [old, words])['changed_after'] == [old]
   assert preregistration.since(claim, [None, 'f' * 40])['changed_after'] == ['None', 'f' * 40]
-  common = tmp_path / 'claims' / 'terms.py'
+  common = tmp_path / 'studies' / 'terms.py'
   common.write_text('def Expect(*said, above):\n  return above\n')
   assert preregistration.since(claim, [words]) == {
     'commit': None, 'clean': False, 'changed_after': [words], 'otherwise': {},
@@ -128,6 +129,23 @@ def test_a_threshold_that_is_moved_after_the_runs_is_said_to_be(repository, tmp_
   assert preregistration.since(claim) == {
     'commit': None, 'clean': False, 'changed_after': [], 'otherwise': {},
   }  # fmt: skip
+
+
+def test_common_words_that_move_and_rename_a_module_are_the_same_words(repository, tmp_path):
+  claim, words = (
+    toys.claim(),
+    'from a import old\n\n\ndef Expect(*said):\n  return old.rule(said)\n',
+  )
+  before, after = (tmp_path / folder / 'terms.py' for folder in ('claims', 'studies'))
+  before.write_text(words)
+  first = repository(FILE)
+  before.unlink()
+  after.write_text(words.replace('old', 'fresh'))
+  moved = repository(FILE)
+  found = preregistration.since(claim, [first, moved])
+  assert found['commit'] == first and found['clean'] and not found['changed_after']
+  after.write_text(words.replace('rule', 'other'))
+  assert preregistration.since(claim, [moved])['changed_after'] == [moved]
 
 
 def test_verdicts_on_another_question_stay_told(repository):
@@ -174,8 +192,9 @@ def test_a_claims_own_word_is_the_one_that_it_means():
 
 
 def test_without_git_nothing_is_known(tmp_path, monkeypatch):
-  monkeypatch.setattr(preregistration, 'CLAIMS', tmp_path)
-  (tmp_path / 'toy_t01.py').write_text(FILE)
+  monkeypatch.setattr(preregistration, 'EXPERIMENTS', tmp_path)
+  (tmp_path / 'claims').mkdir()
+  (tmp_path / 'claims' / 'toy_t01.py').write_text(FILE)
   assert preregistration.since(toys.claim()) == {
     'commit': None, 'clean': False, 'changed_after': [], 'otherwise': {},
   }  # fmt: skip

@@ -141,15 +141,13 @@ def test_factors_that_were_searched_are_shown(searched, data):
 @pytest.mark.parametrize('name', positions.SCHEMES)
 def test_what_follows_from_sizes_in_a_resolved_config_follows_again(name):
   given = positions.example(name, page.DIMS.rotary // 2)
-  made = positions.build(given, page.DIMS, nnx.Rngs(0))
-  resolved = configs.settled(given, made)
+  resolved = json.loads(json.dumps(positions.resolve(given, page.DIMS)))
   assert runs.unsettled(resolved, page.DIMS) == json.loads(json.dumps(given))
 
 
 def test_what_a_run_says_for_itself_stays():
   given = positions.defaults('rnope') | {'window': 5}
-  made = positions.build(given, page.DIMS, nnx.Rngs(0))
-  assert runs.unsettled(configs.settled(given, made), page.DIMS)['window'] == 5
+  assert runs.unsettled(positions.resolve(given, page.DIMS), page.DIMS)['window'] == 5
 
 
 @browser.needed

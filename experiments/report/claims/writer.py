@@ -23,8 +23,8 @@ def write(
   made = judge(findings)
   contents = {
     (kept or folder) / 'RESULTS.md': markdown.text(scale, made, notes).encode(),
-    (kept or folder) / 'claims.png': drawing.png(picture.table(made), picture.text(made)),
     folder / 'claims.html': page.text(scale, made, notes).encode(),
+    (kept or folder) / 'claims.png': drawing.png(picture.table(made), picture.text(made)),
   }
   for path, content in contents.items():
     path.parent.mkdir(parents=True, exist_ok=True)
