@@ -28,7 +28,7 @@ if what == 'full':
 if what == 'kill': os.kill(os.getpid(), 9)
 if what == 'abort': os.abort()
 if what == 'stop': sys.exit(print('stopped; the same command resumes'))
-if what == 'sleep': time.sleep(600)
+if what == 'sleep': time.sleep(120)
 if what == 'save slowly':
   def save(*_):
     time.sleep(1.5)

@@ -106,10 +106,10 @@ class Memory(Batches):
     if not self.windows:
       raise ValueError(
         f'no training document has {length + 1} tokens, as a window of length {length} needs; the '
-        f'longest has {int(documents.lengths.max())}. Shorten length, or set texts.packing.'
+        f'longest has {int(documents.lengths.max())}. Shorten length, or set data.packing.'
       )
     if self.windows > 2**32:
-      raise ValueError(f"{self.windows} windows are too many to index; set texts.loader='grain'.")
+      raise ValueError(f"{self.windows} windows are too many to index; set data.loader='grain'.")
 
   def draw(self) -> dict[str, np.ndarray]:
     """The batch of this step."""
@@ -166,7 +166,7 @@ class Streamed(Batches):
     if not any(tokenizer.encode(source[i]).size >= least for i in range(len(source))):
       raise ValueError(
         f'no training document has {least} tokens, as a window of length {length} needs. Shorten '
-        'length, or set texts.packing.'
+        'length, or set data.packing.'
       )
     documents = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
     if packing:

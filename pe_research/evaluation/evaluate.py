@@ -99,7 +99,7 @@ def show(workdir: pathlib.Path, as_json: bool = False) -> None:
   number = lambda value: '-' if value is None else f'{value:.4f}'
   table = [['protocol', 'control', 'length', 'value', 'unit', 'bits/byte', 'step']]
   for row in rows:
-    cells = [str(row[name]) for name in KEY] + [number(row['value']), row['unit'] or '-']
+    cells = [str(row[name]) for name in KEY] + [number(row['value']), row.get('unit') or '-']
     table.append([*cells, number(row.get('bits_per_byte')), str(row['step'])])
   print('\n'.join(cli.aligned(table)))
   for why in dict.fromkeys(row['undefined'] for row in rows if row.get('undefined')):

@@ -56,7 +56,7 @@ def test_a_single_document_cannot_be_held_out(tmp_path):
 
 def test_what_does_not_fit_is_sent_to_the_streaming_loader(folder, monkeypatch):
   monkeypatch.setattr(texts, 'MEMORY_LIMIT', 100)
-  with pytest.raises(ValueError, match=r"texts.loader='grain'"):
+  with pytest.raises(ValueError, match=r"data\.loader='grain'"):
     corpus(folder)
 
 
