@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+from unittest import mock
 
 import hypothesis
 import numpy as np
@@ -56,7 +57,12 @@ def test_every_candidate_is_new_and_never_falls(method, seed, factor, rotated):
   where = space.Space(500.0, rotated, 64, factor, 1.25 * factor, (0, 1, 2))
   target = lambda c: float(np.square(np.array(c.factors) - factor / 2).sum() + c.start_tokens)
   settings = dataclasses.replace(SMALL, seed=seed)
-  found = [c for batch in tried(method, settings, where, target) for c in batch]
+  try:
+    with mock.patch.object(methods, 'LIMIT', 1_000):
+      found = [c for batch in tried(method, settings, where, target) for c in batch]
+  except ValueError as error:  # sweeps of the authors' code may never end in factors that rise
+    assert method == 'released' and 'nothing new is left' in str(error)
+    return
   assert len(set(found)) == len(found) <= settings.evaluations
   for candidate in found:
     row = [1.0, *candidate.factors, 1.25 * factor]
