@@ -74,7 +74,9 @@ def theta_of(scheme):
 
 def test_latents_have_a_norm_of_their_own():
   model = tiny.config(norm_eps=0.1, **tiny.KINDS['mla'])
-  attention = tiny.model.Decoder(model, tiny.position('rope'), 32, key=jax.random.key(0)).blocks[0]
+  attention = tiny.transformer.Decoder(
+    model, tiny.position('rope'), 32, key=jax.random.key(0)
+  ).blocks[0]
   assert attention.attention_norm.epsilon == 0.1
   inner = attention.attention
   assert inner.query_norm.epsilon == inner.latent_norm.epsilon == latent_attention.EPS
