@@ -93,11 +93,12 @@ def main(argv: list[str] | None = None) -> None:
       raise ValueError('--position and --into go together: another scheme, and where it is kept.')
     if label and not position:
       raise ValueError(f'--label={label} names what --position makes; give that, or leave it out.')
+    devices = _mesh(mesh)
     saved = run_folder.load_config(workdir)
     changed = {name: value for name, value in given.items() if value is not None}
     if 'lengths' in changed:
       changed.setdefault('reach', None)
-    config = configs.anywhere(saved, _mesh(mesh)) | {'eval': saved['eval'] | changed}
+    config = configs.anywhere(saved, devices) | {'eval': saved['eval'] | changed}
     if position:
       config |= {'position': lineage.given(position, saved)}
       config['run'] = config['run'] | {'label': label}
