@@ -46,7 +46,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
 
     program_store.use()
     if (workdir / 'done.json').exists() and multiprocess.first():
-      print(f'{workdir} is trained already; what is not measured yet is measured')
+      print(f'{workdir} was finished before; only what is missing is measured')
     with heartbeat.Heartbeat(workdir, config['run']['patience'], mine) as heart:
       if config['steps']:
         state = loop.train(config, workdir, heart.beat)

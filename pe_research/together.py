@@ -4,7 +4,7 @@ r"""Trains several seeds of one run in one program; each ends as a run of its ow
     --workdir=results/alibi_seed{seed}
 
 For models too small to keep an accelerator busy. A seed computes what its single run computes, to
-tolerance, along a new first axis of everything. Interrupted, the same command goes on from the
+tolerance, along a new first axis of everything. Interrupted, the same command resumes from the
 newest checkpoint that all seeds have; so does the single run of each.
 """
 
@@ -73,14 +73,14 @@ def run(given: Mapping[pathlib.Path, Mapping[str, Any]], stack: contextlib.ExitS
     for heart in hearts:
       heart.beat(doing)
 
-  states = loop.train_all(given, beat)
+  left = {workdir: c for workdir, c in given.items() if not (workdir / 'done.json').exists()}
+  states = loop.train_all(left, beat) if left else []
   if states is None:
     print('stopped; the same command resumes')
     return
-  for (workdir, config), state in zip(given.items(), states, strict=True):
-    if not (workdir / 'done.json').exists():
-      evaluate.evaluate(config, workdir, state['params'], config['steps'], beat)
-      files.write_json(workdir / 'done.json', {'steps': config['steps']})
+  for (workdir, config), state in zip(left.items(), states, strict=True):
+    evaluate.evaluate(config, workdir, state['params'], config['steps'], beat)
+    files.write_json(workdir / 'done.json', {'steps': config['steps']})
 
 
 if __name__ == '__main__':

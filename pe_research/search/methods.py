@@ -114,7 +114,10 @@ class Released(Paper):
       child = Candidate(tuple(factors))
       if child not in seen and space.holds(child):
         return child
-    raise exhausted(seen)
+    raise ValueError(
+      f'{LIMIT:,} sweeps of the released method ended in no new factors that rise, over '
+      f'{space.pairs} pairs up to {space.most:g}; raise --factor, or take --method=paper.'
+    )
 
   def cross(self, first: Candidate, second: Candidate, seen: set[Candidate]) -> Candidate | None:
     """A candidate that is not in `seen`, or None after TRIES."""

@@ -51,7 +51,8 @@ def train_all(runs: Runs, beat: Callable[[str], None] = unheard) -> list[train_s
   config = next(iter(runs.values()))
   if len(runs) > 1:
     check_together([*runs.values()])
-  blueprint = Blueprint(config)
+  blueprints = [Blueprint(one) for one in runs.values()]  # which differ in what they draw
+  blueprint = blueprints[0]
   batches.check(config, blueprint.scheme.reads_beyond)
   jax_setup.prepare(config)
   mesh = sharding.mesh(config['run']['mesh'])
@@ -71,7 +72,10 @@ def train_all(runs: Runs, beat: Callable[[str], None] = unheard) -> list[train_s
   with contextlib.ExitStack() as stack:
     # Entered first and left last: a signal while checkpoints are written is noted.
     stop = stack.enter_context(Stop())
-    members = [Member(config, workdir, corpus, stack) for workdir, config in runs.items()]
+    members = [
+      Member(one, workdir, made, corpus, stack)
+      for (workdir, one), made in zip(runs.items(), blueprints, strict=True)
+    ]
     beat('beginning or restoring')
     final = {member: member.final(like) for member in members}
     if left := [member for member in members if final[member] is None]:
@@ -92,13 +96,16 @@ def _run(
   beat('lowering the step')
   lowered = step.lower(like)
   shown = programs.of_training(config, lowered if step.alone else None)
-  begun = [member.begin(like, one, shown) for member, one in zip(members, restored, strict=True)]
+  begun = [
+    member.begin(step.optimizer, like, one, shown)
+    for member, one in zip(members, restored, strict=True)
+  ]
   start = int(begun[0]['step'])
   beat('compiling the step')
   step.compile()
-  seeds = [member.config['seed'] for member in members]
+  seeds, cost = [member.config['seed'] for member in members], step.cost()
   for member in members:
-    member.announce(start, seeds, step.cost())
+    member.announce(start, seeds, cost)
   state = step.begin(begun, [member.config for member in members])
   pending = None
   for done in range(start + 1, config['steps'] + 1):

@@ -12,7 +12,7 @@ from pe_research.data import batches, texts
 from pe_research.model.functional import Blueprint
 from pe_research.proof import programs
 from pe_research.runs import checkpoints, run_folder
-from pe_research.training import costs, metrics, optimizers, run_record, train_state
+from pe_research.training import costs, metrics, run_record, train_state
 
 
 class Member:
@@ -29,13 +29,14 @@ class Member:
     self,
     config: Mapping[str, Any],
     workdir: pathlib.Path,
+    blueprint: Blueprint,
     corpus: texts.Corpus,
     stack: contextlib.ExitStack,
   ):
     """Opens the checkpoints, until `stack` is closed; changes nothing."""
     self.config, self.workdir, self.corpus, self.stack = config, workdir, corpus, stack
-    self.blueprint = Blueprint(config)
-    self.stream = batches.build(corpus, config, self.blueprint.scheme.reads_beyond)
+    self.blueprint = blueprint
+    self.stream = batches.build(corpus, config, blueprint.scheme.reads_beyond)
     self.saved = stack.enter_context(checkpoints.Checkpoints(workdir, config['run']['keep']))
     if self.saved.steps():
       run_folder.check_data(workdir, corpus.facts)
@@ -44,15 +45,17 @@ class Member:
     """The state of a finished run; None of one that has steps to go."""
     if not run_record.finished(self.workdir):
       return None
-    state, _ = self.saved.restore(like) or ({'step': -1}, None)
-    return state if int(state['step']) == self.config['steps'] else None
+    restored = self.saved.restore(like)
+    whole = restored is not None and int(restored[0]['step']) == self.config['steps']
+    return restored[0] if whole else None
 
   def begin(
-    self, like: train_state.State, restored, shown: Mapping[str, programs.Both]
+    self, optimizer, like: train_state.State, restored, shown: Mapping[str, programs.Both]
   ) -> train_state.State:
     """The state before the next step, and the record.
 
     Args:
+      optimizer: of the config.
       like: shapes and layout of the state.
       restored: of `Checkpoints.restore`; None before the first step.
       shown: its programs by name, see training.programs.
@@ -60,7 +63,6 @@ class Member:
     self.shown = shown
     built = self.config, self.blueprint, self.corpus
     if restored is None:
-      optimizer = optimizers.build(self.config['optimizer'], self.config['steps'])
       state, start = train_state.begin(self.config, self.blueprint, optimizer, like)
       self.record = run_record.describe(*built, state['params'], start, shown)
     else:
