@@ -13,14 +13,12 @@ The same command resumes a run that was interrupted; finished work is never done
 
 import argparse
 import pathlib
-import signal
 import sys
 from collections.abc import Sequence
 
 from experiments import claims
 from experiments.studies import scales
 from experiments.studies.terms import Claim
-from launch import job
 from pe_research.common import checks
 from pe_research.machines import exits
 from pe_research.settings import cli
@@ -82,17 +80,13 @@ def main(argv: list[str]) -> int:
 
       program_store.use()
       return 0 if check.show(chosen, plan.Planner(scale, workdir)) else 1
-    return carry_out(given, chosen, scale, workdir)
+    return execute(given, chosen, scale, workdir)
   return 0
 
 
-def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
+def execute(given, chosen, scale, workdir: pathlib.Path) -> int:
   """Plans, and runs unless that is all."""
-  from experiments.studies import (  # slow to import
-    cost,
-    plan,
-    runner,
-  )
+  from experiments.studies import carry_out, cost, runner  # slow to import
 
   checks.at_least('--workers', given.workers, 0)
   if given.keep and (given.command != 'run' or given.dry_run or given.jobs):
@@ -101,12 +95,7 @@ def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
   for claim in chosen:
     runner.check(claim, scale, given.seeds, keep)
   planner, nodes = runner.prepare(chosen, scale, given.seeds, workdir)
-  if given.dry_run:
-    print(plan.show(planner.jobs()))
-    return 0
-  if given.jobs:
-    job.write(given.jobs, planner.jobs())
-    print(f'wrote {len(planner.jobs())} jobs to {given.jobs}; python -m launch carries them out')
+  if carry_out.only_shown(planner.jobs(), given):
     return 0
   # The machine's speed is measured where there is something left to do.
   left = any(not one.done.exists() for one in planner.jobs())
@@ -115,12 +104,8 @@ def carry_out(given, chosen, scale, workdir: pathlib.Path) -> int:
   print(runner.describe(chosen, planner, nodes, rate), flush=True)
   if given.command == 'plan':
     return 0
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
-  try:
+  with carry_out.resumable():
     return runner.run(chosen, planner, nodes, given.workers, keep)
-  except KeyboardInterrupt:
-    print('stopped; the same command resumes')
-    return exits.STOPPED
 
 
 def listed(chosen: Sequence[Claim], scale: str) -> list[list[str]]:

@@ -3,21 +3,24 @@
   python -m experiments.finetune --run=results/demo/runs/rope_seed0 --workdir=results/finetune
 
 Each budget, in percent of the tokens that the run was trained on, gets a report of its own. Two
-controls are always there: as many steps more at the old length, nothing changed, and at the new
-length with plain RoPE. If interrupted, the same command resumes where it stopped.
+controls are always there: more steps at the old length, nothing changed, and at the longer length
+with plain RoPE. If interrupted, the same command resumes where it stopped.
 """
 
 import argparse
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 
 from experiments import stretch
-from launch import local
-from launch.job import Job
+from experiments.studies import study
 from pe_research.common import checks
 from pe_research.machines import exits
-from pe_research.runs import run_folder
 from pe_research.settings import cli
+
+if TYPE_CHECKING:
+  from experiments.studies.study import Study
+  from launch.job import Job
 
 NAMES = ('same', 'raw', 'pi', 'abf', 'yarn', 'longrope')
 # What recipes differ in by their nature: how long their texts are, hence how many make a batch, and
@@ -36,86 +39,91 @@ DIFFER = (
 def parse(argv: list[str]) -> argparse.Namespace:
   """Flags."""
   parser = cli.parser('experiments.finetune', __doc__)
-  path = {'type': pathlib.Path, 'metavar': 'DIR'}
-  parser.add_argument('--run', **path, required=True, help='of a trained run of RoPE')
-  parser.add_argument('--workdir', **path, default=pathlib.Path('results/finetune'))
-  parser.add_argument('--factor', type=float, default=8.0, help='target over training length')
   parser.add_argument(
-    '--shares', type=cli.numbers, default=(1.0, 5.0, 10.0), help='percent, a,b,...'
+    '--run', type=pathlib.Path, metavar='DIR', required=True, help='a trained run of RoPE'
   )
-  parser.add_argument('--workers', type=int, default=0, help='0: one a core, or one accelerator')
+  parser.add_argument(
+    '--factor', type=float, default=8.0, metavar='A',
+    help='target length over training length; default: 8',
+  )  # fmt: skip
+  parser.add_argument(
+    '--shares', type=cli.numbers, default=(1.0, 5.0, 10.0), metavar='A,B',
+    help='percent of the training tokens to fine-tune on, one report each; default: 1,5,10',
+  )  # fmt: skip
+  study.add_flags(parser, 'results/finetune')
   return parser.parse_args(argv)
 
 
-def place(folder: pathlib.Path, name: str, stage: int) -> pathlib.Path:
-  """The workdir of a stage; the last of a recipe is what the report compares."""
+def plan(given: argparse.Namespace) -> 'Study':
+  """Searches, and every stage of every recipe for each budget; ValueError for a bad flag."""
   from configs import finetune  # slow to import, and --help needs none of it
+  from pe_research.positions import longrope
 
-  last = stage == len(finetune.RECIPES[name].stages)
-  return folder / 'runs' / name if last else folder / 'stages' / f'{name}_{stage}'
+  saved = study.base(given.run)
+  checks.at_least('--factor', given.factor, 2)
+  for share in given.shares:
+    if not 0 < share < float('inf'):
+      raise ValueError(f'--shares has {share:g}; a budget is a positive number of percent.')
+  stages = [stage for name in NAMES for stage in finetune.RECIPES[name].stages]
+  factors = sorted({s.factor * given.factor for s in stages if s.position == longrope.NAME})
+  places = {factor: given.workdir / 'search' / f'{factor:g}x' for factor in factors}
+  searches = {f: study.search(f'search_{f:g}x', p, given.run, f) for f, p in places.items()}
+  measured = stretch.lengths(saved['length'], (given.factor,))
+  jobs, comparisons = [*searches.values()], []
+  for share in given.shares:
+    folder = given.workdir / f'{share:g}percent'
+    for name in NAMES:
+      jobs += recipe(given, share, name, searches, measured)
+    runs = tuple(folder / 'runs' / name for name in NAMES)
+    comparisons.append(study.Comparison(folder, runs, may_differ=DIFFER))
+  settings = 'finetune.json', study.of_run(given)
+  return study.Study(given.workdir, tuple(jobs), tuple(comparisons), settings)
 
 
-def training(
-  given: argparse.Namespace, share: float, name: str, stage: int, searches: pathlib.Path
-) -> Job:
-  """One stage of a recipe, from the run or from the stage before."""
+def recipe(
+  given: argparse.Namespace,
+  share: float,
+  name: str,
+  searches: 'dict[float, Job]',
+  measured: tuple[int, ...],
+) -> 'list[Job]':
+  """The stages of a recipe, one after another; the last is what the report compares.
+
+  Args:
+    given: flags.
+    share: percent of the tokens that the run was trained on.
+    name: of the recipe.
+    searches: by their factors.
+    measured: evaluation lengths, tokens.
+  """
   from configs import finetune
   from pe_research.positions import longrope
 
-  folder, recipe = given.workdir / f'{share:g}percent', finetune.RECIPES[name]
-  start = given.run if stage == 1 else place(folder, name, stage - 1)
-  arguments = f'start={start},recipe={name},stage={stage},factor={given.factor:g},share={share:g}'
-  part = recipe.stages[stage - 1]
-  if part.position == longrope.NAME:
-    arguments += f',file={searches}/{part.factor * given.factor:g}x/factors.json'
-  workdir = place(folder, name, stage)
-  lengths = stretch.lengths(run_folder.load_config(given.run)['length'], (given.factor,))
-  command = ('-m', 'pe_research.main', f'--config=configs/finetune.py:{arguments}')
-  command += (f'--config.eval.lengths={tuple(lengths)}', f'--workdir={workdir}')
-  title = f'{folder.name}/{workdir.name}'
-  return Job(title, command, workdir / 'log.txt', workdir / 'done.json')
+  folder, stages = given.workdir / f'{share:g}percent', finetune.RECIPES[name].stages
+  jobs, start, after = [], given.run, ()
+  for number, stage in enumerate(stages, 1):
+    arguments = (
+      f'start={start},recipe={name},stage={number},factor={given.factor:g},share={share:g}'
+    )
+    if stage.position == longrope.NAME:
+      search = searches[stage.factor * given.factor]
+      arguments += f',file={search.done}'
+      after = (*after, search.done)
+    last = number == len(stages)
+    workdir = folder / 'runs' / name if last else folder / 'stages' / f'{name}_{number}'
+    flags = (f'--config=configs/finetune.py:{arguments}', f'--config.eval.lengths={measured}')
+    jobs.append(study.train(f'{folder.name}/{workdir.name}', workdir, flags, after))
+    start, after = workdir, (jobs[-1].done,)
+  return jobs
 
 
 def main(argv: list[str]) -> int:
   """Searches, trains stage by stage, compares, reports."""
   given = parse(argv)
-  from configs import finetune
-  from experiments.report import writer
-  from experiments.studies import comparability
-  from pe_research.positions import longrope
-  from pe_research.runs import lineage
-  from pe_research.settings import configs
-
   with exits.errors():
-    saved = configs.resolve(configs.anywhere(run_folder.load_config(given.run)))
-    lineage.check_plain(saved, given.run)
-    checks.at_least('--factor', given.factor, 2)
-    for share in given.shares:
-      if not 0 < share < float('inf'):
-        raise ValueError(f'--shares has {share:g}; a budget is a positive number of percent.')
-    run_folder.settle(given.workdir / 'finetune.json', stretch.settings(given))
-    searches = given.workdir / 'search'
-    stages = [(n, i + 1, s) for n in NAMES for i, s in enumerate(finetune.RECIPES[n].stages)]
-    factors = sorted({s.factor * given.factor for _, _, s in stages if s.position == longrope.NAME})
-    local.finish(
-      [stretch.searching(given.run, s, searches / f'{s:g}x') for s in factors], given.workers
-    )
-    for wave in sorted({stage for _, stage, _ in stages}):
-      jobs = [
-        training(given, share, name, stage, searches)
-        for share in given.shares
-        for name, stage, _ in stages
-        if stage == wave
-      ]
-      local.finish(jobs, given.workers)
-    for share in given.shares:
-      folder = given.workdir / f'{share:g}percent'
-      runs = comparability.load([folder / 'runs' / name for name in NAMES])
-      differing = {found.field for found in comparability.differences(runs)}
-      marks = comparability.check(runs, [field for field in DIFFER if field in differing])
-      print(f'\n{folder.name}')
-      writer.publish(runs, folder, marks)
-  return 0
+    from experiments.studies import carry_out  # slow to import
+
+    return carry_out.carry_out(plan(given), given)
 
 
 if __name__ == '__main__':

@@ -16,15 +16,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from experiments import finetune, stretch
-from launch import local
-from launch.job import Job
+from experiments.studies import study
 from pe_research.common import checks
 from pe_research.machines import exits
-from pe_research.runs import run_folder
 from pe_research.settings import cli
 
 if TYPE_CHECKING:
   from experiments.studies.measured import Run
+  from experiments.studies.study import Study
+  from launch.job import Job
 
 BASE = (
   '--config=configs/lm.py:position=rope,length={length}',
@@ -46,29 +46,33 @@ CURTAILED = (  # as the paper halves it from 512k on, and stops early (sec. 4.1,
 def parse(argv: list[str]) -> argparse.Namespace:
   """Flags."""
   parser = cli.parser('experiments.progressive', __doc__)
-  path = {'type': pathlib.Path, 'metavar': 'DIR'}
-  parser.add_argument('--run', **path, help='a trained run of RoPE; default: trains one')
-  parser.add_argument('--workdir', **path, default=pathlib.Path('results/progressive'))
-  parser.add_argument('--length', type=int, help='tokens, to train at; default 128, or that of RUN')
-  parser.add_argument('--factors', type=cli.numbers, default=(4.0, 4.0, 2.0, 2.0), help='a,b,...')
   parser.add_argument(
-    '--share', type=float, default=10.0, help='of training, a fine-tuning, percent'
+    '--run', type=pathlib.Path, metavar='DIR', help='a trained run of RoPE; default: trains one'
   )
+  parser.add_argument(
+    '--length', type=int, metavar='N',
+    help='training length of the base, tokens; default: 128, or that of RUN',
+  )  # fmt: skip
+  parser.add_argument(
+    '--factors', type=cli.numbers, default=(4.0, 4.0, 2.0, 2.0), metavar='A,B',
+    help='of each stage: its length over that of the stage before; default: 4,4,2,2',
+  )  # fmt: skip
+  parser.add_argument(
+    '--share', type=float, default=10.0, metavar='A',
+    help='percent of the training tokens that each stage is fine-tuned on; default: 10',
+  )  # fmt: skip
+  study.add_flags(parser, 'results/progressive')
   return parser.parse_args(argv)
 
 
 def check(given: argparse.Namespace) -> None:
-  """Settles the length; raises ValueError before any work where flags make no sense."""
-  from pe_research.runs import lineage  # slow to import, and --help needs none of it
-
-  trained = run_folder.load_config(given.run) if given.run else None
-  if trained:
-    lineage.check_plain(trained, given.run)
-    if given.length not in (None, trained['length']):
-      raise ValueError(
-        f'--length is {given.length}, and {given.run} was trained at {trained["length"]} tokens; '
-        'leave --length out.'
-      )
+  """Fills in the length; ValueError where flags make no sense."""
+  trained = study.base(given.run) if given.run else None
+  if trained and given.length not in (None, trained['length']):
+    raise ValueError(
+      f'--length is {given.length}, and {given.run} was trained at {trained["length"]} tokens; '
+      'leave --length out.'
+    )
   if given.length is None:
     given.length = trained['length'] if trained else 128
   checks.at_least('--length', given.length, 8, 'tokens')
@@ -83,105 +87,109 @@ def check(given: argparse.Namespace) -> None:
     raise ValueError(f'--share is {given.share:g}; it must be a positive number of percent.')
 
 
-class Pipeline:
-  """Jobs one after another; each is skipped where it is done already."""
+class Stages:
+  """The jobs of the extension, each after the one before."""
 
   def __init__(self, given: argparse.Namespace):
-    """Settles the lengths."""
+    """Fixes the lengths."""
     self.given, self.folder = given, given.workdir
     self.lengths = [given.length]
     for factor in given.factors:
       self.lengths.append(round(self.lengths[-1] * factor))
     self.measured = stretch.lengths(given.length, (self.lengths[-1] / given.length / 2,))
+    self.jobs: list[Job] = []
     self.runs: list[pathlib.Path] = []
 
-  def do(self, workdir: pathlib.Path, *command: str, done: str = 'done.json') -> pathlib.Path:
-    """Runs `python -m command --workdir=...` and returns the file that it writes last."""
-    job = Job(workdir.name, ('-m', *command), workdir / 'log.txt', workdir / done)
-    local.finish([job])
+  def _add(self, job: Job) -> pathlib.Path:
+    self.jobs.append(job)
     return job.done
+
+  def _after(self) -> tuple[pathlib.Path, ...]:
+    return (self.jobs[-1].done,) if self.jobs else ()
 
   def base(self) -> pathlib.Path:
     """The run to begin with."""
     if self.given.run:
       return self.given.run
-    workdir, lengths = self.folder / 'base', f'--config.eval.lengths={tuple(self.measured)}'
-    base = [flag.format(length=self.given.length) for flag in BASE]
-    self.do(workdir, 'pe_research.main', *base, lengths, f'--workdir={workdir}')
-    return workdir
+    flags = [flag.format(length=self.given.length) for flag in BASE]
+    flags.append(f'--config.eval.lengths={self.measured}')
+    return self._add(study.train('base', self.folder / 'base', flags)).parent
 
   def search(self, run: pathlib.Path, factor: float, length: int, *flags: str) -> pathlib.Path:
     """The factor file of a search on a run, for texts of `length` tokens."""
     name = f'search_{length}' + ('_short' if flags else '')
-    workdir, size = self.folder / name, CURTAILED if length >= LONG else ()
-    command = ('pe_research.search', f'--run={run}', f'--factor={factor:g}', *size, *flags)
-    return self.do(workdir, *command, f'--workdir={workdir}', done='factors.json')
+    size = CURTAILED if length >= LONG else ()
+    place = self.folder / name
+    return self._add(study.search(name, place, run, factor, (*size, *flags), self._after()))
 
   def evaluate(self, run: pathlib.Path, position: str, name: str, label: str) -> None:
     """Loss at every length, of a run under a scheme."""
     into, lengths = self.folder / 'runs' / name, ','.join(map(str, self.measured))
-    command = ('pe_research.evaluate', f'--workdir={run}', f'--position={position}')
-    self.do(into, *command, f'--into={into}', f'--lengths={lengths}', f'--label={label}')
+    flags = (f'--position={position}', f'--lengths={lengths}', f'--label={label}')
+    self._add(study.evaluate(f'evaluate_{name}', into, run, flags, self._after()))
     self.runs.append(into)
 
   def tune(self, run: pathlib.Path, total: float, length: int, file: pathlib.Path) -> pathlib.Path:
     """The run fine-tuned at `length` tokens with the factors of a file."""
     workdir = self.folder / 'runs' / f'tuned_{length}'
     arguments = f'start={run},recipe=extend,factor={total:g},share={self.given.share:g},file={file}'
-    self.do(
-      workdir,
-      'pe_research.main',
+    flags = (
       f'--config=configs/finetune.py:{arguments}',
-      f'--config.eval.lengths={tuple(self.measured)}',
+      f'--config.eval.lengths={self.measured}',
       f'--config.run.label=tuned at {length}',
-      f'--workdir={workdir}',
     )
+    self._add(study.train(workdir.name, workdir, flags, self._after()))
     self.runs.append(workdir)
     return workdir
 
 
-def main(argv: list[str]) -> int:
-  """Runs the pipeline and reports."""
-  given = parse(argv)
-  from experiments.report import writer
-  from experiments.studies import comparability
+def plan(given: argparse.Namespace) -> Study:
+  """Every stage after the one before it; ValueError for a bad flag."""
+  check(given)
+  stages = Stages(given)
+  run = stages.base()
+  stages.evaluate(run, 'rope', 'base', 'base, raw RoPE')
+  for factor, length in zip(given.factors, stages.lengths[1:], strict=True):
+    file = stages.search(run, factor, length)
+    stages.evaluate(run, f'longrope:file={file}', f'searched_{length}', f'searched for {length}')
+    if length != stages.lengths[-1]:
+      run = stages.tune(run, length / given.length, length, file)
+  flags = (f'--target-length={given.length}', f'--short-of={file}')
+  short = stages.search(run, stages.lengths[-2] / given.length, given.length, *flags)
+  stages.evaluate(run, f'longrope:file={short}', 'recovered', 'short contexts recovered')
+  differ = ('config.optimizer.', *finetune.DIFFER)  # one line of descent, trained in stages
+  comparison = study.Comparison(given.workdir, tuple(stages.runs), differ)
+  settings = 'progressive.json', study.of_run(given)
+  return study.Study(given.workdir, tuple(stages.jobs), (comparison,), settings)
 
+
+def main(argv: list[str]) -> int:
+  """Runs the stages and reports."""
+  given = parse(argv)
   with exits.errors():
-    check(given)
-    run_folder.settle(given.workdir / 'progressive.json', stretch.settings(given))
-    pipeline = Pipeline(given)
-    run = pipeline.base()
-    pipeline.evaluate(run, 'rope', 'base', 'base, raw RoPE')
-    first = given.length
-    for factor, length in zip(given.factors, pipeline.lengths[1:], strict=True):
-      file = pipeline.search(run, factor, length)
-      label = f'searched for {length}'
-      pipeline.evaluate(run, f'longrope:file={file}', f'searched_{length}', label)
-      if length != pipeline.lengths[-1]:
-        run = pipeline.tune(run, length / first, length, file)
-    tuned = pipeline.lengths[-2] / first
-    flags = (f'--target-length={first}', f'--short-of={file}')
-    short = pipeline.search(run, tuned, first, *flags)
-    pipeline.evaluate(run, f'longrope:file={short}', 'recovered', 'short contexts recovered')
-    runs = comparability.load(pipeline.runs)
-    differing = dict.fromkeys(found.field for found in comparability.differences(runs))
-    stages = ('config.optimizer.', *finetune.DIFFER)  # one line of descent, trained in stages
-    marks = comparability.check(runs, [field for field in differing if field.startswith(stages)])
-    print(goals(runs, first, pipeline.lengths[1], pipeline.lengths[-1]))
-    writer.publish(runs, given.workdir, marks)
-  return 0
+    from experiments.studies import carry_out, comparability  # slow to import
+
+    planned = plan(given)
+    status = carry_out.carry_out(planned, given)
+    if not (status or given.dry_run or given.jobs):
+      lengths = Stages(given).lengths
+      print(goals(comparability.load(planned.comparisons[0].runs), *lengths[:2], lengths[-1]))
+  return status
 
 
 def goals(runs: list[Run], first: int, middle: int, last: int) -> str:
   """What long and short contexts cost in the end, nats/token on the same targets."""
   from experiments.studies import measured
 
-  loss = lambda rows, n: next(row['value'] for row in rows if row['eval_length'] == n)
   base, *_, end = measured.used(runs).rows
   return (
-    f'NLL({last}) - NLL({middle}) = {loss(end, last) - loss(end, middle):+.4f} nats/token\n'
-    f'NLL({first}) - that of the base = {loss(end, first) - loss(base, first):+.4f} nats/token'
+    f'NLL({last}) - NLL({middle}) = {_loss(end, last) - _loss(end, middle):+.4f} nats/token\n'
+    f'NLL({first}) - that of the base = {_loss(end, first) - _loss(base, first):+.4f} nats/token'
   )
+
+
+def _loss(rows: list[dict], length: int) -> float:
+  return next(row['value'] for row in rows if row['eval_length'] == length)
 
 
 if __name__ == '__main__':

@@ -15,45 +15,58 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import pathlib
-import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from experiments.studies import demo
-from launch import job, job_status, local
+from experiments.studies import demo, study
 from launch.job import Job
-from pe_research.common import checks, digest, nested
+from pe_research.common import digest, nested
 from pe_research.machines import exits
 from pe_research.runs import conditions, run_folder
 from pe_research.settings import cli
-from pe_research.storage import locks, paths
 
 if TYPE_CHECKING:
   from experiments.studies import progress
-  from experiments.studies.measured import Run
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
   """Flags of the sweep, and the --config.x=y overrides that every run gets."""
   parser = cli.parser('experiments.sweep', __doc__, config=True)
-  names = lambda text: tuple(text.split(','))
-  parser.add_argument('--config', default=demo.CONFIG, help='FILE[:name=value,...]')
-  parser.add_argument('--positions', type=names, default=demo.POSITIONS, help='a,b,...')
-  parser.add_argument('--seeds', type=cli.integers, default=demo.SEEDS, help='0,1,...')
   parser.add_argument(
-    '--grid', nargs='+', type=axis, metavar='NAME=a,b', help='in place of these; seed=0:3 is 0,1,2'
+    '--config', default=demo.CONFIG, metavar='FILE[:name=value,...]', help='default: %(default)s'
   )
-  parser.add_argument('--workdir', type=paths.place, default=pathlib.Path(demo.WORKDIR))
-  parser.add_argument('--workers', type=int, default=0, help='0: one a core, or one an accelerator')
-  parser.add_argument('--jobs', type=paths.place, metavar='FILE', help='write the jobs, run none')
   parser.add_argument(
-    '--seeds-together', action='store_true', help='in one program: pe_research.together'
+    '--positions', type=_names, default=demo.POSITIONS, metavar='A,B', help='schemes to compare'
   )
-  parser.add_argument('--explorer', action='store_true', help='also a page to explore the runs')
-  parser.add_argument('--allow-different', action='append', default=[], metavar='FIELD')
+  parser.add_argument(
+    '--seeds',
+    type=cli.integers,
+    default=demo.SEEDS,
+    metavar='0,1',
+    help='of each scheme; default: 0',
+  )
+  parser.add_argument(
+    '--grid', nargs='+', type=axis, metavar='NAME=A,B',
+    help='all combinations of these values, in place of the two above; seed=0:3 is 0,1,2',
+  )  # fmt: skip
+  study.add_flags(parser, demo.WORKDIR)
+  parser.add_argument(
+    '--seeds-together', action='store_true',
+    help='train the seeds of a scheme in one program, as pe_research.together does',
+  )  # fmt: skip
+  parser.add_argument(
+    '--explorer', action='store_true', help='also write a page to explore the runs'
+  )
+  parser.add_argument(
+    '--allow-different', action='append', default=[], metavar='FIELD',
+    help='compare runs that differ in a field; the report says so first',
+  )  # fmt: skip
   return parser.parse_known_args(argv)
+
+
+def _names(text: str) -> tuple[str, ...]:
+  return tuple(text.split(','))
 
 
 def axis(text: str) -> tuple[str, tuple[str, ...]]:
@@ -117,9 +130,7 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.P
         f'losses, so have one of {", ".join(summary.LOSSES)} in it. Exact answers are compared by '
         'claims (experiments/claims).'
       )
-    command = ('-m', 'pe_research.main', *flags, f'--workdir={workdir}')
-    own = Job(workdir.name, command, workdir / 'log.txt', workdir / 'done.json')
-    runs.append(progress.Planned(own, workdir, resolved))
+    runs.append(progress.Planned(study.train(name, workdir, flags), workdir, resolved))
   seen: dict[str, str] = {}
   for run in runs:
     other = seen.setdefault(digest.of_json(conditions.experiment(run.config)), run.job.name)
@@ -156,20 +167,18 @@ def _point(run: progress.Planned) -> str:
   return run.workdir.name.removesuffix(str(run.config['seed']))
 
 
-def varied(planned: Sequence[progress.Planned], runs: Sequence[Run]) -> list[str]:
+def varied(runs: Sequence[progress.Planned]) -> tuple[str, ...]:
   """Fields of configs in which runs differ because the grid has them differ."""
-  from experiments.studies import comparability
-
   first: dict[tuple[str, int], dict[str, Any]] = {}
-  own: set[str] = set()
-  for config in (one.config for one in planned):
+  fields: set[str] = set()
+  for config in (run.config for run in runs):
     other = first.setdefault((config['position']['name'], config['seed']), config)
     pair = conditions.conditions(other), conditions.conditions(config)
-    own |= {line.split(': ')[0] for line in nested.difference(*pair)}
-  return sorted(own & {found.field for found in comparability.differences(runs)})
+    fields |= {line.split(': ')[0] for line in nested.difference(*pair)}
+  return tuple(sorted(fields))
 
 
-def prepare(runs: list[progress.Planned]) -> None:
+def prepare(runs: Sequence[progress.Planned]) -> None:
   """Finds out before the first run whether the last one could be evaluated; prepares the data."""
   from pe_research.data import texts
   from pe_research.evaluation import measures  # slow to import, and a config may have been bad
@@ -182,40 +191,29 @@ def prepare(runs: list[progress.Planned]) -> None:
 
 def main(argv: list[str]) -> int:
   """Runs, compares, reports; the exit status says whether all of it worked."""
-  signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers save and leave
   with exits.errors():
     arguments, overrides = parse(argv)
-    from experiments.report import writer
-    from experiments.studies import comparability, progress
+    from experiments.studies import carry_out, progress  # slow to import
     from pe_research.show import explorer
 
-    checks.at_least('--workers', arguments.workers, 0)
     runs = plan(arguments, overrides)
-    jobs = list(dict.fromkeys(run.job for run in runs))
     if arguments.explorer:
       explorer.check({run.job.name: run.config for run in runs}, [])
-    if arguments.jobs:
-      job.write(arguments.jobs, jobs)
-      print(f'wrote {len(jobs)} jobs to {arguments.jobs}; python -m launch carries them out')
+    comparison = study.Comparison(
+      arguments.workdir,
+      tuple(run.workdir for run in runs),
+      may_differ=varied(runs),
+      allowed=tuple(arguments.allow_different),
+      explorer=arguments.explorer,
+    )
+    jobs = tuple(dict.fromkeys(run.job for run in runs))
+    if carry_out.only_shown(jobs, arguments):
       return 0
-    with locks.claim(arguments.workdir):
-      prepare(runs)
-      try:
-        with progress.Monitor(runs) as monitor:
-          failed = local.run(jobs, monitor, arguments.workers)
-      except KeyboardInterrupt:
-        print('stopped; the same command resumes')
-        return exits.STOPPED
-      for one in jobs:
-        if one.name in failed:
-          print(job_status.last_words(one, failed[one.name]), file=sys.stderr)
-      if failed:
-        return job_status.status(failed)
-      finished = comparability.load([run.workdir for run in runs])
-      allowed = [*arguments.allow_different, *varied(runs, finished)]
-      marks = comparability.check(finished, allowed)
-      writer.publish(finished, arguments.workdir, marks, arguments.explorer)
-  return 0
+    prepare(runs)
+    with progress.Monitor(runs) as monitor:
+      return carry_out.carry_out(
+        study.Study(arguments.workdir, jobs, (comparison,)), arguments, monitor
+      )
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ import graphlib
 import json
 import pathlib
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 
 from pe_research.common import checks, digest
@@ -72,6 +73,11 @@ def check(jobs: Sequence[Job]) -> None:
     writes = {job.done: job.name for job in jobs}
     around = ', '.join(repr(writes[done]) for done in error.args[1][1:])
     raise ValueError(f'jobs {around} wait for each other, and none could begin.') from error
+
+
+def shell(jobs: Sequence[Job]) -> str:
+  """The commands of the jobs that are not done, one a line, as a shell takes them."""
+  return '\n'.join(shlex.join(['python', *job.command]) for job in jobs if not job.done.exists())
 
 
 def write(path: pathlib.Path, jobs: Sequence[Job]) -> None:

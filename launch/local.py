@@ -80,26 +80,6 @@ def run(
   return left
 
 
-def finish(jobs: Sequence[Job], workers: int = 0) -> None:
-  """Runs the jobs that are not done, and says when each is.
-
-  Raises:
-    ChildProcessError: some are not done; has the last line of each one's output.
-  """
-  waiting = [job for job in jobs if not job.done.exists()]
-
-  def watch() -> None:
-    for job in [job for job in waiting if job.done.exists()]:
-      waiting.remove(job)
-      print(f'{job.name} done', flush=True)
-
-  left = run(jobs, watch, workers)
-  if left:
-    raise ChildProcessError(
-      '\n'.join(job_status.last_words(job, left[job.name]) for job in jobs if job.name in left)
-    )
-
-
 def on_all_chips(
   jobs: Sequence[Job], rank: int = 0, tries: int = job_status.TRIES
 ) -> dict[str, str]:

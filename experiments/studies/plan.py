@@ -3,12 +3,11 @@
 import dataclasses
 import pathlib
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs import finetune
-from experiments.studies import measured, validation
+from experiments.studies import measured, study, validation
 from experiments.studies.scales import Scale
 from experiments.studies.terms import Claim, Model, Quantity
 from launch.job import Job
@@ -221,14 +220,12 @@ class Planner:
     kind = f'{model.method}-' + (f'short{short}' if short else f'{factor:g}x')
     folder = self.workdir / 'searches' / f'{start.workdir.name}-{kind}'
     if key not in self.searches:
-      command = ('-m', 'pe_research.search', f'--run={start.workdir}', f'--factor={factor:g}')
-      command += (f'--workdir={folder}', f'--seed={seed}', f'--method={model.method}')
-      after = (start.workdir / 'done.json',)
+      flags, after = [f'--seed={seed}', f'--method={model.method}'], [start.workdir / 'done.json']
       if short:
-        command += (f'--target-length={short}', f'--short-of={start.search.done}')
-        after += (start.search.done,)
-      name, done = f'search-{key[:DIGITS]}', folder / 'factors.json'
-      self.searches[key] = Job(name, command, folder / 'log.txt', done, after)
+        flags += [f'--target-length={short}', f'--short-of={start.search.done}']
+        after.append(start.search.done)
+      name = f'search-{key[:DIGITS]}'
+      self.searches[key] = study.search(name, folder, start.workdir, factor, flags, after)
       self.searched[name] = start, short or round(factor * start.config['length'])
     return self.searches[key]
 
@@ -248,12 +245,9 @@ class Planner:
     return {job.name: job for job in jobs}
 
   def _training(self, node: Node) -> Job:
-    command = ('-m', 'pe_research.main', *node.flags, f'--workdir={node.workdir}')
-    after = (node.start.workdir / 'done.json',) if node.start else ()
-    after += (node.search.done,) if node.search else ()
-    return Job(
-      node.job_names()[0], command, node.workdir / 'log.txt', node.workdir / 'done.json', after
-    )
+    after = [node.start.workdir / 'done.json'] if node.start else []
+    after += [node.search.done] if node.search else []
+    return study.train(node.job_names()[0], node.workdir, node.flags, after)
 
   def lost(self, node: Node) -> list[str]:
     """What was measured of a node by its marks, and is not in its rows: the file was cut."""
@@ -294,8 +288,3 @@ def _flags(fields: Mapping[str, Any]) -> list[str]:
 def _plain(value: Any) -> Any:
   """A value as a flag says it, lists as tuples."""
   return tuple(value) if isinstance(value, list) else value
-
-
-def show(jobs: Sequence[Job]) -> str:
-  """The commands of the jobs that are not done, one a line, as a shell would take them."""
-  return '\n'.join(shlex.join(['python', *job.command]) for job in jobs if not job.done.exists())

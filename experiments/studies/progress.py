@@ -1,10 +1,11 @@
-"""Shows a sweep as it runs: a bar a run in a terminal, plain lines otherwise; rows as they land."""
+"""Shows a study as it runs: jobs as they end; of a sweep also bars, losses and results."""
 
 import dataclasses
 import json
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import rich.console
@@ -12,6 +13,23 @@ import rich.progress
 
 from launch.job import Job
 from pe_research import positions
+
+
+class Ended:
+  """Prints a line for each job that ends."""
+
+  def __init__(self, jobs: Sequence[Job]):
+    """Those that are done already are only counted."""
+    self.total, self.start = len(jobs), time.monotonic()
+    self.waiting = [job for job in jobs if not job.done.exists()]
+
+  def __call__(self) -> None:
+    """Looks for jobs that ended since the last call."""
+    for job in [job for job in self.waiting if job.done.exists()]:
+      self.waiting.remove(job)
+      minutes = (time.monotonic() - self.start) / 60
+      count = self.total - len(self.waiting)
+      print(f'{count:4}/{self.total}  {minutes:6.1f} min  {job.name}', flush=True)
 
 
 @dataclasses.dataclass(frozen=True)

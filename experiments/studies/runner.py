@@ -2,15 +2,13 @@
 
 import json
 import pathlib
-import sys
-import time
 from collections.abc import Mapping, Sequence
 
-from experiments.studies import cost, ledger, preregistration, verdicts
+from experiments.studies import carry_out, cost, ledger, preregistration, verdicts
 from experiments.studies.plan import Node, Planner
 from experiments.studies.scales import Scale
 from experiments.studies.terms import Claim
-from launch import devices, job_status, local
+from launch import devices, job_status
 from launch.job_process import COSTS
 from pe_research.settings import cli
 from pe_research.storage import files
@@ -64,24 +62,11 @@ def run(
   """Does what is not done, decides every claim, and keeps rows and verdicts where `keep`.
 
   Returns:
-    state.status of the jobs that are not done; 1 also where they are, and a test has no effect.
+    The exit status, see job_status.status; 1 also where a test has no effect.
   """
   measure_again(planner)
-  jobs, said = planner.jobs(), set()
   planner.workdir.mkdir(parents=True, exist_ok=True)
-  start = time.monotonic()
-
-  def watch() -> None:
-    for job in jobs:
-      if job.name not in said and job.done.exists():
-        said.add(job.name)
-        took = time.monotonic() - start
-        print(f'{len(said):4}/{len(jobs)}  {took / 60:6.1f} min  {job.name}', flush=True)
-
-  failed = local.run(jobs, watch, workers)
-  for job in jobs:
-    if job.name in failed:
-      print(job_status.last_words(job, failed[job.name]), file=sys.stderr)
+  failed = carry_out.run_jobs(planner.jobs(), workers)
   lacking = False
   for claim in claims:
     finding = decide(claim, planner, nodes[claim.id])

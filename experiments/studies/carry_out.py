@@ -1,0 +1,94 @@
+"""Carries out a study: runs its jobs, compares the runs, writes the reports."""
+
+import argparse
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from experiments.report import writer
+from experiments.studies import comparability, progress
+from experiments.studies.study import Comparison, Study
+from launch import job, job_status, local
+from launch.job import Job
+from pe_research.common import checks
+from pe_research.machines import exits
+from pe_research.runs import run_folder
+from pe_research.storage import locks
+
+
+def carry_out(
+  study: Study, given: argparse.Namespace, watch: Callable[[], None] | None = None
+) -> int:
+  """Runs the jobs that are not done, compares their runs, and writes the reports.
+
+  Args:
+    study: all of it.
+    given: the flags of `study.add_flags`: the jobs may only be shown or written.
+    watch: called a few times a second; None prints a line for each job that ends.
+
+  Returns:
+    The exit status, see job_status.status.
+  """
+  if only_shown(study.jobs, given):
+    return 0
+  checks.at_least('--workers', given.workers, 0)
+  with locks.claim(study.workdir), resumable():
+    if study.settings:
+      file, settings = study.settings
+      run_folder.settle(study.workdir / file, settings)
+    if failed := run_jobs(study.jobs, given.workers, watch):
+      return job_status.status(failed)
+    for comparison in study.comparisons:
+      if comparison.folder != study.workdir:
+        print(f'\n{comparison.folder.name}')
+      report(comparison)
+  return 0
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+  """Ctrl-C and SIGTERM end the command with exits.STOPPED, after its workers have saved."""
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  try:
+    yield
+  except KeyboardInterrupt:
+    print('stopped; the same command resumes')
+    raise SystemExit(exits.STOPPED) from None
+
+
+def only_shown(jobs: Sequence[Job], given: argparse.Namespace) -> bool:
+  """Prints or writes the jobs where a flag asks for that; whether one did."""
+  if given.dry_run:
+    print(job.shell(jobs))
+  elif given.jobs:
+    job.write(given.jobs, jobs)
+    print(f'wrote {len(jobs)} jobs to {given.jobs}; python -m launch runs them')
+  return bool(given.dry_run or given.jobs)
+
+
+def run_jobs(
+  jobs: Sequence[Job], workers: int, watch: Callable[[], None] | None = None
+) -> dict[str, str]:
+  """Runs the jobs that are not done; returns and prints what became of those that still are not."""
+  failed = local.run(jobs, watch or progress.Ended(jobs), workers)
+  for one in jobs:
+    if one.name in failed:
+      print(job_status.last_words(one, failed[one.name]), file=sys.stderr)
+  return failed
+
+
+def report(comparison: Comparison) -> None:
+  """Compares runs that are finished and writes their report; comparability.Refused."""
+  runs = comparability.load(comparison.runs)
+  designed = [
+    found.field
+    for found in comparability.differences(runs)
+    if any(_covers(name, found.field) for name in comparison.may_differ)
+  ]
+  marks = comparability.check(runs, [*comparison.allowed, *designed])
+  writer.publish(runs, comparison.folder, marks, comparison.explorer)
+
+
+def _covers(name: str, field: str) -> bool:
+  return field.startswith(name) if name.endswith('.') else field == name

@@ -1,0 +1,115 @@
+"""A study as data: the jobs that make its runs, and the runs that its reports compare.
+
+Sweeps, stretching, fine-tuning, progressive extension and claims are studies; experiments.studies.
+carry_out runs any of them. A claim adds tests.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from launch.job import Job
+from pe_research.runs import run_folder
+from pe_research.storage import files, paths
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+  """Runs that one report compares.
+
+  Attributes:
+    folder: of the report.
+    runs: their workdirs, in the order of the report.
+    may_differ: fields in which they differ by design; 'config.optimizer.' is all that begin so.
+    allowed: fields in which they were allowed to differ by a flag.
+    explorer: whether a page to explore the runs is written too.
+  """
+
+  folder: pathlib.Path
+  runs: tuple[pathlib.Path, ...]
+  may_differ: tuple[str, ...] = ()
+  allowed: tuple[str, ...] = ()
+  explorer: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """What is run, and what is compared of it.
+
+  Attributes:
+    workdir: everything lies below it.
+    jobs: each with the files that it waits for.
+    comparisons: one a report.
+    settings: (file in `workdir`, what decides the results); a study that is resumed must have the
+      same. None: the configs of its runs say it.
+  """
+
+  workdir: pathlib.Path
+  jobs: tuple[Job, ...]
+  comparisons: tuple[Comparison, ...] = ()
+  settings: tuple[str, Mapping[str, Any]] | None = None
+
+
+def train(name: str, workdir: pathlib.Path, flags: Sequence[str], after: Sequence = ()) -> Job:
+  """Trains a config, given by flags of pe_research.main."""
+  command = ('-m', 'pe_research.main', *flags, f'--workdir={workdir}')
+  return Job(name, command, workdir / 'log.txt', workdir / 'done.json', tuple(after))
+
+
+def search(
+  name: str,
+  workdir: pathlib.Path,
+  run: pathlib.Path,
+  factor: float,
+  flags: Sequence[str] = (),
+  after: Sequence = (),
+) -> Job:
+  """Searches LongRoPE's factors for a run that is stretched by `factor`."""
+  command = ('-m', 'pe_research.search', f'--run={run}', f'--factor={factor:g}')
+  command += (f'--workdir={workdir}', *flags)
+  return Job(name, command, workdir / 'log.txt', workdir / 'factors.json', tuple(after))
+
+
+def evaluate(
+  name: str, into: pathlib.Path, run: pathlib.Path, flags: Sequence[str], after: Sequence = ()
+) -> Job:
+  """Evaluates a run under another position, given by flags of pe_research.evaluate."""
+  command = ('-m', 'pe_research.evaluate', f'--workdir={run}', *flags, f'--into={into}')
+  return Job(name, command, into / 'log.txt', into / 'done.json', tuple(after))
+
+
+def add_flags(parser: argparse.ArgumentParser, workdir: str) -> None:
+  """The flags of every study."""
+  parser.add_argument(
+    '--workdir', type=paths.place, metavar='DIR', default=pathlib.Path(workdir),
+    help='of the runs and the report; default: %(default)s',
+  )  # fmt: skip
+  parser.add_argument(
+    '--workers', type=int, default=0, metavar='N',
+    help='jobs at a time; 0 is one a core, or one an accelerator',
+  )  # fmt: skip
+  parser.add_argument('--dry-run', action='store_true', help='print the commands, run nothing')
+  parser.add_argument(
+    '--jobs', type=paths.place, metavar='FILE',
+    help='write the jobs for python -m launch, run nothing',
+  )  # fmt: skip
+
+
+def base(run: pathlib.Path) -> dict[str, Any]:
+  """The resolved config of a trained run whose scheme others stretch; ValueError for another."""
+  from pe_research.runs import lineage  # slow to import, and --help needs none of it
+  from pe_research.settings import configs
+
+  config = configs.resolve(configs.anywhere(run_folder.load_config(run)))
+  lineage.check_plain(config, run)
+  return config
+
+
+def of_run(given: argparse.Namespace) -> dict[str, Any]:
+  """What decides the results of a study of one run: its weights, and the flags."""
+  without = ('workdir', 'workers', 'jobs', 'dry_run')
+  flags = {name: value for name, value in vars(given).items() if name not in without}
+  record = files.read_json(given.run / 'run.json') if given.run else None
+  return flags | {'weights': (record or {}).get('final_parameters')}
