@@ -2,7 +2,8 @@
 
 Tests are in two tiers. `make test` leaves out those marked `slow`; `make test-all` has them all. Of
 a test marked `spread`, the first tier has each value of its longest parameter once, with the others
-in turn, and the second tier the whole product.
+in turn; of one marked `spread(n)`, each n-th of these. Of a test marked `kinds`, it leaves out the
+schemes of LIKE.
 """
 
 import collections
@@ -12,7 +13,6 @@ import os
 import pathlib
 
 os.environ['JAX_PLATFORMS'] = 'cpu'  # before the first import of jax
-os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'  # what ran before has no part in a test
 # Compiling is most of the time, and takes a third of it like this; so in commands that tests start.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', 'true')
 
@@ -21,22 +21,38 @@ import jax
 import pytest
 
 from pe_research import positions
+from pe_research.machines import jax_setup
 
+# Compiled programs are kept for the other worker and for the next time; commands keep their own.
+CACHE = pathlib.Path(__file__).parent.parent / '.pytest_cache' / jax_setup.programs_dir().name
+jax.config.update('jax_compilation_cache_dir', str(CACHE))
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 hypothesis.settings.register_profile('laws', derandomize=True, deadline=None, max_examples=8)
 hypothesis.settings.load_profile('laws')
+# A scheme, and one that takes the same way through the model. All that are not here are tested.
+LIKE = {
+  'nope': 'rope', 'sinusoidal': 'learned', 'randomized': 'learned', 'kerple': 'alibi',
+  'fire': 't5', 'p_rope': 'rope', 'pi': 'rope', 'ntk': 'rope', 'ntk_by_parts': 'rope',
+  'llama3': 'rope', 'abf': 'rope', 'drope': 'rope', 'pose': 'rope', 'rand_pos': 'rope',
+  'yarn': 'rope', 'dynamic_yarn': 'dynamic_ntk', 'log_n': 'ssmax', 'ssmax_rope': 'ssmax',
+  'longrope, first tokens': 'longrope',
+}  # fmt: skip
 MAPS, TESTS = pathlib.Path('/proc/self/maps'), itertools.count()
 
 
 @pytest.hookimpl(tryfirst=True)  # before those that -m leaves out are known
 def pytest_collection_modifyitems(items):
-  """Marks as slow what a spread test has beyond the first tier."""
+  """Marks as slow what is only in the second tier."""
   spread = collections.defaultdict(list)
   for item in items:
     if item.get_closest_marker('spread'):
       spread[item.nodeid.partition('[')[0]].append(item)
+    if item.get_closest_marker('kinds') and {*map(str, item.callspec.params.values())} & {*LIKE}:
+      item.add_marker(pytest.mark.slow)
   for own in spread.values():
-    for item, first in zip(own, in_turn([point(item) for item in own]), strict=True):
+    every = next(iter(own[0].get_closest_marker('spread').args), 1)
+    for item, first in zip(own, in_turn([point(item) for item in own], every), strict=True):
       if not first:
         item.add_marker(pytest.mark.slow)
 
@@ -48,15 +64,21 @@ def point(item) -> tuple[str, ...]:
   return tuple(repr([item.callspec.params[name] for name in names]) for names in axes)
 
 
-def in_turn(points: list[tuple[str, ...]]) -> list[bool]:
-  """Which points of a product have each value of its longest axis once, with the others in turn."""
+def in_turn(points: list[tuple[str, ...]], every: int = 1) -> list[bool]:
+  """Which points of a product have each value of its longest axis once, with the others in turn.
+
+  Of these, each `every`-th.
+  """
   axes = [list(dict.fromkeys(values)) for values in zip(*points, strict=True)]
   *others, longest = sorted(range(len(axes)), key=lambda axis: len(axes[axis]))
   sizes = [len(axes[axis]) for axis in others]
   steps = [math.prod(sizes[:i]) for i in range(len(sizes))]
   index = lambda at, axis: axes[axis].index(at[axis])
   rank = lambda at: sum(s * index(at, axis) for s, axis in zip(steps, others, strict=True))
-  return [(index(at, longest) + rank(at)) % math.prod(sizes) == 0 for at in points]
+  return [
+    (index(at, longest) + rank(at)) % math.prod(sizes) == 0 and index(at, longest) % every == 0
+    for at in points
+  ]
 
 
 @pytest.fixture(scope='module')

@@ -133,6 +133,7 @@ def test_tiles_give_the_gradients_of_dense(case):
     assert np.abs(want).max() > 1e-2
 
 
+@pytest.mark.spread(3)
 @each_case
 def test_parts_of_the_queries_give_what_all_at_once_give(case, monkeypatch):
   queries, keys, offset, groups, _, window, documents = case
@@ -213,6 +214,7 @@ def test_tiles_never_hold_all_logits(window, documents):
   assert sizes['tiled', 256] <= 2 * sizes['tiled', 128]
 
 
+@pytest.mark.kinds
 @pytest.mark.parametrize('name', tiny.NAMES)
 def test_training_in_tiles_never_holds_all_logits(name):
   length = 256

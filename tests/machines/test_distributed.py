@@ -72,6 +72,7 @@ def test_several_processes_equal_one(mesh, count, corpus, straight, tmp_path):
   assert_same_run(tmp_path, straight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('name', 'given'), [('randomized', {'position__span': 256}), ('pose', {})])
 def test_what_is_drawn_is_drawn_alike_by_several_processes(name, given, corpus, tmp_path):
   flags = small.flags(corpus, name, **STEPS, **given)
@@ -83,7 +84,7 @@ def test_what_is_drawn_is_drawn_alike_by_several_processes(name, given, corpus, 
   assert_same_run(tmp_path / 'shared', alone)
 
 
-@pytest.mark.parametrize('moment', ['step', 'save'])
+@pytest.mark.parametrize('moment', ['step', pytest.param('save', marks=pytest.mark.slow)])
 def test_a_killed_process_loses_nothing_and_others_go_on_elsewhere(
   moment, corpus, straight_long, tmp_path
 ):

@@ -10,7 +10,7 @@ from pe_research.storage import files
 
 
 def train(corpus, workdir, **environment):
-  kept = {'JAX_ENABLE_COMPILATION_CACHE': 'true', 'JAX_DEBUG_LOG_MODULES': 'jax._src.compiler'}
+  kept = {'JAX_DEBUG_LOG_MODULES': 'jax._src.compiler'}
   done = small.run(
     '-m', 'pe_research.main', *small.flags(corpus), f'--workdir={workdir}', **kept | environment
   )

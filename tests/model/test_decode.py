@@ -37,6 +37,7 @@ def padded(pads):
   return tiny.at(np.maximum(ahead, 0), ahead >= 0), ahead >= 0
 
 
+@pytest.mark.kinds
 @pytest.mark.spread
 @each_scheme
 @pytest.mark.parametrize('kind, spec', tiny.CASES)
@@ -53,6 +54,7 @@ def test_one_token_at_a_time(name, kind, spec):
   tiny.close(logits[1], whole[1])
 
 
+@pytest.mark.kinds
 @pytest.mark.spread
 @each_scheme
 @pytest.mark.parametrize('spec, chunk', [('dense window', 4), ('tiled window', 1)])
@@ -66,6 +68,7 @@ def test_under_a_sliding_window(name, spec, chunk):
   assert np.abs(whole - unlimited).max(-1)[:, window:].min() > 1e-4
 
 
+@pytest.mark.kinds
 @pytest.mark.spread
 @each_scheme
 @each_spec
@@ -86,6 +89,7 @@ def test_two_documents_in_one_cache(spec):
   tiny.close(decode(decoder, at, spec, 4), tiny.forward(decoder, tiny.TOKENS, at, spec))
 
 
+@pytest.mark.kinds
 @pytest.mark.spread
 @pytest.mark.parametrize('name', LENGTHENED)
 @pytest.mark.parametrize(
@@ -107,9 +111,10 @@ def test_the_whole_context_is_encoded_by_its_length(name, kind, spec, chunk):
 def decoder_alone(decoder, length):
   """Logits of the first `length` tokens as a text of their own, its length known beforehand."""
   at = Tokens.contiguous(min(length, tiny.LENGTH))
-  return decoder(tiny.TOKENS[:, :length], at, Spec())
+  return jax.jit(lambda one, tokens: one(tokens, at, Spec()))(decoder, tiny.TOKENS[:, :length])
 
 
+@pytest.mark.kinds
 @pytest.mark.spread
 @pytest.mark.parametrize('name', LENGTHENED)
 @each_spec
@@ -126,6 +131,7 @@ def test_rows_of_one_cache_have_their_own_lengths(name, spec):
     tiny.close(logits[1, t], alone[0, -1])
 
 
+@pytest.mark.kinds
 @pytest.mark.parametrize('name', LENGTHENED)
 def test_a_long_call_leaves_nothing_behind_for_a_short_one(name):
   decoder = tiny.decoder(name)
@@ -135,6 +141,7 @@ def test_a_long_call_leaves_nothing_behind_for_a_short_one(name):
   np.testing.assert_array_equal(decode(decoder, tiny.at(), 'dense', 1)[:, :4], short)
 
 
+@pytest.mark.kinds
 @pytest.mark.parametrize('name', LENGTHENED)
 @each_spec
 def test_a_prompt_at_once_is_the_forward_pass(name, spec):

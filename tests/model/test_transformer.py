@@ -190,6 +190,7 @@ def features(decoder, at, spec, last=None):
   return decoder.features(tiny.TOKENS, at, tiny.SPECS[spec], last=last)[0]
 
 
+@pytest.mark.kinds
 @pytest.mark.spread
 @pytest.mark.parametrize('spec', ['dense', 'tiled'])
 @pytest.mark.parametrize('kind', ['gqa', 'mla'])
@@ -238,6 +239,7 @@ def test_blocks_are_recomputed(spec):
   assert plain['tanh'] == tiny.LAYERS and again['tanh'] == 2 * tiny.LAYERS
 
 
+@pytest.mark.kinds
 @pytest.mark.spread
 @pytest.mark.parametrize('name', positions.SCHEMES)
 @pytest.mark.parametrize('spec', ['dense', 'tiled'])
@@ -252,6 +254,7 @@ def test_softmax_is_float32_under_bfloat16(name, spec):
   assert exps and all(e.invars[0].aval.dtype == jnp.float32 for e in exps)
 
 
+@pytest.mark.kinds
 @pytest.mark.parametrize('name', positions.SCHEMES)
 def test_bfloat16_is_close_to_float32(name):
   decoders = tiny.decoder(name), tiny.decoder(name, dtype='bfloat16')

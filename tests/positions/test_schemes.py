@@ -45,6 +45,7 @@ def test_later_tokens_change_nothing(name, kind, spec):
     assert not np.allclose(changed[:, t + 1], whole[:, t + 1])
 
 
+@pytest.mark.kinds
 @pytest.mark.spread
 @each_scheme
 @each_spec
@@ -59,6 +60,7 @@ def test_gradient_reaches_no_later_token(name, spec):
     assert (by_place[:, : t + 1] > 0).all()
 
 
+@pytest.mark.kinds
 @each_scheme
 def test_tiles_give_the_gradients_of_dense(name):
   decoder = tiny.decoder(name)
@@ -73,6 +75,7 @@ def test_tiles_give_the_gradients_of_dense(name):
     assert np.abs(grad[...]).max() > 1e-3 or path[-1] == 'outer_bias', path
 
 
+@pytest.mark.kinds
 @each_scheme
 def test_tiles_give_the_logits_of_dense(name):
   decoder = tiny.decoder(name)

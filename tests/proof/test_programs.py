@@ -11,12 +11,26 @@ import small
 from experiments.studies import comparability
 from pe_research.evaluation import fixed_inputs
 
+FILES = [file for file, _, _ in mutations.DECISIVE]
+FIRST = 'a function is renamed', 'a scheme is added', 'a docstring says more', 'lines move down'
+
+
+def tiered(change, first, **options):
+  """A parameter that the second tier alone has, unless `first`."""
+  return pytest.param(change, marks=[] if first else pytest.mark.slow, **options)
+
 
 @pytest.fixture(scope='module')
-def under(tmp_path_factory):
-  """Digests of the code as it is, and under each change; two processes share the work."""
-  changes = [[], *([one] for one in mutations.DECISIVE), *mutations.HARMLESS.values()]
-  names = ['', *mutations.DECISIVE, *mutations.HARMLESS]
+def under(request, tmp_path_factory):
+  """Digests of the code as it is, and under each change that is tested; two processes share it."""
+  own = [item for item in request.session.items if item.module is request.module]
+  every = any(
+    item.name == test_a_host_side_change_is_seen_by_its_own_hash_alone.__name__ for item in own
+  )
+  asked = [p for item in own if hasattr(item, 'callspec') for p in item.callspec.params.values()]
+  changes = {'': []} | {change: [change] for change in mutations.DECISIVE} | mutations.HARMLESS
+  changes = {name: one for name, one in changes.items() if every or not name or name in asked}
+  names, changes = [*changes], [*changes.values()]
   parts = [changes[0::2], changes[1::2]]
   copies = [mutations.copy_of_code(tmp_path_factory.mktemp('copy')) for _ in parts]
   processes = [
@@ -37,17 +51,21 @@ def under(tmp_path_factory):
   )
 
 
-@pytest.mark.parametrize('change', mutations.DECISIVE, ids=' '.join)
+@pytest.mark.parametrize('change', [
+  tiered(change, FILES.index(change[0]) == i, id=' '.join(change))
+  for i, change in enumerate(mutations.DECISIVE)
+])  # fmt: skip
 def test_what_decides_a_number_changes_a_digest_without_the_scheme(under, change):
   before, after = under[''], under[change]
   assert {n for n in after if not n.startswith('own ') and before[n] != after[n]}
 
 
-@pytest.mark.parametrize('name', mutations.HARMLESS)
+@pytest.mark.parametrize('name', [tiered(name, name in FIRST) for name in mutations.HARMLESS])
 def test_what_decides_none_changes_no_digest(under, name):
   assert under[name].items() <= under[''].items()
 
 
+@pytest.mark.slow
 def test_a_host_side_change_is_seen_by_its_own_hash_alone(under):
   changed = lambda file: {
     name for change, found in under.items() if change and change[0] == file

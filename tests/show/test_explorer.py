@@ -84,6 +84,7 @@ def test_a_window_is_seen_and_no_more():
   assert (np.isnan(found.modifier) == ~found.seen).all()
 
 
+@pytest.mark.kinds
 @pytest.mark.parametrize('name', positions.SCHEMES)
 def test_the_modifier_is_the_mean_over_random_tokens(name):
   """Tokens and projections drawn, logits computed by the hooks as attention does."""

@@ -67,6 +67,7 @@ def check_rows(weights, seen):
   assert (weights >= 0).all()
 
 
+@pytest.mark.kinds
 @every_scheme
 @pytest.mark.parametrize('groups', [4, 2], ids=['mha', 'gqa'])
 def test_the_weights_times_the_values_are_attention(name, groups):
@@ -90,6 +91,7 @@ def test_the_weights_times_the_values_are_attention(name, groups):
     tiny.close(np.einsum('bhqk,bkhv->bqhv', weights, of_heads), out)
 
 
+@pytest.mark.kinds
 @every_scheme
 def test_what_is_watched_in_latent_attention_is_what_it_computes(name, monkeypatch):
   given, maps, outs = positions.example(name, PAIRS), [], []

@@ -25,6 +25,7 @@ def in_turn():
       yield pytest.param(case, implementation, marks=[] if first else pytest.mark.slow)
 
 
+@pytest.mark.kinds
 @pytest.mark.usefixtures('without_proof')
 @pytest.mark.parametrize('case, implementation', list(in_turn()))
 def test_twenty_losses_are_those_kept(case, implementation, corpus, tmp_path, request):

@@ -21,6 +21,7 @@ def corpus(tmp_path_factory):
   return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
 
 
+@pytest.mark.kinds
 @pytest.mark.parametrize('projection', ['mha', 'mla'])
 @pytest.mark.parametrize('name', positions.SCHEMES)
 def test_every_matrix_is_split_and_nothing_of_a_scheme_is(name, projection, corpus):
