@@ -26,7 +26,7 @@ from pe_research.machines import jax_setup
 # Compiled programs are kept for the other worker and for the next time; commands keep their own.
 CACHE = pathlib.Path(__file__).parent.parent / '.pytest_cache' / jax_setup.programs_dir().name
 jax.config.update('jax_compilation_cache_dir', str(CACHE))
-jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 hypothesis.settings.register_profile('laws', derandomize=True, deadline=None, max_examples=8)
 hypothesis.settings.load_profile('laws')
