@@ -33,13 +33,13 @@ class Running:
   process: subprocess.Popen
   worker: devices.Worker
   many: bool
-  held: ownership.Lock | ownership.Lease
+  held: locks.Lock | locks.Lease
   seconds: float = 0.0
 
   def keep(self) -> None:
     """Says that its launcher lives; to be called again and again."""
     with _reported(self.job):
-      self.held.keep()
+      self.held.renew()
 
   def over(self) -> bool:
     """Whether its process has ended; to be asked again and again while it has not."""
@@ -90,7 +90,7 @@ def start(job: Job, worker: devices.Worker, running: list[Running], many: bool =
         one = Running(job, process, worker, many, held)
         running.append(one)
       with _reported(job):
-        held.say(process.pid)
+        held.note(process.pid)
         job_status.keep_log(job)
       return STARTED
     finally:
@@ -122,7 +122,7 @@ def end(one: Running, tries: int, told: bool = False) -> str:
     job_status.keep_log(job)
   if name != job_status.DONE:
     with _reported(job):
-      if not one.held.keep() or (status == REFUSED and locks.holder(job.folder)):
+      if not one.held.renew() or (status == REFUSED and locks.holder(job.folder)):
         name = job_status.RUNNING
       else:
         # One of several that lost the others is killed by a signal; one alone was too large.

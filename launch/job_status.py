@@ -1,17 +1,14 @@
 """Job status, from its files."""
 
 import dataclasses
-import os
 import pathlib
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 
 from launch.job import Job
-from pe_research.common import digest
 from pe_research.machines import exits
 from pe_research.settings import cli
-from pe_research.storage import files, paths
+from pe_research.storage import files, local_copies, paths
 
 DONE, RUNNING, STALLED = 'done', 'running', 'stalled'
 STOPPED, FAILED, WAITING = 'stopped', 'failed', 'waiting'
@@ -72,17 +69,12 @@ def _trained(job: Job) -> tuple[int | None, float | None]:
 
 def local_log(job: Job) -> pathlib.Path:
   """Where a job's output goes as it comes; a bucket takes whole files only."""
-  if not paths.in_bucket(job.log):
-    return job.log
-  own = pathlib.Path(tempfile.gettempdir()) / f'pe_research-{os.getpid()}'
-  own.mkdir(exist_ok=True)
-  return own / f'{digest.of_bytes(str(job.log).encode())[:16]}.txt'
+  return local_copies.growing(job.log)
 
 
 def keep_log(job: Job) -> None:
   """Puts the output of a job that has ended where it belongs."""
-  if paths.in_bucket(job.log):
-    files.write_bytes(job.log, local_log(job).read_bytes())
+  local_copies.upload(job.log)
 
 
 def _mark(job: Job):

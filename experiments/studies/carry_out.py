@@ -13,8 +13,7 @@ from launch import job, job_status, local
 from launch.job import Job
 from pe_research.common import checks
 from pe_research.machines import exits
-from pe_research.runs import run_folder
-from pe_research.storage import locks
+from pe_research.storage import files, locks
 
 
 def carry_out(
@@ -36,7 +35,7 @@ def carry_out(
   with locks.claim(study.workdir), resumable():
     if study.settings:
       file, settings = study.settings
-      run_folder.settle(study.workdir / file, settings)
+      files.write_once(study.workdir / file, settings)
     if failed := run_jobs(study.jobs, given.workers, watch):
       return job_status.status(failed)
     for comparison in study.comparisons:

@@ -78,14 +78,14 @@ class Engine(abc.ABC):
     check_hosts(jobs_file, self.hosts, self.all_chips)
     if self.shares_disk:
       return
-    if self.data and not paths.in_bucket(self.data):
+    if self.data and not paths.seen_by_all(self.data):
       raise ValueError(
         f'data = {self.data!r} is on this machine, and those of {self.kind} see buckets only. '
         'Nothing was created.'
       )
     given = [jobs_file, *(str(path) for job in jobs for path in (job.log, job.done))]
     for path in given:
-      if not paths.in_bucket(path):
+      if not paths.seen_by_all(path):
         raise ValueError(
           f'{path} is on this machine, and those of {self.kind} see buckets only. Write the jobs '
           'with --workdir=gs://BUCKET/... --jobs=gs://BUCKET/.... Nothing was created.'
@@ -137,7 +137,7 @@ class Engine(abc.ABC):
 
 def check_hosts(jobs_file: str, hosts: int, all_chips: bool) -> None:
   """Raises ValueError where machines would share jobs on a disk: not all keep these apart."""
-  if hosts > 1 and not all_chips and not paths.in_bucket(jobs_file):
+  if hosts > 1 and not all_chips and not paths.seen_by_all(jobs_file):
     raise ValueError(
       f'hosts = {hosts} machines share jobs in a bucket only, and {jobs_file} is on a disk. Have '
       'them work together (all_chips), or submit more shares of one machine.'

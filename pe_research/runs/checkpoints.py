@@ -30,8 +30,7 @@ class Checkpoints:
     With `read_only` nothing in it is changed, so that a run that still trains may be read, and what
     lies in a bucket is fetched once: the next process finds it on this machine.
     """
-    folder = workdir / 'checkpoints'
-    self.folder = folder if paths.in_bucket(folder) else folder.absolute()
+    self.folder = paths.absolute(workdir / 'checkpoints')
     self.read_only = read_only
     if read_only:
       logging.get_absl_logger().addFilter(_is_news)
@@ -120,19 +119,18 @@ class Checkpoints:
     self.manager.reload()
 
   def _read(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
-    alone = self.read_only and jax.process_count() == 1  # several fetch their parts of it
-    if not alone or not paths.in_bucket(self.folder):
-      return self._whole(step, like)
     copy = None
     try:
-      copy = local_copies.checkpoint(self.folder, step)
-      with Checkpoints(copy, 1, read_only=True) as near:
-        return near._whole(step, like)
+      if self.read_only and jax.process_count() == 1:  # several processes fetch their parts of it
+        copy = local_copies.checkpoint(self.folder, step)
+      if copy:
+        with Checkpoints(copy, 1, read_only=True) as local:
+          return local._whole(step, like)
     except Exception as error:  # a full disk, a damaged copy; see restore
-      logging.warning('read from the bucket itself, for %s', _first_line(error))
+      logging.warning('reading from the bucket itself: %s', _first_line(error))
       if copy:
         shutil.rmtree(copy, ignore_errors=True)
-      return self._whole(step, like)
+    return self._whole(step, like)
 
   def _whole(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
     """Raises whatever is raised where it is damaged."""

@@ -1,6 +1,5 @@
 """The directory of a run: whose it is, and the config and text that it was trained on."""
 
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -25,25 +24,6 @@ def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
         + '\n  '.join(changed)
         + '\nChoose another --workdir, or give the saved config to go on.'
       )
-
-
-def settle(path: pathlib.Path, wanted: Mapping[str, Any]) -> None:
-  """Writes what decides everything else in the file's directory, once.
-
-  Raises:
-    WorkdirError: it is there, and differs; lists what does.
-  """
-  wanted = json.loads(json.dumps(wanted, default=str))
-  saved = files.read_json(path)
-  changed = nested.difference(saved, wanted) if saved else []
-  if changed:
-    raise files.WorkdirError(
-      f'{path.parent} holds something else (saved -> given):\n  '
-      + '\n  '.join(changed[:20])
-      + '\nChoose another --workdir, or give what is saved to go on.'
-    )
-  path.parent.mkdir(parents=True, exist_ok=True)
-  files.write_json(path, wanted)
 
 
 def load_config(workdir: pathlib.Path) -> dict[str, Any]:

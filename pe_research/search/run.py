@@ -57,7 +57,7 @@ def search(
     'held_out_on': held_out.digest,
     'batch_tokens': batch_tokens,  # losses differ by it in their last bits
   }
-  multiprocess.by_first(lambda: run_folder.settle(workdir / 'search.json', wanted))
+  multiprocess.by_first(lambda: files.write_once(workdir / 'search.json', wanted))
   scale = plans.attention_factor(plan, config)
   measure = objective.Objective(
     config,

@@ -1,1 +1,1 @@
-"""Files on a disk or in a bucket: written whole, owned by one process, copied near."""
+"""Files on a disk or in a bucket: callers outside of this folder need not know which."""

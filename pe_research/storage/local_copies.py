@@ -1,28 +1,33 @@
-"""Copies on this machine of what lies in a bucket and is read often."""
+"""Copies on this machine of what is in a bucket: to read often, or to write line by line."""
 
 import os
 import pathlib
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 
 from pe_research.common import digest, progress
-from pe_research.storage import locks, paths
+from pe_research.storage import files, locks, paths
 
-PART = 16 * 2**20  # bytes that are copied at a time
-UNUSED = 86_400  # seconds after which a checkpoint that nobody read gives its room to others
+CHUNK = 16 * 2**20  # bytes that are copied at a time
+UNUSED = 86_400  # seconds after which the copy of a checkpoint that nobody read is removed
 
 
 def home() -> pathlib.Path:
-  """Where copies and compiled programs are kept: $PE_DATA where that is on this machine."""
-  given = os.environ.get('PE_DATA', '')
-  return pathlib.Path(
-    given if given and not paths.in_bucket(given) else '~/.cache/pe_research'
-  ).expanduser()
+  """Where copies and compiled programs are kept: $PE_DATA if that is on this machine."""
+  data = os.environ.get('PE_DATA', '')
+  on_disk = data and not paths.in_bucket(data)
+  return pathlib.Path(data if on_disk else '~/.cache/pe_research').expanduser()
 
 
-def checkpoint(folder: pathlib.Path, step: int) -> pathlib.Path:
-  """A workdir of this machine that has the checkpoint `folder`/`step`, named after its digest."""
+def checkpoint(folder: pathlib.Path, step: int) -> pathlib.Path | None:
+  """A workdir with a copy of the checkpoint `folder`/`step`, named after the checkpoint's digest.
+
+  None where the checkpoint is on a disk and needs no copy.
+  """
+  if not paths.in_bucket(folder):
+    return None
   saved = folder / str(step)
   key = digest.of_bytes((saved / 'extra' / 'metadata').read_bytes())[:16]
   copies = home() / 'runs'
@@ -30,17 +35,27 @@ def checkpoint(folder: pathlib.Path, step: int) -> pathlib.Path:
     for other in copies.iterdir():
       if other.name != key and time.time() - other.stat().st_mtime > UNUSED:
         shutil.rmtree(other, ignore_errors=True)
-  copy(saved, copies / key / 'checkpoints' / str(step))
+  _copy_once(saved, copies / key / 'checkpoints' / str(step), progress.unheard)
   os.utime(copies / key)
   return copies / key
 
 
-def copy(
-  source: pathlib.Path, target: pathlib.Path, beat: Callable[[str], None] = progress.unheard
-) -> None:
-  """Copies a folder, unless it is there; all of it or nothing. `beat` is told of every file.
+def dataset(data_dir: str, name: str, beat: Callable[[str], None]) -> str:
+  """A directory of this machine that has the prepared set `data_dir`/`name`, if there is one.
 
-  Several processes may call it at once: one copies, the others wait.
+  `beat` is told of every file that is copied from a bucket. '' names no set.
+  """
+  if not paths.in_bucket(data_dir):
+    return os.path.expanduser(data_dir)
+  if name:
+    _copy_once(paths.place(data_dir) / name, home() / name, beat)
+  return str(home())
+
+
+def _copy_once(source: pathlib.Path, target: pathlib.Path, beat: Callable[[str], None]) -> None:
+  """Copies a folder unless the copy is there; all of it or nothing.
+
+  Of several processes one copies while the others wait.
   """
   if target.exists():
     return
@@ -61,4 +76,20 @@ def _copy(source: pathlib.Path, target: pathlib.Path, beat: Callable[[str], None
     return
   beat(f'fetching {source}')
   with source.open('rb') as read, target.open('wb') as written:
-    shutil.copyfileobj(read, written, PART)
+    shutil.copyfileobj(read, written, CHUNK)
+
+
+def growing(path: pathlib.Path) -> pathlib.Path:
+  """Where a file is written that grows line by line, which a bucket's cannot; see `upload`."""
+  if not paths.in_bucket(path):
+    return path
+  folder = pathlib.Path(tempfile.gettempdir()) / f'pe_research-{os.getpid()}'
+  folder.mkdir(exist_ok=True)
+  return folder / f'{digest.of_bytes(str(path).encode())[:16]}.txt'
+
+
+def upload(path: pathlib.Path) -> None:
+  """Puts what was written to `growing(path)` where it belongs."""
+  local = growing(path)
+  if local != path:
+    files.write_bytes(path, local.read_bytes())

@@ -1,87 +1,46 @@
-"""Locks: of a file, waited for; of a workdir, which one process at a time owns."""
+"""Who may write: one process at a time owns a workdir, or works on a job."""
 
 import contextlib
-import fcntl
-import os
 import pathlib
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from pe_research.storage import files, paths
+from pe_research.storage import disk
+from pe_research.storage.bucket import Lease
+from pe_research.storage.disk import Lock
+from pe_research.storage.files import store
 
+__all__ = ['Lease', 'Lock', 'claim', 'holder', 'locked', 'take', 'taken_by']
 
-@contextlib.contextmanager
-def locked(path: str) -> Iterator[None]:
-  """Holds the lock file `path`, waiting for whoever has it; the system frees it if they die."""
-  os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-  with open(path, 'a') as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    yield
+locked = disk.locked
 
 
-@contextlib.contextmanager
-def claim(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
-  """Holds the workdir for this process.
+def claim(workdir: pathlib.Path) -> contextlib.AbstractContextManager[Callable[[], None]]:
+  """Owns the workdir while the context is open.
 
   Yields:
-    What raises WorkdirError once another process has taken it over. On a disk none can; a bucket
-    has no locks, and a machine that was lost cannot let go: there the newest process has it.
+    A function that raises WorkdirError once another process has taken the workdir over: in a
+    bucket the newest process has it, on a disk the first.
 
   Raises:
-    WorkdirError: it cannot be written, or another process holds it.
+    WorkdirError: it cannot be written, or another process owns it.
   """
-  if paths.in_bucket(workdir):
-    yield _take_over(workdir)
-    return
-  path = workdir / '.lock'
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    lock = path.open('a+')
-  except OSError as error:
-    raise files.WorkdirError(
-      f'workdir {workdir} cannot be written: {error.strerror}. Choose another --workdir.'
-    ) from error
-  with lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      lock.seek(0)
-      raise files.WorkdirError(
-        f'workdir {workdir} is in use by process {lock.read() or "unknown"}; wait for it or choose '
-        'another --workdir.'
-      ) from error
-    except OSError as error:
-      raise files.WorkdirError(
-        f'workdir {workdir} cannot be locked: {error.strerror}. Choose a --workdir on a disk that '
-        'has locks.'
-      ) from error
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
-    yield lambda: None
+  return store(workdir).claim(workdir)
 
 
 def holder(workdir: pathlib.Path) -> str:
-  """The process that holds a workdir of a disk, by number; '' where none does."""
-  path = workdir / '.lock'
-  if paths.in_bucket(workdir) or not path.exists():
-    return ''
-  with path.open() as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-      return lock.read() or 'unknown'
-  return ''
+  """The number of the process that keeps others from a workdir; '' where none does."""
+  return store(workdir).holder(workdir)
 
 
-def _take_over(workdir: pathlib.Path) -> Callable[[], None]:
-  owner, token = workdir / '.owner', secrets.token_hex(16)
-  files.put(owner, token.encode())
+def take(path: pathlib.Path) -> Lock | Lease | None:
+  """Takes the lock file `path` without waiting; None where another process has it.
 
-  def check() -> None:
-    if owner.read_text() != token:
-      raise files.WorkdirError(
-        f'workdir {workdir} was taken over by a newer process; this one leaves.'
-      )
+  Raises:
+    OSError: its folder cannot be written, or its disk has no locks.
+  """
+  return store(path).take(path)
 
-  return check
+
+def taken_by(path: pathlib.Path) -> str:
+  """Who has a lock file: 'process 4711 on tpu-vm-1'."""
+  return (path.read_text() if path.exists() else '').partition('\n')[0] or 'a process'

@@ -76,8 +76,7 @@ class TensorBoard:
       raise ValueError(
         'run.tensorboard needs the package tensorboardX: pip install tensorboardX.'
       ) from error
-    if paths.in_bucket(workdir):
-      raise ValueError(f'run.tensorboard writes to a disk, and the workdir is {workdir}; unset it.')
+    paths.check_on_disk(workdir, 'run.tensorboard')
     self.writer = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'))
 
   def write(self, step: int, row: Mapping[str, float]) -> None:
@@ -100,8 +99,7 @@ class WandB:
       import wandb
     except ImportError as error:
       raise ValueError('run.wandb needs the package wandb: pip install wandb.') from error
-    if paths.in_bucket(workdir):
-      raise ValueError(f'run.wandb writes to a disk, and the workdir is {workdir}; unset it.')
+    paths.check_on_disk(workdir, 'run.wandb')
     self.run = wandb.init(
       project=project,
       name=workdir.name,

@@ -12,6 +12,7 @@ from etils import epath
 from launch import job, job_status, ownership
 from launch.engines import base
 from launch.job import Job
+from pe_research.storage import bucket as leases
 
 emulated_bucket = pytest.importorskip('emulated_bucket')
 bucket = emulated_bucket.bucket
@@ -63,18 +64,18 @@ def start(out, *arguments, **environment) -> subprocess.Popen:
 def test_a_job_is_leased_to_one_launcher_until_that_is_silent(bucket, tmp_path, monkeypatch):
   _, (one,) = sweep(bucket, 'leased', tmp_path, 1)
   first = ownership.take(one)
-  first.say(4711)
+  first.note(4711)
   assert ownership.take(one) is None and ownership.who(one).startswith('process 4711 on ')
-  assert first.keep()
-  monkeypatch.setattr(ownership, 'RENEW', 0.0)
-  assert first.keep()
-  monkeypatch.setattr(ownership, 'LEASE', 0.0)
+  assert first.renew()
+  monkeypatch.setattr(leases, 'RENEW', 0.0)
+  assert first.renew()
+  monkeypatch.setattr(leases, 'LEASE', 0.0)
   second = ownership.take(one)
-  assert second is not None and not first.keep()
+  assert second is not None and not first.renew()
   first.close()
-  assert second.keep()
+  assert second.renew()
   second.close()
-  monkeypatch.setattr(ownership, 'LEASE', 120.0)
+  monkeypatch.setattr(leases, 'LEASE', 120.0)
   assert ownership.take(one) is not None
 
 

@@ -18,7 +18,6 @@ from pe_research import main  # noqa: E402
 from pe_research.common import digest  # noqa: E402
 from pe_research.data import corpora  # noqa: E402
 from pe_research.machines import exits  # noqa: E402
-from pe_research.runs import run_folder  # noqa: E402
 from pe_research.storage import files, locks, paths  # noqa: E402
 from pe_research.training import train_state  # noqa: E402
 
@@ -163,9 +162,9 @@ def test_files_of_a_bucket_are_replaced_and_appended_whole(bucket):
   assert files.read_rows(path) == [{'a': 1}, {'a': 2}]
   files.write_rows(path, [{'a': 3}])
   assert files.read_rows(path) == [{'a': 3}]
-  run_folder.settle(path.parent / 'plan.json', {'x': 1})
+  files.write_once(path.parent / 'plan.json', {'x': 1})
   with pytest.raises(files.WorkdirError, match='holds something else'):
-    run_folder.settle(path.parent / 'plan.json', {'x': 2})
+    files.write_once(path.parent / 'plan.json', {'x': 2})
 
 
 def test_a_set_that_is_prepared_in_a_bucket_is_fetched_once(bucket, tmp_path, monkeypatch):

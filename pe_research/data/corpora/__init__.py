@@ -11,7 +11,7 @@ from pe_research.common import progress
 from pe_research.data.corpora import catalogue
 from pe_research.data.corpora.builders import PythonLibrary, StateOfTheUnion, TextFolder
 from pe_research.data.corpora.documents import Documents, find_text_key
-from pe_research.storage import local_copies, locks, paths
+from pe_research.storage import local_copies, locks
 
 __all__ = [
   'OWN',
@@ -39,12 +39,8 @@ def at_hand(name: str, data_dir: str, beat: Callable[[str], None] = progress.unh
 
   `beat` is told of every file that is copied.
   """
-  if not paths.in_bucket(data_dir):
-    return os.path.expanduser(data_dir)
-  base = catalogue.base_name(name)
-  if base:  # no folder of texts
-    local_copies.copy(paths.place(data_dir) / base, local_copies.home() / base, beat)
-  return str(local_copies.home())
+  # A folder of texts has no base name, and nothing to copy.
+  return local_copies.dataset(data_dir, catalogue.base_name(name), beat)
 
 
 def open_source(name: str, data_dir: str | None = None, split: str = 'train') -> Documents:
