@@ -1,12 +1,11 @@
-"""Fine-tuning a run to a longer context by published recipes, or scaled down to a small model.
+"""Fine-tuning a run to a longer context by a published recipe, at its own scale or scaled down.
 
 --config=configs/finetune.py:start=results/demo/runs/rope_seed0,recipe=pi,factor=8,share=5
 
-Model, data and evaluation are those of the run. `share` is the fine-tuning budget in percent of the
-tokens that the run was trained on; 0 takes the published number of steps and batch size. Scaled
-down, all recipes get the same number of tokens, in steps of as many whole texts as the run's own
-steps had tokens for, and the same schedule, so that a comparison is of the schemes; published, each
-keeps its own.
+Model, data and evaluation are those of the run. `share` is the budget in percent of the tokens that
+the run was trained on; 0 takes the published number of steps and batch size. Scaled down, all
+recipes get the same number of tokens, the same number of tokens per step and the same schedule, so
+that a comparison is of the schemes; published, each keeps its own.
 """
 
 import dataclasses
@@ -21,17 +20,17 @@ from pe_research.common import checks
 from pe_research.runs import lineage, run_folder
 from pe_research.settings import configs
 
-PEAK = 1 / 15  # of the run's own peak: what 2e-5 is of 3e-4, in all of these papers
+PEAK = 1 / 15  # of the peak rate of training: 2e-5 for 3e-4, in all of these papers
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """A part of a recipe; lengths and factors are in units of the whole stretch S.
+  """A stage of a recipe that stretches the training length L to S L.
 
   Attributes:
     position: scheme.
-    factor: of S that the scheme stretches by; None where it has no factor.
-    length: of S L, tokens of the texts; None is L, nothing longer than before.
+    factor: of the scheme, in units of S; None if the scheme has no factor.
+    length: tokens of the texts, in units of S L; None for L.
     steps: as published.
   """
 
@@ -46,13 +45,13 @@ class Recipe:
   """How a paper fine-tunes.
 
   Attributes:
-    source: where it was read, and what that leaves open.
-    stages: one after another, each from the end of the one before.
-    batch: sequences a step, as published.
-    schedule: as published: of optimizers.schedule, with `decay` and `final`.
+    source: paper and section, and what they leave open.
+    stages: each starts from the end of the one before.
+    batch: sequences per step, as published.
+    schedule: as published, see optimizers.schedule, as are the next.
     decay: share of steps in which a 'wsd' schedule falls.
     final: last learning rate over the peak.
-    warmup: steps, as published.
+    warmup: steps.
   """
 
   source: str
@@ -112,18 +111,25 @@ def budget(base: Mapping[str, Any], length: int, share: float, part: float = 1) 
     base: config of the run that was trained from drawn parameters.
     length: tokens of a text.
     share: percent.
-    part: of these tokens.
+    part: of these tokens that a stage gets, 0 to 1.
 
   Returns:
     'steps', and 'optimizer' with all of its fields.
   """
-  own = base['optimizer']
-  step = own['batch'] * base['length']  # tokens, as before
+  optimizer = base['optimizer']
+  step = optimizer['batch'] * base['length']  # tokens
   batch = max(1, step // length)
   steps = max(1, round(share / 100 * base['steps'] * step * part / (batch * length)))
-  changed = {'learning_rate': PEAK * own['learning_rate'], 'weight_decay': 0.0, 'batch': batch}
-  changed |= {'schedule': 'wsd', 'decay': 1.0, 'final': 0.0, 'warmup': steps // 20}
-  return {'steps': steps, 'optimizer': dict(own) | changed}
+  changed = {
+    'learning_rate': PEAK * optimizer['learning_rate'],
+    'weight_decay': 0.0,
+    'batch': batch,
+    'schedule': 'wsd',
+    'decay': 1.0,
+    'final': 0.0,
+    'warmup': steps // 20,
+  }
+  return {'steps': steps, 'optimizer': dict(optimizer) | changed}
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -144,9 +150,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   published = base['start']['pretrained']
   if published and arg.share:
     raise ValueError(
-      f'share is {arg.share:g} % of the tokens that {arg.start} was trained on, and for the '
-      'published model that it came from these are not known. Give share=0, the published number '
-      'of steps; --config.steps and --config.optimizer.batch may lower it.'
+      f'share is {arg.share:g} % of the tokens that {arg.start} was trained on, and how many these '
+      'were is not known of the published model that it came from. Give share=0, the published '
+      'number of steps; --config.steps and --config.optimizer.batch may lower it.'
     )
   original = lineage.original_length(saved)
   length = round((stage.length or 1 / arg.factor) * arg.factor * original)
@@ -157,9 +163,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.eval.reach = None
   config.matmul_precision = saved['matmul_precision']
   config.start.workdir = arg.start
-  config.data.seed = 1_000 * arg.stage + arg.seed  # another order than that of the run
-  position = lineage.given(f'{stage.position}:preset={arg.preset}', saved)
-  config.position.update(position)
+  config.data.seed = 1_000 * arg.stage + arg.seed  # another order than in the run
+  config.position.update(lineage.parse_position(f'{stage.position}:preset={arg.preset}', saved))
   if stage.factor is not None:
     config.position.factor = stage.factor * arg.factor
   if arg.file:
@@ -168,12 +173,12 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   optimizer = config.optimizer
   if arg.share:
     part = stage.steps / sum(s.steps for s in recipe.stages)
-    settled = budget(base, length, arg.share, part)
-    config.steps = settled['steps']
-    optimizer.update(settled['optimizer'])
+    scaled = budget(base, length, arg.share, part)
+    config.steps = scaled['steps']
+    optimizer.update(scaled['optimizer'])
   else:
     optimizer.update(base['optimizer'])
-    # A published model's config has a rate for fine-tuning, any other that of its training.
+    # The config of a published model has a rate for fine-tuning, others that of training.
     optimizer.learning_rate = (1 if published else PEAK) * base['optimizer']['learning_rate']
     optimizer.weight_decay = 0.0
     config.steps, optimizer.batch = stage.steps, recipe.batch

@@ -4,8 +4,8 @@
 --config=configs/pretrained.py:path=DIR,position=yarn --config.position.factor=4
 --config=configs/pretrained.py:path=DIR,position=yarn --config.position.factor=4 --config.steps=400
 
-Sizes, options and scheme are those of the folder. With no steps, which is the default, the workdir
-is that of a run that trained nothing: evaluate, search and finetune.py take it as any other.
+Sizes, options and scheme are those of the folder. By default there are no steps: the run trains
+nothing, and evaluate, search and finetune.py take its workdir like any other.
 """
 
 import pathlib
@@ -37,7 +37,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
       config.model[field] = value
   name = arg.position or source['position']['name']
   config.position = configs.position(name, source['length'], arg.preset)
-  config.position.update(lineage.given(f'{name}:preset={arg.preset}', source))
+  config.position.update(lineage.parse_position(f'{name}:preset={arg.preset}', source))
   if not arg.position:
     config.position.update(source['position'])
 

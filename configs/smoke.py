@@ -1,4 +1,4 @@
-"""The family of lm.py at a size that trains in seconds, for tests and for trying things out."""
+"""lm.py at a size that trains in seconds, for tests and for trying things out."""
 
 import ml_collections
 

@@ -1,9 +1,9 @@
-"""A task of growing size: trained on sizes up to one, tested on larger ones.
+"""A task, trained on sizes up to `size` and tested on larger ones.
 
 --config=configs/tasks.py:task=reverse,position=rope,size=20
 
-Examples are generated as they are needed; `length` follows from the size. The model and its
-training are those of lm.py.
+Examples are generated on the fly; `length` follows from the size. Model and training are those of
+lm.py.
 """
 
 import ml_collections

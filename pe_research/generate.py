@@ -9,19 +9,26 @@ from pe_research.common import checks
 from pe_research.machines import exits
 from pe_research.runs import run_folder
 from pe_research.settings import cli
-from pe_research.storage import paths
 
 
 def main(argv: list[str]) -> None:
   """Prints the prompt and its continuation."""
   parser = cli.parser('pe_research.generate', __doc__)
-  parser.add_argument('--workdir', type=paths.place, required=True, help='of a trained run')
-  parser.add_argument('--step', type=int, help='a checkpoint other than the newest')
-  parser.add_argument('--prompt', default='The ')
-  parser.add_argument('--tokens', type=int, default=200)
-  parser.add_argument('--temperature', type=float, default=0.8, help='0: the likeliest token')
-  parser.add_argument('--top-p', type=float, default=0.95)
-  parser.add_argument('--seed', type=int, default=0)
+  add = parser.add_argument
+  cli.add_checkpoint(parser, '--workdir')
+  add('--prompt', default='The ', metavar='TEXT', help='text to continue (default: %(default)r)')
+  add(
+    '--tokens', type=int, default=200, metavar='N', help='tokens to generate (default: %(default)s)'
+  )
+  add(
+    '--temperature', type=float, default=0.8, metavar='T',
+    help='divides the logits; 0 takes the likeliest token (default: %(default)s)',
+  )  # fmt: skip
+  add(
+    '--top-p', type=float, default=0.95, metavar='P',
+    help='draw among the likeliest tokens that together have probability P (default: %(default)s)',
+  )  # fmt: skip
+  add('--seed', type=int, default=0, metavar='N', help='of the draws (default: %(default)s)')
   given = parser.parse_args(argv)
   with exits.errors():
     checks.at_least('--tokens', given.tokens, 1)
@@ -30,11 +37,11 @@ def main(argv: list[str]) -> None:
       raise ValueError(f'--top-p is {given.top_p}; it must be in (0, 1].')
     if not given.prompt:
       raise ValueError('--prompt is empty; give at least one character.')
-    run(given)
+    print(_continued(given))
 
 
-def run(given) -> None:
-  """Prints them, for flags that were checked."""
+def _continued(given) -> str:
+  """The prompt and its continuation, for flags that were checked."""
   import jax  # slow to import, as is all that follows, and --help needs none of it
   import numpy as np
 
@@ -50,12 +57,13 @@ def run(given) -> None:
   jax_setup.prepare(config)
   blueprint, corpus = Blueprint(config), texts.load(config)
   run_folder.check_data(given.workdir, corpus.facts)
-  tokenizer = corpus.tokenizer
-  prompt = np.asarray(tokenizer.encode(given.prompt.encode()), np.int32)
+  prompt = np.asarray(corpus.tokenizer.encode(given.prompt.encode()), np.int32)
   blueprint.scheme.check_length(prompt.size + given.tokens - 1)
   params, _ = train_state.load_params(config, given.workdir, given.step)
-  continued = jax.jit(
-    lambda params, prompt, key: generate(
+
+  @jax.jit
+  def sample(params, prompt, key):
+    return generate(
       blueprint.bind(params),
       prompt,
       given.tokens,
@@ -64,10 +72,10 @@ def run(given) -> None:
       top_p=given.top_p,
       spec=Spec(**config['attention']),
     )
-  )
-  out = continued(params, prompt[None], jax.random.key(given.seed))
-  text = tokenizer.decode(np.concatenate([prompt, np.asarray(out[0])]))
-  print(text.decode('utf-8', errors='replace'))
+
+  tokens = sample(params, prompt[None], jax.random.key(given.seed))
+  text = corpus.tokenizer.decode(np.concatenate([prompt, np.asarray(tokens[0])]))
+  return text.decode('utf-8', errors='replace')
 
 
 if __name__ == '__main__':

@@ -20,34 +20,37 @@ from pe_research.storage import files, paths
 def main(argv: list[str]) -> None:
   """Checks the config, then trains and evaluates."""
   parser = cli.parser('pe_research.main', __doc__, config=True)
-  parser.add_argument('--workdir', type=paths.place, required=True, help='where the run is kept')
+  parser.add_argument(
+    '--workdir', type=paths.place, required=True, metavar='DIR',
+    help='folder of the run, for checkpoints, losses and results; or gs://BUCKET/DIR (required)',
+  )  # fmt: skip
   cluster.add_flags(parser)
-  arguments, rest = parser.parse_known_args(argv)
+  flags, config_flags = parser.parse_known_args(argv)
   with exits.errors():
     from pe_research.runs import lineage  # slow to import, and --help needs none of it
     from pe_research.settings import configs
 
-    config = configs.resolve(cli.read_config(rest))
-    lineage.check_new(config, arguments.workdir)
+    config = configs.resolve(cli.read_config(config_flags))
+    lineage.check_new(config, flags.workdir)
     exits.restart_tuned()
-    cluster.join(arguments.distributed, arguments.wait)
-    run(config, arguments.workdir)
+    cluster.join(flags.distributed, flags.wait)
+    run(config, flags.workdir)
 
 
 def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
-  """Trains and evaluates; process 0 holds the workdir, and done.json is written last."""
+  """Trains and evaluates; process 0 owns the workdir, and done.json is written last."""
   from pe_research.machines import heartbeat, multiprocess
 
   check = lambda: run_folder.check_config(workdir, config)
-  with multiprocess.hold(workdir, config, check) as mine:
+  with multiprocess.hold(workdir, config, check) as check_owner:
     from pe_research.evaluation import evaluate  # slow to import, and all this may have failed
     from pe_research.proof import program_store
     from pe_research.training import loop, run_record
 
     program_store.use()
     if (workdir / 'done.json').exists() and multiprocess.first():
-      print(f'{workdir} was finished before; only what is missing is measured')
-    with heartbeat.Heartbeat(workdir, config['run']['patience'], mine) as heart:
+      print(f'{workdir} is finished; only measurements that are missing are made')
+    with heartbeat.Heartbeat(workdir, config['run']['patience'], check_owner) as heart:
       if config['steps']:
         state = loop.train(config, workdir, heart.beat)
       else:

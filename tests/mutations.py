@@ -58,7 +58,7 @@ DECISIVE = [
   ('common/keys.py', 'zlib.crc32(name.encode())', 'zlib.adler32(name.encode())'),
   ('evaluation/scoring.py', '.argmax(-1) == tokens', '.argmin(-1) == tokens'),
   ('evaluation/scoring.py', 'window), tokens[:, -last:])', 'window), tokens[:, -last - 1 : -1])'),
-  ('evaluation/scoring.py', 'return np.concatenate(found)', 'return np.concatenate(found[::-1])'),
+  ('evaluation/scoring.py', 'return np.concatenate(scored)', 'return np.concatenate(scored[::-1])'),
   ('evaluation/scoring.py', 'if initial else self.params', 'if not initial else self.params'),
   ('training/train_state.py', "'step': jnp.int32(0)}", "'step': jnp.int32(1)}"),
   ('evaluation/measures/probe.py', 'jax.random.key(0), 3', 'jax.random.key(1), 3'),

@@ -158,7 +158,7 @@ class Planner:
 
   def _tuned(self, model: Model, start: Node, search, seed: int) -> Node:
     text = self._text(model, search)
-    position = lineage.given(text, start.config)
+    position = lineage.parse_position(text, start.config)
     preset = ',preset=matched' if 'preset=matched' in text else ''
     length = round(model.length * self.scale.length)
     root = start
@@ -192,7 +192,7 @@ class Planner:
     if search is not None and not search.done.exists():
       position = {'name': text.partition(':')[0], 'file': str(search.done)}
     else:
-      position = lineage.given(text, start.config)
+      position = lineage.parse_position(text, start.config)
     config = start.config | {'position': position}
     if search is None:
       config = configs.resolve(config)

@@ -1,1 +1,1 @@
-"""What is read: text, tokens, batches, tasks, needles."""
+"""Training and validation data: corpora, tokenizers, batches, tasks, needles."""

@@ -1,9 +1,9 @@
-"""Batches in an order that the seed alone decides, whatever the hosts and however often resumed.
+"""Batches, in an order that depends on the seed alone: not on hosts or on how often a run resumed.
 
-A batch is {'tokens': [B, L + 1]}: inputs and, one to the right, targets. A packed batch has
-'segments' and 'pos' [B, L + 1] besides; one of a task has 'weights', float32, 1 where a token is
-scored. Where the scheme reads on, 'beyond' [B, M] has what follows each window in its document, -1
-from where that ends; windows, their order and the hash chain over them are those of any scheme.
+A batch is {'tokens': [B, L + 1]}: inputs and, one to the right, targets. A packed batch also has
+'segments' and 'pos' [B, L + 1]; one of a task has 'weights', float32, 1 where a token is scored.
+For schemes that read beyond a window, 'beyond' [B, M] has the tokens that follow it in its document
+and -1 past its end; windows, their order and their hash chain are the same for all schemes.
 """
 
 import abc
@@ -20,38 +20,40 @@ from pe_research.data import needles, tasks, texts, tokenizers
 
 
 def shapes(config: Mapping[str, Any], beyond: int) -> dict[str, jax.ShapeDtypeStruct]:
-  """What every batch of a resolved config is, over all processes; `beyond` as in `build`."""
-  shape, names = (config['optimizer']['batch'], config['length'] + 1), ('tokens',)
-  names += ('segments', 'pos') if config['data']['packing'] else ()
-  whole = {name: jax.ShapeDtypeStruct(shape, np.int32) for name in names}
-  scored = {'weights': jax.ShapeDtypeStruct(shape, np.float32)}
-  more = {'beyond': jax.ShapeDtypeStruct((shape[0], beyond), np.int32)} if beyond else {}
-  return whole | more | (scored if config['data']['task'] else {})
+  """Shapes of the global batch of a resolved config; `beyond` as in `build`."""
+  rows, width = config['optimizer']['batch'], config['length'] + 1
+  names = ('tokens', 'segments', 'pos') if config['data']['packing'] else ('tokens',)
+  batch = {name: jax.ShapeDtypeStruct((rows, width), np.int32) for name in names}
+  if beyond:
+    batch['beyond'] = jax.ShapeDtypeStruct((rows, beyond), np.int32)
+  if config['data']['task']:
+    batch['weights'] = jax.ShapeDtypeStruct((rows, width), np.float32)
+  return batch
 
 
 def check(config: Mapping[str, Any], beyond: int) -> None:
-  """Raises ValueError where the scheme reads on after a window and the data have no such text."""
-  wanted = config['data']
+  """Raises ValueError where the scheme reads beyond a window and the data do not allow it."""
+  data = config['data']
   for field in ('task', 'packing', 'needles') if beyond else ():
-    if wanted[field]:
+    if data[field]:
       raise ValueError(
-        f'data.{field} is {wanted[field]!r}, and {config["position"]["name"]!r} chooses the tokens '
+        f'data.{field} is {data[field]!r}, and {config["position"]["name"]!r} chooses the tokens '
         f'of a sequence out of {config["length"]} and {beyond} more that follow, which breaks up '
         f"what belongs together. Set position.text='whole', or unset data.{field}."
       )
 
 
 def _following(tokens: np.ndarray, start: int, count: int) -> np.ndarray:
-  """`count` tokens from `start` on, -1 past the end: int32 [count]."""
-  found = tokens[start : start + count].astype(np.int32)
-  return np.pad(found, (0, count - found.size), constant_values=-1)
+  """`count` tokens from `start` on, padded with -1: int32 [count]."""
+  tokens = tokens[start : start + count].astype(np.int32)
+  return np.pad(tokens, (0, count - tokens.size), constant_values=-1)
 
 
 class Batches(abc.ABC):
-  """An endless iterator with a hash chain over its windows, and a state to go on from."""
+  """An endless iterator with a hash chain over its windows, and a state to resume from."""
 
   def __init__(self):
-    self.chain = ''
+    self.chain, self.step = '', 0
 
   def __iter__(self) -> 'Batches':
     return self
@@ -66,13 +68,13 @@ class Batches(abc.ABC):
   def draw(self) -> dict[str, np.ndarray]:
     """The next batch."""
 
-  @abc.abstractmethod
   def state(self) -> dict[str, Any]:
     """What `restore` needs, as JSON."""
+    return {'step': self.step, 'chain': self.chain}
 
-  @abc.abstractmethod
   def restore(self, state: Mapping[str, Any]) -> None:
-    """Goes on after the batch that `state` was taken at."""
+    """Continues after the batch at which `state` was taken."""
+    self.step, self.chain = state['step'], state['chain']
 
 
 class Memory(Batches):
@@ -92,14 +94,14 @@ class Memory(Batches):
     Args:
       documents: what to read.
       length: L, tokens.
-      batch: B, windows a batch.
+      batch: B, windows in a batch.
       seed: decides the order.
-      packing: windows may cross documents; their tokens then carry document and position.
-      beyond: tokens after a window to give besides; 0 with packing.
+      packing: windows may cross documents; batches then have 'segments' and 'pos'.
+      beyond: tokens after a window that batches have as well; 0 with packing.
     """
     super().__init__()
     self.documents, self.length, self.batch, self.seed = documents, length, batch, seed
-    self.packing, self.beyond, self.step = packing, beyond, 0
+    self.packing, self.beyond = packing, beyond
     total = np.array([documents.tokens.size]) if packing else documents.lengths
     self.firsts = np.cumsum([0, *np.maximum(total - length, 0)])  # first window of each document
     self.windows = int(self.firsts[-1])
@@ -139,27 +141,19 @@ class Memory(Batches):
       index, max_index=self.windows - 1, seed=int(seed), rounds=4
     )
 
-  def state(self) -> dict[str, Any]:
-    """Step and chain."""
-    return {'step': self.step, 'chain': self.chain}
-
-  def restore(self, state: Mapping[str, Any]) -> None:
-    """Sets step and chain."""
-    self.step, self.chain = state['step'], state['chain']
-
 
 class Streamed(Batches):
-  """Documents shuffled and read by grain, each epoch anew, a batch at a time.
+  """Documents shuffled and read by grain, in a new order each epoch.
 
-  Without packing a visit to a document gives one window at a random place in it, and documents
-  shorter than a window are passed over; with packing whole documents follow each other. Every host
-  reads the global batch and keeps its rows: the order never depends on the number of hosts.
+  Without packing each document gives one window at a random place, and documents shorter than a
+  window are skipped; with packing documents are concatenated. Every host reads the global batch and
+  keeps its rows, so that the order does not depend on the number of hosts.
   """
 
   def __init__(
     self, source, tokenizer, length: int, batch: int, seed: int, packing: bool, beyond: int = 0
   ):
-    """Builds the pipeline over `source`, documents of bytes by index; the rest as for Memory."""
+    """Builds the pipeline over `source`, documents of bytes by index; the rest as in Memory."""
     super().__init__()
     self.length, self.beyond = length, beyond
     least = 1 if packing else length + 1
@@ -210,14 +204,14 @@ class Streamed(Batches):
 
 
 class Planted(Batches):
-  """Another stream, with needles in some of its rows."""
+  """Another stream, with needles hidden in some of its rows."""
 
   def __init__(
     self, stream: Batches, tokenizer: tokenizers.Tokenizer, share: float, keys: int, seed: int
   ):
     """Plants in a `share` of the rows of `stream`, up to `keys` needles in each."""
     super().__init__()
-    self.stream, self.share, self.keys, self.seed, self.step = stream, share, keys, seed, 0
+    self.stream, self.share, self.keys, self.seed = stream, share, keys, seed
     self.needles = needles.Needles(tokenizer)
 
   def draw(self) -> dict[str, np.ndarray]:
@@ -228,12 +222,12 @@ class Planted(Batches):
     return batch
 
   def state(self) -> dict[str, Any]:
-    """Step and chain, and the stream's state."""
-    return {'step': self.step, 'chain': self.chain, 'stream': self.stream.state()}
+    """Its own, and the stream's."""
+    return super().state() | {'stream': self.stream.state()}
 
   def restore(self, state: Mapping[str, Any]) -> None:
-    """Sets all of them."""
-    self.step, self.chain = state['step'], state['chain']
+    """Restores both."""
+    super().restore(state)
     self.stream.restore(state['stream'])
 
 
@@ -243,21 +237,13 @@ class Generated(Batches):
   def __init__(self, task: str, longest: int, batch: int, seed: int):
     """Draws `batch` examples a step, of sizes 1 to `longest`."""
     super().__init__()
-    self.task, self.longest, self.batch, self.seed, self.step = task, longest, batch, seed, 0
+    self.task, self.longest, self.batch, self.seed = task, longest, batch, seed
 
   def draw(self) -> dict[str, np.ndarray]:
     """The batch of this step."""
     rng = np.random.default_rng([self.seed, self.step])
     self.step += 1
     return tasks.fill(self.task, self.longest, rng, self.batch)
-
-  def state(self) -> dict[str, Any]:
-    """Step and chain."""
-    return {'step': self.step, 'chain': self.chain}
-
-  def restore(self, state: Mapping[str, Any]) -> None:
-    """Sets step and chain."""
-    self.step, self.chain = state['step'], state['chain']
 
 
 def build(corpus: texts.Corpus, config: Mapping[str, Any], beyond: int) -> Batches:
@@ -266,18 +252,16 @@ def build(corpus: texts.Corpus, config: Mapping[str, Any], beyond: int) -> Batch
   Args:
     corpus: what is read.
     config: resolved.
-    beyond: tokens after a window that the scheme reads as well, its `reads_beyond`.
+    beyond: tokens after a window that the scheme reads as well: its `reads_beyond`.
   """
-  wanted, rows = config['data'], config['optimizer']['batch']
-  if wanted['task']:
-    return Generated(wanted['task'], wanted['task_size'], rows, wanted['seed'])
-  shape = config['length'], rows, wanted['seed'], wanted['packing'], beyond
-  stream = (
-    Streamed(corpus.source, corpus.tokenizer, *shape)
-    if corpus.train is None
-    else Memory(corpus.train, *shape)
-  )
-  if not wanted['needles']:
+  data, rows = config['data'], config['optimizer']['batch']
+  if data['task']:
+    return Generated(data['task'], data['task_size'], rows, data['seed'])
+  shape = config['length'], rows, data['seed'], data['packing'], beyond
+  if corpus.train is None:
+    stream = Streamed(corpus.source, corpus.tokenizer, *shape)
+  else:
+    stream = Memory(corpus.train, *shape)
+  if not data['needles']:
     return stream
-  planted = wanted['needles'], wanted['needle_keys'], wanted['seed']
-  return Planted(stream, corpus.tokenizer, *planted)
+  return Planted(stream, corpus.tokenizer, data['needles'], data['needle_keys'], data['seed'])

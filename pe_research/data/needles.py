@@ -19,25 +19,26 @@ class Needles:
   """Plants needles in windows of tokens."""
 
   def __init__(self, tokenizer: tokenizers.Tokenizer):
-    """Measures a needle; ValueError where the tokenizer spells not all of them alike."""
+    """Measures a needle; ValueError if the tokenizer encodes needles at different lengths."""
     self.tokenizer = tokenizer
-    spelled = {
-      (len(whole), len(asked))
+    lengths = {
+      (len(needle), len(question))
       for key in KEYS[:4]
       for value in (b'0000', b'7391', b'1234', b'9999')
-      for whole, asked in [self._spell(key, value)]
-      if whole[: len(asked)].tolist() == asked.tolist()
+      for needle, question in [self._encode(key, value)]
+      if needle[: len(question)].tolist() == question.tolist()
     }
-    if len(spelled) != 1:
+    if len(lengths) != 1:
       raise ValueError(
         "needles need a tokenizer that spells '<A=7391>' digit by digit; set data.tokenizer='bytes'"
       )
-    self.size, asked = spelled.pop()
-    self.answer = self.size - asked  # tokens
+    self.size, question = lengths.pop()
+    self.answer = self.size - question  # tokens
 
-  def _spell(self, key: int, value: bytes) -> tuple[np.ndarray, np.ndarray]:
-    asked = b'<%c=' % key
-    return self.tokenizer.encode(asked + value + b'>'), self.tokenizer.encode(asked)
+  def _encode(self, key: int, value: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens of a needle and of the question for it."""
+    question = b'<%c=' % key
+    return self.tokenizer.encode(question + value + b'>'), self.tokenizer.encode(question)
 
   def plant(
     self,
@@ -47,15 +48,15 @@ class Needles:
     depth: float | None = None,
     again: int = 0,
   ) -> None:
-    """Writes needles and the question with its answer over parts of a window [N + 1].
+    """Overwrites parts of a window [N + 1] by needles, and its end by a question with its answer.
 
     Args:
       window: tokens, changed in place; the last `answer` of them become the answer.
       rng: draws keys, values and places.
-      keys: how many needles; one of them is asked for.
+      keys: number of needles; one of them is asked for.
       depth: of that one: 0 at the beginning of the window, 1 right before the question; None
         draws it.
-      again: how many needles more, each a copy of one of these; not with a depth.
+      again: number of further needles, copies of these; not with a depth.
 
     Raises:
       ValueError: they do not fit.
@@ -68,12 +69,12 @@ class Needles:
       )
     names = rng.permutation(np.frombuffer(KEYS, np.uint8))[:keys]
     values = [b'%04d' % v for v in rng.integers(0, 10**DIGITS, keys)]
-    spelled = [self._spell(int(k), v)[0] for k, v in zip(names, values, strict=True)]
+    encoded = [self._encode(int(k), v)[0] for k, v in zip(names, values, strict=True)]
     asked = int(rng.integers(keys))
     drawn = [*range(keys), *rng.integers(0, keys, again)]
     if again:
       drawn = rng.permutation(drawn).tolist()
-    # The room for what is no needle, cut at random places into one part more than needles.
+    # The tokens between the needles, cut at random places into one part more than needles.
     spare = room - len(drawn) * self.size
     cuts = np.sort(rng.integers(0, spare + 1, len(drawn)))
     places = cuts + np.arange(len(drawn)) * self.size
@@ -81,11 +82,11 @@ class Needles:
       places = self._around(round(depth * (room - self.size)), room, keys, rng)
       asked = 0
     for place, which in zip(places, drawn, strict=True):
-      window[place : place + self.size] = spelled[which]
-    window[room:] = spelled[asked]
+      window[place : place + self.size] = encoded[which]
+    window[room:] = encoded[asked]
 
   def _around(self, fixed: int, room: int, keys: int, rng) -> list[int]:
-    """Places of needles of which the first is at `fixed`, none over another."""
+    """Places of needles that do not overlap, the first of them at `fixed`."""
     before, after = fixed // self.size, (room - fixed) // self.size - 1
     slots = [fixed - (i + 1) * self.size for i in range(before)]
     slots += [fixed + (i + 1) * self.size for i in range(after)]

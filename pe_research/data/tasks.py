@@ -1,7 +1,7 @@
-"""Tasks of growing size, generated as they are needed: trained on short ones, tested on longer.
+"""Tasks of a size, generated on the fly: trained on small sizes, tested on larger ones.
 
-An example is a prompt and its answer, both bytes; the size n counts what a task grows in. A train
-string is never a test string: a hash of task and prompt says to which of the two it belongs.
+An example is a prompt and its answer, both bytes; its size n counts symbols, digits or pairs. No
+training prompt is a test prompt: a hash of task and prompt decides which of the two it is.
 """
 
 import dataclasses
@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-END = b'.'  # closes every answer
-TEST_SHARE = 10  # one string in so many is for testing
+END = b'.'  # ends every answer
+TEST_SHARE = 10  # one prompt in so many is for testing
 TRIES = 1_000
-SYMBOLS = bytes(range(48, 98))  # 50, in the order that `sort` means
+SYMBOLS = bytes(range(48, 98))  # 50, in the order of `sort`
 KEYS = SYMBOLS[10:]  # those that are not digits
 Draw = Callable[[np.random.Generator, int], tuple[bytes, bytes]]
 
@@ -25,7 +25,7 @@ class Task:
   Attributes:
     unit: what n counts.
     draw: (rng, n) -> prompt and answer, uniform over the strings of size n.
-    chance: share of exact matches of a guess at size n, given as a function of n.
+    chance: n -> share of exact matches when guessing.
     most: largest n; None for no bound.
   """
 
@@ -39,19 +39,14 @@ def _symbols(rng: np.random.Generator, n: int) -> bytes:
   return bytes(rng.choice(np.frombuffer(SYMBOLS, np.uint8), n))
 
 
-def _copy(rng, n):
-  text = _symbols(rng, n)
-  return text + b'>', text
+def _of_symbols(answer: Callable[[bytes], bytes]) -> Task:
+  """A task that maps n symbols to n symbols."""
 
+  def draw(rng, n):
+    text = _symbols(rng, n)
+    return text + b'>', answer(text)
 
-def _reverse(rng, n):
-  text = _symbols(rng, n)
-  return text + b'>', text[::-1]
-
-
-def _sort(rng, n):
-  text = _symbols(rng, n)
-  return text + b'>', bytes(sorted(text))
+  return Task('symbols', draw, lambda n: 50.0**-n)
 
 
 def _digits(number: int, n: int) -> bytes:
@@ -84,7 +79,7 @@ def _parity(rng, n):
 
 
 def _recall(rng, n):
-  """N pairs of a key and a value, all keys different; the value of one is asked for."""
+  """N pairs of a key and a value, all keys different; one key's value is asked for."""
   keys = rng.permutation(np.frombuffer(KEYS, np.uint8))[:n]
   values = rng.integers(48, 58, n).astype(np.uint8)
   asked = rng.integers(n)
@@ -93,7 +88,7 @@ def _recall(rng, n):
 
 
 def _flip_flop(rng, n):
-  """N instructions, each a letter and a bit: write, ignore; the last reads what was written."""
+  """N instructions, a letter and a bit each, to write or to ignore; the answer was written last."""
   kinds = np.where(rng.random(n) < 0.2, ord('w'), ord('i')).astype(np.uint8)
   kinds[0] = ord('w')
   bits = rng.integers(48, 50, n).astype(np.uint8)
@@ -106,9 +101,9 @@ def _same(share: float) -> Callable[[int], float]:
 
 
 TASKS = {
-  'copy': Task('symbols', _copy, lambda n: 50.0**-n),
-  'reverse': Task('symbols', _reverse, lambda n: 50.0**-n),
-  'sort': Task('symbols', _sort, lambda n: 50.0**-n),
+  'copy': _of_symbols(lambda text: text),
+  'reverse': _of_symbols(lambda text: text[::-1]),
+  'sort': _of_symbols(lambda text: bytes(sorted(text))),
   'addition': Task('digits', _addition, lambda n: 0.5 * 10.0**-n),
   'addition_reversed': Task('digits', _addition_reversed, lambda n: 0.5 * 10.0**-n),
   'modular_sum': Task('digits', _modular_sum, _same(0.1)),
@@ -125,10 +120,10 @@ def is_test(name: str, prompt: bytes) -> bool:
 
 
 def example(name: str, n: int, test: bool, rng: np.random.Generator) -> tuple[bytes, bytes]:
-  """Prompt and answer, END included, of size n.
+  """Prompt and answer of size n, END included, of the test or the training side.
 
   Raises:
-    ValueError: no string of this size is on the side asked for.
+    ValueError: that side has hardly a string of this size.
   """
   for _ in range(TRIES):
     prompt, answer = TASKS[name].draw(rng, n)
@@ -145,7 +140,7 @@ def tokens(name: str, n: int) -> int:
   """Tokens of an example of size n, the same for all: prompt, answer and END.
 
   Raises:
-    ValueError: there is no example so large.
+    ValueError: the task has no examples so large.
   """
   most = TASKS[name].most
   if most is not None and n > most:
@@ -166,7 +161,7 @@ def prompts(name: str, n: int, count: int) -> tuple[np.ndarray, int]:
 
 
 def fill(name: str, longest: int, rng: np.random.Generator, rows: int) -> dict[str, np.ndarray]:
-  """Training examples of sizes 1 .. `longest`, each as likely, padded on the right.
+  """Training examples of sizes drawn uniformly from 1 .. `longest`, padded on the right.
 
   Returns:
     'tokens' int32 [rows, L + 1] and 'weights' float32 [rows, L + 1], 1 where an answer is scored.

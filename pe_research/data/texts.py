@@ -1,4 +1,4 @@
-"""Text as tokens: a source, its tokenizer, and whole documents held out for validation."""
+"""A corpus: documents of a source as tokens, some of them held out for validation."""
 
 import dataclasses
 import pathlib
@@ -11,16 +11,16 @@ from pe_research.common import digest, progress
 from pe_research.data import corpora, tokenizer_json, tokenizers
 
 MEMORY_LIMIT = 2**30  # bytes of text that the memory loader takes
-READ = 10_000  # documents of a streamed source that are read to find long ones
+READ = 10_000  # documents of a streamed source that are searched for long ones
 
 
 @dataclasses.dataclass(frozen=True)
 class Documents:
-  """Tokenized documents, end to end in one array.
+  """Tokenized documents, concatenated in one array.
 
   Attributes:
-    names: what each document is called.
-    tokens: [total], the smallest unsigned type that holds the vocabulary.
+    names: of the documents.
+    tokens: [total], the smallest type that holds the vocabulary.
     starts: int64 [documents + 1], where each begins in `tokens`; the last entry is the end.
   """
 
@@ -45,11 +45,11 @@ class Corpus:
   """What a run reads.
 
   Attributes:
-    train: documents to train on; None where the source is streamed instead of held.
-    source: the raw training documents, bytes by index.
+    train: documents to train on; None if the source is streamed.
+    source: the training documents as bytes, by index.
     validation: held-out documents.
     tokenizer: bytes to ids and back.
-    facts: hashes and sizes for the run's record; runs that differ in them do not compare.
+    facts: hashes and sizes for the run's record; runs that differ in them are not compared.
   """
 
   train: Documents | None
@@ -60,45 +60,45 @@ class Corpus:
 
 
 def load(config: Mapping[str, Any], beat: Callable[[str], None] = progress.unheard) -> Corpus:
-  """Opens, splits and tokenizes what `config` names; prepares it on first use.
+  """Opens, splits and tokenizes the source of a config; prepares it on first use.
 
-  A task has no documents: its examples are generated. `beat` is told what is begun.
+  A task has no documents: its examples are generated. `beat` is called with what begins.
 
   Raises:
-    ValueError: nothing to train on or to hold out, too large for memory, or as corpora.open_source.
+    ValueError: too few documents, too large for memory, or as corpora.open_source.
   """
-  wanted = config['data']
-  if wanted['task']:
+  data = config['data']
+  if data['task']:
     none = Documents([], np.zeros(0, np.uint8), np.zeros(1, np.int64))
-    return Corpus(None, None, none, tokenizers.Bytes(), {'task': wanted['task']})
+    return Corpus(None, None, none, tokenizers.Bytes(), {'task': data['task']})
   beat('opening the data')
   directory = config['run']['data_dir'] or corpora.default_data_dir()
-  directory = corpora.at_hand(wanted['source'], directory, beat)
-  source = corpora.open_source(wanted['source'], directory, wanted['train_split'])
+  directory = corpora.at_hand(data['source'], directory, beat)
+  source = corpora.open_source(data['source'], directory, data['train_split'])
   facts = {'source': source.fingerprint, 'documents': len(source)}
-  if wanted['validation_split']:
-    held_out = corpora.open_source(wanted['source'], directory, wanted['validation_split'])
+  if data['validation_split']:
+    held_out = corpora.open_source(data['source'], directory, data['validation_split'])
     facts['validation_source'] = held_out.fingerprint
     train, validation = (_Subset(part, range(len(part))) for part in (source, held_out))
   else:
-    train, validation = _split(source, wanted['validation_fraction'])
-  tokenizer = _tokenizer(wanted, train, directory, facts['source'])
-  held = _tokenize(validation, tokenizer)
-  facts |= {'tokenizer': tokenizer.fingerprint, 'validation': _hash(held)}
-  if wanted['loader'] == 'grain':
-    return Corpus(None, train, held, tokenizer, facts)
-  documents = _first(_tokenize(train, tokenizer), wanted['limit'])
+    train, validation = _split(source, data['validation_fraction'])
+  tokenizer = _tokenizer(data, train, directory, facts['source'])
+  held_out = _tokenize(validation, tokenizer)
+  facts |= {'tokenizer': tokenizer.fingerprint, 'validation': _hash(held_out)}
+  if data['loader'] == 'grain':
+    return Corpus(None, train, held_out, tokenizer, facts)
+  documents = _first(_tokenize(train, tokenizer), data['limit'])
   facts |= {'train': _hash(documents), 'train_tokens': int(documents.tokens.size)}
-  return Corpus(documents, train, held, tokenizer, facts)
+  return Corpus(documents, train, held_out, tokenizer, facts)
 
 
 def long_documents(corpus: Corpus, count: int, length: int, seed: int) -> Documents:
-  """Training documents to choose from, where `count` of more than `length` tokens are wanted.
+  """Training documents to choose `count` of more than `length` tokens from.
 
-  All that are held; of a streamed source the first so long in an order drawn by the seed.
+  All documents in memory; of a streamed source the first so long, in an order drawn by the seed.
 
   Raises:
-    ValueError: too few are found in a streamed source; says how many, among how many read.
+    ValueError: the streamed source has too few; says how many, of how many that were read.
   """
   if corpus.train is not None:
     return corpus.train
@@ -137,7 +137,7 @@ class _Subset:
 
 
 def _split(source, fraction: float) -> tuple[_Subset, _Subset]:
-  """Holds out the documents whose hash is lowest: independent of order and of file names."""
+  """Holds out the documents with the lowest hashes, whatever their order and names."""
   if len(source) < 2:
     raise ValueError(
       f'the source has {len(source)} document(s); whole documents are held out, so at least 2 are '
@@ -148,17 +148,15 @@ def _split(source, fraction: float) -> tuple[_Subset, _Subset]:
   return _Subset(source, sorted(order[count:])), _Subset(source, sorted(order[:count]))
 
 
-def _tokenizer(wanted, train, directory: str, source_hash: str) -> tokenizers.Tokenizer:
-  if wanted['tokenizer'] == 'bytes':
+def _tokenizer(data, train, directory: str, source_hash: str) -> tokenizers.Tokenizer:
+  if data['tokenizer'] == 'bytes':
     return tokenizers.Bytes()
-  if wanted['tokenizer'] == 'json':
-    return tokenizer_json.Json(wanted['tokenizer_file'], wanted['vocab'])
-  trained_on = digest.of_json(
-    [source_hash, wanted['vocab'], wanted['train_split'], wanted['validation_split'],
-     wanted['validation_fraction']]
-  )  # fmt: skip
+  if data['tokenizer'] == 'json':
+    return tokenizer_json.Json(data['tokenizer_file'], data['vocab'])
+  fields = 'vocab', 'train_split', 'validation_split', 'validation_fraction'
+  trained_on = digest.of_json([source_hash, *(data[field] for field in fields)])
   path = pathlib.Path(directory) / 'tokenizers' / f'{trained_on[:16]}.model'
-  return tokenizers.SentencePiece(str(path), vocab=wanted['vocab'], documents=train)
+  return tokenizers.SentencePiece(str(path), vocab=data['vocab'], documents=train)
 
 
 def _tokenize(documents: _Subset, tokenizer) -> Documents:
@@ -177,14 +175,14 @@ def _tokenize(documents: _Subset, tokenizer) -> Documents:
 
 
 def joined(names: list[str], parts: list[np.ndarray], vocab: int) -> Documents:
-  """Documents of these tokens, one array of ids below `vocab` each."""
+  """Documents from an array of ids below `vocab` for each."""
   starts = np.cumsum([0] + [part.size for part in parts])
   kind = np.uint8 if vocab <= 256 else np.uint16 if vocab <= 65536 else np.int32
   return Documents(names, np.concatenate(parts).astype(kind), starts)
 
 
 def _first(documents: Documents, limit: int | None) -> Documents:
-  """The documents that fit into `limit` tokens, in order, one at least; all where it is None."""
+  """The first documents that fit into `limit` tokens, at least one; all if it is None."""
   if limit is None:
     return documents
   count = max(1, int(np.searchsorted(documents.starts, limit, side='right')) - 1)

@@ -12,10 +12,10 @@ from pe_research.data.tokenizers import SPACE_MARK, checked, text_of
 
 
 class Json:
-  """Ids as the file says, without the special tokens that it would add around a text.
+  """The file's ids, without the special tokens that it would add around a text.
 
-  Bytes are counted as tokens decode: where the file normalises (NFC, a space put in front), those
-  of the text as the model reads it. vocab is the model's, which may have rows for no token.
+  Bytes are counted as tokens decode: if the file normalises (NFC, a leading space), they are those
+  of the normalised text. vocab is the model's, which may have rows for no token.
   """
 
   def __init__(self, path: str, vocab: int):
@@ -26,7 +26,7 @@ class Json:
       vocab: ids of the model, at least as many as the file has.
 
     Raises:
-      ValueError: no such file, more ids than the model has, or a kind whose bytes are not known.
+      ValueError: no such file, more ids than the model has, or a kind without known bytes.
     """
     import tokenizers  # bytes need no such library
 
@@ -51,8 +51,8 @@ class Json:
 
   def encode(self, data: bytes, name: str = 'the document') -> np.ndarray:
     """Ids int32 [L]; ValueError with `name` if data is not UTF-8."""
-    found = self._tokenizer.encode(text_of(data, name), add_special_tokens=False)
-    return np.array(found.ids, np.int32)
+    encoding = self._tokenizer.encode(text_of(data, name), add_special_tokens=False)
+    return np.array(encoding.ids, np.int32)
 
   def decode(self, ids: Sequence[int] | np.ndarray) -> bytes:
     """The bytes of ids [L]."""
@@ -60,9 +60,9 @@ class Json:
 
 
 def _speller(path: str, file: dict[str, Any]):
-  """A function from a piece of the vocabulary to the bytes that it stands for."""
-  said = json.dumps([file.get('decoder'), file.get('pre_tokenizer')])
-  if '"ByteLevel"' in said:
+  """A function from a token of the vocabulary to its bytes."""
+  kinds = json.dumps([file.get('decoder'), file.get('pre_tokenizer')])
+  if '"ByteLevel"' in kinds:
     bytes_of = {char: byte for byte, char in enumerate(byte_characters())}
 
     def spell(piece: str) -> bytes:
@@ -71,7 +71,7 @@ def _speller(path: str, file: dict[str, Any]):
       return bytes(bytes_of[char] for char in piece)
 
     return spell
-  if '"ByteFallback"' in said or '"Metaspace"' in said:
+  if '"ByteFallback"' in kinds or '"Metaspace"' in kinds:
     return _spell_pieces
   raise ValueError(
     f'{path} neither spells bytes (ByteLevel, ByteFallback) nor marks spaces (Metaspace), so what '
@@ -80,16 +80,16 @@ def _speller(path: str, file: dict[str, Any]):
 
 
 def _spell_pieces(piece: str) -> bytes:
-  """A piece of sentencepiece's kind: <0x0A>, or text with marks for spaces."""
+  """Bytes of a token as sentencepiece writes it: <0x0A>, or text with marks for spaces."""
   if len(piece) == 6 and piece.startswith('<0x') and piece.endswith('>'):
     return bytes([int(piece[3:5], 16)])
   return piece.replace(SPACE_MARK, ' ').encode()
 
 
 def byte_characters() -> list[str]:
-  """The character that stands for each byte in byte-level vocabularies (GPT-2), 256 of them.
+  """The 256 characters that stand for bytes in byte-level vocabularies (GPT-2).
 
-  Printable bytes stand for themselves, all others in order for what follows U+0100.
+  Printable bytes stand for themselves; the others, in order, are the characters from U+0100 on.
   """
   printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
   others = [byte for byte in range(256) if byte not in printable]

@@ -1,4 +1,4 @@
-"""Tokenizers: bytes to ids and back, exactly, with the number of bytes that every id stands for."""
+"""Tokenizers: bytes to ids and back without loss, and the number of bytes of every id."""
 
 import hashlib
 import io
@@ -11,16 +11,16 @@ import numpy as np
 
 from pe_research.storage import locks
 
-SPACE_MARK = '▁'  # sentencepiece writes a space so, and would read this character back as one
+SPACE_MARK = '▁'  # sentencepiece writes a space so, and would decode this character as one
 SMALLEST = 258
 
 
 class Tokenizer(Protocol):
-  """What every tokenizer has.
+  """The interface of tokenizers.
 
-  vocab: number of ids. token_bytes: int32 [vocab], bytes that an id stands for, so that
-  sum(token_bytes[encode(x)]) == len(x): what turns nats/token into bits per byte. fingerprint:
-  text that differs when the ids do.
+  vocab: number of ids. token_bytes: int32 [vocab], the bytes of an id, so that
+  sum(token_bytes[encode(x)]) == len(x); it converts nats/token to bits per byte. fingerprint: text
+  that differs when the ids do.
   """
 
   vocab: int
@@ -35,7 +35,7 @@ class Tokenizer(Protocol):
 
 
 class Bytes:
-  """Every byte is its own id: nothing to train or to ship, and comparable over domains."""
+  """Every byte is its own id: nothing to train, and comparable across domains."""
 
   vocab = 256
   fingerprint = 'bytes'
@@ -45,7 +45,7 @@ class Bytes:
 
   def encode(self, data: bytes, name: str = 'the document') -> np.ndarray:
     """Ids uint8 [L], a read-only view of data."""
-    del name  # nothing can go wrong
+    del name  # no errors are possible
     return np.frombuffer(data, np.uint8)
 
   def decode(self, ids: Sequence[int] | np.ndarray) -> bytes:
@@ -56,22 +56,21 @@ class Bytes:
 class SentencePiece:
   """Byte-pair encoding by sentencepiece, trained on the training documents.
 
-  Characters that training did not keep are spelled in bytes, and nothing is normalised: every
-  UTF-8 text comes back exactly. Training runs in one thread, since with several the same documents
-  can give different models. Next to the model file lies a .json that says what it was trained on.
+  Unknown characters are encoded as bytes and nothing is normalised, so that every UTF-8 text comes
+  back exactly. Training runs in one thread, since with several the same documents can give
+  different models. A .json beside the model file records what it was trained on.
   """
 
   def __init__(
     self, path: str, *, vocab: int | None = None, documents: Sequence[bytes] | None = None
   ):
-    """Opens the model file, training it first if it is not there.
+    """Opens the model file, and trains it first if it is not there.
 
     Args:
-      path: the model file, made on first use; several processes may come at once.
-      vocab: number of ids, 257 of them for unknown text and bytes; None for whatever the file has.
+      path: the model file; several processes may make it at once.
+      vocab: number of ids, 257 of them for unknown text and bytes; None: that of the file.
       documents: the training documents, UTF-8, all held in memory: a sample of a large set will
-        do. They may be left out once the file is there; if they are given and the file was trained
-        on others, that is a ValueError.
+        do. Optional once the file is there; ValueError if it was trained on others.
     """
     if not os.path.exists(path):
       if vocab is None or documents is None:
@@ -104,7 +103,7 @@ class SentencePiece:
     return np.array(ids, np.int32)
 
   def decode(self, ids: Sequence[int] | np.ndarray) -> bytes:
-    """The bytes of ids [L]; any sequence of ids has some, also part of a character."""
+    """The bytes of ids [L], which may end within a character."""
     return b''.join([self._bytes[i] for i in checked(ids, self.vocab).tolist()])
 
 
@@ -177,7 +176,7 @@ def _train(path: str, vocab: int, documents: Sequence[bytes]) -> None:
       'data.vocab within that limit.'
     ) from error
   record = {'documents': _digest(documents), 'vocab': vocab, 'version': sentencepiece.__version__}
-  # The model last: who sees it must also see what it was trained on.
+  # The model is written last: whoever sees it must also see its record.
   for file, content in ((f'{path}.json', json.dumps(record).encode()), (path, model.getvalue())):
     with open(f'{file}.part', 'wb') as part:
       part.write(content)
@@ -185,7 +184,7 @@ def _train(path: str, vocab: int, documents: Sequence[bytes]) -> None:
 
 
 def _lines(documents: Sequence[bytes]) -> Iterator[str]:
-  """Lines, because the trainer drops sentences that are too long, and so whole documents."""
+  """Lines of the documents: the trainer drops long sentences, and so would drop documents."""
   name = getattr(documents, 'id', 'document {}'.format)
   for i, data in enumerate(documents):
     yield from filter(None, text_of(data, name(i)).split('\n'))
@@ -202,7 +201,7 @@ def _digest(documents: Iterable[bytes]) -> str:
 def _check_training(
   path: str, has: int, vocab: int | None, documents: Sequence[bytes] | None
 ) -> None:
-  """ValueError if the model file is not the one that training would make."""
+  """Raises ValueError if the model file is not the one that training would make."""
   fix = 'Give another path, or delete the file and it is trained anew.'
   if vocab is not None and has != vocab:
     raise ValueError(f'{path!r} has {has} tokens; asked for {vocab}. {fix}')

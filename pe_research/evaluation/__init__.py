@@ -1,1 +1,1 @@
-"""What a trained model is asked."""
+"""Measurements of a trained model."""

@@ -1,4 +1,4 @@
-"""A trained model, measured: a config's measurements in, rows of results.jsonl out."""
+"""Measures a trained model: a config's measurements in, rows of results.jsonl out."""
 
 import json
 import pathlib
@@ -34,18 +34,18 @@ def evaluate(
     config: resolved; `eval` says what to measure.
     workdir: the run's directory, with its run.json.
     params: the parameters after `step` steps.
-    step: names the rows.
-    beat: is told what is begun.
+    step: of the parameters, for the rows.
+    beat: is called with what begins.
   """
   jax_setup.prepare(config)
   mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
   corpus = texts.load(config, beat)
   run_folder.check_data(workdir, corpus.facts)
-  chosen = measures.plan(corpus, config)
+  plan = measures.plan(corpus, config)
   scorer = scoring.Scorer(blueprint, config, mesh)
   for *_, length in protocols.measurements(config):
     ring.check(scorer.spec, length)
-  shown = programs.Scoring(config, params, scorer)
+  scoring_programs = programs.Scoring(config, params, scorer)
   record, results = files.read_json(workdir / 'run.json'), workdir / 'results.jsonl'
   identity = {
     'run': workdir.name,
@@ -70,8 +70,8 @@ def evaluate(
     beat('measuring ' + '/'.join(map(str, measurement)))
     subject = scoring.Subject(scorer, params)
     arithmetic = fixed_inputs.of_row(*measurement[:2], config['data']['task'])
-    row |= measures.measure(subject, blueprint.scheme, chosen, corpus, *measurement)
-    used = [shown.of(call) for call in dict.fromkeys(subject.calls)]
+    row |= measures.measure(subject, blueprint.scheme, plan, corpus, *measurement)
+    used = [scoring_programs.of(call) for call in dict.fromkeys(subject.calls)]
     row |= evidence(subject, used, arithmetic) if used else {}
     keep(workdir, used)
     if multiprocess.first():
@@ -79,7 +79,7 @@ def evaluate(
 
 
 def evidence(subject: scoring.Subject, used: Sequence[Both], arithmetic: str) -> measures.Row:
-  """What shows how a row was made: its program, what that read, and what was made of the losses."""
+  """Digests of how a row was made: of its one program, its inputs and the code on the host."""
   (both,) = used
   return {
     'program': both.shared.digest,
@@ -90,7 +90,7 @@ def evidence(subject: scoring.Subject, used: Sequence[Both], arithmetic: str) ->
 
 
 def show(workdir: pathlib.Path, as_json: bool = False) -> None:
-  """Prints the rows of a run's results, but for long lists: a table, or a line of JSON each."""
+  """Prints the rows of a run's results, without long lists: a table, or a line of JSON each."""
   rows = files.read_rows(workdir / 'results.jsonl')
   if as_json:
     for row in rows:

@@ -1,13 +1,13 @@
-"""Code on the host that decides rows, shown by what it makes of fixed inputs.
+"""Hashes of what code on the host computes from fixed inputs.
 
-Code that decides numbers and enters no program is listed here. A change in it changes a hash that
-is on record, and what was made before and after it does not compare:
+Code outside of programs decides numbers as well. A change of it changes one of these hashes, and
+results from before and after are then not compared:
 
-  what batches are made of, and their order   training.fixed_inputs, and the chain over batches
+  contents and order of batches               training.fixed_inputs, and the chain over batches
   which windows are scored, needles, tasks    `of_row`, and the chain over a row's own windows
-  how windows are batched, rows made of losses, what a probe does    `of_row`
-  what a search tries                         search.methods.fixed_inputs
-  statistics and the rule of verdicts         python -m experiments check decides kept rows anew
+  batches of windows, rows from losses, the probe    `of_row`
+  candidates of a search                      search.methods.fixed_inputs
+  statistics and verdicts                     python -m experiments check, which repeats them
 """
 
 import functools
@@ -21,7 +21,7 @@ from pe_research.evaluation import measures, scoring
 from pe_research.evaluation.measures import probe
 from pe_research.proof import program_text
 
-LENGTH, REACH = 16, 512  # tokens: training, and the longest window that is scored
+LENGTH, REACH = 16, 512  # tokens: of training, and of the longest window that is scored
 TOKENS = 1_500  # scored at once: three windows of that length, or more
 TASK_SIZE = 4
 
@@ -41,21 +41,21 @@ class Source:
 
 
 def documents(source: Source, tokenizer: tokenizers.Tokenizer) -> texts.Documents:
-  """What `source` has, as a corpus holds it."""
+  """The tokenized documents of `source`."""
   names = [f'document {i}' for i in range(len(source))]
   return texts.joined(names, [tokenizer.encode(source[i]) for i in range(len(source))],
                      tokenizer.vocab)  # fmt: skip
 
 
 class _Everywhere:
-  """A scheme that has no end."""
+  """A scheme without a longest length."""
 
   def check_length(self, length: int) -> None:
     """Accepts every length."""
 
 
 class _Blueprint:
-  """What a scorer asks of a model: its initial weights are 1, and those that are scored 0."""
+  """Stands for a model; its initial weights are 1, and the weights that are scored 0."""
 
   scheme = _Everywhere()
 
@@ -65,7 +65,7 @@ class _Blueprint:
 
 
 class _Scorer(scoring.Scorer):
-  """A scorer whose losses are a fixed function of what it reads, window by window."""
+  """A scorer whose losses are a fixed function of the tokens of a window."""
 
   def __init__(self):
     self.blueprint, self.mesh = _Blueprint(), sharding.one_device()
@@ -96,19 +96,19 @@ def _states(params, windows, layers):
 
 
 def _classifier(learn: np.ndarray):
-  """A probe that learns nothing: the class of a state is what it is, rounded."""
+  """A probe without parameters: the class of a state is its value, rounded."""
   classes = np.arange(learn.shape[1], dtype=np.float32)
   return (lambda: None), (), lambda params, states: -abs(np.asarray(states) - classes)
 
 
 @functools.cache
 def of_row(protocol: str, control: str, task: str) -> str:
-  """What a measurement makes of made-up documents, and of losses that are a function of them."""
-  wanted = {'reach': REACH, 'protocols': (protocol,), 'windows': 7, 'targets': 4, 'tokens': 16_384,
-            'stride': 200}  # fmt: skip
-  config = {'eval': wanted, 'length': LENGTH, 'data': {'task': task}}
-  held = documents(Source([1600, 2631, 720, 1150, 514, 3212]), tokenizers.Bytes())
-  corpus = texts.Corpus(held, None, held, tokenizers.Bytes(), {})
+  """A hash of the row of a measurement on made-up documents with made-up losses."""
+  evaluation = {'reach': REACH, 'protocols': (protocol,), 'windows': 7, 'targets': 4,
+                'tokens': 16_384, 'stride': 200}  # fmt: skip
+  config = {'eval': evaluation, 'length': LENGTH, 'data': {'task': task}}
+  made_up = documents(Source([1600, 2631, 720, 1150, 514, 3212]), tokenizers.Bytes())
+  corpus = texts.Corpus(made_up, None, made_up, tokenizers.Bytes(), {})
   plan, size = measures.plan(corpus, config), TASK_SIZE if protocol == 'task' else REACH
   subject = scoring.Subject(_Scorer(), np.float32(0))
   if protocol == 'probe':
@@ -118,7 +118,7 @@ def of_row(protocol: str, control: str, task: str) -> str:
 
 
 def _learning() -> list[str]:
-  """How a probe begins, learns and answers, which are programs of their own."""
+  """Digests of the programs that initialise, fit and apply a probe."""
   states = np.array([[[1, -1], [-1, 1]]], np.float32).repeat(4, 0)  # of mean 0 and deviation 1
   with jax.default_matmul_precision('highest'):
     fit, begin, logits = probe.classifier(states)

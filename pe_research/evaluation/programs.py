@@ -1,4 +1,4 @@
-"""The programs that score windows."""
+"""Texts of the programs that score windows."""
 
 import functools
 from collections.abc import Mapping
@@ -18,34 +18,34 @@ class Scoring:
   """The programs that score windows, of one set of weights."""
 
   def __init__(self, config: Mapping[str, Any], params, scorer: scoring.Scorer | None = None):
-    """Nothing is lowered yet.
+    """Lowers nothing yet.
 
     Args:
       config: resolved.
       params: arrays or shapes.
-      scorer: that the weights are scored by; None where they are not.
+      scorer: scores the weights; its programs are reused where they show the same. Or None.
     """
     plain, own = proof.interpreted(configs.without_scheme(config)), proof.interpreted(config)
     self.shared = _OneDevice(plain, params)
     self.own = _OneDevice(own, params)
     alone = scorer is not None and scorer.mesh.size == 1 and own == config
     self.reused = (scorer, params) if alone else None
-    self.known: dict[scoring.Call, proof.Both] = {}
+    self.programs: dict[scoring.Call, proof.Both] = {}
 
   def of(self, call: scoring.Call) -> proof.Both:
-    """The program of a call, for one device; compiled for one already, it is not lowered again."""
-    if call not in self.known:
+    """The program of a call, for one device."""
+    if call not in self.programs:
       if self.reused:
         scorer, params = self.reused
         own = program_text.of(scorer.lower(params, call))
       else:
         own = self.own.text(call)
-      self.known[call] = proof.Both(proof.Program(self.shared.text(call)), proof.Program(own))
-    return self.known[call]
+      self.programs[call] = proof.Both(proof.Program(self.shared.text(call)), proof.Program(own))
+    return self.programs[call]
 
 
 class _OneDevice:
-  """A config's scorer for one device, made when it is needed."""
+  """A config's scorer for one device, built on first use."""
 
   def __init__(self, config: Mapping[str, Any], params):
     self.config, self.types = config, {name: x.dtype for name, x in params.items()}
@@ -55,8 +55,8 @@ class _OneDevice:
     return scoring.Scorer(Blueprint(self.config), self.config, sharding.one_device())
 
   def text(self, call: scoring.Call) -> str:
-    given = [*call], {name: str(kind) for name, kind in sorted(self.types.items())}
-    return proof.text(repr(given), self.config, lambda config: self._lowered(call))
+    key = [*call], {name: str(kind) for name, kind in sorted(self.types.items())}
+    return proof.text(repr(key), self.config, lambda config: self._lowered(call))
 
   def _lowered(self, call: scoring.Call) -> str:
     shapes = jax.eval_shape(self.scorer.blueprint.init)

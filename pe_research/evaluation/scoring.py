@@ -1,4 +1,4 @@
-"""A trained model as measurements ask it: losses, right answers, hidden states of windows."""
+"""Scores windows by a trained model: losses, right answers, hidden states."""
 
 import dataclasses
 import functools
@@ -16,12 +16,12 @@ from pe_research.model.functional import Blueprint
 
 
 class Call(NamedTuple):
-  """One use of a program, as far as that decides which program it is.
+  """What determines the program that scores some windows.
 
   Attributes:
     kind: 'nats', 'hits' or 'hidden'.
     shape: [W, N + 1] of the windows of one batch.
-    static: arguments that it is compiled for.
+    static: static arguments.
   """
 
   kind: str
@@ -30,15 +30,15 @@ class Call(NamedTuple):
 
 
 class Scorer:
-  """The compiled side, for any weights: windows in, numbers of each target out.
+  """The compiled programs, for any weights: windows in, a number for each target out.
 
-  Windows are int [W, N + 1], `eval.batch_tokens` of them at once, over all devices.
+  Windows are int [W, N + 1]; `eval.batch_tokens` tokens are scored at once, over all devices.
   """
 
   def __init__(self, blueprint: Blueprint, config: Mapping[str, Any], mesh):
     """Compiles nothing yet; a program is compiled at the first call of its kind and length."""
-    how = config['attention'] | {'implementation': config['eval']['implementation']}
-    self.spec = Spec(**how, mesh=mesh)
+    attention = config['attention'] | {'implementation': config['eval']['implementation']}
+    self.spec = Spec(**attention, mesh=mesh)
     self.blueprint, self.mesh = blueprint, mesh
     self.devices = mesh.shape['data'] * mesh.shape['fsdp']
     self.tokens = config['eval']['batch_tokens']
@@ -70,11 +70,11 @@ class Scorer:
     return decoder.features(tokens[:, :-1], at, self.spec)[0]
 
   def _size(self, windows: np.ndarray) -> int:
-    """Windows in a batch, where there is one device."""
+    """Windows in a batch on one device."""
     return max(1, min(len(windows), self.tokens // (windows.shape[1] - 1)))
 
   def call(self, kind: str, windows: np.ndarray, *static) -> Call:
-    """Which program it is that scores these windows on one device."""
+    """The call that scores these windows on one device."""
     return Call(kind, (self._size(windows), windows.shape[1]), static)
 
   def lower(self, params, call: Call) -> jax.stages.Lowered:
@@ -87,12 +87,12 @@ class Scorer:
     self.blueprint.scheme.check_length(windows.shape[1] - 1)
     program, size = self._programs[kind], -(-self._size(windows) // self.devices) * self.devices
     rows = sharding.split_batch(self.mesh, size)
-    found = []
+    scored = []
     for start in range(0, len(windows), size):
       part = windows[start : start + size].astype(np.int32)
       full = np.pad(part, ((0, size - len(part)), (0, 0)), mode='edge')
-      found.append(np.asarray(program(params, sharding.place(full, rows), *static))[: len(part)])
-    return np.concatenate(found)
+      scored.append(np.asarray(program(params, sharding.place(full, rows), *static))[: len(part)])
+    return np.concatenate(scored)
 
   def nats(
     self,
@@ -104,8 +104,7 @@ class Scorer:
   ) -> np.ndarray:
     """Losses of the last `last` targets, all if None: float32 [W, last].
 
-    The logits of attention are multiplied by `scale`; a query sees the last `window` keys, if that
-    is given and fewer than it would.
+    Attention logits are multiplied by `scale`; a query sees at most the last `window` keys.
     """
     last = windows.shape[1] - 1 if last is None else last
     return self._batched('nats', params, windows, last, scale, window)
@@ -113,12 +112,12 @@ class Scorer:
   def hits(self, params, windows: np.ndarray, last: int, scale: float = 1.0) -> np.ndarray:
     """Whether each of the last `last` targets is the likeliest token: bool [W, last].
 
-    The logits of attention are multiplied by `scale`.
+    Attention logits are multiplied by `scale`.
     """
     return self._batched('hits', params, windows, last, scale)
 
   def hidden(self, params, windows: np.ndarray, layers: int) -> np.ndarray:
-    """What the final norm makes of the states after the first `layers` blocks: [W, N, D]."""
+    """States after the first `layers` blocks and the final norm: [W, N, D]."""
     if not 0 <= layers <= self.blueprint.model.layers:
       raise ValueError(
         f'there is no layer {layers}; the model has {self.blueprint.model.layers} (0: embeddings).'
@@ -127,10 +126,10 @@ class Scorer:
 
 
 class Subject:
-  """A scorer with its weights, see measures.Subject; notes what it was asked.
+  """A model with its weights, as measurements use it; records the calls and their windows.
 
   Attributes:
-    calls: of programs, in order.
+    calls: in order.
     inputs: hash chain over the windows.
   """
 
@@ -140,7 +139,7 @@ class Subject:
     self.calls: list[Call] = []
     self.inputs = ''
 
-  def _note(self, kind: str, windows: np.ndarray, *static) -> None:
+  def _record(self, kind: str, windows: np.ndarray, *static) -> None:
     self.calls.append(self.scorer.call(kind, windows, *static))
     self.inputs = digest.chain(self.inputs, {'windows': windows.astype(np.int32)})
 
@@ -151,18 +150,18 @@ class Subject:
     scale: float = 1.0,
     window: int | None = None,
   ) -> np.ndarray:
-    """Losses, see Scorer.nats."""
+    """Losses in nats, see Scorer.nats."""
     last = windows.shape[1] - 1 if last is None else last
-    self._note('nats', windows, last, scale, window)
+    self._record('nats', windows, last, scale, window)
     return self.scorer.nats(self.params, windows, last, scale, window)
 
   def hits(self, windows: np.ndarray, last: int, scale: float = 1.0) -> np.ndarray:
     """See Scorer.hits."""
-    self._note('hits', windows, last, scale)
+    self._record('hits', windows, last, scale)
     return self.scorer.hits(self.params, windows, last, scale)
 
   def hidden(self, windows: np.ndarray, layer: int, initial: bool) -> np.ndarray:
-    """See Scorer.hidden; `initial` is for the weights that training began with."""
-    self._note('hidden', windows, layer)
+    """See Scorer.hidden; `initial` takes the weights before training."""
+    self._record('hidden', windows, layer)
     params = jax.jit(self.scorer.blueprint.init)() if initial else self.params
     return self.scorer.hidden(params, windows, layer)

@@ -1,4 +1,4 @@
-"""The loss on held-out text, while a run trains."""
+"""The loss on held-out text while a run trains."""
 
 from collections.abc import Callable
 
@@ -11,13 +11,13 @@ def validator(
   blueprint: Blueprint, corpus: texts.Corpus, config, mesh
 ) -> Callable[..., measures.Row]:
   """A function params -> {'validation_loss': nats/token} at the training length."""
-  wanted = {'reach': config['length'], 'protocols': ('non_overlapping',)}
-  config = config | {'eval': config['eval'] | wanted}
-  scorer, chosen = scoring.Scorer(blueprint, config, mesh), measures.plan(corpus, config)
+  evaluation = {'reach': config['length'], 'protocols': ('non_overlapping',)}
+  config = config | {'eval': config['eval'] | evaluation}
+  scorer, plan = scoring.Scorer(blueprint, config, mesh), measures.plan(corpus, config)
 
   def validate(params) -> measures.Row:
     subject = scoring.Subject(scorer, params)
-    row = measures.MEASURES['non_overlapping'](subject, chosen, config['length'])
+    row = measures.MEASURES['non_overlapping'](subject, plan, config['length'])
     return {'validation_loss': row['value']}
 
   return validate

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     saved = run_folder.load_config(given.workdir)
     config = configs.anywhere(saved)
     if given.position:
-      config |= {'position': lineage.given(given.position, saved)}
+      config |= {'position': lineage.parse_position(given.position, saved)}
     config = configs.resolve(config)
     exporting.config_json(config, given.architecture)
     exporting.check_target(config, given.into, given.overwrite)

@@ -1,1 +1,1 @@
-"""The processes and machines that a run is on."""
+"""The processes and machines that a run uses."""

@@ -1,4 +1,4 @@
-"""How several processes of one run find each other: a TPU pod, Slurm, SkyPilot, or addresses."""
+"""How the processes of one run find each other: by a TPU pod, Slurm, SkyPilot or an address."""
 
 import argparse
 import os
@@ -8,10 +8,10 @@ import threading
 
 from pe_research.machines import exits
 
-WAIT = 300  # seconds for the other processes to come
-GRACE = 60  # seconds more, until JAX gives up; and for the others to come to their end
-PORT = 8476  # of process 0, where the environment says no other
-NOBODY = 'coordinator_address should be defined'  # of JAX, where nothing speaks of other processes
+WAIT = 300  # seconds to wait for the other processes
+GRACE = 60  # seconds more until JAX gives up; also how long JAX waits for the others at the end
+PORT = 8476  # of process 0, unless the environment sets another
+NO_CLUSTER = 'coordinator_address should be defined'  # JAX's error where it detects no cluster
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -21,50 +21,53 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     nargs='?',
     const='auto',
     metavar='ADDRESS,PROCESSES,RANK',
-    help='one of several processes; without a value as the TPU pod or Slurm says',
+    help='run as one of several processes, on one or more machines; without a value they are found '
+    'from a TPU pod, Slurm or SkyPilot (default: one process)',
   )
-  parser.add_argument('--wait', type=int, default=WAIT, help='seconds for the others to come')
+  parser.add_argument(
+    '--wait', type=int, default=WAIT, metavar='SECONDS',
+    help='with --distributed, how long to wait for the other processes (default: %(default)s)',
+  )  # fmt: skip
 
 
 def join(how: str | None, wait: int = WAIT) -> None:
   """Makes this one of several processes: 'auto', or 'ADDRESS:PORT,PROCESSES,RANK'; None: alone.
 
-  'auto' is what a TPU pod, Slurm or Kubernetes say, as jax.distributed reads it, or SkyPilot; where
-  nothing says anything, the run is one process with all devices of its machine.
+  'auto' reads the environment: of a TPU pod, Slurm or Kubernetes, as jax.distributed does, or of
+  SkyPilot. Without any of these the run is one process with all devices of its machine.
 
   Raises:
-    ValueError: it is not understood, the port is taken, nobody came within `wait` seconds, or
-      devices would be left over.
+    ValueError: `how` is not understood, the port is taken, the others are not there within `wait`
+      seconds, or devices would be left over.
   """
   if how is None:
     return
-  given, where, named = _parse(how), 'a coordinator', {'local_device_ids': _own_devices()}
-  if given:
-    address, processes, rank = given
-    where = f'the coordinator at {address}'
+  address, where, options = _parse(how), 'a coordinator', {'local_device_ids': _own_devices()}
+  if address:
+    host, processes, rank = address
+    where = f'the coordinator at {host}'
     if rank == 0:
-      port, text = address.rpartition(':')[2], f'give another in --distributed={address},...'
-      _check_port(int(port), text)
-    named |= {'coordinator_address': address, 'num_processes': processes, 'process_id': rank}
+      _check_port(int(host.rpartition(':')[2]), f'give another in --distributed={host},...')
+    options |= {'coordinator_address': host, 'num_processes': processes, 'process_id': rank}
   elif port := _usual_port():
     _check_port(port, 'set JAX_COORDINATOR_PORT, on all machines, to one that is free.')
   import jax  # slow to import
 
   jax.config.update('jax_enable_preemption_service', False)  # it swallows SIGTERM
-  # JAX ends the process by itself and says less; it only comes to that if this does not.
-  given_up = threading.Timer(wait, _give_up, (where, wait))
-  given_up.daemon = True
-  given_up.start()
+  # JAX's own timeout ends the process with a poorer message, so this one comes first.
+  timeout = threading.Timer(wait, _give_up, (where, wait))
+  timeout.daemon = True
+  timeout.start()
   try:
-    waits = {'initialization_timeout': wait + GRACE, 'shutdown_timeout_seconds': GRACE}
-    jax.distributed.initialize(**named, **waits)
+    timeouts = {'initialization_timeout': wait + GRACE, 'shutdown_timeout_seconds': GRACE}
+    jax.distributed.initialize(**options, **timeouts)
   except (RuntimeError, ValueError) as error:
-    if NOBODY not in str(error):
+    if NO_CLUSTER not in str(error):
       raise ValueError(f'{where} was not found: {error}') from error
     _check_alone()
-    print('--distributed: nothing here speaks of other processes, so this one is all of the run')
+    print('--distributed: no TPU pod, Slurm or SkyPilot is here, so this process is the whole run')
   finally:
-    given_up.cancel()
+    timeout.cancel()
 
 
 def _give_up(where: str, wait: int) -> None:
@@ -73,7 +76,7 @@ def _give_up(where: str, wait: int) -> None:
     'the address right, and does no firewall close the port? --wait=SECONDS waits longer.',
     file=sys.stderr, flush=True,
   )  # fmt: skip
-  os._exit(exits.STOPPED)  # they may come later
+  os._exit(exits.STOPPED)  # the others may come later
 
 
 def _parse(how: str) -> tuple[str, int, int] | None:
@@ -81,19 +84,19 @@ def _parse(how: str) -> tuple[str, int, int] | None:
     return _skypilot()
   try:
     address, processes, rank = how.split(',')
-    given = address, int(processes), int(rank)
-    if not address.rpartition(':')[2].isdigit() or not 0 <= given[2] < given[1]:
+    parsed = address, int(processes), int(rank)
+    if not address.rpartition(':')[2].isdigit() or not 0 <= parsed[2] < parsed[1]:
       raise ValueError
   except ValueError as error:
     raise ValueError(
       f'--distributed={how} is not understood; write ADDRESS:PORT,PROCESSES,RANK, for example '
       '--distributed=10.0.0.1:8476,2,0.'
     ) from error
-  return given
+  return parsed
 
 
 def _skypilot() -> tuple[str, int, int] | None:
-  """What SkyPilot says, which JAX does not read; None where it has not several machines."""
+  """SkyPilot's environment, which JAX does not read; None unless it has several machines."""
   machines = os.environ.get('SKYPILOT_NODE_IPS', '').split()
   if len(machines) < 2:
     return None
@@ -101,31 +104,32 @@ def _skypilot() -> tuple[str, int, int] | None:
 
 
 def _own_devices() -> list[int] | None:
-  """Numbers of the GPUs that belong to this process under Slurm; []: all that it sees.
+  """Indices of the GPUs of this process under Slurm; []: all that it sees.
 
-  None leaves it to JAX, which takes one: that of the number that the process has on its machine.
+  None leaves the choice to JAX, which takes one GPU: that of the process's index on its machine.
 
   Raises:
-    ValueError: some would belong to no process.
+    ValueError: some GPUs would belong to no process.
   """
-  named = 'SLURM_NTASKS', 'SLURM_STEP_NUM_NODES'
-  if not all(os.environ.get(name, '').isdigit() for name in named):
+  names = 'SLURM_NTASKS', 'SLURM_STEP_NUM_NODES'
+  if not all(os.environ.get(name, '').isdigit() for name in names):
     return None
-  tasks, machines = (int(os.environ[name]) for name in named)
-  seen = len(list(filter(None, os.environ.get('CUDA_VISIBLE_DEVICES', '').split(','))))
-  each_has_its_own = seen == 1 or 'SLURM_GPUS_PER_TASK' in os.environ
-  if tasks == machines or each_has_its_own:
+  tasks, machines = (int(os.environ[name]) for name in names)
+  visible = len(list(filter(None, os.environ.get('CUDA_VISIBLE_DEVICES', '').split(','))))
+  one_each = visible == 1 or 'SLURM_GPUS_PER_TASK' in os.environ
+  if tasks == machines or one_each:
     return []
-  if seen and seen * machines != tasks:
+  if visible and visible * machines != tasks:
     raise ValueError(
-      f'Slurm started {tasks} tasks on {machines} machines of {seen} GPUs; a process takes all of '
-      f'its machine or one of them. Give srun --ntasks-per-node=1, or --ntasks-per-node={seen}.'
+      f'Slurm started {tasks} tasks on {machines} machines of {visible} GPUs; a process takes all '
+      'of its machine or one of them. Give srun --ntasks-per-node=1, or '
+      f'--ntasks-per-node={visible}.'
     )
   return None
 
 
 def _check_alone() -> None:
-  """Raises ValueError where Slurm has several tasks, and this is none of them."""
+  """Raises ValueError where Slurm has several tasks and this process is none of them."""
   tasks = os.environ.get('SLURM_NTASKS', '1')
   if tasks != '1':
     raise ValueError(
@@ -135,15 +139,15 @@ def _check_alone() -> None:
 
 
 def _usual_port() -> int | None:
-  """The port that JAX will open here, where Slurm or a TPU pod says that this is process 0."""
-  given = os.environ.get('JAX_COORDINATOR_PORT')
+  """The port that JAX will open here as process 0 of Slurm or of a TPU pod; None elsewhere."""
+  chosen = os.environ.get('JAX_COORDINATOR_PORT')
   if os.environ.get('SLURM_PROCID') == '0' and 'SLURM_STEP_NODELIST' in os.environ:
-    return int(given or int(os.environ['SLURM_JOB_ID']) % 2**12 + 2**16 - 2**12)
-  return int(given or 8482) if os.environ.get('TPU_WORKER_ID') == '0' else None
+    return int(chosen or int(os.environ['SLURM_JOB_ID']) % 2**12 + 2**16 - 2**12)
+  return int(chosen or 8482) if os.environ.get('TPU_WORKER_ID') == '0' else None
 
 
 def _check_port(port: int, instead: str) -> None:
-  """Raises ValueError where it is taken: JAX would end the process without a word."""
+  """Raises ValueError where the port is taken: JAX would end the process without a message."""
   with socket.socket() as probe:
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -1,4 +1,4 @@
-"""Signs of life in the workdir, and an end to a run that hangs."""
+"""Heartbeats in the workdir, and a watchdog that ends a run that hangs."""
 
 import contextlib
 import faulthandler
@@ -14,29 +14,29 @@ import jax
 from pe_research.machines import exits, multiprocess
 from pe_research.storage import files, paths
 
-EVERY = 20.0  # seconds between signs of life, at least
+EVERY = 20.0  # seconds between heartbeats, at least
 
 
 class Heartbeat:
-  """Writes workdir/heartbeat-PROCESS.json as a run gets on; ends the process when it does not.
+  """Writes workdir/heartbeat-PROCESS.json while a run progresses; ends the process if it hangs.
 
-  A collective hangs for ever when a machine is lost, and a scheduler sees a process that lives.
+  A collective hangs for ever when a machine is lost, while a scheduler sees a live process.
   """
 
   def __init__(
-    self, workdir: pathlib.Path, patience: float, mine: Callable[[], None] = lambda: None
+    self, workdir: pathlib.Path, patience: float, check_owner: Callable[[], None] = lambda: None
   ):
     """Watches a run.
 
     Args:
       workdir: of the run.
-      patience: seconds, for one step or one measurement; 0: for ever.
-      mine: raises where the workdir is no longer this process's, see locks.claim.
+      patience: seconds for one step or one measurement; 0: for ever.
+      check_owner: raises where another process has taken the workdir over, see locks.claim.
     """
     self.workdir, self.path = workdir, workdir / f'heartbeat-{jax.process_index()}.json'
-    self.patience, self.me, self.mine = patience, multiprocess.me(), mine
+    self.patience, self.me, self.check_owner = patience, multiprocess.me(), check_owner
     self.doing, self.since, self.written = 'starting', time.monotonic(), -EVERY
-    self.left = threading.Event()
+    self.ended = threading.Event()
 
   def __enter__(self) -> 'Heartbeat':
     if self.patience:
@@ -44,22 +44,21 @@ class Heartbeat:
     return self
 
   def __exit__(self, *_) -> None:
-    self.left.set()
+    self.ended.set()
 
   def beat(self, doing: str) -> None:
-    """Says what is begun now; what was said before is over."""
+    """Says what begins; what began before has ended."""
     self.doing, self.since = doing, time.monotonic()
     if self.since - self.written >= EVERY:
-      self.mine()
+      self.check_owner()
       self.written = self.since
-      sign = {'doing': doing, 'time': time.time(), 'process': self.me}
-      files.write_json(self.path, sign)
+      files.write_json(self.path, {'doing': doing, 'time': time.time(), 'process': self.me})
 
   def _watch(self) -> None:
-    while not self.left.wait(min(self.patience / 4, 10.0)):
+    while not self.ended.wait(min(self.patience / 4, 10.0)):
       took = time.monotonic() - self.since
       if took > self.patience / 4:
-        self._wait()
+        self._write_waiting()
       if took > self.patience:
         print(
           f'{self.me} hangs: {self.doing} began {took:.0f} s ago and run.patience is '
@@ -70,22 +69,22 @@ class Heartbeat:
         faulthandler.dump_traceback(all_threads=True)
         os._exit(exits.STOPPED)
 
-  def _mark(self, rank: int) -> pathlib.Path:
-    """What a process that hangs keeps writing while it is there; no sign that it gets on."""
+  def _waiting(self, rank: int) -> pathlib.Path:
+    """A file that a process without progress rewrites while it lives."""
     return self.workdir / f'.waits-{rank}'
 
-  def _wait(self) -> None:
-    with contextlib.suppress(ValueError, OSError):  # the watch goes on
-      files.write_bytes(self._mark(jax.process_index()), self.doing.encode())
+  def _write_waiting(self) -> None:
+    with contextlib.suppress(ValueError, OSError):  # keep watching
+      files.write_bytes(self._waiting(jax.process_index()), self.doing.encode())
 
   def _silent(self) -> str:
-    """Names the other processes that do not even wait."""
+    """Names the other processes that have not even rewritten their waiting file."""
     others = set(range(jax.process_count())) - {jax.process_index()}
     silent = []
     for rank in sorted(others):
       with contextlib.suppress(OSError):
-        if time.time() - paths.modified(self._mark(rank)) < self.patience / 2:
+        if time.time() - paths.modified(self._waiting(rank)) < self.patience / 2:
           continue
-      sign = files.read_json(self.workdir / f'heartbeat-{rank}.json') or {}
-      silent.append(sign.get('process', f'process {rank}'))
+      beat = files.read_json(self.workdir / f'heartbeat-{rank}.json') or {}
+      silent.append(beat.get('process', f'process {rank}'))
     return f'; nothing is heard of {", ".join(silent)}' if silent else ''

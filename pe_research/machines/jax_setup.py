@@ -1,4 +1,4 @@
-"""What JAX takes from the process: how it rounds products, and where it keeps compiled programs."""
+"""Settings of JAX for a run: matmul precision, and the cache of compiled programs."""
 
 import importlib.metadata
 import os
@@ -16,18 +16,18 @@ COMPILERS = 'jax', 'jaxlib', 'flax'
 FLAGS = 'XLA_FLAGS', 'LIBTPU_INIT_ARGS'
 SWITCHES = ('NVIDIA_TF32_OVERRIDE',)
 HARMLESS = '--xla_force_host_platform_device_count', '--xla_dump', '--xla_hlo_profile'
-CACHE_BYTES = 2**30  # of compiled programs; beyond it the longest unused go
+CACHE_BYTES = 2**30  # of compiled programs; beyond it the least recently used are removed
 
 
 def prepare(config: Mapping[str, Any]) -> None:
-  """Sets up JAX as a resolved config says, before its first program.
+  """Sets up JAX for a resolved config, before its first program.
 
-  TPUs and GPUs round float32 products unless told otherwise. Programs that took over a tenth of a
-  second to compile are kept for the next process; JAX_COMPILATION_CACHE_DIR moves them and
-  JAX_ENABLE_COMPILATION_CACHE=false keeps none.
+  TPUs and GPUs round float32 products unless told otherwise. Programs that take over a tenth of a
+  second to compile are cached on disk; JAX_COMPILATION_CACHE_DIR moves the cache and
+  JAX_ENABLE_COMPILATION_CACHE=false turns it off.
 
   Raises:
-    ValueError: the devices here cannot attend as the config says.
+    ValueError: the devices here do not support the config's attention implementation.
   """
   if 'pallas' in (config['attention']['implementation'], config['eval']['implementation']):
     from pe_research.attention import pallas  # see attend.attend
@@ -41,24 +41,24 @@ def prepare(config: Mapping[str, Any]) -> None:
 
 
 def environment() -> dict[str, Any]:
-  """What decides numbers beside programs and their inputs: compiler, device, flags."""
+  """What decides numbers besides programs and their inputs: compiler, device, flags."""
   device = jax.devices()[0]
   versions = {f'version.{name}': importlib.metadata.version(name) for name in COMPILERS}
   return versions | {'device': f'{device.platform} {device.device_kind}', 'flags': flags()}
 
 
 def flags() -> list[str]:
-  """Flags of XLA and of its drivers that may change numbers, in order: all but the HARMLESS."""
+  """Flags of XLA and its drivers that may change numbers, in order: all but the HARMLESS."""
   given = [word for name in FLAGS for word in os.environ.get(name, '').split()]
   given += [f'{name}={os.environ[name]}' for name in SWITCHES if name in os.environ]
   return [word for word in given if not word.startswith(HARMLESS)]
 
 
 def programs_dir() -> pathlib.Path:
-  """Where programs for processors like this one are kept, under `local_copies.home`.
+  """The cache of compiled programs for processors like this one, under `local_copies.home`.
 
-  A program for the CPU is compiled for its instructions and for the number of cores that the
-  process may use, so each of these has a folder of its own.
+  A CPU program depends on the processor's instructions and on the number of cores that the process
+  may use, so each combination has its own folder.
   """
   processor = platform.machine() + platform.processor()
   if pathlib.Path('/proc/cpuinfo').exists():

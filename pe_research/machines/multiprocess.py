@@ -1,4 +1,4 @@
-"""Several processes of one run: that they run the same thing, in the same place."""
+"""Several processes of one run: checks that config, code and workdir are the same in all."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ from pe_research.storage import files, locks, paths
 
 
 def check_alike(what: str, value: Mapping[str, Any]) -> None:
-  """Raises ValueError, in every process, where one has another value than process 0."""
+  """Raises ValueError, in every process, if `value` differs between processes."""
   if jax.process_count() == 1:
     return
   texts = _texts(json.dumps(value, sort_keys=True, default=str))
@@ -34,34 +34,34 @@ def check_alike(what: str, value: Mapping[str, Any]) -> None:
 
 
 def _texts(mine: str) -> list[str]:
-  """The text of every process, in each of them."""
+  """The texts of all processes by rank, in each of them."""
   if jax.process_count() == 1:
     return [mine]
-  own = mine.encode()
-  sizes = multihost_utils.process_allgather(np.array(len(own), np.int32))
+  encoded = mine.encode()
+  sizes = multihost_utils.process_allgather(np.array(len(encoded), np.int32))
   padded = np.zeros(int(sizes.max()), np.uint8)
-  padded[: len(own)] = np.frombuffer(own, np.uint8)
-  all_of_them = multihost_utils.process_allgather(padded)
-  return [bytes(row[:size]).decode() for row, size in zip(all_of_them, sizes, strict=True)]
+  padded[: len(encoded)] = np.frombuffer(encoded, np.uint8)
+  gathered = multihost_utils.process_allgather(padded)
+  return [bytes(row[:size]).decode() for row, size in zip(gathered, sizes, strict=True)]
 
 
 def check_shared(workdir: pathlib.Path) -> None:
-  """Raises ValueError, in every process, where one does not see what process 0 writes there."""
+  """Raises ValueError, in every process, if one does not see what process 0 writes there."""
   if jax.process_count() == 1:
     return
-  mark = workdir / '.shared'
+  shared = workdir / '.shared'
   token = np.frombuffer(secrets.token_bytes(16), np.uint8)
   token = np.asarray(multihost_utils.broadcast_one_to_all(token))
 
   def begin() -> None:
     workdir.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(mark, token.tobytes())
+    files.write_bytes(shared, token.tobytes())
 
   by_first(begin)
-  sees = mark.exists() and mark.read_bytes() == token.tobytes()
+  sees = shared.exists() and shared.read_bytes() == token.tobytes()
   seen = multihost_utils.process_allgather(np.array(sees))
-  if jax.process_index() == 0:
-    mark.unlink(missing_ok=True)
+  if first():
+    shared.unlink(missing_ok=True)
   if not seen.all():
     blind = ', '.join(str(rank) for rank, one in enumerate(seen) if not one)
     raise ValueError(
@@ -74,47 +74,47 @@ def check_shared(workdir: pathlib.Path) -> None:
 def hold(
   workdir: pathlib.Path, config: Mapping[str, Any], check: Callable[[], None] = lambda: None
 ) -> Iterator[Callable[[], None]]:
-  """Holds the workdir for all processes of a run, which must be alike.
+  """Owns the workdir for all processes of a run, which must agree.
 
   Args:
     workdir: of the run.
-    config: of each process.
-    check: is called by process 0 once it holds the workdir; raises ValueError.
+    config: of this process.
+    check: is called by process 0 once it owns the workdir; raises ValueError.
 
   Yields:
-    What `locks.claim` does in process 0, which has it; in the others what does nothing.
+    In process 0 what `locks.claim` yields; in the others a function that does nothing.
 
   Raises:
-    ValueError: in all processes, where they differ in config, code or workdir, or where process 0
-      does not get the workdir.
+    ValueError: in all processes, if they differ in config, code or workdir, or if process 0 does
+      not get the workdir.
   """
   if jax.process_count() > 1:
     made_by = provenance.provenance()
     check_alike('the config', config)
     check_alike('code and versions', {k: made_by[k] for k in ('code', 'versions')})
     check_shared(workdir)
-  mine = lambda: None
+  check_owner = lambda: None
   with contextlib.ExitStack() as stack:
 
     def begin() -> None:
-      nonlocal mine
-      mine = stack.enter_context(locks.claim(workdir))
+      nonlocal check_owner
+      check_owner = stack.enter_context(locks.claim(workdir))
       check()
 
     by_first(begin)
     try:
-      yield mine
+      yield check_owner
     except Exception as error:
       status = exits.status(error)
       if jax.process_count() == 1 or status is None:
         raise
-      # An exit in order waits for the others, which wait for this one in the middle of a step.
+      # sys.exit would wait for the others, which wait for this one in the middle of a step.
       print(f'error: {error}', file=sys.stderr, flush=True)
       os._exit(status)
 
 
 def by_first(work: Callable[[], None]) -> None:
-  """Process 0 does it while the others wait; an error that cli.status knows is raised in all."""
+  """Process 0 works while the others wait; an error that has an exits.status is raised in all."""
   problem, later = '', False
   try:
     if first():

@@ -1,4 +1,4 @@
-"""Asking a run to stop: it saves first."""
+"""SIGTERM and SIGINT ask a run to stop; it saves a checkpoint first."""
 
 import signal
 import time
@@ -7,15 +7,15 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-APART = 1.0  # seconds between two signals that were meant as two
-EVERY, MOST = 2.0, 100  # seconds, and steps, after which several processes ask each other
+APART = 1.0  # seconds; a second Ctrl-C sooner than this may be the first, sent twice
+EVERY, MOST = 2.0, 100  # seconds, and at most steps, between the processes' agreements
 
 
 class Stop:
-  """Notes SIGTERM and SIGINT, so that the loop can save before it leaves.
+  """Records SIGTERM and SIGINT, so that the loop can save before it ends.
 
-  Whoever stops a tree of processes may reach one of them twice, by itself and through its parent:
-  so SIGTERM never ends the run before it has saved. SIGKILL does, and a second Ctrl-C.
+  A process in a tree may get one signal twice, directly and through its parent: so SIGTERM never
+  ends the run before it has saved. SIGKILL does, and a second Ctrl-C.
   """
 
   def __enter__(self) -> 'Stop':
@@ -31,9 +31,9 @@ class Stop:
       raise KeyboardInterrupt
 
   def agreed(self, step: int) -> bool:
-    """Whether any process was asked to stop; all must know, since saving is collective.
+    """Whether any process was asked to stop; all must agree, since saving is collective.
 
-    One process asks itself after each step, several ask each other every few seconds.
+    A single process looks after each step; several communicate every few seconds.
     """
     if jax.process_count() == 1:
       return self.noted
@@ -41,7 +41,7 @@ class Stop:
       return False
     now = time.monotonic()
     mine = np.array([self.noted, (now - self.asked) / max(step - self.last, 1)])
-    noted, seconds = multihost_utils.process_allgather(mine).max(0)  # in all of them the same
+    noted, seconds = multihost_utils.process_allgather(mine).max(0)  # the same in all processes
     self.last, self.asked = step, now
     self.next = step + int(np.clip(EVERY / max(seconds, 1e-9), 1, MOST))
     return bool(noted)

@@ -1,1 +1,1 @@
-"""What shows that two results were computed alike."""
+"""Texts and digests of programs, which show that two results were computed alike."""

@@ -1,7 +1,7 @@
-"""Texts of programs: in a workdir, for comparisons to show; on this machine, to lower each once.
+"""Texts of programs: in a workdir, to show differences; in a cache, to lower each program once.
 
-A text of this machine is kept under the hash of all code of the package, so that any edit makes it
-anew. Only commands keep them: a notebook or a test may have changed a function in memory.
+The cache is keyed by a hash of the package's code, so that any edit invalidates it. Only commands
+use it: a notebook or a test may have changed a function in memory.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ from pe_research.storage import files, local_copies
 
 FILE = 'programs.zip'  # of a workdir: each text under its digest
 STAMP = (1980, 1, 1, 0, 0, 0)  # the same programs, the same bytes
-LEVEL = 1  # of compression: all texts are written again where one is added
-UNUSED = 86_400  # seconds after which texts of other code are removed
+LEVEL = 1  # of compression: adding a text rewrites all of them
+UNUSED = 86_400  # seconds after which cached texts of other code are removed
 _folder: pathlib.Path | None = None
 
 
 def use() -> None:
-  """Keeps texts on this machine from here on, unless code was edited since its import began.
+  """Turns the cache on, unless code was edited after its import.
 
-  JAX_ENABLE_COMPILATION_CACHE=false keeps none, as of compiled programs.
+  JAX_ENABLE_COMPILATION_CACHE=false leaves it off, like JAX's own.
   """
   global _folder
   edited = max(path.stat().st_mtime for path in provenance.sources()) >= IMPORTED
@@ -38,9 +38,9 @@ def use() -> None:
 
 
 def kept(key: str, make: Callable[[], str]) -> str:
-  """The text under a key that says all that it depends on but the code; made if there is none.
+  """The cached text of a key, which determines it but for the code; else `make()`, and caches it.
 
-  A disk that cannot be read or written keeps nothing, and ends nothing.
+  Errors of the disk are ignored.
   """
   if _folder is None:
     return make()
@@ -63,19 +63,19 @@ def _remove_unused(folder: pathlib.Path) -> None:
 
 
 def add(workdir: pathlib.Path, texts: Mapping[str, str]) -> None:
-  """Adds texts by digest to those that a workdir has; from process 0."""
-  known = read(workdir)
-  if not texts.keys() - known.keys() or jax.process_index():
+  """Adds texts, by digest, to a workdir's; from process 0."""
+  present = read(workdir)
+  if not texts.keys() - present.keys() or jax.process_index():
     return
   content = io.BytesIO()
   with zipfile.ZipFile(content, 'w') as file:
-    for name, text in sorted((known | texts).items()):
+    for name, text in sorted((present | texts).items()):
       file.writestr(zipfile.ZipInfo(f'{name}.txt', STAMP), text, zipfile.ZIP_DEFLATED, LEVEL)
   files.write_bytes(workdir / FILE, content.getvalue())
 
 
 def read(workdir: pathlib.Path) -> dict[str, str]:
-  """Digest -> text of the programs that a workdir has; empty where it has none.
+  """The texts of a workdir's programs by digest; empty where it has none.
 
   Raises:
     WorkdirError: the file is damaged.

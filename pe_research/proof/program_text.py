@@ -1,9 +1,8 @@
-"""A lowered program as a text that says what it computes, and nothing else.
+"""A lowered program as a canonical text of what it computes.
 
-The text is the graph of operations behind the results, written from the results back. Names, source
-positions, what is computed and not used, how often the same value is computed, the order of
-operations that do not depend on each other, and how code is cut into functions leave no trace in
-it. Constants, types, operations, their order in the graph and the order of operands do.
+The text is the graph of operations that the results depend on. Names, source positions, unused
+values, repeated computation of a value, the order of independent operations and the division into
+functions leave no trace in it. Constants, types, operations and the order of operands do.
 """
 
 import dataclasses
@@ -21,7 +20,7 @@ def of(lowered: jax.stages.Lowered, wanted: Callable[[str], bool] = lambda path:
 
   Args:
     lowered: for one device; lowered with `keep_unused`, or arguments cannot be told apart.
-    wanted: says by its path, as jax.tree_util.keystr writes it, whether a result decides anything.
+    wanted: whether a result counts, by its path as jax.tree_util.keystr writes it.
   """
   leaves = jax.tree_util.tree_leaves_with_path(lowered.out_info)
   keep = [wanted(jax.tree_util.keystr(path)) for path, _ in leaves]
@@ -35,14 +34,19 @@ def of(lowered: jax.stages.Lowered, wanted: Callable[[str], bool] = lambda path:
 
 @dataclasses.dataclass(eq=False, slots=True)
 class _Node:
-  """An operation or an argument: what it computes, of which values, in how deep a region."""
+  """An operation or an argument, in a region of some depth.
 
-  said: str
+  Attributes:
+    label: name and attributes of the operation.
+    outer: nodes of surrounding regions that its regions use; None until computed.
+  """
+
+  label: str
   operands: 'list[_Value]'
   types: list[str]
   depth: int
   regions: 'list[_Region]' = dataclasses.field(default_factory=list)
-  outer: 'list[_Node] | None' = None  # what it needs of regions around it
+  outer: 'list[_Node] | None' = None
 
 
 _Value = tuple[_Node, int]  # one of a node's results
@@ -50,7 +54,7 @@ _Value = tuple[_Node, int]  # one of a node's results
 
 @dataclasses.dataclass(eq=False, slots=True)
 class _Region:
-  """A graph with arguments and results; `effects` are nodes that act beside their results."""
+  """A graph with arguments and results; `effects` are nodes with side effects."""
 
   arguments: list[_Node]
   results: list[_Value]
@@ -59,16 +63,16 @@ class _Region:
 
 
 class _Reader:
-  """Reads operations into a graph; a call becomes what the function computes."""
+  """Reads operations into a graph, and inlines calls."""
 
   def __init__(self, functions):
     self.functions = functions
 
   def region(self, block, values: dict, depth: int) -> _Region:
     arguments = [_Node('', [], [str(a.type)], depth) for a in block.arguments]
-    given = values | {v: (node, 0) for v, node in zip(block.arguments, arguments, strict=True)}
+    values = values | {v: (node, 0) for v, node in zip(block.arguments, arguments, strict=True)}
     effects: list[_Node] = []
-    results = self._block(block, given, depth, effects)
+    results = self._block(block, values, depth, effects)
     return _Region(arguments, results, effects, depth)
 
   def _block(self, block, values: dict, depth: int, effects: list[_Node]) -> list[_Value]:
@@ -87,25 +91,24 @@ class _Reader:
     if operation.name == 'func.call':
       callee = ir.FlatSymbolRefAttr(operation.attributes['callee']).value
       block = self.functions[callee].regions[0].blocks[0]
-      given = dict(zip(block.arguments, operands, strict=True))
-      return self._block(block, given, depth, effects)
+      return self._block(block, dict(zip(block.arguments, operands, strict=True)), depth, effects)
     if operation.name in LAYOUT_ONLY:
       return operands
     attributes = sorted(_attributes(operation))
-    said = operation.name + ''.join(f' {name}={self._plain(text)}' for name, text in attributes)
+    label = operation.name + ''.join(f' {name}={self._inlined(text)}' for name, text in attributes)
     types = [str(value.type) for value in operation.results]
     blocks = [block for region in operation.regions for block in region.blocks]
     regions = [self.region(block, values, depth + 1) for block in blocks]
-    node = _Node(said, operands, types, depth, regions)
-    if _acts(operation):
+    node = _Node(label, operands, types, depth, regions)
+    if _has_effect(operation):
       effects.append(node)
     return [(node, i) for i in range(len(types))]
 
-  def _plain(self, attribute: str) -> str:
-    """An attribute with what a function computes in place of its name."""
-    return re.sub(r'(?<!")@([\w.$-]+)', lambda found: self._meant(found[1]), attribute)
+  def _inlined(self, attribute: str) -> str:
+    """An attribute with functions' names replaced by their texts."""
+    return re.sub(r'(?<!")@([\w.$-]+)', lambda match: self._text(match[1]), attribute)
 
-  def _meant(self, symbol: str) -> str:
+  def _text(self, symbol: str) -> str:
     if symbol not in self.functions:
       return f'@{symbol}'
     return _write(self.region(self.functions[symbol].regions[0].blocks[0], {}, 1), {})
@@ -125,8 +128,7 @@ def _attributes(operation) -> Iterator[tuple[str, str]]:
       yield attribute.name, str(attribute.attr)
 
 
-def _acts(operation) -> bool:
-  """Whether an operation does something beside its results, or may."""
+def _has_effect(operation) -> bool:
   if operation.name == 'stablehlo.custom_call' and 'has_side_effect' in operation.attributes:
     return ir.BoolAttr(operation.attributes['has_side_effect']).value
   return False
@@ -134,7 +136,7 @@ def _acts(operation) -> bool:
 
 def _write(region: _Region, names: dict[_Node, list[str]]) -> str:
   """A region as lines: arguments, operations each after those that it needs, results."""
-  prefix, known, lines, count = f'%{region.depth}.' if region.depth else '%', {}, [], 0
+  prefix, written, lines, count = f'%{region.depth}.' if region.depth else '%', {}, [], 0
 
   def new(results: int) -> list[str]:
     nonlocal count
@@ -145,14 +147,14 @@ def _write(region: _Region, names: dict[_Node, list[str]]) -> str:
     names[node] = new(1)
   roots = region.effects + [node for node, _ in region.results]
   for node in _ordered(roots, names):
-    said = f'{node.said}({_listed(node.operands, names)}) : {", ".join(node.types)}'
-    said += ''.join(_indented(_write(inner, dict(names))) for inner in node.regions)
-    if said not in known:
-      known[said] = new(len(node.types))
-      lines.append(f'{", ".join(known[said])} = {said}')
-    names[node] = known[said]
-  given = [f'{names[node][0]}: {node.types[0]}' for node in region.arguments]
-  return '\n'.join([*given, *lines, f'return {_listed(region.results, names)}'])
+    text = f'{node.label}({_listed(node.operands, names)}) : {", ".join(node.types)}'
+    text += ''.join(_indented(_write(inner, dict(names))) for inner in node.regions)
+    if text not in written:
+      written[text] = new(len(node.types))
+      lines.append(f'{", ".join(written[text])} = {text}')
+    names[node] = written[text]
+  arguments = [f'{names[node][0]}: {node.types[0]}' for node in region.arguments]
+  return '\n'.join([*arguments, *lines, f'return {_listed(region.results, names)}'])
 
 
 def _listed(values: Sequence[_Value], names) -> str:
@@ -164,13 +166,13 @@ def _indented(text: str) -> str:
 
 
 def _ordered(roots: Sequence[_Node], names) -> Iterator[_Node]:
-  """The nodes behind `roots` that have no name, each after what it needs; chains are long."""
+  """Unnamed nodes that `roots` depend on, each after its own; iterative, as chains are long."""
   stack = list(reversed(roots))
   while stack:
     node = stack[-1]
     missing = [needed for needed in _needs(node) if needed not in names]
     if node not in names and not missing:
-      yield node  # which names it
+      yield node  # the caller names it
     if missing:
       stack.extend(reversed(missing))
     else:
@@ -178,22 +180,22 @@ def _ordered(roots: Sequence[_Node], names) -> Iterator[_Node]:
 
 
 def _needs(node: _Node) -> list[_Node]:
-  """What must have a name before a node: its operands, and what its regions take from outside."""
+  """Nodes that must be named before a node: its operands, and what its regions use of others."""
   if node.outer is None:
-    node.outer = [found for region in node.regions for found in _outer(region)]
+    node.outer = [other for region in node.regions for other in _outer(region)]
   return [operand for operand, _ in node.operands] + node.outer
 
 
 def _outer(region: _Region) -> list[_Node]:
-  """Nodes of regions around this one that it needs, in the order of need."""
-  found: dict[_Node, None] = {}
+  """Nodes of surrounding regions that a region uses, in order of first use."""
+  outer: dict[_Node, None] = {}
   seen: set[_Node] = set()
   stack = list(reversed(region.effects + [node for node, _ in region.results]))
   while stack:
     node = stack.pop()
     if node.depth < region.depth:
-      found[node] = None
+      outer[node] = None
     elif node not in seen:
       seen.add(node)
       stack.extend(reversed(_needs(node)))
-  return list(found)
+  return list(outer)

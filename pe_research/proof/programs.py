@@ -1,7 +1,7 @@
-"""A program without and with the scheme.
+"""A program with the scheme, and with the scheme taken out.
 
-Two runs whose programs agree with the scheme taken out differ in their scheme alone. A scheme, a
-page, a comment or a name changes no such program; a constant, a dtype or an operation of model,
+Two runs whose programs agree with the scheme taken out differ in their scheme alone. A new scheme,
+a page, a comment or a name changes no such program; a constant, a dtype or an operation of model,
 loss, optimizer or scoring does.
 """
 
@@ -20,8 +20,8 @@ from pe_research.machines import jax_setup
 from pe_research.proof import program_store
 from pe_research.settings import protocols
 
-WITHOUT = ('run', 'start', 'seed')  # parts of a config that decide no program
-SETTINGS = str, bool, int, float, type(None)  # of JAX: those of these types may change a program
+WITHOUT = ('run', 'start', 'seed')  # parts of a config that change no program
+SETTINGS = str, bool, int, float, type(None)  # types of JAX settings that may change a program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,35 +38,30 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Both:
-  """A program without and with the scheme.
-
-  Attributes:
-    shared: of the same config with the scheme taken out.
-    own: as it is.
-  """
+  """A program with the scheme taken out, `shared`, and as it is, `own`."""
 
   shared: Program
   own: Program
 
 
 def keep(workdir: pathlib.Path, shown: Iterable[Both]) -> None:
-  """Adds the texts of programs to those that a workdir has."""
-  found = [program for both in shown for program in (both.shared, both.own)]
-  program_store.add(workdir, {program.digest: program.text for program in found})
+  """Adds the texts of programs to a workdir's."""
+  programs = [program for both in shown for program in (both.shared, both.own)]
+  program_store.add(workdir, {program.digest: program.text for program in programs})
 
 
 def interpreted(config: Mapping[str, Any]) -> dict[str, Any]:
-  """The config whose programs are shown: a kernel's own operations in place of a call of it."""
-  plain = lambda kind: 'interpreted' if kind == 'pallas' else kind
+  """The config with Pallas kernels interpreted, so that texts show operations and not a call."""
   changed = {
-    part: dict(config[part]) | {'implementation': plain(config[part]['implementation'])}
+    part: dict(config[part]) | {'implementation': 'interpreted'}
     for part in ('attention', 'eval')
+    if config[part]['implementation'] == 'pallas'
   }
   return dict(config) | changed
 
 
 def text(kind: str, config: Mapping[str, Any], make) -> str:
-  """`make(config)`, with products as precise as the config has them."""
+  """`make(config)` at the config's matmul precision, from the cache where it is there."""
   decides = {k: v for k, v in config.items() if k not in WITHOUT}
   decides['eval'] = {k: v for k, v in config['eval'].items() if k not in protocols.SELECTION}
   decides['data'] = {k: v for k, v in config['data'].items() if k != 'seed'}
@@ -77,7 +72,7 @@ def text(kind: str, config: Mapping[str, Any], make) -> str:
 
 @functools.cache
 def _tracing() -> list:
-  """What a program depends on beside its config and this code: packages and settings of JAX."""
+  """What a program depends on besides its config and this code: packages and settings of JAX."""
   versions = {
     name: importlib.metadata.version(name) for name in (*provenance.PACKAGES, 'ml-dtypes')
   }

@@ -20,20 +20,20 @@ class Checkpoints:
   """The checkpoints of one run, in workdir/checkpoints.
 
   Saving writes into a temporary directory that is renamed when complete, so a kill leaves the
-  earlier checkpoints as they were. A digest of the state is saved beside it and compared on
-  reading: damage that decompresses into other numbers is found as well.
+  earlier checkpoints as they were. A digest of the state is saved with it and compared on reading,
+  which also finds damage that decompresses into other numbers.
   """
 
   def __init__(self, workdir: pathlib.Path, keep: int, read_only: bool = False):
-    """Opens the directory; the newest `keep` checkpoints stay.
+    """Opens the directory; the newest `keep` checkpoints are kept.
 
-    With `read_only` nothing in it is changed, so that a run that still trains may be read, and what
-    lies in a bucket is fetched once: the next process finds it on this machine.
+    With `read_only` nothing in it is changed, so that a run that still trains can be read, and a
+    checkpoint in a bucket is copied to this machine once.
     """
     self.folder = paths.absolute(workdir / 'checkpoints')
     self.read_only = read_only
     if read_only:
-      logging.get_absl_logger().addFilter(_is_news)
+      logging.get_absl_logger().addFilter(_no_read_only_warning)
     self.manager = ocp.CheckpointManager(
       self.folder,
       item_names=('state', 'extra'),
@@ -68,12 +68,12 @@ class Checkpoints:
   def restore(self, like: Any, step: int | None = None) -> tuple[Any, dict[str, Any]] | None:
     """The newest whole checkpoint, or that of `step`, laid out as `like`.
 
-    A damaged one is passed over with a warning. Once an older one is found whole it is moved to
-    checkpoints_damaged, so that its step can be saved again.
+    Damaged ones are skipped with a warning. Once an older one is read they are moved to
+    checkpoints_damaged, so that their steps can be saved again.
 
     Args:
       like: a tree of jax.ShapeDtypeStruct with shardings.
-      step: take this one and no other.
+      step: read the checkpoint of this step and no other.
 
     Returns:
       State and extra; None where there is no checkpoint at all.
@@ -81,23 +81,22 @@ class Checkpoints:
     Raises:
       ValueError: there are checkpoints, but none (or not the one asked for) is whole.
     """
-    wanted = self.steps()[::-1] if step is None else [step]
     damaged = []
-    for candidate in wanted:
+    for candidate in self.steps()[::-1] if step is None else [step]:
       try:
-        found, problem = self._read(candidate, like), ''
-      except Exception as error:  # orbax, tensorstore and JSON each fail in their own ways
+        restored, problem = self._read(candidate, like), ''
+      except Exception as error:  # orbax, tensorstore and JSON each raise their own errors
         if paths.failed(error):
           raise
-        found, problem = None, _first_line(error)
+        restored, problem = None, _first_line(error)
       if _any_process(problem):
         logging.warning('checkpoint of step %d is damaged (%s)', candidate, problem)
         damaged.append(candidate)
         continue
       if damaged:
-        logging.warning('going on from step %d instead of %d', candidate, damaged[0])
+        logging.warning('resuming from step %d instead of %d', candidate, damaged[0])
         self._set_aside(damaged)
-      return found
+      return restored
     if damaged:
       raise ValueError(
         f'no whole checkpoint in {self.manager.directory}: step(s) '
@@ -133,23 +132,21 @@ class Checkpoints:
     return self._whole(step, like)
 
   def _whole(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
-    """Raises whatever is raised where it is damaged."""
+    """Reads a checkpoint; a damaged one raises errors of any kind."""
     restored = self.manager.restore(
       step,
       args=ocp.args.Composite(state=ocp.args.StandardRestore(like), extra=ocp.args.JsonRestore()),
     )
     state, extra = restored['state'], dict(restored['extra'])
-    found = digest.of_arrays(state)
-    if found != extra.pop('digest'):
+    if digest.of_arrays(state) != extra.pop('digest'):
       raise ValueError('its contents do not match the digest saved with them')
     return state, extra
 
 
-def _is_news(record: stdlib_logging.LogRecord) -> bool:
-  """Not what orbax warns of each time that something is only read."""
-  message = record.getMessage()
-  told = 'CheckpointManagerOptions.read_only=True', 'Given directory is read only='
-  return not message.startswith(told)
+def _no_read_only_warning(record: stdlib_logging.LogRecord) -> bool:
+  """A log filter that drops orbax's warnings about read-only managers."""
+  warnings = 'CheckpointManagerOptions.read_only=True', 'Given directory is read only='
+  return not record.getMessage().startswith(warnings)
 
 
 def _any_process(problem: str) -> bool:

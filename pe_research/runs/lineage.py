@@ -11,7 +11,9 @@ from pe_research.runs import run_folder
 from pe_research.settings import configs, protocols
 from pe_research.storage import files, paths
 
-UNLIKE = ('length', 'steps', 'seed', 'position', 'optimizer', 'eval', 'run', 'start')
+# Parts of a config that a continued run may change.
+FREE = ('length', 'steps', 'seed', 'position', 'optimizer', 'eval', 'run', 'start', 'attention')
+FREE_FIELDS = ('data.seed', 'data.loader', 'model.remat', 'model.dtype')
 
 
 def family(name: str) -> str:
@@ -20,7 +22,7 @@ def family(name: str) -> str:
 
 
 def stretching(name: str) -> list[str]:
-  """Those that stretch what `name` was trained as."""
+  """Schemes that can stretch weights trained with `name`."""
   return [other for other in positions.SCHEMES if family(other) == family(name) != other]
 
 
@@ -29,15 +31,15 @@ def original_length(config: Mapping[str, Any]) -> int:
   return config['position'].get('train_length', config['length'])
 
 
-def known(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-  """The position arguments that a run's weights bring along to the scheme `name`."""
+def carried_over(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+  """The position arguments of a run that its weights take along to the scheme `name`."""
   position = config['position']
-  stays = name == position['name']
-  return dict(position) if stays else positions.scheme(position['name']).known(position)
+  same = name == position['name']
+  return dict(position) if same else positions.scheme(position['name']).known(position)
 
 
 def check_plain(config: Mapping[str, Any], where: object) -> None:
-  """Raises ValueError unless the run was trained with a scheme that others stretch, as it is."""
+  """Raises ValueError unless the run's scheme is one that others stretch, not yet stretched."""
   name = config['position']['name']
   if not stretching(name):
     raise ValueError(
@@ -51,17 +53,17 @@ def check_plain(config: Mapping[str, Any], where: object) -> None:
 
 
 def root(config: Mapping[str, Any]) -> Mapping[str, Any]:
-  """The config of the run that was trained from drawn parameters, following `start`."""
+  """The config of the run at the beginning of a chain of `start.workdir`."""
   while config['start']['workdir']:
     config = run_folder.load_config(paths.place(config['start']['workdir']))
   return config
 
 
-def given(text: str, saved: Mapping[str, Any]) -> dict[str, Any]:
+def parse_position(text: str, saved: Mapping[str, Any]) -> dict[str, Any]:
   """The position config that 'yarn:factor=4,ramp=rotations' describes, for a saved run.
 
-  What the run's own scheme has as well (base, layout, ...) is the run's, and so is the length that
-  the weights were trained at.
+  Arguments that the run's scheme has as well (base, layout, ...) are taken from the run, and so is
+  the length that the weights were trained at.
 
   Args:
     text: NAME[:argument=value,...]; preset=matched takes that preset.
@@ -73,36 +75,37 @@ def given(text: str, saved: Mapping[str, Any]) -> dict[str, Any]:
   name, _, rest = text.partition(':')
   pairs = [item.partition('=')[::2] for item in rest.split(',') if item]
   for field in dict(pairs):
-    twice = [v for f, v in pairs if f == field]
-    if len(twice) > 1:
-      raise ValueError(f'--position={name} says {field} twice, {" and ".join(twice)}; say it once.')
-  pairs = dict(pairs)
+    values = [v for f, v in pairs if f == field]
+    if len(values) > 1:
+      raise ValueError(
+        f'--position={name} says {field} twice, {" and ".join(values)}; say it once.'
+      )
+  arguments = dict(pairs)
   check_family(name, saved)
-  length, preset = original_length(saved), pairs.pop('preset', 'published')
-  config = configs.position(name, length, preset)
-  own = {k: v for k, v in known(saved, name).items() if k in config and k != 'name'}
-  if 'train_length' in config:
-    own['train_length'] = length
-  inherited = inherit(name, own)
+  preset = arguments.pop('preset', 'published')
+  config = configs.position(name, original_length(saved), preset)
+  inherited = _inherited(name, saved, config)
   for field, value in inherited.items():
     config[field] = value
-  for field, value in pairs.items():
+  for field, value in arguments.items():
     where = f'--position={name}:{field}'
     if field == 'name':
       raise ValueError(f'{where}={value} names a second scheme; write --position={value}:...')
     configs.set_field(config, field, value, where)
-  check_inherited(config.to_dict(), inherited)
+  _check_inherited(config.to_dict(), inherited)
   return config.to_dict()
 
 
-def inherit(name: str, own: Mapping[str, Any]) -> dict[str, Any]:
-  """The part of a run's position config that its weights depend on."""
-  weights = positions.arguments(family(name)).keys() | {'train_length'}
-  return {field: value for field, value in own.items() if field in weights}
+def _inherited(name: str, saved: Mapping[str, Any], position: Mapping[str, Any]) -> dict[str, Any]:
+  """The arguments in `position`, of the scheme `name`, that the weights of a run determine."""
+  weights = positions.arguments(family(name)).keys()
+  taken = {k: v for k, v in carried_over(saved, name).items() if k in weights and k in position}
+  length = {'train_length': original_length(saved)} if 'train_length' in position else {}
+  return taken | length
 
 
 def check_family(name: str, saved: Mapping[str, Any]) -> None:
-  """Raises ValueError where weights of the run mean nothing to the scheme `name`."""
+  """Raises ValueError where the scheme `name` cannot use the weights of the run."""
   trained = saved['position']['name']
   if family(name) != family(trained):
     fit = stretching(trained)
@@ -113,10 +116,9 @@ def check_family(name: str, saved: Mapping[str, Any]) -> None:
     )
 
 
-def check_inherited(position: Mapping[str, Any], inherited: Mapping[str, Any]) -> None:
-  """Raises ValueError where a position config contradicts the run whose weights it takes."""
+def _check_inherited(position: Mapping[str, Any], inherited: Mapping[str, Any]) -> None:
   for field, value in inherited.items():
-    if field in position and position[field] not in (None, value):
+    if position[field] not in (None, value):
       raise ValueError(
         f'position.{field} is {position[field]}, and the weights were trained with {value}; say '
         'that, or start from another run.'
@@ -124,37 +126,35 @@ def check_inherited(position: Mapping[str, Any], inherited: Mapping[str, Any]) -
 
 
 def check_new(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
-  """`check_start`, where the run in `workdir` is to start from another and has not begun."""
+  """`check_start`, for a run in `workdir` that starts from another and has not begun."""
   start = config['start']
   if (start['workdir'] or start['pretrained']) and not (workdir / 'run.json').exists():
     check_start(config)
 
 
 def check_start(config: Mapping[str, Any]) -> None:
-  """Whether a resolved config can go on from the run that it names.
+  """Whether a resolved config can be trained from the weights that its `start` names.
 
   Raises:
-    ValueError: that run does not exist, or its weights do not fit; says what differs.
+    ValueError: they do not exist, or do not fit; says what differs.
   """
-  start = config['start']
+  start, position = config['start'], config['position']
   if start['workdir'] and start['pretrained']:
     raise ValueError(
       f'start.workdir is {start["workdir"]} and start.pretrained {start["pretrained"]}; name one.'
     )
-  where = paths.place(start['workdir'] or start['pretrained'])
   saved = origin_of(config)
-  check_family(config['position']['name'], saved)
-  name = config['position']['name']
-  own = {k: v for k, v in known(saved, name).items() if k != 'name'}
-  own['train_length'] = original_length(saved)
-  check_inherited(config['position'], inherit(name, own))
-  parts = lambda c: {k: v for k, v in c.items() if k not in UNLIKE and k != 'attention'}
-  before, after = (nested.flat(parts(c)) for c in (saved, config))
-  if start['pretrained']:  # which decides no more than it says
+  check_family(position['name'], saved)
+  _check_inherited(position, _inherited(position['name'], saved, position))
+  before, after = (
+    nested.flat({k: v for k, v in whole.items() if k not in FREE}) for whole in (saved, config)
+  )
+  if start['pretrained']:  # its config has fewer fields
     after = {field: value for field, value in after.items() if field in before}
-  free = ('data.seed', 'data.loader', 'model.remat', 'model.dtype')
-  changed = [line for line in nested.difference(before, after) if line.split(':')[0] not in free]
+  changed = nested.difference(before, after)
+  changed = [line for line in changed if line.split(':')[0] not in FREE_FIELDS]
   if changed:
+    where = paths.place(start['workdir'] or start['pretrained'])
     raise ValueError(
       f'the weights in {where} cannot be continued from, since these differ (saved -> config):\n  '
       + '\n  '.join(changed)
@@ -163,7 +163,7 @@ def check_start(config: Mapping[str, Any]) -> None:
 
 
 def origin_of(config: Mapping[str, Any]) -> dict[str, Any]:
-  """The config of what a config starts from: that of a run, or what a published model decides."""
+  """The config of the run that a config starts from, or of the published model."""
   from pe_research.huggingface import importing  # slow to import
 
   start = config['start']
@@ -173,73 +173,70 @@ def origin_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def published(config: Mapping[str, Any], parameters: str) -> dict[str, Any]:
-  """What a record says of a published model that weights came from, as `source` does of a run."""
+  """As `source`, for weights of the published model that a config starts from."""
   saved = origin_of(config)
-  return {
-    'run': pathlib.Path(config['start']['pretrained']).name,
-    'step': 0,
-    'parameters': parameters,
-    'scheme': saved['position']['name'],
-    'train_length': saved['length'],
-    'fingerprint': None,
-    'start': None,
-  }
+  record = {'scheme': saved['position']['name'], 'train_length': saved['length']}
+  return _source(pathlib.Path(config['start']['pretrained']), 0, parameters, record)
 
 
 def source(workdir: pathlib.Path, step: int, parameters: str) -> dict[str, Any]:
   """What a record says of the checkpoint that weights came from; `parameters` is their digest."""
-  record = files.read_json(workdir / 'run.json')
+  return _source(workdir, step, parameters, files.read_json(workdir / 'run.json'))
+
+
+def _source(folder: pathlib.Path, step: int, parameters: str, record: Mapping[str, Any]):
   return {
-    'run': workdir.name,
+    'run': folder.name,
     'step': step,
     'parameters': parameters,
     'scheme': record['scheme'],
     'train_length': record['train_length'],
-    'fingerprint': record['fingerprint'],
+    'fingerprint': record.get('fingerprint'),
     'start': record.get('start'),
   }
 
 
 def derive(
-  config: Mapping[str, Any], into: pathlib.Path, origin: pathlib.Path, step: int, parameters: str
+  config: Mapping[str, Any],
+  into: pathlib.Path,
+  origin: pathlib.Path,
+  weights: Mapping[str, Any],
 ) -> None:
-  """Makes `into` the directory of a run that was never trained: other rules, the same weights.
+  """Makes `into` the folder of a run that was never trained: the weights of another, unchanged.
 
   Args:
     config: resolved, that of `origin` but for position and eval.
     into: where its config, record and results are kept.
-    origin: the run that the weights are of.
-    step: that they were saved after.
-    parameters: their digest.
+    origin: folder of the run that the weights are of.
+    weights: of `source`.
 
   Raises:
-    WorkdirError: `into` belongs to another config, to other weights or to a run of its own.
+    WorkdirError: `into` belongs to another config, to other weights or to a trained run.
   """
   saved = files.read_json(into / 'config.json')
   asked = {f: saved['eval'][f] for f in protocols.SELECTION if f in saved['eval']} if saved else {}
   # More may be measured of the same run later; how it is measured stays.
   run_folder.check_config(into, config | {'eval': config['eval'] | asked})
-  weights, there = source(origin, step, parameters), files.read_json(into / 'run.json')
+  there = files.read_json(into / 'run.json')
   if there is not None and there.get('weights_of') != weights:
     whose = there.get('weights_of') or {'run': 'its own', 'step': there['steps']}
     raise files.WorkdirError(
       f'{into} holds results of the weights of {whose["run"]} (step {whose["step"]}); these are of '
-      f'{origin.name} (step {step}). Choose another --into.'
+      f'{origin.name} (step {weights["step"]}). Choose another --into.'
     )
   record = files.read_json(origin / 'run.json')
   trained = {v for k, v in record['conditions'].items() if k.startswith('program.')}
   trained |= set(record.get('programs', {}).values())
   texts = {k: v for k, v in program_store.read(origin).items() if k in trained}
   program_store.add(into, texts)
-  scheme = configs.scheme(config)
   files.write_json(into / 'config.json', config)
   files.write_json(
     into / 'run.json',
     record
     | {
       'scheme': config['position']['name'],
-      'steps': step,
-      'notes': scheme.notes(original_length(config)),
+      'steps': weights['step'],
+      'notes': configs.scheme(config).notes(original_length(config)),
       'weights_of': weights,
       'evaluated_by': provenance.provenance(),
     },

@@ -1,4 +1,4 @@
-"""The directory of a run: whose it is, and the config and text that it was trained on."""
+"""The folder of a run: checks of its config and of the text that it was trained on."""
 
 import pathlib
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from pe_research.storage import files
 
 
 def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
-  """Compares with the config.json that is there, if there is one.
+  """Compares a config with the workdir's config.json, if there is one.
 
   Raises:
-    WorkdirError: the workdir belongs to a run with another experiment; lists what differs.
+    WorkdirError: the workdir belongs to another experiment; lists what differs.
   """
   saved = files.read_json(workdir / 'config.json')
   if saved is not None:
@@ -33,8 +33,8 @@ def load_config(workdir: pathlib.Path) -> dict[str, Any]:
     raise files.WorkdirError(f'{workdir} has no config.json; name the directory of a run.')
   if 'position' not in config:
     raise files.WorkdirError(
-      f'{workdir} has the config.json of something else; name the directory of a run. A checkpoint '
-      f'of Hugging Face becomes one by --config=configs/pretrained.py:path={workdir}.'
+      f'the config.json in {workdir} is not of a run; name the directory of a run. A checkpoint of '
+      f'Hugging Face becomes one by --config=configs/pretrained.py:path={workdir}.'
     )
   return config
 
@@ -42,13 +42,12 @@ def load_config(workdir: pathlib.Path) -> dict[str, Any]:
 def check_data(workdir: pathlib.Path, facts: Mapping[str, Any]) -> None:
   """Raises WorkdirError unless the text is the one that the run of `workdir` was trained on."""
   record = files.read_json(workdir / 'run.json') or {'conditions': {}}
-  prefix = 'data.'
-  kept = record['conditions'].items()
-  trained = {k.removeprefix(prefix): v for k, v in kept if k.startswith(prefix)}
+  recorded = record['conditions'].items()
+  trained = {k.removeprefix('data.'): v for k, v in recorded if k.startswith('data.')}
   changed = nested.difference(trained, facts) if trained else []
   if changed:
     raise files.WorkdirError(
       f'the text is not the one that {workdir} was trained on (trained -> found):\n  '
       + '\n  '.join(changed)
-      + '\nBring that text back, or train anew in another --workdir.'
+      + '\nRestore that text, or train again in another --workdir.'
     )

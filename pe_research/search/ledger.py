@@ -1,4 +1,4 @@
-"""The losses of a search, so that a killed one resumes."""
+"""A record of the losses of a search, so that a killed search resumes."""
 
 import dataclasses
 import pathlib
@@ -16,32 +16,32 @@ Measure = Callable[[Sequence[Candidate]], list[float]]  # nats/token on the sear
 
 
 class Ledger:
-  """Every candidate that was evaluated, in the order of a search, in a file that only grows.
+  """Losses of candidates, in a file that only grows.
 
-  A search is a function of its seed and of losses. Asked for a candidate again, after a kill, the
-  ledger answers from the file, so that going on repeats the search without its cost.
+  A search is a function of its seed and of losses. After a kill the search is repeated, and the
+  losses that were measured before are read from the file.
   """
 
   def __init__(self, path: pathlib.Path, measure: Measure):
-    """Reads what is there; `measure` is asked for the rest."""
+    """Reads the file; `measure` is called for other candidates."""
     self.path, self.measure = path, measure
-    self.known: dict[Candidate, float] = {}
+    self.recorded: dict[Candidate, float] = {}
     for row in files.read_rows(path):
-      for values, start, loss in row['candidates']:
-        self.known[Candidate(tuple(values), start)] = loss
+      for factors, start_tokens, loss in row['candidates']:
+        self.recorded[Candidate(tuple(factors), start_tokens)] = loss
     self.measured = 0
 
   def losses(self, candidates: Sequence[Candidate]) -> list[float]:
-    """Nats/token of each; new ones are written down together."""
-    new = [c for c in candidates if c not in self.known]
+    """Nats/token of each; new ones are recorded together."""
+    new = [c for c in candidates if c not in self.recorded]
     if new:
-      found = self.measure(new)
+      losses = self.measure(new)
       self.measured += len(new)
-      rows = [[c.factors, c.start_tokens, loss] for c, loss in zip(new, found, strict=True)]
+      rows = [[c.factors, c.start_tokens, loss] for c, loss in zip(new, losses, strict=True)]
       if multiprocess.first():
         files.append_row(self.path, {'candidates': rows})
-      self.known |= dict(zip(new, found, strict=True))
-    return [self.known[c] for c in candidates]
+      self.recorded |= dict(zip(new, losses, strict=True))
+    return [self.recorded[c] for c in candidates]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Progress:
     evaluations: candidates so far.
     best: the best of them.
     loss: nats/token of that on the search documents.
-    seconds: since the start of this process's part.
+    seconds: since this process began.
   """
 
   evaluations: int
@@ -64,7 +64,7 @@ class Progress:
 def progress(
   method: str, space: Space, settings: methods.Settings, ledger: Ledger
 ) -> Iterator[Progress]:
-  """Runs the search; one item a generation, the last of which has the result."""
+  """Runs the search; yields after each generation, at last the result."""
   search = methods.METHODS[method](space, settings, np.random.default_rng(settings.seed))
   began, evaluations, best = time.monotonic(), 0, None
   batch = next(search)

@@ -1,10 +1,11 @@
-"""Which candidates to try: evolution, and controls that get as many evaluations.
+"""Methods that propose candidates: evolution, and controls with as many evaluations.
 
 A method is a generator: it yields lists of candidates, none of them twice, and is sent their
-losses. It knows nothing of models, and its draws depend on the seed and on those losses alone.
+losses. It does not depend on models, and its draws depend on the seed and those losses alone.
 """
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Generator
 
@@ -17,11 +18,11 @@ from pe_research.search.space import STEP, Candidate, Space
 
 Search = Generator[list[Candidate], list[float], None]
 TRIES = 20  # crossovers of two parents before one of them is mutated instead (authors' code)
-LIMIT = 100_000  # mutations of one candidate before the space counts as used up
+LIMIT = 100_000  # mutations of one candidate before the space counts as exhausted
 
 
 def check_population(settings: Settings, seeds: int) -> None:
-  """Raises ValueError where the first generation has no room for the seeds."""
+  """Raises ValueError if the first generation is smaller than the number of seeds."""
   if settings.population < seeds:
     raise ValueError(
       f'--population is {settings.population}; the search begins from {seeds} seeds, so it must be '
@@ -30,7 +31,7 @@ def check_population(settings: Settings, seeds: int) -> None:
 
 
 def exhausted(seen: set[Candidate]) -> ValueError:
-  """The error of a search that finds nothing new."""
+  """The error of a search that finds no new candidate."""
   return ValueError(
     f'nothing new is left to try after {len(seen)} candidates; lower --iterations or '
     '--population, or raise --factor.'
@@ -38,11 +39,11 @@ def exhausted(seen: set[Candidate]) -> ValueError:
 
 
 class Paper:
-  """Operators as the paper describes them; what it leaves open is said here.
+  """Operators as the paper describes them, and our choices where it leaves them open.
 
   Mutation redraws each factor with probability p between its neighbours, and n-hat with the same
-  probability. Crossover, of which the paper says no more than that it keeps factors from falling,
-  takes a run of neighbouring pairs and n-hat from the second parent.
+  probability. Of crossover the paper only says that factors must not fall; here it takes a range of
+  neighbouring pairs from the second parent, and n-hat from one of the two.
   """
 
   def __init__(self, space: Space, settings: Settings, rng: np.random.Generator):
@@ -55,7 +56,7 @@ class Paper:
     space, rng, chance = self.space, self.rng, self.settings.probability
     child = parent
     for attempt in range(1, LIMIT):
-      # A neighbourhood may be used up: after many tries go on from the last child.
+      # The neighbourhood may be exhausted: after many tries mutate the last child instead.
       factors = list((child if attempt % 100 == 0 else parent).factors)
       for i in range(space.pairs):
         if rng.random() < chance:
@@ -87,10 +88,10 @@ class Released(Paper):
   """Operators as in the authors' released code, dim_mono.
 
   One seed, a mix of factors by YaRN's ramp; no n-hat. A mutation sweeps over the pairs until the
-  result is new and does not fall. Its grid hangs on the left neighbour and may overshoot the right
-  one by a step; a sweep that so fails is where the next begins, hence where factors are flat most
-  of them change. A crossover copies single entries of the worse
-  parent and takes the first child that is new, which mostly differs in one entry.
+  result is new and does not fall. Its grid starts at the left neighbour and may overshoot the right
+  one by a step; the next sweep begins from such a failed one, so that most of the factors change
+  where they are flat. A crossover copies single entries of the worse parent and takes the first
+  child that is new, which mostly differs in one entry.
   """
 
   def __init__(self, space: Space, settings: Settings, rng: np.random.Generator):
@@ -107,7 +108,7 @@ class Released(Paper):
         if rng.random() < self.settings.probability:
           low = factors[i - 1] if i else 1.0
           high = factors[i + 1] if i < last else space.most
-          # In floating point this may end one step too high, as theirs does: another sweep.
+          # In floating point this may end one step too high, as theirs does; then it sweeps again.
           grid = np.arange(low, high + (STEP if i else 0.0), STEP)
           if grid.size:
             factors[i] = float(rng.choice(grid))
@@ -134,9 +135,11 @@ class Released(Paper):
     return None
 
 
-def evolve(operators: Paper) -> Search:
-  """Algorithm 1: the best `parents` of all so far breed each generation; none is measured twice."""
-  settings, rng = operators.settings, operators.rng
+def _evolve(
+  kind: type[Paper], space: Space, settings: Settings, rng: np.random.Generator
+) -> Search:
+  """Algorithm 1: the best `parents` so far breed each generation; none is measured twice."""
+  operators = kind(space, settings, rng)
   seen: set[Candidate] = set()
 
   def add(child: Candidate) -> Candidate:
@@ -164,16 +167,6 @@ def evolve(operators: Paper) -> Search:
       ranked += zip((yield children), children, strict=True)
 
 
-def paper(space: Space, settings: Settings, rng: np.random.Generator) -> Search:
-  """Evolution by the paper's operators."""
-  return evolve(Paper(space, settings, rng))
-
-
-def released(space: Space, settings: Settings, rng: np.random.Generator) -> Search:
-  """Evolution by those of the authors' code."""
-  return evolve(Released(space, settings, rng))
-
-
 def random(space: Space, settings: Settings, rng: np.random.Generator) -> Search:
   """Control: sorted uniform draws."""
   seen: set[Candidate] = set()
@@ -194,7 +187,7 @@ def random(space: Space, settings: Settings, rng: np.random.Generator) -> Search
 
 
 def coordinate(space: Space, settings: Settings, rng: np.random.Generator) -> Search:
-  """Control: from the best seed, one coordinate at a time, moving wherever the loss falls.
+  """Control: coordinate descent from the best seed.
 
   A step tries `mutations` values of a factor between its neighbours, or all values of n-hat.
   """
@@ -220,12 +213,12 @@ def coordinate(space: Space, settings: Settings, rng: np.random.Generator) -> Se
       seen.update(tried)
       found = min(zip((yield tried), tried, strict=True), key=lambda pair: pair[0])
       loss, best = min((loss, best), found, key=lambda pair: pair[0])
-    elif turn % 1000 == 999:  # all neighbours are known: go on from one drawn anew
+    elif turn % 1000 == 999:  # all neighbours were tried: restart from a mutation
       best = Paper(space, settings, rng).mutate(best, seen)
 
 
 def yarn_grid(space: Space, settings: Settings, rng: np.random.Generator) -> Search:
-  """Control: YaRN's ramp with all pairs of ends, which its two betas stand for, on a grid."""
+  """Control: YaRN's ramp between all pairs of ends on a grid, in place of its two betas."""
   del rng
   size = 2
   while size * (size - 1) // 2 < settings.evaluations:
@@ -241,13 +234,14 @@ def yarn_grid(space: Space, settings: Settings, rng: np.random.Generator) -> Sea
     yield distinct[start : start + settings.population]
 
 
+_evolutions = (functools.partial(_evolve, operators) for operators in (Paper, Released))
 METHODS: dict[str, Callable[[Space, Settings, np.random.Generator], Search]] = dict(
-  zip(sizes.METHODS, (paper, released, random, coordinate, yarn_grid), strict=True)
+  zip(sizes.METHODS, (*_evolutions, random, coordinate, yarn_grid), strict=True)
 )
 
 
 def fixed_inputs(method: str) -> str:
-  """What a method tries on a small space whose losses are made up: a change in it changes this."""
+  """A hash of a method's candidates on a small space with made-up losses."""
   space = Space(base=10_000.0, rotated=8, train_length=64, factor=4.0, most=5.0)
   settings = Settings(population=8, mutations=3, crossovers=3, iterations=3, parents=4)
   search = METHODS[method](space, settings, np.random.default_rng(settings.seed))

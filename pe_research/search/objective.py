@@ -1,4 +1,4 @@
-"""What a candidate is worth: the loss of a run's weights under its factors, many at a time."""
+"""The loss of a run's weights under the factors of candidates, many at a time."""
 
 import dataclasses
 import math
@@ -20,7 +20,7 @@ from pe_research.positions import fixed_point, longrope, rotary
 from pe_research.runs import lineage
 from pe_research.search.space import Candidate
 
-ROPE = ('base', 'layout', 'fraction', 'partial')  # of the weights, whatever stretches them
+ROPE = ('base', 'layout', 'fraction', 'partial')  # arguments that no stretching changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Windows:
 
   Attributes:
     tokens: int32 [D, N + 1].
-    names: of the documents that they are from.
+    names: of their documents.
   """
 
   tokens: np.ndarray
@@ -42,12 +42,12 @@ class Windows:
 
 
 def windows(documents: texts.Documents, length: int, count: int, seed: int, what: str) -> Windows:
-  """One window of `length` tokens, and the target after its last, of `count` documents.
+  """One window of `length` tokens and the target after it from each of `count` documents.
 
-  Documents that are long enough are drawn by the seed, and so is the place in each.
+  The seed draws them from the documents that are long enough, and the place in each.
 
   Raises:
-    ValueError: there are fewer of them; says how many, and how long documents are.
+    ValueError: there are fewer such documents; says how many, and how long documents are.
   """
   fit = np.flatnonzero(documents.lengths > length)
   if len(fit) < count:
@@ -64,12 +64,14 @@ def windows(documents: texts.Documents, length: int, count: int, seed: int, what
 
 
 class Objective:
-  """Mean nats/token of candidates on windows; frequencies enter the one compiled program as data.
+  """Mean nats/token of candidates on windows, by one compiled program for all frequencies.
 
-  Candidates that are evaluated at once are spread over the mesh of the config.
+  Candidates that are evaluated at once are spread over the mesh of the config. The factors of a
+  candidate multiply those that the weights were last trained with, so that ones leave the run as it
+  is; `absolute` factors replace them, so that ones are plain RoPE.
 
-  A candidate multiplies the factors that the weights were last trained with, so that all ones are
-  the run as it is; an `absolute` one replaces them, so that all ones are plain RoPE.
+  Attributes:
+    stretched: [R / 2], factors that the weights were last trained with.
   """
 
   def __init__(
@@ -92,16 +94,15 @@ class Objective:
       absolute: see the class.
     """
     blueprint = Blueprint(config)
-    own = blueprint.scheme
-    known = lineage.known(config, longrope.NAME)
-    rope = {field: known[field] for field in ROPE}
+    arguments = lineage.carried_over(config, longrope.NAME)
+    rope = {field: arguments[field] for field in ROPE}
     dims = positions.Dims.of(config['model'], config['length'], encodes=True)
     plain = rotary.RoPE(dims, **rope).frequencies(None)
-    trained = np.asarray(own.frequencies(config['length']), np.float64)
-    still = np.where(trained, trained, 1)  # pairs that stand still have no factor
-    self.stretched = np.where(trained, plain / still, 1)  # lambda that the weights know
-    self.theta = plain if absolute else trained  # what a candidate divides
-    self.known = np.ones_like(plain) if absolute else self.stretched
+    trained = np.asarray(blueprint.scheme.frequencies(config['length']), np.float64)
+    divisor = np.where(trained, trained, 1)  # a pair that does not rotate has no factor
+    self.stretched = np.where(trained, plain / divisor, 1)
+    self.theta = plain if absolute else trained  # frequencies that candidates divide
+    self.base_factors = np.ones_like(plain) if absolute else self.stretched
     mesh, size = sharding.mesh(config['run']['mesh']), max(1, batch_tokens // math.prod(shape))
     devices = math.prod(mesh.shape.values())
     self.params, self.size = params, -(-size // devices) * devices
@@ -140,5 +141,5 @@ class Objective:
     return losses
 
   def total(self, candidate: Candidate) -> list[float]:
-    """Lambda of each pair against RoPE before any stretching, as a config takes it."""
-    return [float(x) for x in self.known * np.asarray(candidate.factors)]
+    """Lambda of each pair relative to RoPE before any stretching, as a config takes it."""
+    return [float(x) for x in self.base_factors * np.asarray(candidate.factors)]

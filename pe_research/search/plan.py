@@ -1,4 +1,4 @@
-"""Everything that decides the result of a search, checked before it begins."""
+"""The plan of a search: everything that decides its result, checked before it begins."""
 
 import dataclasses
 import math
@@ -11,8 +11,26 @@ from pe_research.runs import lineage
 from pe_research.search import methods, space
 from pe_research.settings import configs
 
-References = dict[str, space.Candidate]
+References = dict[str, space.Candidate]  # by name
 MOST = 1e6  # a larger --most can only be a typing error
+
+
+class Run:
+  """The run whose factors are searched.
+
+  Attributes:
+    config: resolved.
+    scheme: of the config.
+    original_length: tokens that the weights were trained at before any stretching.
+    base: of the rotary frequencies.
+  """
+
+  def __init__(self, config: Mapping[str, Any]):
+    """Builds the scheme; ValueError where LongRoPE factors do not apply to the weights."""
+    lineage.check_family(longrope.NAME, config)
+    self.config, self.scheme = config, configs.scheme(config)
+    self.original_length = lineage.original_length(config)
+    self.base = lineage.carried_over(config, longrope.NAME)['base']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,15 +39,16 @@ class Plan:
 
   Attributes:
     method: one of methods.METHODS.
-    factor: s, by which the seeds stretch what the run was trained at; in a search for short texts,
-      what it was trained at before any stretching.
+    factor: s, the target length over the run's training length; in a search for short texts, over
+      its length before any stretching.
     most: largest factor.
     target_length: tokens of the texts that candidates are measured on.
-    temperature: policy, see longrope.LongRoPE.
+    temperature: one of longrope.TEMPERATURES.
     documents: number of training documents to select on.
     held_out: number of validation documents to report on, a multiple of `documents`.
     settings: sizes of the search.
-    short_of: a factor file whose long factors stay; factors for short texts are searched.
+    short_of: contents of a factor file whose long factors stay, where factors for short texts are
+      searched; else None.
   """
 
   method: str
@@ -44,12 +63,12 @@ class Plan:
 
   @property
   def long_target(self) -> int:
-    """Tokens that the whole stretches to, which the temperature reads."""
+    """Tokens of the longest texts that the factors are for; the temperature depends on it."""
     return self.short_of['target_length'] if self.short_of else self.target_length
 
 
 def make(
-  config: Mapping[str, Any],
+  run: Run,
   *,
   method: str,
   factor: float,
@@ -61,25 +80,25 @@ def make(
   settings: methods.Settings,
   short_of: dict[str, Any] | None,
 ) -> Plan:
-  """Fills in what is None, for a run with this config; the rest as in Plan.
+  """The plan of a search on a run; fills in what is None.
 
   Raises:
     ValueError: names the flag, its value and what would do.
   """
-  lineage.check_family(longrope.NAME, config)
-  if config['data']['task']:
+  task = run.config['data']['task']
+  if task:
     raise ValueError(
-      f'the run was trained on the task {config["data"]["task"]!r}; factors are searched on texts, '
-      'so search on a run of configs/lm.py.'
+      f'the run was trained on the task {task!r}; factors are searched on texts, so search on a '
+      'run of configs/lm.py.'
     )
-  released, trained = method == 'released', config['length']
+  released = method == 'released'
   checks.choose('--method', method, methods.METHODS)
   checks.at_least('--factor', factor, 1)
-  trained = lineage.original_length(config) if short_of else trained
-  reach = round(factor * trained)
-  target_length = reach if target_length is None else target_length
+  trained = run.original_length if short_of else run.config['length']
+  longest = round(factor * trained)
+  target_length = longest if target_length is None else target_length
   checks.at_least('--target-length', target_length, 1, 'tokens')
-  if target_length > reach:
+  if target_length > longest:
     raise ValueError(
       f'--target-length {target_length} is beyond --factor {factor:g} times the {trained} tokens '
       f'that the run was trained at; raise --factor to {target_length / trained:g} or leave it out.'
@@ -110,34 +129,43 @@ def make(
     )
   else:
     temperature = short_of['temperature']
-  check_temperature(temperature, config)
+  check_scheme(run, temperature)
   if method in ('paper', 'released'):
     methods.check_population(settings, 1 if released else 6 if short_of else 3)
   return Plan(
-    method, factor, most, target_length, temperature, documents, held_out, settings, short_of
+    method=method,
+    factor=factor,
+    most=most,
+    target_length=target_length,
+    temperature=temperature,
+    documents=documents,
+    held_out=held_out,
+    settings=settings,
+    short_of=short_of,
   )
 
 
-def check_temperature(temperature: str, config: Mapping[str, Any]) -> None:
-  """Raises ValueError where a search would leave out what else the run's scheme does."""
-  position, scheme = config['position'], configs.scheme(config)
+def check_scheme(run: Run, temperature: str) -> None:
+  """Raises ValueError where the run's scheme does what candidates, of factors alone, would not."""
+  position, scheme = run.config['position'], run.scheme
+  name = position['name']
   if scheme.depends_on_length:
     raise ValueError(
-      f'the run was trained with {position["name"]!r}, whose frequencies follow the length; a '
-      'search has one factor a pair. Search on a run whose frequencies stay.'
+      f'the run was trained with {name!r}, whose frequencies follow the length; a search has one '
+      'factor a pair. Search on a run whose frequencies stay.'
     )
   if scheme.counts_keys:
     raise ValueError(
-      f'the run was trained with {position["name"]!r}, whose logits grow with the position; a '
-      'search leaves that out. Search on a run whose logits do not.'
+      f'the run was trained with {name!r}, whose logits grow with the position; a search leaves '
+      'that out. Search on a run whose logits do not.'
     )
   scale = float(scheme.logit_scale(None, None))
-  reach = position.get('factor', 1), lineage.original_length(config)
-  usual = longrope.temperature_of(temperature, *reach) ** 2
-  if not (math.isclose(scale, 1) or math.isclose(scale, usual)):
+  factor = position.get('factor', 1)
+  expected = longrope.temperature_of(temperature, factor, run.original_length) ** 2
+  if not (math.isclose(scale, 1) or math.isclose(scale, expected)):
     raise ValueError(
-      f'the run was trained with logits times {scale:.4g} ({position["name"]!r}), which '
-      f'--temperature {temperature} leaves out; search on a run that has none, or has the same.'
+      f'the run was trained with logits times {scale:.4g} ({name!r}), which --temperature '
+      f'{temperature} leaves out; search on a run that has none, or has the same.'
     )
   if scheme.slice_factor != 1:
     raise ValueError(
@@ -147,8 +175,8 @@ def check_temperature(temperature: str, config: Mapping[str, Any]) -> None:
 
 
 def long_factors(path: str, config: Mapping[str, Any]) -> dict[str, Any]:
-  """What a factor file says, its defaults filled in; ValueError where a run cannot use it."""
-  position = lineage.given(f'{longrope.NAME}:file={path}', config)
+  """A factor file with its defaults filled in; ValueError where the run cannot use it."""
+  position = lineage.parse_position(f'{longrope.NAME}:file={path}', config)
   scheme = configs.scheme(dict(config) | {'position': position})
   return longrope_file.read(path)[0] | {
     'long_factor': list(scheme.long_factor),
@@ -157,70 +185,58 @@ def long_factors(path: str, config: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def attention_factor(plan: Plan, config: Mapping[str, Any]) -> float:
+def attention_factor(plan: Plan, run: Run) -> float:
   """What multiplies queries and keys of every candidate."""
-  original = lineage.original_length(config)
-  return longrope.temperature_of(plan.temperature, plan.long_target / original, original)
+  factor = plan.long_target / run.original_length
+  return longrope.temperature_of(plan.temperature, factor, run.original_length)
 
 
-def known(plan: Plan, config: Mapping[str, Any], stretched: Sequence[float]) -> References:
-  """Candidates by name that are no seeds of the paper's, to compare with.
-
-  Args:
-    plan: of the search.
-    config: of the run.
-    stretched: lambdas that its weights were last trained with.
-  """
-  own = getattr(configs.scheme(config), 'start_tokens', 0)
+def references(plan: Plan, run: Run, stretched: Sequence[float]) -> References:
+  """Candidates to compare with that are not seeds of the paper; `stretched` as in Objective."""
+  start_tokens = getattr(run.scheme, 'start_tokens', 0)
   ones, short = (1.0,) * len(stretched), plan.short_of
   if short is None:
-    return {'as trained': space.Candidate(ones, own)}
+    return {'as trained': space.Candidate(ones, start_tokens)}
   return {
     'RoPE': space.Candidate(ones),
-    'as trained': space.Candidate(tuple(stretched), own),
+    'as trained': space.Candidate(tuple(stretched), start_tokens),
     'long': space.Candidate(tuple(short['long_factor']), short['start_tokens']),
   }
 
 
-def make_space(plan: Plan, config: Mapping[str, Any], references: References) -> space.Space:
-  """Where to search; one for short texts begins from the references, too."""
-  scheme, short = configs.scheme(config), plan.short_of
-  base = lineage.known(config, longrope.NAME)['base']
-  original = lineage.original_length(config)
-  longest = original if short else config['length']
+def make_space(plan: Plan, run: Run, further: References) -> space.Space:
+  """Where to search; a search for short texts begins from the references `further` as well."""
+  longest = run.original_length if plan.short_of else run.config['length']
   starts = tuple(n for n in space.STARTS if n <= longest)
   made = space.Space(
-    base,
-    scheme.rotated,
-    original,
-    plan.factor,
-    plan.most,
-    starts if plan.method != 'released' else (0,),
+    base=run.base,
+    rotated=run.scheme.rotated,
+    train_length=run.original_length,
+    factor=plan.factor,
+    most=plan.most,
+    starts=(0,) if plan.method == 'released' else starts,
   )
-  if short is None:
+  if plan.short_of is None:
     return made
-  further = {name: made.nearest(candidate) for name, candidate in references.items()}
-  return dataclasses.replace(made, further=further)
+  nearest = {name: made.nearest(candidate) for name, candidate in further.items()}
+  return dataclasses.replace(made, further=nearest)
 
 
-def file_of(
-  plan: Plan, config: Mapping[str, Any], total: Sequence[float], start_tokens: int
-) -> dict[str, Any]:
-  """The factor file, for lambdas against RoPE before any stretching; without its lineage."""
-  scheme = configs.scheme(config)
+def factor_file(plan: Plan, run: Run, factors: list[float], start_tokens: int) -> dict[str, Any]:
+  """What factors.json says of these lambdas, which are relative to RoPE before any stretching."""
   if plan.short_of is not None:
     return plan.short_of | {
-      'short_factor': list(total),
+      'short_factor': factors,
       'short_start_tokens': start_tokens,
       'switch_length': plan.target_length,
     }
   return {
     'kind': longrope_file.KIND,
-    'base': lineage.known(config, longrope.NAME)['base'],
-    'rotated': scheme.rotated,
-    'train_length': lineage.original_length(config),
+    'base': run.base,
+    'rotated': run.scheme.rotated,
+    'train_length': run.original_length,
     'target_length': plan.target_length,
     'temperature': plan.temperature,
-    'long_factor': list(total),
+    'long_factor': factors,
     'start_tokens': start_tokens,
   }

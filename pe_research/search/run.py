@@ -1,4 +1,4 @@
-"""A search from its plan to the file of factors, on the weights of a run."""
+"""Carries a search out, from its plan to the file of factors."""
 
 import dataclasses
 import pathlib
@@ -20,27 +20,28 @@ from pe_research.training import train_state
 
 def search(
   plan: plans.Plan,
-  config: Mapping[str, Any],
+  run: plans.Run,
   origin: pathlib.Path,
   step: int | None,
   workdir: pathlib.Path,
   batch_tokens: int,
   beat: Callable[[str], None] = progress.unheard,
 ) -> dict[str, Any]:
-  """Searches, or goes on where it was; writes search.json, evaluations.jsonl and factors.json.
+  """Searches or resumes; writes search.json, evaluations.jsonl and factors.json.
 
   Args:
     plan: what to search.
-    config: resolved, of the run `origin` that the weights are of.
-    origin: its directory.
-    step: a checkpoint other than its newest.
-    workdir: where the search is kept, claimed by the caller.
+    run: whose weights are searched.
+    origin: folder of the run.
+    step: of the checkpoint; None: the newest.
+    workdir: folder of the search, which the caller owns.
     batch_tokens: tokens evaluated at once.
-    beat: is told what is begun.
+    beat: is called with what begins.
 
   Returns:
-    What factors.json holds.
+    The contents of factors.json.
   """
+  config = run.config
   jax_setup.prepare(config)
   corpus = texts.load(config, beat)
   run_folder.check_data(origin, corpus.facts)
@@ -58,19 +59,18 @@ def search(
     'batch_tokens': batch_tokens,  # losses differ by it in their last bits
   }
   multiprocess.by_first(lambda: files.write_once(workdir / 'search.json', wanted))
-  scale = plans.attention_factor(plan, config)
   measure = objective.Objective(
     config,
     params,
     (plan.documents, plan.target_length),
-    scale,
+    plans.attention_factor(plan, run),
     batch_tokens,
     absolute=plan.short_of is not None,
   )
-  references = plans.known(plan, config, measure.stretched)
-  space = plans.make_space(plan, config, references)
-  known = ledger.Ledger(workdir / 'evaluations.jsonl', lambda c: measure(c, chosen))
-  for now in ledger.progress(plan.method, space, plan.settings, known):
+  references = plans.references(plan, run, measure.stretched)
+  space = plans.make_space(plan, run, references)
+  losses = ledger.Ledger(workdir / 'evaluations.jsonl', lambda c: measure(c, chosen))
+  for now in ledger.progress(plan.method, space, plan.settings, losses):
     beat(f'evaluating candidates after {now.evaluations}')
     if multiprocess.first():
       print(
@@ -78,17 +78,17 @@ def search(
         f'best {now.loss:.4f} nats/token  {now.seconds:.0f} s',
         flush=True,
       )
-  shown = space.seeds | references | {'best': now.best}
-  found = plans.file_of(plan, config, measure.total(now.best), now.best.start_tokens)
-  found |= {
-    'losses': compare(measure, shown, chosen, held_out),
+  compared = space.seeds | references | {'best': now.best}
+  contents = plans.factor_file(plan, run, measure.total(now.best), now.best.start_tokens)
+  contents |= {
+    'losses': compare(measure, compared, chosen, held_out),
     'search': wanted
     | {'evaluations': now.evaluations, 'made_by': provenance.provenance()}
     | {'generator': methods.fixed_inputs(plan.method)},
   }
   if multiprocess.first():
-    files.write_json(workdir / 'factors.json', found)
-  return found
+    files.write_json(workdir / 'factors.json', contents)
+  return contents
 
 
 def compare(
@@ -97,7 +97,7 @@ def compare(
   chosen: objective.Windows,
   held_out: objective.Windows,
 ) -> dict[str, dict[str, float]]:
-  """Nats/token of each on the documents of the search and on held-out ones, always both."""
+  """Nats/token of each candidate on the documents of the search and on the held-out ones."""
   count = len(chosen.tokens)
   groups = [
     dataclasses.replace(held_out, tokens=held_out.tokens[i : i + count])

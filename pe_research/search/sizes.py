@@ -1,4 +1,4 @@
-"""How large a search is, and the names of its methods: what a command line may say."""
+"""Sizes and methods of a search, without the imports that a search needs."""
 
 import dataclasses
 
@@ -6,40 +6,25 @@ from pe_research.common import checks
 
 METHODS = ('paper', 'released', 'random', 'coordinate', 'yarn_grid')
 DOCUMENTS = 5  # of training, that candidates are tried on
-# Two cores: candidates of 1,280 tokens run at 77 a second alone and at 54 a dozen at once.
+# On two cores, candidates of 1,280 tokens run at 77 a second alone and at 54 a dozen at once.
 BATCH_TOKENS = 2_048
-MEANS = {  # of the fields of Settings
-  'population': 'candidates of the first generation',
-  'mutations': 'mutants a generation',
-  'crossovers': 'crossovers a generation',
-  'iterations': 'generations after the first',
-  'parents': 'the best that a generation is bred from',
-  'probability': 'of redrawing a factor in a mutation',
-  'seed': 'of all draws',
-}
+
+
+def _size(default: float, text: str):
+  return dataclasses.field(default=default, metadata={'help': text})
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """Sizes of the search; the defaults are the paper's, sec. 4.1, for targets up to 256k tokens.
+  """Sizes of the search; the defaults are the paper's, sec. 4.1, for targets up to 256k tokens."""
 
-  Attributes:
-    population: P, candidates of the first generation.
-    mutations: N1, mutants a generation.
-    crossovers: N2, crossovers a generation.
-    iterations: T, generations after the first.
-    parents: k, the best that a generation is bred from.
-    probability: p, of redrawing a factor in a mutation.
-    seed: of all draws.
-  """
-
-  population: int = 64
-  mutations: int = 16
-  crossovers: int = 16
-  iterations: int = 40
-  parents: int = 32
-  probability: float = 0.3
-  seed: int = 0
+  population: int = _size(64, 'P, candidates of the first generation')
+  mutations: int = _size(16, 'N1, mutants in a generation')
+  crossovers: int = _size(16, 'N2, crossovers in a generation')
+  iterations: int = _size(40, 'T, generations after the first')
+  parents: int = _size(32, 'k, how many of the best breed a generation')
+  probability: float = _size(0.3, 'p, that a mutation redraws a factor')
+  seed: int = _size(0, 'of all draws')
 
   def __post_init__(self):
     for field in ('population', 'mutations', 'parents'):
@@ -51,9 +36,9 @@ class Settings:
 
   @property
   def evaluations(self) -> int:
-    """Of the whole search: 1,344 by default.
+    """Candidates of the whole search: 1,344 by default.
 
-    Algorithm 1 as printed never evaluates what the last iteration breeds; the authors' code does,
-    and so does this.
+    Algorithm 1 as printed never evaluates the children of the last iteration; the authors' code
+    does, and so does this.
     """
     return self.population + self.iterations * (self.mutations + self.crossovers)

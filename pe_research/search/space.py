@@ -1,4 +1,4 @@
-"""What is searched: a factor for each pair that never falls, and how many first tokens stay."""
+"""The search space: factors that never fall from pair to pair, and first tokens left alone."""
 
 import dataclasses
 import itertools
@@ -18,7 +18,7 @@ class Candidate:
 
   Attributes:
     factors: lambda of each rotated pair, fastest first.
-    start_tokens: n-hat, positions whose angles stay.
+    start_tokens: n-hat, first positions whose angles are not stretched.
   """
 
   factors: tuple[float, ...]
@@ -27,16 +27,16 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-  """Where candidates may lie, for heads whose `rotated` channels turn with `base`.
+  """The allowed candidates, and the seeds among them.
 
   Attributes:
     base: of the rotary frequencies.
     rotated: R, channels of a head that rotate; R / 2 pairs.
-    train_length: tokens, at which the weights were trained before any stretching: YaRN's seed
-      leaves alone what turned often then.
-    factor: s, what the seeds stretch by.
+    train_length: tokens, of training before any stretching; YaRN's seed does not stretch pairs that
+      turned often within it.
+    factor: s, by which the seeds stretch.
     most: largest factor; 1.25 s in the paper, 1 + s in the authors' code.
-    starts: values that n-hat may take; the authors' code has 0 alone.
+    starts: values that n-hat may take; only 0 in the authors' code.
     further: more seeds, by name.
   """
 
@@ -68,17 +68,17 @@ class Space:
   def seeds(self) -> dict[str, Candidate]:
     """PI, NTK-aware and YaRN as factors, the paper's three first individuals (sec. 3.2).
 
-    YaRN's is that of frequencies mixed by the ramp of its code at the published betas, hence a
-    harmonic mix of factors.
+    YaRN mixes frequencies, by the ramp of its code at the published betas: a harmonic mix of
+    factors.
     """
     pair = np.arange(self.pairs)
     gamma = self.gamma(32.0, 1.0)
-    made = {
+    seeds = {
       'PI': np.full(self.pairs, self.factor),
       'NTK-aware': self.factor ** (2 * pair / max(self.rotated - 2, 1)),
       'YaRN': 1 / (gamma + (1 - gamma) / self.factor),
     }
-    return {name: self.candidate(factors) for name, factors in made.items()} | self.further
+    return {name: self.candidate(factors) for name, factors in seeds.items()} | self.further
 
   @property
   def released_seed(self) -> Candidate:
@@ -87,17 +87,17 @@ class Space:
     return self.candidate(gamma + (1 - gamma) * self.factor)
 
   def gamma(self, fast: float, slow: float) -> np.ndarray:
-    """[pairs] of YaRN's ramp between pairs that turn `fast` and `slow` times in training."""
+    """YaRN's ramp between the pairs that turn `fast` and `slow` times in training: [pairs]."""
     sizes = self.train_length, self.base, self.rotated
     low, high = by_parts.bounds(*sizes, slow, fast, rounded=True)
     return by_parts.by_pairs(self.pairs, low, high)
 
   def candidate(self, factors: np.ndarray, start_tokens: int = 0) -> Candidate:
-    """Factors as floats that rounding has kept from falling or leaving [1, most]."""
-    kept = np.clip(np.maximum.accumulate(factors), 1.0, self.most)
-    return Candidate(tuple(float(f) for f in kept), start_tokens)
+    """A candidate of these factors, corrected where rounding lets them fall or leave [1, most]."""
+    clipped = np.clip(np.maximum.accumulate(factors), 1.0, self.most)
+    return Candidate(tuple(float(f) for f in clipped), start_tokens)
 
   def nearest(self, candidate: Candidate) -> Candidate:
-    """The candidate, or what the space has next to it."""
+    """The allowed candidate next to `candidate`."""
     start = min(self.starts, key=lambda n: abs(n - candidate.start_tokens))
     return self.candidate(np.asarray(candidate.factors), start)

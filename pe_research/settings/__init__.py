@@ -1,1 +1,1 @@
-"""How a config is read, completed and checked."""
+"""Reading, completing and checking configs."""

@@ -1,4 +1,4 @@
-"""What every command shares: errors that a user can act on, and the process they run in."""
+"""What the command lines share: parsers, types of flags, reading a config, tables."""
 
 import argparse
 import re
@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pe_research.common import checks
+from pe_research.storage import paths
 
 if TYPE_CHECKING:
   import ml_collections
 
 CONFIG = """config:
-  --config=FILE[:name=value,...]  a file of configs/ and its arguments: configs/lm.py:position=rope
-  --config.NAME=VALUE             any field of it: --config.model.width=128
+  --config=FILE[:name=value,...]  file of configs/ and its arguments: configs/lm.py:position=rope
+  --config.NAME=VALUE             any field of it: --config.model.width=128, --config.steps=500
 """
 
 
 def parser(module: str, description: str, config: bool = False) -> argparse.ArgumentParser:
-  """A parser; of a command with a `config`, one that leaves it to `read_config`."""
+  """The parser of `python -m module`; with `config`, its flags are left to `read_config`."""
   return argparse.ArgumentParser(
     prog=f'python -m {module}',
     description=description,
@@ -27,18 +28,40 @@ def parser(module: str, description: str, config: bool = False) -> argparse.Argu
   )
 
 
-def numbers(text: str) -> tuple[float, ...]:
+def add_checkpoint(parser: argparse.ArgumentParser, flag: str) -> None:
+  """Adds `flag`, the folder of a trained run, and --step."""
+  parser.add_argument(
+    flag, type=paths.place, required=True, metavar='DIR',
+    help='folder of a trained run, or gs://BUCKET/DIR (required)',
+  )  # fmt: skip
+  parser.add_argument(
+    '--step', type=int, metavar='N', help='use the checkpoint after N steps (default: the newest)'
+  )
+
+
+def words(text: str) -> tuple[str, ...]:
   """The type of a flag that takes a,b,..."""
+  return tuple(text.split(','))
+
+
+def numbers(text: str) -> tuple[float, ...]:
+  """The type of a flag that takes numbers: 1,2.5."""
   return tuple(float(part) for part in text.split(','))
 
 
 def integers(text: str) -> tuple[int, ...]:
-  """The type of a flag that takes whole a,b,..."""
-  return tuple(int(part) for part in text.split(','))
+  """The type of a flag that takes whole numbers: 0,1,2, or 0:3 for the same."""
+  found = []
+  for part in text.split(','):
+    first, colon, end = part.partition(':')
+    found += range(int(first), int(end)) if colon else [int(first)]
+  if not found:
+    raise ValueError(f'{text} is empty')
+  return tuple(found)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-  """Lines of a table for a terminal, the first row its head; columns of numbers to the right."""
+  """Lines of a table for a terminal, the first row its head; numbers are aligned to the right."""
   columns = []
   for head, *cells in zip(*rows, strict=True):
     numbers = all(re.match(r'[-+−–?]?\d|[-–?]?$', cell) for cell in cells)
@@ -52,18 +75,18 @@ def check_fields(arguments: Sequence[str]) -> None:
   fields = [argument for argument in arguments if argument.startswith('--config.')]
   if not fields:
     return
-  whole = read_config([argument for argument in arguments if argument not in fields])
+  config = read_config([argument for argument in arguments if argument not in fields])
   for argument in fields:
-    here, so_far = whole, 'config'
-    for part in argument.partition('=')[0].split('.')[1:]:
-      if not hasattr(here, 'is_locked'):  # a ConfigDict
-        raise ValueError(f'{argument}: {so_far} is {here!r}, which has no fields.')
-      if part not in here:
+    value, path = config, 'config'
+    for name in argument.partition('=')[0].split('.')[1:]:
+      if not hasattr(value, 'is_locked'):  # not a ConfigDict
+        raise ValueError(f'{argument}: {path} is {value!r}, which has no fields.')
+      if name not in value:
         raise ValueError(
-          f'{argument}: there is no field {part!r}.{checks.nearest(part, here)} {so_far} has '
-          f'{", ".join(here)}.'
+          f'{argument}: there is no field {name!r}.{checks.nearest(name, value)} {path} has '
+          f'{", ".join(value)}.'
         )
-      here, so_far = here[part], f'{so_far}.{part}'
+      value, path = value[name], f'{path}.{name}'
 
 
 def read_config(arguments: Sequence[str]) -> 'ml_collections.ConfigDict':
@@ -92,9 +115,10 @@ def read_config(arguments: Sequence[str]) -> 'ml_collections.ConfigDict':
     return values.config.copy_and_resolve_references().lock()
   except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
     check_fields(arguments)
-    # A config file's own error arrives as text, its traceback included: the last line says it.
+    # A config file's own error arrives as text with its traceback: the last line is the message.
     lines = [line.strip() for line in str(error).replace('\\n', '\n').splitlines()]
-    raised = [line for line in lines if re.match(r'\w+Error: ', line)]  # JAX adds lines of its own
+    raised = [line for line in lines if re.match(r'\w+Error: ', line)]  # JAX adds more lines
     traced = any('Traceback' in line for line in lines)
-    said = (raised or lines)[-1] if traced else ' '.join(lines)
-    raise ValueError('config: ' + re.sub(r'^\w+Error: |\\|^[\'"]+|[\'"]+$', '', said)) from error
+    message = (raised or lines)[-1] if traced else ' '.join(lines)
+    message = re.sub(r'^\w+Error: |\\|^[\'"]+|[\'"]+$', '', message)
+    raise ValueError(f'config: {message}') from error

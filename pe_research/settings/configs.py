@@ -1,4 +1,4 @@
-"""Configs: arguments of a family, derived values, checks."""
+"""Configs: arguments of config files, derived values, checks."""
 
 import dataclasses
 import json
@@ -30,8 +30,8 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
   for item in (arg or '').split(','):
     if not item:
       continue
-    name, found, text = item.partition('=')
-    if name not in defaults or not found:
+    name, equals, text = item.partition('=')
+    if name not in defaults or not equals:
       raise ValueError(
         f'config argument {item!r} is not understood.{nearest(name, defaults)} '
         f'Write name=value with one of the names {", ".join(defaults)}.'
@@ -55,10 +55,10 @@ OPTIONAL = {
 
 
 def position(name: str, length: int, preset: str = 'published') -> ml_collections.ConfigDict:
-  """Every argument of the scheme called `name`, open to typed overrides.
+  """Every argument of the scheme called `name`, as a config that takes typed overrides.
 
-  The preset 'published' has the defaults; 'matched' replaces those of them that make no sense for
-  a training length of `length` tokens.
+  The preset 'published' has the defaults; 'matched' replaces those that make no sense for a
+  training length of `length` tokens.
   """
   choose('preset', preset, PRESETS)
   matched = positions.scheme(name).matched(length) if preset == 'matched' else {}
@@ -73,7 +73,7 @@ def position(name: str, length: int, preset: str = 'published') -> ml_collection
 
 
 def set_field(config: ml_collections.ConfigDict, field: str, text: str, where: str) -> None:
-  """Sets a field from text, typed as the field is; ValueError that says `where` it stood."""
+  """Sets a field from text, by the field's type; errors say `where` the text was given."""
   if field not in config:
     raise ValueError(
       f'{where} is unknown.{nearest(field, config)} Choose one of {", ".join(config)}.'
@@ -104,24 +104,24 @@ def scheme(config: Mapping[str, Any]) -> positions.PositionScheme:
 
 
 def without_scheme(config: Mapping[str, Any]) -> dict[str, Any]:
-  """The same config with its scheme taken out."""
+  """The same config without a positional scheme."""
   return dict(config) | {'position': positions.defaults(positions.NONE)}
 
 
 def resolve_position(config: Mapping[str, Any]) -> dict[str, Any]:
-  """The position of a config, those of its arguments that were left open settled, for JSON."""
-  settled = positions.resolve(config['position'], dims(config))
-  return json.loads(json.dumps({field: settled[field] for field in config['position']}))
+  """The position of a config with all its arguments filled in, ready for JSON."""
+  resolved = positions.resolve(config['position'], dims(config))
+  return json.loads(json.dumps({field: resolved[field] for field in config['position']}))
 
 
 def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, Any]:
-  """Fills in what may be derived and checks the whole, before anything long begins.
+  """Fills in derived values and checks everything, before anything long begins.
 
   Returns:
     A plain nested dict, ready for JSON, in which every value is the one that will be used.
 
   Raises:
-    ValueError: names the field, its value, the limit and the way out.
+    ValueError: names the field, its value, the limit and the fix.
   """
   plain = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
   try:
@@ -174,12 +174,12 @@ def _resolve_model(model: dict[str, Any], data: dict[str, Any]) -> None:
       )
     model['head_dim'] = model['width'] // model['heads']
   if model['projection'] is None:
-    few = model['kv_heads'] not in (None, model['heads'])
-    model['projection'] = ('mqa' if model['kv_heads'] == 1 else 'gqa') if few else 'mha'
+    grouped = model['kv_heads'] not in (None, model['heads'])
+    model['projection'] = ('mqa' if model['kv_heads'] == 1 else 'gqa') if grouped else 'mha'
   if model['projection'] == 'mla':
-    own = {'latent': 4 * model['head_dim'], 'query_latent': 0, 'value_dim': model['head_dim']}
-    own['rotary_dim'] = 2 * max(1, model['head_dim'] // 4)
-    model |= {field: size for field, size in own.items() if model[field] is None}
+    sizes = {'latent': 4 * model['head_dim'], 'query_latent': 0, 'value_dim': model['head_dim']}
+    sizes['rotary_dim'] = 2 * max(1, model['head_dim'] // 4)
+    model |= {field: size for field, size in sizes.items() if model[field] is None}
   if model['kv_heads'] is None:
     if model['projection'] == 'gqa':
       raise ValueError("model.projection 'gqa' needs model.kv_heads, a divisor of model.heads.")
@@ -251,9 +251,9 @@ def _check_data(data: Mapping[str, Any]) -> None:
 def anywhere(
   config: Mapping[str, Any], mesh: Mapping[str, int] = types.MappingProxyType({})
 ) -> dict[str, Any]:
-  """The config of a saved run, to be read on whatever devices there are, as `mesh` has them.
+  """The config of a saved run, for the devices here: `mesh`, or all of them along 'data'.
 
-  A run that says nothing of patience is waited for.
+  Runs whose record has no run.patience are never ended.
   """
   mesh = {axis: 1 for axis in config['run']['mesh']} | {'data': -1} | dict(mesh)
   return dict(config) | {'run': {'patience': 0.0} | config['run'] | {'mesh': mesh}}

@@ -1,4 +1,4 @@
-"""What a config asks to be measured: protocols, their controls and lengths; whether that can be."""
+"""What a config measures: protocols with their controls and lengths, and checks of them."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from pe_research.data import tasks
 
 NUMBER = r'[0-9]+(\.[0-9]+)?'
 SHARE = r'(0(\.[0-9]+)?|1(\.0+)?)'
-PROTOCOLS = {  # the controls of each, the first of them where none is asked for
+PROTOCOLS = {  # patterns of the controls of each; the first is the default
   'fixed_targets': ('none', 'cropped', 'shuffled', f'scale:{NUMBER}', 'window:[1-9][0-9]*'),
   'non_overlapping': ('none',),
   'sliding': ('none',),
@@ -21,7 +21,8 @@ PROTOCOLS = {  # the controls of each, the first of them where none is asked for
   'task': ('exact', 'teacher'),
 }
 
-SELECTION = ('every', 'lengths', 'protocols', 'controls', 'measurements')  # what, and not how
+# Fields of `eval` that say what is measured, and not how.
+SELECTION = ('every', 'lengths', 'protocols', 'controls', 'measurements')
 
 
 def accepts(protocol: str, control: str) -> bool:
@@ -30,13 +31,13 @@ def accepts(protocol: str, control: str) -> bool:
 
 
 def controls(protocol: str) -> list[str]:
-  """Of a protocol, for people: 'depth:SHARE[+keys:N]'."""
+  """The controls of a protocol as people write them: 'depth:SHARE[+keys:N]'."""
   words = {SHARE: 'SHARE', NUMBER: 'X', '[1-9][0-9]*': 'N', '[0-9]+': 'N', r'\+': '+', '(': '[',
            ')?': ']'}  # fmt: skip
-  found = list(PROTOCOLS[protocol])
+  shown = list(PROTOCOLS[protocol])
   for pattern, word in words.items():
-    found = [control.replace(pattern, word) for control in found]
-  return found
+    shown = [control.replace(pattern, word) for control in shown]
+  return shown
 
 
 def measurement(text: str) -> tuple[str, str, int]:
@@ -53,12 +54,12 @@ def measurement(text: str) -> tuple[str, str, int]:
 
 
 def settings(evaluation: Mapping[str, Any]) -> str:
-  """Digest of how a config measures, whatever it measures."""
+  """Digest of how a config measures, without what it measures."""
   return digest.of_json({k: v for k, v in evaluation.items() if k not in SELECTION})
 
 
 def _check_task(evaluation: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-  """A model of a task is measured on the task, and no other is."""
+  """Raises ValueError unless the protocol 'task' is used by models of a task, and by no others."""
   data, others = config['data'], set(evaluation['protocols']) - {'task'}
   if not data['task']:
     if len(others) < len(set(evaluation['protocols'])):
@@ -73,7 +74,7 @@ def _check_task(evaluation: Mapping[str, Any], config: Mapping[str, Any]) -> Non
       f'have {length} tokens of input; set length to that, or take configs/tasks.py.'
     )
   for size in evaluation['lengths']:
-    tasks.tokens(data['task'], size)  # which says where there is no such size
+    tasks.tokens(data['task'], size)  # raises where the task has no such size
   if others or evaluation['every']:
     raise ValueError(
       f"a model of the task {data['task']!r} is measured by eval.protocols=('task',) alone, with "
@@ -88,7 +89,7 @@ def _check_task(evaluation: Mapping[str, Any], config: Mapping[str, Any]) -> Non
 
 
 def check(evaluation: dict[str, Any], config: Mapping[str, Any]) -> None:
-  """Fills in what may be derived and checks `config['eval']`; ValueError says what is wrong."""
+  """Fills in derived values and checks `config['eval']`; ValueError says what is wrong."""
   for value in evaluation['protocols']:
     choose('eval.protocols', value, PROTOCOLS)
   for value in evaluation['controls']:
@@ -134,7 +135,7 @@ def check(evaluation: dict[str, Any], config: Mapping[str, Any]) -> None:
 
 
 def measurements(config: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
-  """Every (protocol, control, length) that the config asks for, short lengths first."""
+  """Every (protocol, control, length) of the config, short lengths first."""
   wanted = config['eval']
   if wanted['measurements']:
     listed = map(measurement, wanted['measurements'])
@@ -142,6 +143,6 @@ def measurements(config: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
     return
   for length in sorted(wanted['lengths']):
     for protocol in wanted['protocols']:
-      own = [control for control in wanted['controls'] if accepts(protocol, control)]
-      for control in own or PROTOCOLS[protocol][:1]:
+      accepted = [control for control in wanted['controls'] if accepts(protocol, control)]
+      for control in accepted or PROTOCOLS[protocol][:1]:
         yield protocol, control, length

@@ -1,4 +1,4 @@
-"""What a training step costs by XLA's own count, and what the devices could do at best."""
+"""FLOPs and bytes of a training step by XLA's count, and the peak of the devices."""
 
 import jax
 
@@ -16,28 +16,24 @@ PEAKS = {
 
 
 def of_step(step: jax.stages.Compiled) -> dict[str, float | int | None]:
-  """FLOPs and bytes of one step on one device, as the compiler analyses its program.
+  """FLOPs and bytes of one step on one device, from the compiler's analysis of its program.
 
-  The program's FLOPs are those that run: masked halves of dense attention, recomputation and
-  elementwise work are in them. None where a backend has no such figure.
+  These are the FLOPs that run, with the masked half of dense attention, recomputation and
+  elementwise work. None where a backend does not report a figure.
   """
   cost, memory = step.cost_analysis() or {}, step.memory_analysis()
-  held = lambda name: getattr(memory, f'{name}_size_in_bytes', None)
-  return {
-    'flops': cost.get('flops'),
-    'bytes_accessed': cost.get('bytes accessed'),
-    'argument_bytes': held('argument'),
-    'output_bytes': held('output'),
-    'donated_bytes': held('alias'),
-    'temporary_bytes': held('temp'),
+  kinds = {'argument': 'argument', 'output': 'output', 'donated': 'alias', 'temporary': 'temp'}
+  sizes = {
+    f'{name}_bytes': getattr(memory, f'{kind}_size_in_bytes', None) for name, kind in kinds.items()
   }
+  return {'flops': cost.get('flops'), 'bytes_accessed': cost.get('bytes accessed')} | sizes
 
 
 def least_seconds_per_token(flops_per_token: float) -> float | None:
-  """Seconds that a token takes where all devices run at their peak; None where it is not known.
+  """Seconds a token would take with all devices at their peak; None for unknown devices.
 
   Times tokens a second this is the model FLOP utilization, MFU (arXiv:2204.02311, app. B), always
-  against the bfloat16 peak: float32 products reach a fraction of it by design.
+  against the bfloat16 peak, of which float32 products reach a fraction by design.
   """
   peak = PEAKS.get(jax.devices()[0].device_kind)
   return None if peak is None else flops_per_token / (peak * jax.device_count())

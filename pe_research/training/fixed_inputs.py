@@ -1,4 +1,4 @@
-"""Code on the host that decides batches, shown by what it makes of fixed inputs."""
+"""A hash of the first batches of a made-up corpus: it changes when the code of batches does."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,21 +8,21 @@ from pe_research.data import batches, texts, tokenizers
 from pe_research.evaluation.fixed_inputs import Source, documents
 from pe_research.training import train_step
 
-BATCHES = 3  # that are drawn
+BATCHES = 3  # drawn for the hash
 SEED = 2**32 + 2**31 + 7
 
 
 def of_batches(config: Mapping[str, Any], tokenizer: tokenizers.Tokenizer) -> str:
-  """The first batches that a config draws of made-up documents, and a seed as the step gets it.
+  """A hash of the first batches of made-up documents, and of a seed as the step receives it.
 
-  The scheme has no part in them, and neither has where the text comes from.
+  It depends on neither the scheme nor the source of the text.
   """
-  windows = config['length'] + 1
-  source = Source([windows * 8 * (1 + i % 3) + 5 * i for i in range(6)])
-  held = None if config['data']['loader'] == 'grain' else documents(source, tokenizer)
-  corpus = texts.Corpus(held, source, held, tokenizer, {})
-  plain = dict(config) | {'data': config['data'] | {'seed': 0}}
-  stream = batches.build(corpus, plain, beyond=0)
+  window = config['length'] + 1
+  source = Source([window * 8 * (1 + i % 3) + 5 * i for i in range(6)])
+  in_memory = None if config['data']['loader'] == 'grain' else documents(source, tokenizer)
+  corpus = texts.Corpus(in_memory, source, in_memory, tokenizer, {})
+  seeded = dict(config) | {'data': config['data'] | {'seed': 0}}
+  stream = batches.build(corpus, seeded, beyond=0)
   for _ in range(BATCHES):
     next(stream)
   seed = train_step.seed({'seed': SEED}, sharding.one_device())

@@ -1,4 +1,4 @@
-"""The training loop: one for every family of experiments, of one run or of several seeds of it."""
+"""The training loop, for every family of configs: of one run, or of several seeds of it."""
 
 import contextlib
 import math
@@ -39,19 +39,19 @@ def train_all(runs: Runs, beat: Callable[[str], None] = unheard) -> list[train_s
 
   Args:
     runs: one, over all devices; or several that differ in their seed alone, in one program on one
-      device. Those that are finished are left alone.
-    beat: is told what is begun.
+      device. Finished runs are not changed.
+    beat: is called with what begins.
 
   Returns:
     The final states; None if a signal stopped the runs, which the same call resumes.
 
   Raises:
-    ValueError: the runs cannot be trained so.
+    ValueError: the runs cannot be trained, or not together.
   """
   config = next(iter(runs.values()))
   if len(runs) > 1:
     check_together([*runs.values()])
-  blueprints = [Blueprint(one) for one in runs.values()]  # which differ in what they draw
+  blueprints = [Blueprint(one) for one in runs.values()]  # they differ in their initial weights
   blueprint = blueprints[0]
   batches.check(config, blueprint.scheme.reads_beyond)
   jax_setup.prepare(config)
@@ -63,50 +63,50 @@ def train_all(runs: Runs, beat: Callable[[str], None] = unheard) -> list[train_s
     )
   rows = sharding.split_batch(mesh, config['optimizer']['batch'], config['optimizer']['accumulate'])
   corpus = texts.load(config, beat)
-  measures.plan(corpus, config)  # what could not be evaluated is not trained
+  measures.plan(corpus, config)  # refuses now what could not be evaluated after training
   optimizer = optimizers.build(config['optimizer'], config['steps'])
   like = train_state.abstract(blueprint, optimizer, mesh)
   validate = (
     validation.validator(blueprint, corpus, config, mesh) if config['eval']['every'] else None
   )
   with contextlib.ExitStack() as stack:
-    # Entered first and left last: a signal while checkpoints are written is noted.
+    # Exits last, so that a signal while checkpoints are written is still recorded.
     stop = stack.enter_context(Stop())
     members = [
-      Member(one, workdir, made, corpus, stack)
-      for (workdir, one), made in zip(runs.items(), blueprints, strict=True)
+      Member(one, workdir, blueprint, corpus, stack)
+      for (workdir, one), blueprint in zip(runs.items(), blueprints, strict=True)
     ]
-    beat('beginning or restoring')
+    beat('initialising or restoring')
     final = {member: member.final(like) for member in members}
-    if left := [member for member in members if final[member] is None]:
-      step = Step(config, blueprint, optimizer, rows, len(left))
-      states = _run(left, step, like, validate, stop, beat)
+    if unfinished := [member for member in members if final[member] is None]:
+      step = Step(config, blueprint, optimizer, rows, len(unfinished))
+      states = _run(unfinished, step, like, validate, stop, beat)
       if states is None:
         return None
-      final |= dict(zip(left, states, strict=True))
+      final |= dict(zip(unfinished, states, strict=True))
   return [*final.values()]
 
 
 def _run(
   members: Sequence[Member], step: Step, like: train_state.State, validate, stop: Stop, beat
 ) -> list[train_state.State] | None:
-  """Trains what is not finished; see `train_all`."""
+  """Trains unfinished runs; see `train_all`."""
   config = members[0].config
   restored = _restored(members, like)
   beat('lowering the step')
   lowered = step.lower(like)
-  shown = programs.of_training(config, lowered if step.alone else None)
-  begun = [
-    member.begin(step.optimizer, like, one, shown)
+  program_texts = programs.of_training(config, lowered if step.alone else None)
+  states = [
+    member.begin(step.optimizer, like, one, program_texts)
     for member, one in zip(members, restored, strict=True)
   ]
-  start = int(begun[0]['step'])
+  start = int(states[0]['step'])
   beat('compiling the step')
   step.compile()
   seeds, cost = [member.config['seed'] for member in members], step.cost()
   for member in members:
     member.announce(start, seeds, cost)
-  state = step.begin(begun, [member.config for member in members])
+  state = step.begin(states, [member.config for member in members])
   pending = None
   for done in range(start + 1, config['steps'] + 1):
     beat(f'step {done}')
@@ -116,13 +116,13 @@ def _run(
     if due(done, config['eval']['every'], config['steps']):
       for i, member in enumerate(members):
         member.log.write(done, validate(step.part(state['params'], i)))
-    leaving = stop.agreed(done)
-    if leaving or due(done, config['run']['save_every'], config['steps']):
+    stopping = stop.agreed(done)
+    if stopping or due(done, config['run']['save_every'], config['steps']):
       report(members, step, pending)  # a NaN never reaches a checkpoint
       pending = None
       for i, member in enumerate(members):
         member.save(done, step.part(state, i), like)
-    if leaving:
+    if stopping:
       return None
   states = [step.part(state, i) for i in range(len(members))]
   for member, final in zip(members, states, strict=True):
@@ -131,7 +131,7 @@ def _run(
 
 
 def _restored(members: Sequence[Member], like: train_state.State) -> list:
-  """What each resumes from: of one the newest whole checkpoint, of several the newest of all."""
+  """Checkpoints to resume from: of one run its newest whole one, of several their newest common."""
   if len(members) == 1:
     return [members[0].saved.restore(like)]
   common = set.intersection(*(set(member.saved.steps()) for member in members))
@@ -141,12 +141,12 @@ def _restored(members: Sequence[Member], like: train_state.State) -> list:
 
 
 def due(step: int, every: int, last: int) -> bool:
-  """Whether something done each `every` steps, and at the last, happens after `step`; 0: never."""
+  """Whether `step` is a multiple of `every` or the last step; never if `every` is 0."""
   return bool(every) and (step % every == 0 or step == last)
 
 
 def report(members: Sequence[Member], step: Step, pending) -> None:
-  """Fetches a finished step's metrics, stops on NaN, and writes them when they are due."""
+  """Fetches a finished step's metrics, raises Diverged on NaN, and logs them when they are due."""
   if pending is None:
     return
   done, measured = pending[0], jax.device_get(pending[1])
@@ -163,9 +163,9 @@ def report(members: Sequence[Member], step: Step, pending) -> None:
 
 
 def check_together(configs: Sequence[Mapping[str, Any]]) -> None:
-  """Raises ValueError where runs cannot train in one program.
+  """Raises ValueError unless runs can train in one program.
 
-  They differ in more than their seed, train nothing, or this process sees several devices.
+  They have steps, differ in their seed alone, and this process sees a single device.
   """
   if not configs[0]['steps']:
     raise ValueError(

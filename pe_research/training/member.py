@@ -1,4 +1,4 @@
-"""One run while it trains: its folder, its batches, its record, its log."""
+"""A run while it trains: its folder, batches, checkpoints, record and log."""
 
 import contextlib
 import pathlib
@@ -16,13 +16,13 @@ from pe_research.training import costs, metrics, run_record, train_state
 
 
 class Member:
-  """A run, alone or one of several seeds that train in one program.
+  """A run, alone or one of several seeds in one program.
 
   Attributes:
     stream: its batches.
     saved: its checkpoints.
-    record: its run.json, once it has begun.
-    log: where its metrics go, once they are announced.
+    record: contents of its run.json, set by `begin`.
+    log: writer of its metrics, set by `announce`.
   """
 
   def __init__(
@@ -42,7 +42,7 @@ class Member:
       run_folder.check_data(workdir, corpus.facts)
 
   def final(self, like: train_state.State) -> train_state.State | None:
-    """The state of a finished run; None of one that has steps to go."""
+    """The state of a finished run; None if it has steps left."""
     if not run_record.finished(self.workdir):
       return None
     restored = self.saved.restore(like)
@@ -50,39 +50,39 @@ class Member:
     return restored[0] if whole else None
 
   def begin(
-    self, optimizer, like: train_state.State, restored, shown: Mapping[str, programs.Both]
+    self, optimizer, like: train_state.State, restored, texts: Mapping[str, programs.Both]
   ) -> train_state.State:
-    """The state before the next step, and the record.
+    """Returns the state before the next step, and sets the record.
 
     Args:
       optimizer: of the config.
       like: shapes and layout of the state.
       restored: of `Checkpoints.restore`; None before the first step.
-      shown: its programs by name, see training.programs.
+      texts: of its programs by name, see training.programs.
     """
-    self.shown = shown
-    built = self.config, self.blueprint, self.corpus
+    self.texts = texts
+    parts = self.config, self.blueprint, self.corpus
     if restored is None:
       state, start = train_state.begin(self.config, self.blueprint, optimizer, like)
-      self.record = run_record.describe(*built, state['params'], start, shown)
+      self.record = run_record.describe(*parts, state['params'], start, texts)
     else:
       state, extra = restored
       self.stream.restore(extra['batches'])
-      self.record = run_record.describe_resumed(*built, self.workdir, shown)
+      self.record = run_record.describe_resumed(*parts, self.workdir, texts)
     return state
 
   def announce(self, start: int, seeds: Sequence[int], cost: Mapping[str, Any]) -> None:
     """Writes config, record and programs, and opens the log.
 
     Args:
-      start: steps that were trained before.
+      start: steps trained before.
       seeds: of all that train in this program.
       cost: of one step of the program.
     """
     self.record['step_cost'] = dict(cost)
     if len(seeds) > 1:
       self.record['together'] = list(seeds)
-    programs.keep(self.workdir, self.shown.values())
+    programs.keep(self.workdir, self.texts.values())
     run_record.write(self.workdir, 'config.json', self.config)
     run_record.write(self.workdir, 'run.json', self.record)
     least = costs.least_seconds_per_token(self.record['train_flops_per_token'])
@@ -92,15 +92,18 @@ class Member:
       self.log.note(note)
 
   def save(self, step: int, state: train_state.State, like: train_state.State) -> None:
-    """Saves the state, unless it did before a kill that came before others had."""
+    """Saves the state, unless it is saved: a kill may have come between several runs' saves."""
     if step in self.saved.steps():
       return
     place = lambda x, wanted: x if x.sharding == wanted else sharding.place(x, wanted)
-    own = jax.tree.map(place, state, train_state.layout(like))
-    self.saved.save(step, own, {'batches': self.stream.state()})
+    placed = jax.tree.map(place, state, train_state.layout(like))
+    self.saved.save(step, placed, {'batches': self.stream.state()})
 
   def finish(self, params) -> None:
-    """Writes the record of a whole run."""
-    final = {'batches': self.stream.chain, 'final_parameters': digest.of_arrays(params)}
-    whole = self.record | {'steps': self.config['steps']} | final
-    run_record.write(self.workdir, 'run.json', whole)
+    """Writes the record of a finished run."""
+    final = {
+      'steps': self.config['steps'],
+      'batches': self.stream.chain,
+      'final_parameters': digest.of_arrays(params),
+    }
+    run_record.write(self.workdir, 'run.json', self.record | final)

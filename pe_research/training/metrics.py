@@ -1,4 +1,4 @@
-"""Where numbers of a run go: metrics.jsonl always; console, TensorBoard and W&B as asked."""
+"""Metrics of a run: to metrics.jsonl and the console, and to TensorBoard and W&B if asked."""
 
 import pathlib
 import sys
@@ -48,21 +48,6 @@ class Console:
     """Ends the bar."""
     if self.bar is not None:
       self.bar.stop()
-
-
-class JSONLines:
-  """metrics.jsonl, the source of truth; of a step that was run again after a kill, the last row."""
-
-  def __init__(self, path: pathlib.Path):
-    """Appends to `path`."""
-    self.path = path
-
-  def write(self, step: int, row: Mapping[str, float]) -> None:
-    """Appends one row."""
-    files.append_row(self.path, {'step': step} | dict(row))
-
-  def close(self) -> None:
-    """Nothing to do: every row is on disk when `write` returns."""
 
 
 class TensorBoard:
@@ -119,7 +104,7 @@ class WandB:
 
 
 class Writer:
-  """Sends rows to every place that the config asks for; process 0 alone writes."""
+  """Sends rows to every destination of the config, from process 0."""
 
   def __init__(
     self,
@@ -129,35 +114,39 @@ class Writer:
     process: int,
     least: float | None = None,
   ):
-    """Opens the places.
+    """Opens the destinations.
 
     Args:
       workdir: the run's directory.
       config: the resolved config.
-      start: the step that the run goes on from.
-      process: index of this process; all but 0 stay silent.
-      least: seconds a token takes at the devices' peak; None, where it is not known, gives no MFU.
+      start: the step that the run resumes from.
+      process: index of this process; all but 0 write nothing.
+      least: seconds a token takes at the devices' peak; None: unknown, and there is no MFU.
     """
-    run, self.places = config['run'], []
+    run, self.destinations = config['run'], []
+    self.file = workdir / 'metrics.jsonl'
     self.steps = config['steps']
     self.tokens_per_step = config['length'] * config['optimizer']['batch']
     self.last, self.least = (start, None), least
     if process:
       return
-    self.places.append(JSONLines(workdir / 'metrics.jsonl'))
     if run['tensorboard']:
-      self.places.append(TensorBoard(workdir))
+      self.destinations.append(TensorBoard(workdir))
     if run['wandb']:
-      self.places.append(WandB(run['wandb'], workdir, config))
-    self.places.append(Console(config['position']['name'], self.steps, start))
+      self.destinations.append(WandB(run['wandb'], workdir, config))
+    self.destinations.append(Console(config['position']['name'], self.steps, start))
 
   def write(self, step: int, row: Mapping[str, Any]) -> None:
-    """Adds speed and time left to a row of training, and sends it everywhere."""
+    """Adds speed and time left to a row of training, and sends it to every destination."""
     row = dict(row)
     if 'loss' in row:
       row |= self._speed(step)
-    for place in self.places:
-      place.write(step, row)
+    if not self.destinations:
+      return
+    # A step that was repeated after a kill has two rows, of which the last counts.
+    files.append_row(self.file, {'step': step} | row)
+    for destination in self.destinations:
+      destination.write(step, row)
 
   def _speed(self, step: int) -> dict[str, float]:
     (last_step, last_time), now = self.last, time.perf_counter()
@@ -171,13 +160,13 @@ class Writer:
     return speed if self.least is None else speed | {'mfu': rate * self.least}
 
   def note(self, text: str) -> None:
-    """Says what a reader of the results should know, where this process speaks at all."""
-    if self.places:
+    """Prints what a reader of the results should know, from process 0."""
+    if self.destinations:
       print(f'note: {text}', flush=True)
 
   def __enter__(self) -> 'Writer':
     return self
 
   def __exit__(self, *_) -> None:
-    for place in self.places:
-      place.close()
+    for destination in self.destinations:
+      destination.close()

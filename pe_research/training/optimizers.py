@@ -9,9 +9,9 @@ import optax
 def schedule(optimizer: Mapping[str, Any], steps: int) -> optax.Schedule:
   """Learning rate by step: linear warmup, then as `optimizer.schedule` says.
 
-  'cosine' falls to the final value at the last step; 'wsd' stays, then falls linearly to it over
-  the last share `decay` of the steps (arXiv:2404.06395, sec. 4), or over all that the warmup
-  leaves, if that is less; 'constant' stays.
+  'cosine' falls to the final value at the last step; 'wsd' is constant, then falls linearly to it
+  over the last share `decay` of the steps (arXiv:2404.06395, sec. 4), or over all steps after the
+  warmup if these are fewer; 'constant' stays at the peak.
   """
   peak, warmup = optimizer['learning_rate'], optimizer['warmup']
   last = peak * optimizer['final']
@@ -28,7 +28,7 @@ def schedule(optimizer: Mapping[str, Any], steps: int) -> optax.Schedule:
 
 
 def build(optimizer: Mapping[str, Any], steps: int) -> optax.GradientTransformation:
-  """AdamW; only matrices decay: neither tables, nor norms, nor what a scheme owns."""
+  """AdamW; only matrices decay: not tables, norms or parameters of a scheme."""
   decays = lambda params: {path: path.endswith('kernel') for path in params}
   adam = optax.adamw(
     schedule(optimizer, steps),

@@ -1,4 +1,4 @@
-"""The programs that make a run's weights."""
+"""Texts of the programs that make a run's weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,14 +19,13 @@ from pe_research.training import optimizers, train_state, train_step
 def of_training(
   config: Mapping[str, Any], step: jax.stages.Lowered | None = None
 ) -> dict[str, proof.Both]:
-  """The programs that make a run's weights: its first state, and its training step.
+  """The programs of a run's first state and training step, for one device.
 
-  They are those for one device. How a program is split over several, or computes several seeds
-  together, is not in them.
+  They do not show how a program is split over devices, or how it computes several seeds together.
 
   Args:
-    config: resolved; one that trains nothing has no step.
-    step: the training step where it is lowered already, for one device.
+    config: resolved; with no steps there is no training step.
+    step: the training step if it is already lowered for one device.
   """
   plain, own = proof.interpreted(configs.without_scheme(config)), proof.interpreted(config)
   draws = not (config['start']['workdir'] or config['start']['pretrained'])
@@ -34,16 +33,16 @@ def of_training(
   shared = proof.Program(proof.text(kind, plain, make))
   differs = any(map(of_position, Blueprint(own).paths))  # or else the first state is the same
   own_first = proof.Program(proof.text(kind, own, make)) if differs else shared
-  found = {'initial': proof.Both(shared, own_first)}
+  texts = {'initial': proof.Both(shared, own_first)}
   if config['steps']:
     reused = step is not None and own == config
     text = _decisive(step) if reused else proof.text('step', own, _step)
-    found['step'] = proof.Both(proof.Program(proof.text('step', plain, _step)), proof.Program(text))
-  return found
+    texts['step'] = proof.Both(proof.Program(proof.text('step', plain, _step)), proof.Program(text))
+  return texts
 
 
 def _decisive(step: jax.stages.Lowered) -> str:
-  """Of a training step: the next state and the loss; norms and rates are for looking at them."""
+  """The part of a training step behind the next state and the loss, without logged norms."""
   return program_text.of(step, lambda path: path.startswith('[0]') or path == "[1]['loss']")
 
 
@@ -58,20 +57,20 @@ def _step(config: Mapping[str, Any]) -> str:
 
 
 def _first(config: Mapping[str, Any], params):
-  """The first state of these parameters; they alone where nothing is trained."""
+  """The first state of these parameters; the parameters alone if nothing is trained."""
   if not config['steps']:
     return params
   return train_state.first(params, optimizers.build(config['optimizer'], config['steps']))
 
 
 def _drawn(config: Mapping[str, Any]) -> str:
-  """Parameters are drawn on the host, see train_state.begin."""
+  """The first state of parameters that are drawn on the host, see train_state.begin."""
   blueprint = Blueprint(dict(config) | {'seed': 0})
   first = jax.jit(lambda: _first(config, blueprint.init()))
   return program_text.of(first.trace().lower(lowering_platforms=('cpu',)))
 
 
 def _given(config: Mapping[str, Any]) -> str:
-  """Parameters are those of another run, or of a published model."""
+  """The first state of another run's parameters, or of a published model's."""
   first = jax.jit(lambda params: _first(config, params), keep_unused=True)
   return program_text.of(first.lower(jax.eval_shape(Blueprint(config).init)))

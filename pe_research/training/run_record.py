@@ -1,4 +1,4 @@
-"""A run's record: what was run, on what, and what a comparison holds it to."""
+"""A run's record, run.json: what was run, on what, and the conditions of a comparison."""
 
 import pathlib
 from collections.abc import Mapping
@@ -20,18 +20,18 @@ from pe_research.training import fixed_inputs, programs, train_state
 def adopt(config: Mapping[str, Any], workdir: pathlib.Path) -> train_state.State:
   """The state of a run that trains nothing: the weights of a published model.
 
-  Its directory is like that of any run, but for checkpoints: the weights stay where they are.
+  Its folder is like that of any run, without checkpoints: the weights stay where they are.
   """
   jax_setup.prepare(config)
   blueprint, corpus = Blueprint(config), texts.load(config)
   measures.plan(corpus, config)
   run_folder.check_data(workdir, corpus.facts)
   params, _ = train_state.load_params(config, workdir)
-  found = digest.of_arrays(params)
-  origin, shown = lineage.published(config, found), programs.of_training(config)
+  weights = digest.of_arrays(params)
+  origin, shown = lineage.published(config, weights), programs.of_training(config)
   record = describe(config, blueprint, corpus, params, origin, shown)
   write(workdir, 'config.json', config)
-  write(workdir, 'run.json', record | {'steps': 0, 'batches': '', 'final_parameters': found})
+  write(workdir, 'run.json', record | {'steps': 0, 'batches': '', 'final_parameters': weights})
   keep(workdir, shown.values())
   if jax.process_index() == 0:
     for note in record['notes']:
@@ -47,14 +47,14 @@ def describe(
   start: dict[str, Any] | None,
   shown: Mapping[str, Both],
 ) -> dict[str, Any]:
-  """The run's record: what was run, on what, and what a comparison will hold it to.
+  """The run's record: what was run, on what, and the conditions of a comparison.
 
   Args:
     config: resolved.
     blueprint: of the config.
     corpus: what it reads.
-    params: those before the first step.
-    start: says which run they are of; None if drawn.
+    params: before the first step.
+    start: lineage.source of the parameters; None if they were drawn.
     shown: its programs by name, see programs.of_training.
   """
   shared = {k: v for k, v in params.items() if not of_position(k)}
@@ -78,7 +78,7 @@ def describe(
 def conditions_of(
   config: Mapping[str, Any], corpus: texts.Corpus, shown: Mapping[str, Both]
 ) -> dict[str, Any]:
-  """Everything that two runs of a comparison must share, whatever their scheme and seed, flat."""
+  """What two runs of a comparison must share whatever their scheme and seed, by dotted name."""
   return (
     {f'program.{name}': both.shared.digest for name, both in shown.items()}
     | {f'data.{name}': value for name, value in corpus.facts.items()}
@@ -91,13 +91,13 @@ def conditions_of(
 def describe_resumed(
   config, blueprint: Blueprint, corpus: texts.Corpus, workdir: pathlib.Path, shown
 ) -> dict[str, Any]:
-  """The record of a run that goes on: how it began, and which conditions have changed since."""
+  """The record of a run that resumes, with the conditions that have changed since it began."""
   before = files.read_json(workdir / 'run.json')
   record = describe(config, blueprint, corpus, {}, before['start'], shown)
-  of = lambda kept: {f'own_program.{k}': v for k, v in kept.get('programs', {}).items()}
-  own = of(before), of(record)
   changed = conditions.changed(before['conditions'], record['conditions'])
-  changed += nested.difference(*own) if own[0] else []
+  if before.get('programs'):
+    old, new = ({'own_program': kept['programs']} for kept in (before, record))
+    changed += nested.difference(old, new)
   return record | {
     'initial_parameters': before['initial_parameters'],
     'changed_on_resume': before['changed_on_resume'] + changed,
@@ -105,7 +105,7 @@ def describe_resumed(
 
 
 def finished(workdir: pathlib.Path) -> bool:
-  """Whether the record is of a whole run, which no later start may rewrite."""
+  """Whether the record is of a finished run, which nothing may rewrite."""
   return 'batches' in (files.read_json(workdir / 'run.json') or {})
 
 

@@ -18,7 +18,7 @@ State = dict[str, Any]  # 'params', 'optimizer', 'step'
 
 
 def layout(like: State) -> State:
-  """Where each array of the state lives, as `abstract` has it."""
+  """The sharding of each array of the state, from `abstract`."""
   return jax.tree.map(lambda x: x.sharding, like)
 
 
@@ -27,9 +27,9 @@ def begin(
 ) -> tuple[State, dict[str, Any] | None]:
   """The state before the first step, and the record of where its parameters come from.
 
-  Those of a run or a published model if config['start'] names one; or drawn, and then the record is
-  None. They are drawn on the host and then laid out: compiled for another layout, the same draw can
-  differ in its last bit, and runs on different devices would not begin alike.
+  They are those of the run or published model that config['start'] names; else they are drawn, and
+  the record is None. They are drawn on the host and then laid out: compiled for another layout, the
+  same draw can differ in its last bit, and runs on different devices would not begin alike.
   """
   start, origin = config['start'], None
   if start['pretrained']:
@@ -48,7 +48,7 @@ def begin(
 
 
 def abstract(blueprint: Blueprint, optimizer, mesh) -> State:
-  """Shapes, types and layout of the state, for restoring."""
+  """Shapes, types and shardings of the state, for restoring."""
   shapes = _shapes(blueprint, optimizer)
   make = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
   return jax.tree.map(make, shapes, sharding.layout(shapes, mesh))
@@ -68,7 +68,7 @@ def _shapes(blueprint: Blueprint, optimizer) -> State:
 def load_params(
   config: Mapping[str, Any], workdir: pathlib.Path, step: int | None = None
 ) -> tuple[dict[str, jax.Array], int]:
-  """Parameters of a saved run and the step they are from, the newest unless `step` is given.
+  """Parameters of a saved run and their step, the newest unless `step` is given.
 
   A run that trains nothing has the weights of the published model that it names, in their own type.
   """

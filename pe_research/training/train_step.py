@@ -20,9 +20,9 @@ from pe_research.training import costs, optimizers, train_state
 def token_loss(
   decoder: transformer.Decoder, batch: Mapping[str, jax.Array], spec: Spec, key: jax.Array
 ):
-  """Sum of nats over the batch's targets, and their number; none crosses into a new document.
+  """Sum of nats over the batch's targets, and their number; no target begins a new document.
 
-  `key` is for what a scheme draws, positions and text.
+  `key` is for schemes that draw positions or text.
   """
   tokens, segments = batch['tokens'], batch.get('segments')
   scheme = decoder.position[0]
@@ -42,14 +42,14 @@ def token_loss(
 
 
 def compiled(config, blueprint: Blueprint, optimizer, like: train_state.State, rows):
-  """The jitted training step, see `plain`; the old state is given up.
+  """The jitted training step, see `plain`; it donates the old state.
 
   Args:
     config: resolved.
     blueprint: of the config.
     optimizer: of the config.
     like: of the state, see train_state.abstract.
-    rows: layout of a batch.
+    rows: sharding of a batch.
   """
   spec, layout = Spec(**config['attention'], mesh=rows.mesh), train_state.layout(like)
   return jax.jit(
@@ -62,20 +62,20 @@ def compiled(config, blueprint: Blueprint, optimizer, like: train_state.State, r
 
 
 class Step:
-  """The training step of one run over all devices, or of several on one device.
+  """The training step of one run over all devices, or of several runs on one device.
 
-  Several go along a new first axis of state, batch and metrics; each computes what it computes
+  Several runs are a new first axis of state, batch and metrics; each computes what it computes
   alone, to tolerance.
   """
 
   def __init__(self, config, blueprint: Blueprint, optimizer, rows, runs: int):
-    """Lowers and compiles nothing yet; arguments as of `compiled`, and how many runs there are."""
+    """Lowers and compiles nothing yet; arguments as of `compiled`, and the number of runs."""
     self.config, self.blueprint, self.optimizer = config, blueprint, optimizer
     self.rows, self.runs = rows, runs
-    self.alone = runs == 1 and rows.mesh.size == 1  # the program that a run is shown by
+    self.alone = runs == 1 and rows.mesh.size == 1  # the program whose text is on record
 
   def lower(self, like: train_state.State) -> jax.stages.Lowered:
-    """The program."""
+    """Lowers the program."""
     batch = batches.shapes(self.config, self.blueprint.scheme.reads_beyond)
     given = like, batch, jax.ShapeDtypeStruct((), np.uint32)
     if self.runs == 1:
@@ -90,17 +90,17 @@ class Step:
     return self.lowered
 
   def compile(self) -> None:
-    """Compiles what was lowered."""
+    """Compiles the lowered program."""
     self.program = self.lowered.compile()
 
   def cost(self) -> dict[str, float | int | None]:
-    """Of the program, see costs.of_step."""
+    """FLOPs and bytes, see costs.of_step."""
     return costs.of_step(self.program)
 
   def begin(
     self, states: Sequence[train_state.State], configs: Sequence[Mapping[str, Any]]
   ) -> train_state.State:
-    """The state of all runs; from here on each draws by the seed of its config."""
+    """The state of all runs; also sets their seeds, from their configs."""
     self.seeds = self._stacked([seed(config, self.rows.mesh) for config in configs])
     return self._stacked(states)
 
@@ -108,25 +108,25 @@ class Step:
     return trees[0] if self.runs == 1 else jax.tree.map(lambda *x: jnp.stack(x), *trees)
 
   def part(self, tree: Any, i: int) -> Any:
-    """What belongs to run i."""
+    """The part of run i."""
     return tree if self.runs == 1 else jax.tree.map(lambda x: x[i], tree)
 
   def __call__(self, state: train_state.State, drawn: Sequence[Mapping[str, np.ndarray]]):
-    """The next state and the metrics, of a batch for each run."""
+    """The next state and the metrics, from a batch for each run."""
     if self.runs == 1:
       return self.program(state, sharding.place(drawn[0], self.rows), self.seeds)
     return self.program(state, jax.tree.map(lambda *x: np.stack(x), *drawn), self.seeds)
 
 
 def seed(config: Mapping[str, Any], mesh) -> jax.Array:
-  """The seed as the step takes it."""
+  """The config's seed as the step takes it: uint32, replicated."""
   return sharding.place(np.array(config['seed'] % 2**32, np.uint32), sharding.replicated(mesh))
 
 
 def plain(config, blueprint: Blueprint, optimizer, spec: Spec):
   """The training step, a pure function: (state, batch, seed) -> (state, metrics).
 
-  The third is what `seed` gives; all that is drawn in training follows from it.
+  The third argument is the result of `seed`; everything drawn in training derives from it.
   """
   parts = config['optimizer']['accumulate']
   learning_rate = optimizers.schedule(config['optimizer'], config['steps'])

@@ -1,4 +1,4 @@
-"""How processes find each other: what Slurm says, where nothing is said, and whose the GPUs are."""
+"""How processes find each other: under Slurm, without any cluster, and which GPUs each has."""
 
 import socket
 
@@ -79,7 +79,7 @@ def test_machines_of_skypilot_find_each_other():
 
 def test_where_nothing_is_said_one_process_has_all_devices():
   said, _ = joined().communicate(timeout=120)
-  assert 'nothing here speaks of other processes, so this one is all of the run\n' in said
+  assert 'no TPU pod, Slurm or SkyPilot is here, so this process is the whole run\n' in said
   assert 'joined 0 1 2 all\n' in said
 
 

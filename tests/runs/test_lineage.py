@@ -39,15 +39,15 @@ def parameters(workdir):
 
 
 def test_another_scheme_inherits_what_the_weights_know(saved):
-  position = lineage.given('yarn:factor=4,ramp=rotations,beta_fast=5', saved)
+  position = lineage.parse_position('yarn:factor=4,ramp=rotations,beta_fast=5', saved)
   assert position['base'] == 2000 and position['layout'] == 'interleaved'
   assert position['train_length'] == 16 and position['factor'] == 4.0
   assert position['ramp'] == 'rotations' and position['beta_fast'] == 5.0
-  matched = lineage.given('yarn:preset=matched,factor=4', saved)
+  matched = lineage.parse_position('yarn:preset=matched,factor=4', saved)
   assert matched['base'] == 2000  # of the weights, whatever would fit the length
   assert matched['beta_fast'] == pytest.approx((16 / 2 / np.pi) ** 0.535, rel=1e-2)
   tuned = saved | {'position': position, 'length': 64}
-  again = lineage.given('pi:factor=8', tuned)
+  again = lineage.parse_position('pi:factor=8', tuned)
   assert again['train_length'] == 16 and again['base'] == 2000
 
 
@@ -68,33 +68,33 @@ def test_another_scheme_inherits_what_the_weights_know(saved):
 )
 def test_what_contradicts_the_weights_is_refused(saved, text, words):
   with pytest.raises(ValueError) as error:
-    lineage.given(text, saved)
+    lineage.parse_position(text, saved)
   for word in words:
     assert word in str(error.value)
 
 
 def test_weights_of_another_base_bring_it_along(saved):
-  plain = lineage.given('abf:new_base=90000', saved)
+  plain = lineage.parse_position('abf:new_base=90000', saved)
   assert (plain['base'], plain['new_base']) == (2000, 90_000)
   tuned = saved | {'position': plain, 'length': 64}
-  again = lineage.given('pi:factor=2', tuned)
+  again = lineage.parse_position('pi:factor=2', tuned)
   assert (again['base'], again['train_length'], again['target_length']) == (90_000, 64, None)
-  assert lineage.given('abf', tuned)['base'] == 2000  # the same scheme goes on as it was
+  assert lineage.parse_position('abf', tuned)['base'] == 2000  # the same scheme goes on as it was
   with pytest.raises(ValueError, match=r'position.base is 2000.*trained with 90000'):
-    lineage.given('rope:base=2000', tuned)
+    lineage.parse_position('rope:base=2000', tuned)
 
 
 def test_a_run_that_is_stretched_is_no_plain_one(saved):
   lineage.check_plain(saved, 'DIR')
   with pytest.raises(ValueError, match=r"DIR was trained with 'pi', which is stretched already"):
-    lineage.check_plain(saved | {'position': lineage.given('pi:factor=2', saved)}, 'DIR')
+    lineage.check_plain(saved | {'position': lineage.parse_position('pi:factor=2', saved)}, 'DIR')
 
 
 def test_no_scheme_stretches_alibi(corpus):
   with pytest.raises(ValueError, match=r"DIR was trained with 'alibi', which no scheme stretches"):
     lineage.check_plain(small.config(corpus, 'alibi'), 'DIR')
   with pytest.raises(ValueError, match=r"trained with 'alibi'.*stretches 'rope'.*No scheme"):
-    lineage.given('yarn:factor=4', small.config(corpus, 'alibi'))
+    lineage.parse_position('yarn:factor=4', small.config(corpus, 'alibi'))
 
 
 def values(workdir):
@@ -119,9 +119,9 @@ def test_evaluating_under_another_scheme_leaves_the_run_as_it_was(trained, tmp_p
   assert origin['parameters'] == own['final_parameters']
   assert record['evaluated_by']['commit'] == provenance.provenance()['commit']
   config = run_folder.load_config(tmp_path / 'pi_factor=4')
-  assert config['position'] == lineage.given('pi:factor=4', run_folder.load_config(trained)) | {
-    'target_length': 64
-  }
+  assert config['position'] == lineage.parse_position(
+    'pi:factor=4', run_folder.load_config(trained)
+  ) | {'target_length': 64}
 
 
 def test_a_directory_of_one_scheme_is_not_used_for_another(trained, tmp_path, capsys):

@@ -313,7 +313,8 @@ def test_a_config_names_the_file_and_a_second_search_multiplies(trained, searche
   np.testing.assert_allclose(measure.total(twice), np.array(found['long_factor']) * [1, 1, 2, 2])
   # YaRN leaves alone what turned often before any stretching, at 16 tokens and not at 64.
   first, second = (
-    plan.make_space(small_plan(of), of, {}) for of in (run_folder.load_config(trained), tuned)
+    plan.make_space(small_plan(of), plan.Run(of), {})
+    for of in (run_folder.load_config(trained), tuned)
   )
   assert first.train_length == second.train_length == 16
   assert first.seeds == second.seeds and second.starts[-1] == 64 > first.starts[-1] == 16
@@ -394,8 +395,8 @@ def test_long_factors_of_another_model_are_refused(trained, searched, tmp_path, 
 
 def small_plan(config, temperature=None):
   return plan.make(
-    config, method='paper', factor=2, most=None, target_length=None, temperature=temperature,
-    documents=1, held_out=1, settings=methods.Settings(), short_of=None,
+    plan.Run(config), method='paper', factor=2, most=None, target_length=None,
+    temperature=temperature, documents=1, held_out=1, settings=methods.Settings(), short_of=None,
   )  # fmt: skip
 
 
@@ -415,7 +416,7 @@ def small_plan(config, temperature=None):
 )
 def test_what_a_search_would_leave_out_is_said(trained, text, temperature, words):
   saved = run_folder.load_config(trained)
-  config = configs.resolve(saved | {'position': lineage.given(text, saved)})
+  config = configs.resolve(saved | {'position': lineage.parse_position(text, saved)})
   call = lambda: small_plan(config, temperature)
   if words is None:
     call()
@@ -430,8 +431,9 @@ def test_short_texts_are_no_longer_than_the_long_ones(trained, searched):
   short_of = plan.long_factors(str(searched[0] / 'factors.json'), run_folder.load_config(trained))
   with pytest.raises(ValueError, match='--target-length is 128, and --short-of stretches to 64'):
     plan.make(
-      run_folder.load_config(trained), method='paper', factor=8, most=None, target_length=None,
-      temperature=None, documents=1, held_out=1, settings=methods.Settings(), short_of=short_of,
+      plan.Run(run_folder.load_config(trained)), method='paper', factor=8, most=None,
+      target_length=None, temperature=None, documents=1, held_out=1, settings=methods.Settings(),
+      short_of=short_of,
     )  # fmt: skip
 
 
@@ -447,8 +449,7 @@ def test_a_workdir_belongs_to_one_search(trained, searched, capsys, monkeypatch)
 def test_a_run_of_another_kind_has_no_such_factors(corpus):
   config = small.config(corpus, 'alibi')
   with pytest.raises(ValueError, match="trained with 'alibi'"):
-    plan.make(config, method='paper', factor=4, most=None, target_length=None, temperature=None,
-              documents=1, held_out=1, settings=methods.Settings(), short_of=None)  # fmt: skip
+    small_plan(config)
 
 
 def test_a_run_of_a_task_has_no_texts_to_search_on():

@@ -20,6 +20,19 @@ def test_columns_of_numbers_stand_to_the_right_and_words_to_the_left():
   assert cli.aligned(rows) == ['job  loss  said', 'a    -1.5  x', 'bcd    12  longer', 'e']
 
 
+@pytest.mark.parametrize(
+  ('text', 'numbers'), [('7', (7,)), ('0,2,1', (0, 2, 1)), ('0:3', (0, 1, 2)), ('0:2,9', (0, 1, 9))]
+)
+def test_whole_numbers_are_a_list_or_a_range(text, numbers):
+  assert cli.integers(text) == numbers
+
+
+@pytest.mark.parametrize('text', ['', 'a', '1,', '3:3'])
+def test_what_is_no_list_of_whole_numbers_is_refused(text):
+  with pytest.raises(ValueError):
+    cli.integers(text)
+
+
 BUFFERED = {'PYTHONUNBUFFERED': ''}
 
 

@@ -173,7 +173,7 @@ def opened(workdir, position=''):
   """The decoder, and the validation documents, each opened as evaluation does."""
   config = configs.anywhere(run_folder.load_config(workdir))
   if position:
-    config['position'] = lineage.given(position, config)
+    config['position'] = lineage.parse_position(position, config)
   params, _ = train_state.load_params(config, workdir)
   return Blueprint(config).bind(params), texts.load(config).validation
 

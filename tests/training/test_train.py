@@ -126,7 +126,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(corpus, straight, tmp_path, 
   _damage(workdir / 'checkpoints' / '12')
   resumed = loop.train(small.config(corpus), workdir)
   assert 'checkpoint of step 12 is damaged' in caplog.text
-  assert 'going on from step 8' in caplog.text
+  assert 'resuming from step 8' in caplog.text
   assert_same_bits(resumed, straight[0])
 
 

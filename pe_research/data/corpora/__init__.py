@@ -1,4 +1,4 @@
-"""The text sources of the project, and the one door to them: `open_source`."""
+"""The text sources of the project; `open_source` opens each of them."""
 
 import functools
 import os
@@ -35,9 +35,9 @@ def default_data_dir() -> str:
 
 
 def at_hand(name: str, data_dir: str, beat: Callable[[str], None] = progress.unheard) -> str:
-  """A directory of this machine that has the set, copied from `data_dir` where that is a bucket.
+  """A directory of this machine that has the set, copied from `data_dir` if that is a bucket.
 
-  `beat` is told of every file that is copied.
+  `beat` is called for every file that is copied.
   """
   # A folder of texts has no base name, and nothing to copy.
   return local_copies.dataset(data_dir, catalogue.base_name(name), beat)
@@ -51,8 +51,8 @@ def open_source(name: str, data_dir: str | None = None, split: str = 'train') ->
 
   Args:
     name: 'state_of_the_union', 'python_library', a folder of text files, or a set of the tfds
-      catalogue ('lm1b:1.1.0', 'pg19', 'c4/en'), also one that only lies prepared in `data_dir`.
-      A set's name wins over a folder of that name: write './pg19' for the folder.
+      catalogue ('lm1b:1.1.0', 'pg19', 'c4/en'), or one that is prepared in `data_dir`. A set's name
+      wins over a folder of that name: write './pg19' for the folder.
     data_dir: where prepared sets are kept, see `at_hand`; None means `default_data_dir()`.
     split: a split of the set, or a slice of one, 'train[:90%]'. The project's own sets have
       'train' only; divide them by document.
@@ -80,7 +80,7 @@ def open_source(name: str, data_dir: str | None = None, split: str = 'train') ->
 
 
 def _find(name: str, data_dir: str) -> tuple[Builder, Callable[[Builder], None]]:
-  """The builder of a name and how to prepare it; ValueError for a name that is nothing."""
+  """The builder of a name and a function that prepares it; ValueError for an unknown name."""
   if name.startswith(('/', '.', '~')):
     return TextFolder(name, data_dir=data_dir), _prepare
   base = catalogue.base_name(name)

@@ -18,7 +18,7 @@ from pe_research.common import digest
 ARCHIVE = pathlib.Path(__file__).parent / 'state_of_the_union.tar.xz'
 SHARD_BYTES = 64 * 2**20  # a writer holds one shard in memory
 
-# Not the library's own source, or source that differs between two builds of one version.
+# Not the library's own source, or source that differs between builds of one version.
 NOT_LIBRARY = {'test', 'tests', 'idle_test', 'site-packages', 'dist-packages', '__pycache__'}
 BUILD_SPECIFIC = ('_sysconfigdata', 'config-', 'sitecustomize', 'usercustomize')
 
@@ -26,10 +26,10 @@ Example = tuple[int, dict[str, Any]]
 
 
 class _Texts(tfds.core.ShardBasedBuilder, skip_registration=True):
-  """Documents with an id, kept in the order of the source.
+  """Documents with an id, in the order of the source.
 
-  A generator-based builder would shuffle by hashed key, and past 1 GB it sorts with TensorFlow's
-  file system.
+  A generator-based builder would shuffle by hashed key, and above 1 GB sort with TensorFlow's file
+  system.
   """
 
   VERSION = tfds.core.Version('1.0.0')
@@ -65,7 +65,7 @@ class StateOfTheUnion(_Texts):
 
 @dataclasses.dataclass(frozen=True)
 class TextFile:
-  """A file that passed the checks, and what its contents were then.
+  """A file that passed the checks, with the hash of its contents.
 
   name: path relative to the folder, with forward slashes. size: bytes.
   """
@@ -100,7 +100,7 @@ class TextFile:
     return cls(str(path), name, len(data), digest.of_bytes(data))
 
   def read(self) -> bytes:
-    """The contents, which must still be what was checked."""
+    """The contents; ValueError if they changed since the check."""
     data = pathlib.Path(self.path).read_bytes()
     if digest.of_bytes(data) != self.sha256:
       raise ValueError(f'{self.path} changed while it was being prepared. Start again.')
@@ -115,7 +115,7 @@ class FilesConfig(tfds.core.BuilderConfig):
 
   @classmethod
   def of(cls, files: Sequence[TextFile], prefix: str = '') -> 'FilesConfig':
-    """The config whose prepared copy no other listing or contents can be mistaken for."""
+    """The config of these files; its name differs for any other listing or contents."""
     listing = ''.join(f'{file.sha256}  {file.name}\n' for file in files)
     name = prefix + digest.of_bytes(listing.encode())[:32]
     return cls(name=name, description=f'{len(files)} files', files=tuple(files))
@@ -125,7 +125,7 @@ class _Files(_Texts, skip_registration=True):
   """A list of files, each one document, in shards of about 64 MB."""
 
   def _create_builder_config(self, builder_config: FilesConfig, version: Any) -> FilesConfig:
-    return builder_config  # tfds would warn at every start that it is not a predefined one
+    return builder_config  # tfds would warn each time that it is not predefined
 
   def _shard_iterators_per_split(
     self, dl_manager: Any
@@ -146,7 +146,7 @@ class TextFolder(_Files, skip_registration=True):
 
   Files and folders whose names begin with a dot are skipped, and links to folders not followed.
   The prepared copy is named by a sha256 of the paths and contents, so that a changed folder is
-  prepared anew; copies that no longer match stay in `text_folder` until someone deletes them.
+  prepared again; older copies stay in `text_folder` until someone deletes them.
   """
 
   def __init__(self, folder: str | None = None, *, config: FilesConfig | None = None, **kwargs):
@@ -154,7 +154,7 @@ class TextFolder(_Files, skip_registration=True):
 
     Args:
       folder: its path.
-      config: in place of the folder, a list of files that were checked before.
+      config: a list of checked files, in place of the folder.
       **kwargs: those of a tfds builder: data_dir.
     """
     super().__init__(config=config or FilesConfig.of(folder_files(folder)), **kwargs)
@@ -173,7 +173,7 @@ class PythonLibrary(_Files):
     """Reads and checks every module.
 
     Args:
-      config: in place of the library, a list of files that were checked before.
+      config: a list of checked files, in place of the library.
       **kwargs: those of a tfds builder: data_dir.
     """
     if config is None:

@@ -1,4 +1,4 @@
-"""Sets of the tensorflow-datasets catalogue: which there are, and preparing them or saying how."""
+"""Sets of the tensorflow-datasets catalogue: their names, and how to prepare them."""
 
 import contextlib
 import difflib
@@ -19,8 +19,8 @@ def base_name(name: str) -> str:
 def registered() -> set[str]:
   """Names of the catalogue.
 
-  tfds gives up at the first legacy group that needs a package which is not installed (h5py), and
-  so never reaches its text sets: they are imported here first.
+  tfds stops at the first legacy group that needs a package which is not installed (h5py), before
+  its text sets; so these are imported first.
   """
   for group in ('text', 'summarization', 'question_answering'):
     with contextlib.suppress(ImportError):

@@ -14,14 +14,14 @@ SMALL = 256 * 2**20  # bytes on disk up to which a fingerprint reads everything
 class Documents(Sequence):
   """Random access to the documents of one split; `documents[i]` is bytes.
 
-  builder: the tfds builder they come from. split: as given, a slice included. text_key: the
-  feature that holds the text. name: set, config and version.
+  split: as given, a slice included. text_key: the feature that holds the text. name: set, config
+  and version.
   """
 
   def __init__(
     self, builder: tfds.core.DatasetBuilder, source: Sequence[Any], split: str, key: str
   ):
-    """Wraps a data source of the builder; `key` is the feature to read."""
+    """Wraps a data source of the builder; `key` is the text feature."""
     self.name = builder.info.full_name
     self.split = split
     self.text_key = key
@@ -48,17 +48,12 @@ class Documents(Sequence):
     return _bytes(value).decode() if isinstance(value, str | bytes) else str(value)
 
   @functools.cached_property
-  def ids(self) -> list[str]:
-    """All names, read at first use. For a set of many millions prefer `id(i)`."""
-    return [self.id(i) for i in range(len(self))]
-
-  @functools.cached_property
   def fingerprint(self) -> str:
-    """sha256, hexadecimal, that says which text this is.
+    """sha256 in hex that identifies the text.
 
     Up to 256 MB on disk: of the set's name, the number of documents, and every document's length
-    and bytes, in one pass. A folder's path is no part of it. Larger sets: of the name with config
-    and version, the split, and the number of documents in each of the set's splits.
+    and bytes, but not of a folder's path. For larger sets: of the name with config and version, the
+    split, and the number of documents in each of the set's splits.
     """
     if not self._small:
       return hashlib.sha256(repr((self.name, self.split, self._sizes)).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Measurements of a model, one function each: a row of numbers that says what it was made of."""
+"""Measurements of a model, one function each; a row of numbers with what they were made of."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ MEASURES = {
 def measure(
   score: Subject, scheme, plan: Plan, corpus: texts.Corpus, protocol: str, control: str, length: int
 ) -> Row:
-  """One row; where the scheme is not defined at `length` it has no value but the reason."""
+  """One row; if the scheme is not defined at `length`, its value is None and it says why."""
   row: Row = {'protocol': protocol, 'control': control, 'eval_length': length}
   row['targets'] = base.targets(plan, protocol)
   used = min(length, plan.train_length) if 'cropped' in control.split('+') else length

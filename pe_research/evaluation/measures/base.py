@@ -1,54 +1,33 @@
-"""What every measurement goes by: a model to ask, and what it is asked about."""
+"""What all measurements share: the plan of which targets to score, and rows."""
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from pe_research.common import digest
 from pe_research.data import texts, tokenizers
+from pe_research.evaluation.scoring import Subject as Subject
 
 Row = dict[str, Any]
-TEXT = ('fixed_targets', 'passkey', 'probe')  # protocols that end at the places of a plan
-
-
-class Subject(Protocol):
-  """A model with its weights, as scoring.Subject has it."""
-
-  def __call__(
-    self,
-    windows: np.ndarray,
-    last: int | None = None,
-    scale: float = 1.0,
-    window: int | None = None,
-  ) -> np.ndarray:
-    """Nats of the last `last` targets of windows [W, N + 1]: [W, last].
-
-    Logits of attention times `scale`; a query sees the last `window` keys, or all that it does.
-    """
-
-  def hits(self, windows: np.ndarray, last: int, scale: float = 1.0) -> np.ndarray:
-    """Whether each of these targets is the likeliest token, logits times `scale`: [W, last]."""
-
-  def hidden(self, windows: np.ndarray, layer: int, initial: bool) -> np.ndarray:
-    """Normed states [W, N, D] after `layer` blocks, of the weights before training if `initial`."""
+TEXT = ('fixed_targets', 'passkey', 'probe')  # protocols with windows that end at Plan.ends
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What every length is measured on, so that lengths and schemes differ in nothing else.
+  """What is scored, the same for all lengths and schemes.
 
   Attributes:
     documents: the held-out documents.
     train_length: tokens.
-    stride: tokens that the sliding protocol moves by.
-    ends: for fixed targets, a (document, index past its last target) pair a window.
+    stride: tokens between the windows of the sliding protocol.
+    ends: for protocols in TEXT, a (document, index past the last target) pair for each window.
     targets: number of targets of such a window.
     parts: for the other protocols, (document, its first tokens) pairs.
     tokenizer: of the documents.
-    task: what the model was trained on instead of text, or ''.
-    examples: number of windows, and of examples of a task.
+    task: that the model was trained on instead of text, or ''.
+    examples: number of examples of a task.
   """
 
   documents: texts.Documents
@@ -66,30 +45,30 @@ def plan(corpus: texts.Corpus, config: Mapping[str, Any]) -> Plan:
   """Chooses the targets and the parts of documents for all lengths of the config.
 
   Raises:
-    ValueError: the longest length leaves fewer windows than asked for; says how many.
+    ValueError: fewer windows of the longest length exist than are asked for; says how many.
   """
-  wanted, documents = config['eval'], corpus.validation
-  reach, protocols = wanted['reach'], set(wanted['protocols'])
+  evaluation, documents = config['eval'], corpus.validation
+  reach, protocols = evaluation['reach'], set(evaluation['protocols'])
   ends, parts = [], []
   if protocols & set(TEXT):
-    ends = _spread(documents, reach, wanted['windows'], wanted['targets'])
+    ends = _spread(documents, reach, evaluation['windows'], evaluation['targets'])
   if protocols - {*TEXT, 'task'}:
-    parts = _equal_parts(documents, reach, wanted['tokens'])
+    parts = _equal_parts(documents, reach, evaluation['tokens'])
   return Plan(
-    documents,
-    config['length'],
-    wanted['stride'],
-    ends,
-    wanted['targets'],
-    parts,
-    corpus.tokenizer,
-    config['data']['task'],
-    wanted['windows'],
+    documents=documents,
+    train_length=config['length'],
+    stride=evaluation['stride'],
+    ends=ends,
+    targets=evaluation['targets'],
+    parts=parts,
+    tokenizer=corpus.tokenizer,
+    task=config['data']['task'],
+    examples=evaluation['windows'],
   )
 
 
 def targets(plan: Plan, protocol: str) -> str:
-  """Digest of what a protocol scores, whatever the length."""
+  """Digest of the targets that a protocol scores at every length."""
   if protocol == 'task':
     return digest.of_json([plan.task, plan.examples])
   if protocol in TEXT:
@@ -98,29 +77,28 @@ def targets(plan: Plan, protocol: str) -> str:
 
 
 def windows(plan: Plan, length: int) -> np.ndarray:
-  """The windows of the plan, `length` tokens of input each: [W, length + 1], a copy."""
+  """Windows of `length` tokens of input that end at Plan.ends: [W, length + 1], a copy."""
   return np.stack([plan.documents[d][end - length - 1 : end] for d, end in plan.ends])
 
 
 def option(control: str, name: str, default: str = '') -> str:
   """The value of `name` in a control such as 'depth:0.5+keys:4'."""
-  given = dict(part.partition(':')[::2] for part in control.split('+'))
-  return given.get(name, default)
+  return dict(part.partition(':')[::2] for part in control.split('+')).get(name, default)
 
 
 def by_document(names, values: np.ndarray, keep: np.ndarray | None = None) -> Row:
-  """The mean of values [W, T] and its weight, with the sums of each name for paired differences.
+  """The mean of values [W, T] and their number, with sums by name for paired differences.
 
   Args:
-    names: one a window; windows of one name are summed.
+    names: one for each window; windows of one name are summed.
     values: numbers or bool.
     keep: which of the values count; None for all.
   """
   keep = np.ones(values.shape, bool) if keep is None else keep
   sums: dict[str, list[float]] = {}
-  for name, own, kept in zip(names, values.astype(np.float64), keep, strict=True):
+  for name, row, kept in zip(names, values.astype(np.float64), keep, strict=True):
     total = sums.setdefault(name, [0.0, 0])
-    total[0] += float(own[kept].sum())
+    total[0] += float(row[kept].sum())
     total[1] += int(kept.sum())
   return {
     'value': sum(total for total, _ in sums.values()) / int(keep.sum()),
@@ -131,7 +109,7 @@ def by_document(names, values: np.ndarray, keep: np.ndarray | None = None) -> Ro
 
 
 def _spread(documents, reach: int, windows: int, count: int) -> list[tuple[int, int]]:
-  """Windows over all places with `reach` tokens of input, evenly, no target twice."""
+  """Ends of windows with `reach` tokens of input, spread evenly, no target twice."""
   places = np.maximum(documents.lengths - reach + count - 1, 0) // count
   places[documents.lengths <= reach] = 0
   total = int(places.sum())
@@ -149,7 +127,7 @@ def _spread(documents, reach: int, windows: int, count: int) -> list[tuple[int, 
 
 
 def _equal_parts(documents, reach: int, tokens: int) -> list[tuple[int, np.ndarray]]:
-  """The first tokens of documents: multiples of `reach`, alike where they last, `tokens` in all."""
+  """The first tokens of documents, in multiples of `reach`: equally many each, `tokens` in all."""
   fit = [i for i, n in enumerate(documents.lengths) if n > reach]
   if not fit:
     raise ValueError(

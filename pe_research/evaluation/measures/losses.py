@@ -1,7 +1,7 @@
-"""Loss by protocol, as rows of numbers: float32 nats, weighted by token.
+"""Loss by protocol: rows of float32 nats, weighted by token.
 
-An evaluation length N means N tokens of input at positions 0 .. N - 1, hence N targets of which the
-last has N tokens of context.
+An evaluation length N means N tokens of input at positions 0 .. N - 1, hence N targets; the last of
+them has N tokens of context.
 """
 
 import numpy as np
@@ -11,22 +11,23 @@ from pe_research.evaluation.measures.base import Plan, Row, Subject
 
 
 def fixed_targets(score: Subject, plan: Plan, length: int, control: str = 'none') -> Row:
-  """The same targets whatever the length: what context is worth, and nothing else.
+  """The same targets at every length, so that lengths differ in their context alone.
 
-  Controls: 'cropped' keeps the last `train_length` tokens of the input only; 'shuffled' permutes
-  all tokens before those, which leaves long context without order; 'scale:1.2' multiplies the
-  logits of attention; 'window:64' leaves each query the last 64 keys in every layer.
+  Controls: 'cropped' keeps only the last `train_length` tokens of the input; 'shuffled' permutes
+  all tokens before those, so that long context has no order; 'scale:1.2' multiplies the attention
+  logits; 'window:64' lets each query see the last 64 keys in every layer.
   """
   windows = base.windows(plan, length)
+  values = {'scale': base.option(control, 'scale'), 'window': base.option(control, 'window')}
   kinds = {'scale': float, 'window': int}
-  how = {n: kind(base.option(control, n)) for n, kind in kinds.items() if base.option(control, n)}
+  options = {name: kinds[name](value) for name, value in values.items() if value}
   if control == 'cropped':
     windows = windows[:, -min(length, plan.train_length) - 1 :]
   if control == 'shuffled' and length > plan.train_length:
     prefix = length - plan.train_length
     for i, window in enumerate(windows):
       window[:prefix] = np.random.default_rng(i).permutation(window[:prefix])
-  nll = score(windows, plan.targets, **how)
+  nll = score(windows, plan.targets, **options)
   used = windows.shape[1] - 1
   return _row(plan, [d for d, _ in plan.ends], nll, windows[:, -plan.targets :]) | {
     'context': [used - plan.targets + 1, used],
@@ -34,7 +35,7 @@ def fixed_targets(score: Subject, plan: Plan, length: int, control: str = 'none'
 
 
 def non_overlapping(score: Subject, plan: Plan, length: int, control: str = 'none') -> Row:
-  """Consecutive windows, all targets scored: mean context is half of the length."""
+  """Consecutive windows, all targets scored: the mean context is half of the length."""
   document, windows = _cut(plan, length)
   return _row(plan, document, score(windows), windows[:, 1:]) | {'context': [1, length]}
 
@@ -42,7 +43,7 @@ def non_overlapping(score: Subject, plan: Plan, length: int, control: str = 'non
 def sliding(score: Subject, plan: Plan, length: int, control: str = 'none') -> Row:
   """Windows that move by `stride`, the last `stride` targets of each scored.
 
-  The first window of a document scores all of its targets, as nothing before it does.
+  The first window of a document scores all of its targets, which no earlier window can.
   """
   if plan.stride > length:
     raise ValueError(f'eval.stride ({plan.stride}) is above the length {length}; lower it.')
@@ -60,7 +61,7 @@ def sliding(score: Subject, plan: Plan, length: int, control: str = 'none') -> R
 
 
 def by_position(score: Subject, plan: Plan, length: int, control: str = 'none') -> Row:
-  """Loss of the target after each number of tokens of context, 1 .. length."""
+  """Loss by number of tokens of context, 1 .. length."""
   document, windows = _cut(plan, length)
   nll = score(windows)
   row = _row(plan, document, nll, windows[:, 1:]) | {'context': [1, length]}
@@ -68,7 +69,7 @@ def by_position(score: Subject, plan: Plan, length: int, control: str = 'none') 
 
 
 def _cut(plan: Plan, length: int) -> tuple[list[int], np.ndarray]:
-  """Documents and windows [W, length + 1] that follow each other; inputs do not overlap."""
+  """Documents and consecutive windows [W, length + 1]; inputs do not overlap."""
   cut = [
     (d, tokens[start : start + length + 1])
     for d, tokens in plan.parts
@@ -78,7 +79,7 @@ def _cut(plan: Plan, length: int) -> tuple[list[int], np.ndarray]:
 
 
 def _row(plan: Plan, document: list[int], nll, scored, keep=None) -> Row:
-  """The token-weighted mean, its weight, and the sums of each document for paired differences."""
+  """As base.by_document, in nats/token, with the tokens that were scored."""
   names = [plan.documents.names[d] for d in document]
   keep = np.ones(nll.shape, bool) if keep is None else keep
   return base.by_document(names, nll, keep) | {'unit': 'nats/token', 'scored': scored[keep]}

@@ -1,4 +1,4 @@
-"""What hidden states say of the position of their token."""
+"""How well the position of a token can be read off its hidden state."""
 
 from collections.abc import Callable
 
@@ -16,34 +16,30 @@ HIDDEN, STEPS, RATE, BATCH = 128, 1_000, 3e-3, 1_024
 def probe(
   score: Subject, plan: Plan, length: int, control: str = 'layer:1', made: Callable | None = None
 ) -> Row:
-  """How far a probe of the states after a layer is from the position of a token, on average.
+  """Mean distance between the position of a token and a probe's guess from its state, in tokens.
 
-  A classifier with one hidden layer, a class a position; it learns on half of the documents and is
-  tested on the others (arXiv:2203.16634, sec. 5). 'layer:2', and 'layer:2+weights:initial' for the
-  same network before training, whose causal averages tell positions apart as well. `made`
-  takes the place of `classifier`.
+  The probe is a classifier with one hidden layer and a class for each position, trained on half of
+  the documents and tested on the others (arXiv:2203.16634, sec. 5). Controls: 'layer:2'; and for
+  the network before training, whose causal averages tell positions apart as well,
+  'layer:2+weights:initial'. `made` replaces `classifier`.
   """
   layer = int(base.option(control, 'layer', '1'))
   initial = base.option(control, 'weights') == 'initial'
   windows = base.windows(plan, length)
   names = [plan.documents.names[d] for d, _ in plan.ends]
-  learning = np.isin(names, sorted(set(names))[::2])
-  if learning.all() or not learning.any():
+  train = np.isin(names, sorted(set(names))[::2])
+  if train.all() or not train.any():
     raise ValueError(
       f'a probe learns on some documents and is tested on others, and all {len(names)} windows are '
       f'of {len(set(names))}. Raise eval.windows or lower eval.lengths.'
     )
   states = score.hidden(windows, layer, initial)
-  guessed = _guess(states[learning], states[~learning], made or classifier)
-  wrong = np.abs(guessed - np.arange(length)[None])
-  tested = [name for name, own in zip(names, learning, strict=True) if not own]
-  row = base.by_document(tested, wrong) | {'unit': 'tokens', 'chance': _blind(length)}
-  return row | {'by_position': wrong.mean(0).tolist()}
-
-
-def _blind(length: int) -> float:
-  """The mean error of always guessing the middle, tokens."""
-  return float(np.abs(np.arange(length) - (length - 1) // 2).mean())
+  guessed = _guess(states[train], states[~train], made or classifier)
+  error = np.abs(guessed - np.arange(length)[None])
+  tested = [name for name, trained in zip(names, train, strict=True) if not trained]
+  chance = float(np.abs(np.arange(length) - (length - 1) // 2).mean())  # always the middle
+  row = base.by_document(tested, error) | {'unit': 'tokens', 'chance': chance}
+  return row | {'by_position': error.mean(0).tolist()}
 
 
 def _guess(learn: np.ndarray, test: np.ndarray, made: Callable) -> np.ndarray:
@@ -66,10 +62,10 @@ def begin(length: int, width: int):
 
 
 def classifier(learn: np.ndarray):
-  """What learns the positions of states [W, N, D].
+  """A classifier of positions, to be trained on states [W, N, D].
 
   Returns:
-    The jitted fit, which gives parameters; its arguments; and the jitted logits [M, N] of
+    The jitted fit, which returns parameters; its arguments; and the jitted logits [M, N] of
     parameters and states [M, D].
   """
   _, length, width = learn.shape

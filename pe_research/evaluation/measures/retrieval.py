@@ -1,8 +1,8 @@
-"""Exact answers: values hidden in a text, and tasks that are tested longer than they were trained.
+"""Exact match: of values hidden in a text, and of tasks at lengths beyond those of training.
 
-An answer is exact where every token of it is the likeliest after the right ones before it. That is
-what greedy decoding gives: up to its first mistake it has said the right tokens. Teacher forcing
-goes on after a mistake and counts every token, which flatters.
+An answer is exact if each of its tokens is the likeliest one after the right tokens before it. That
+is what greedy decoding gives: up to its first mistake it has produced the right tokens. Teacher
+forcing continues after a mistake and counts every token, which flatters.
 """
 
 import numpy as np
@@ -13,10 +13,10 @@ from pe_research.evaluation.measures.base import Plan, Row, Subject
 
 
 def passkey(score: Subject, plan: Plan, length: int, control: str = 'none') -> Row:
-  """Values found again in texts of the whole length, at a depth: 'depth:0.5', 'depth:0+keys:4'.
+  """Exact match of values hidden at a depth of the text: 'depth:0.5', 'depth:0+keys:4'.
 
-  Depth 0 is the beginning of the text, 1 the place right before the question. With 'cropped' the
-  model sees the last `train_length` tokens only; 'scale:1.2' multiplies the logits of attention.
+  Depth 0 is the beginning of the text, 1 right before the question. With 'cropped' the model sees
+  only the last `train_length` tokens; 'scale:1.2' multiplies the attention logits.
   """
   windows, planted = base.windows(plan, length), needles.Needles(plan.tokenizer)
   depth = float(base.option(control, 'depth', '0.5'))
@@ -32,7 +32,7 @@ def passkey(score: Subject, plan: Plan, length: int, control: str = 'none') -> R
 
 
 def task(score: Subject, plan: Plan, length: int, control: str = 'exact') -> Row:
-  """Answers to examples of size `length`: 'exact', or 'teacher' for the share of right tokens."""
+  """Examples of size `length`: 'exact' matches, or 'teacher' for the share of right tokens."""
   rows, answer = tasks.prompts(plan.task, length, plan.examples)
   right = score.hits(rows, answer)
   scored = right.all(-1, keepdims=True) if control == 'exact' else right

@@ -35,7 +35,7 @@ def check(saved: Mapping[str, Mapping[str, Any]], stretches: Sequence[str]) -> N
       )
     for config in saved.values():
       if config['position']['name'] == own:
-        lineage.given(stretch, config)  # says what is wrong before any is looked at
+        lineage.parse_position(stretch, config)  # says what is wrong before any is looked at
 
 
 def schemes(workdirs: Sequence[pathlib.Path], stretches: Sequence[str] = ()):

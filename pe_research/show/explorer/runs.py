@@ -34,7 +34,7 @@ def schemes(
 def _shown(workdir: pathlib.Path, saved: Mapping[str, Any], stretch: str | None) -> page.Shown:
   made = trained.scheme(workdir, stretch)
   layers, dims = [scheme for scheme, _ in made], made[0][1]
-  position = saved['position'] if stretch is None else lineage.given(stretch, saved)
+  position = saved['position'] if stretch is None else lineage.parse_position(stretch, saved)
   position = unsettled(positions.resolve(position, dims), dims)
   learned = bool(page.parameters(layers[0]))
   source = f'learned by the run {workdir.name}' if learned else ''

@@ -199,7 +199,7 @@ def _config(
       'protocols': ['by_position'], 'controls': ['none'], 'measurements': [],
     }  # fmt: skip
   if position is not None:
-    config['position'] = lineage.given(position, saved)
+    config['position'] = lineage.parse_position(position, saved)
   return configs.resolve(config | {'eval': evaluation})
 
 
