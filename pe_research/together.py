@@ -86,7 +86,7 @@ def run(runs: Mapping[pathlib.Path, Mapping[str, Any]]) -> None:
       evaluate.evaluate(config, workdir, state['params'], config['steps'], beat)
       files.write_json(workdir / 'done.json', {'steps': config['steps']})
   for workdir in runs:
-    print(f'{workdir}' if workdir in left else f'{workdir}, which is finished')
+    print(workdir if workdir in left else f'{workdir} was finished before')
     evaluate.show(workdir)
   folders = ' '.join(map(str, runs))
   print(f'wrote {folders}; compare: python -m experiments.report {folders} OTHER_RUN')

@@ -1,1 +1,1 @@
-"""What a run leaves behind, and what another run makes of it."""
+"""The folder of a run, its checkpoints, and runs that start from other runs."""
