@@ -88,7 +88,7 @@ def _recall(rng, n):
 
 
 def _flip_flop(rng, n):
-  """N instructions, a letter and a bit each, to write or to ignore; the answer was written last."""
+  """N instructions, a letter (write or ignore) and a bit each; asks for the last written bit."""
   kinds = np.where(rng.random(n) < 0.2, ord('w'), ord('i')).astype(np.uint8)
   kinds[0] = ord('w')
   bits = rng.integers(48, 50, n).astype(np.uint8)

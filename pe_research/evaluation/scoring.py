@@ -134,7 +134,6 @@ class Subject:
   """
 
   def __init__(self, scorer: Scorer, params):
-    """Binds `params`."""
     self.scorer, self.params = scorer, params
     self.calls: list[Call] = []
     self.inputs = ''

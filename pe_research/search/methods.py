@@ -47,7 +47,6 @@ class Paper:
   """
 
   def __init__(self, space: Space, settings: Settings, rng: np.random.Generator):
-    """Draws from `rng` alone."""
     self.space, self.settings, self.rng = space, settings, rng
     self.seeds = list(dict.fromkeys(space.seeds.values()))
 
@@ -95,7 +94,6 @@ class Released(Paper):
   """
 
   def __init__(self, space: Space, settings: Settings, rng: np.random.Generator):
-    """Draws from `rng` alone."""
     super().__init__(space, settings, rng)
     self.seeds = [space.released_seed]
 

@@ -14,14 +14,39 @@ from ml_collections import config_dict
 
 from pe_research import positions
 from pe_research.attention.spec import Spec
+from pe_research.common import nested
 from pe_research.common.checks import at_least, choose, nearest
 from pe_research.model.decoder_config import DecoderConfig
 from pe_research.settings import protocols
 
-TOKENIZERS = ('bytes', 'sentencepiece', 'json')
-LOADERS = ('memory', 'grain')
-SCHEDULES = ('cosine', 'wsd', 'constant')
-PRECISIONS = ('default', 'high', 'highest')
+CHOICES = {
+  'data.tokenizer': ('bytes', 'sentencepiece', 'json'),
+  'data.loader': ('memory', 'grain'),
+  'optimizer.schedule': ('cosine', 'wsd', 'constant'),
+  'matmul_precision': ('default', 'high', 'highest'),
+}
+LEAST = {  # smallest values, and their units
+  'length': (1, 'tokens'),
+  'seed': (0, ''),
+  'start.step': (0, ''),
+  'model.width': (1, ''),
+  'model.heads': (1, ''),
+  'data.needle_keys': (1, ''),
+  'data.limit': (1, 'tokens'),
+  'run.patience': (0, 'seconds'),
+  'run.save_every': (1, ''),
+  'run.log_every': (1, ''),
+  'run.keep': (1, ''),
+  'optimizer.batch': (1, ''),
+  'optimizer.accumulate': (1, ''),
+  'optimizer.learning_rate': (0, ''),
+  'optimizer.warmup': (0, ''),
+  'optimizer.clip': (0, ''),
+  'optimizer.weight_decay': (0, ''),
+  'optimizer.eps': (0, ''),
+}
+OPTIONAL_FIELDS = ('start.step', 'data.limit')
+SHARES = {'optimizer.final': 'the peak', 'optimizer.decay': 'steps', 'data.needles': 'windows'}
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
@@ -134,11 +159,8 @@ def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, 
 
 def _resolve(config: dict[str, Any]) -> dict[str, Any]:
   model, optimizer, data, evaluation = (config[k] for k in ('model', 'optimizer', 'data', 'eval'))
-  at_least('length', config['length'], 1, 'tokens')
+  _check_values(nested.flat(config))
   at_least('steps', config['steps'], 0 if config['start']['pretrained'] else 1)
-  at_least('seed', config['seed'], 0)
-  if config['start']['step'] is not None:
-    at_least('start.step', config['start']['step'], 0)
   _resolve_model(model, data)
   config['position'] = resolve_position(config)
   scheme(config).check_length(config['length'])
@@ -147,14 +169,25 @@ def _resolve(config: dict[str, Any]) -> dict[str, Any]:
   data['seed'] = config['seed'] if data['seed'] is None else data['seed']
   _check_data(data)
   protocols.check(evaluation, config)
-  choose('matmul_precision', config['matmul_precision'], PRECISIONS)
   for axis, size in config['run']['mesh'].items():
     if size != -1:
       at_least(f'run.mesh.{axis}', size, 1, 'devices')
-  for field in ('save_every', 'log_every', 'keep'):
-    at_least(f'run.{field}', config['run'][field], 1)
-  at_least('run.patience', config['run']['patience'], 0, 'seconds')
   return config
+
+
+def _check_values(fields: Mapping[str, Any]) -> None:
+  """Checks fields, by dotted name, that do not depend on others."""
+  for field, choices in CHOICES.items():
+    choose(field, fields[field], choices)
+  for field, (least, unit) in LEAST.items():
+    if fields[field] is not None or field not in OPTIONAL_FIELDS:
+      at_least(field, fields[field], least, unit)
+  for field, whole in SHARES.items():
+    if not 0 <= fields[field] <= 1:
+      raise ValueError(f'{field} is {fields[field]}; it is a share of {whole}, 0 to 1.')
+  for field in ('optimizer.b1', 'optimizer.b2'):
+    if not 0 <= fields[field] < 1:
+      raise ValueError(f'{field} is {fields[field]}; it must be in [0, 1).')
 
 
 def _resolve_model(model: dict[str, Any], data: dict[str, Any]) -> None:
@@ -164,8 +197,6 @@ def _resolve_model(model: dict[str, Any], data: dict[str, Any]) -> None:
       f'the config has no model.{", model.".join(absent)}; configs/lm.py has it. Give it there, or '
       'train anew.'
     )
-  at_least('model.width', model['width'], 1)
-  at_least('model.heads', model['heads'], 1)
   if model['head_dim'] is None:
     if model['width'] % model['heads']:
       raise ValueError(
@@ -187,7 +218,6 @@ def _resolve_model(model: dict[str, Any], data: dict[str, Any]) -> None:
   if model['mlp_width'] is None:
     share = 8 / 3 if model['mlp'] == 'swiglu' else 4  # equal parameters, gated or not
     model['mlp_width'] = 8 * math.ceil(model['width'] * share / 8)
-  choose('data.tokenizer', data['tokenizer'], TOKENIZERS)
   if data['tokenizer'] == 'bytes':
     data['vocab'] = 256
   at_least('data.vocab', data['vocab'], 2, 'tokens')
@@ -195,41 +225,23 @@ def _resolve_model(model: dict[str, Any], data: dict[str, Any]) -> None:
 
 
 def _check_optimizer(optimizer: Mapping[str, Any], steps: int) -> None:
-  choose('optimizer.schedule', optimizer['schedule'], SCHEDULES)
-  for field in ('batch', 'accumulate'):
-    at_least(f'optimizer.{field}', optimizer[field], 1)
   if optimizer['batch'] % optimizer['accumulate']:
     raise ValueError(
       f'optimizer.batch ({optimizer["batch"]}) is not a multiple of optimizer.accumulate '
       f'({optimizer["accumulate"]}).'
     )
-  for field in ('learning_rate', 'weight_decay', 'warmup', 'clip', 'eps'):
-    at_least(f'optimizer.{field}', optimizer[field], 0)
-  for field in ('b1', 'b2'):
-    if not 0 <= optimizer[field] < 1:
-      raise ValueError(f'optimizer.{field} is {optimizer[field]}; it must be in [0, 1).')
-  if not 0 <= optimizer['final'] <= 1:
-    raise ValueError(f'optimizer.final is {optimizer["final"]}; it is a share of the peak, 0 to 1.')
   if steps and optimizer['warmup'] >= steps:
     raise ValueError(
       f'optimizer.warmup is {optimizer["warmup"]} steps of {steps}; it must be fewer than all.'
     )
-  if not 0 <= optimizer['decay'] <= 1:
-    raise ValueError(f'optimizer.decay is {optimizer["decay"]}; it is a share of steps, 0 to 1.')
 
 
 def _check_data(data: Mapping[str, Any]) -> None:
-  choose('data.loader', data['loader'], LOADERS)
-  if not 0 <= data['needles'] <= 1:
-    raise ValueError(f'data.needles is {data["needles"]}; it is a share of windows, 0 to 1.')
-  at_least('data.needle_keys', data['needle_keys'], 1)
-  if data['limit'] is not None:
-    at_least('data.limit', data['limit'], 1, 'tokens')
-    if data['loader'] == 'grain':
-      raise ValueError(
-        "data.limit counts tokens in memory; with data.loader='grain' take a slice of the set, "
-        "data.train_split='train[:1%]'."
-      )
+  if data['limit'] is not None and data['loader'] == 'grain':
+    raise ValueError(
+      "data.limit counts tokens in memory; with data.loader='grain' take a slice of the set, "
+      "data.train_split='train[:1%]'."
+    )
   if data['needles'] and data['packing']:
     raise ValueError('data.needles and data.packing do not go together; a needle is in one text.')
   if data['tokenizer'] == 'json' and not pathlib.Path(data['tokenizer_file']).is_file():

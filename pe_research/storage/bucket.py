@@ -59,7 +59,6 @@ class Lease:
   inherited = ()
 
   def __init__(self, path: pathlib.Path):
-    """Writes the file."""
     self.path, self.token, self.pid = path, secrets.token_hex(8), os.getpid()
     self._write()
 

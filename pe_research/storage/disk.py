@@ -126,7 +126,6 @@ class Lock:
   """
 
   def __init__(self, file: IO):
-    """Owns the file, which is locked."""
     self.file, self.inherited = file, (file.fileno(),)
 
   def note(self, pid: int) -> None:

@@ -16,7 +16,6 @@ class Console:
   """A bar in a terminal; plain lines otherwise."""
 
   def __init__(self, name: str, steps: int, start: int):
-    """Shows `name`, from step `start` of `steps`."""
     self.name, self.steps = name, steps
     self.bar = None
     if sys.stdout.isatty():
@@ -54,7 +53,6 @@ class TensorBoard:
   """Scalars for TensorBoard, through tensorboardX."""
 
   def __init__(self, workdir: pathlib.Path):
-    """Writes below `workdir`/tensorboard."""
     try:
       import tensorboardX
     except ImportError as error:
@@ -79,7 +77,6 @@ class WandB:
   """Scalars for Weights & Biases; WANDB_MODE=offline works."""
 
   def __init__(self, project: str, workdir: pathlib.Path, config: Mapping[str, Any]):
-    """Starts or resumes the run named after the workdir."""
     try:
       import wandb
     except ImportError as error:

@@ -150,13 +150,7 @@ class TextFolder(_Files, skip_registration=True):
   """
 
   def __init__(self, folder: str | None = None, *, config: FilesConfig | None = None, **kwargs):
-    """Reads and checks every file of the folder.
-
-    Args:
-      folder: its path.
-      config: a list of checked files, in place of the folder.
-      **kwargs: those of a tfds builder: data_dir.
-    """
+    """Reads and checks the files of `folder`, unless `config` lists checked files."""
     super().__init__(config=config or FilesConfig.of(folder_files(folder)), **kwargs)
 
 
@@ -170,12 +164,7 @@ class PythonLibrary(_Files):
   """
 
   def __init__(self, *, config: FilesConfig | None = None, **kwargs):
-    """Reads and checks every module.
-
-    Args:
-      config: a list of checked files, in place of the library.
-      **kwargs: those of a tfds builder: data_dir.
-    """
+    """Reads and checks every module, unless `config` lists checked files."""
     if config is None:
       config = FilesConfig.of(library_files(), prefix=f'{platform.python_version()}-')
     super().__init__(config=config, **kwargs)
