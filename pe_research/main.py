@@ -41,8 +41,10 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
   """Trains and evaluates; process 0 owns the workdir, and done.json is written last."""
   from pe_research.machines import heartbeat, multiprocess
 
-  check = lambda: run_folder.check_config(workdir, config)
-  with multiprocess.hold(workdir, config, check) as check_owner:
+  def check_config() -> None:
+    run_folder.check_config(workdir, config)
+
+  with multiprocess.hold(workdir, config, check_config) as check_owner:
     from pe_research.evaluation import evaluate  # slow to import, and all this may have failed
     from pe_research.proof import program_store
     from pe_research.training import loop, run_record

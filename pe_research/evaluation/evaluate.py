@@ -61,11 +61,10 @@ def evaluate(
     'environment': digest.of_json(jax_setup.environment()),
     'settings': protocols.settings(config['eval']),
   }
-  key = lambda row: tuple(row[field] for field in ('step', 'settings', *KEY))
-  done = {key(row) for row in files.read_rows(results)}
+  done = {_key(row) for row in files.read_rows(results)}
   for measurement in protocols.measurements(config):
     row = identity | dict(zip(KEY, measurement, strict=True))
-    if key(row) in done:
+    if _key(row) in done:
       continue
     beat('measuring ' + '/'.join(map(str, measurement)))
     subject = scoring.Subject(scorer, params)
@@ -76,6 +75,10 @@ def evaluate(
     keep(workdir, used)
     if multiprocess.first():
       files.append_row(results, row)
+
+
+def _key(row: Mapping[str, Any]) -> tuple:
+  return tuple(row[field] for field in ('step', 'settings', *KEY))
 
 
 def evidence(subject: scoring.Subject, used: Sequence[Both], arithmetic: str) -> measures.Row:
@@ -96,7 +99,10 @@ def show(workdir: pathlib.Path, as_json: bool = False) -> None:
     for row in rows:
       print(json.dumps({k: v for k, v in row.items() if k not in ('documents', 'by_position')}))
     return
-  number = lambda value: '-' if value is None else f'{value:.4f}'
+
+  def number(value: float | None) -> str:
+    return '-' if value is None else f'{value:.4f}'
+
   table = [['protocol', 'control', 'length', 'value', 'unit', 'bits/byte', 'step']]
   for row in rows:
     cells = [str(row[name]) for name in KEY] + [number(row['value']), row.get('unit') or '-']

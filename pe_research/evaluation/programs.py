@@ -59,7 +59,8 @@ class _OneDevice:
     return proof.text(repr(key), self.config, lambda config: self._lowered(call))
 
   def _lowered(self, call: scoring.Call) -> str:
-    shapes = jax.eval_shape(self.scorer.blueprint.init)
-    typed = lambda name, x: jax.ShapeDtypeStruct(x.shape, self.types.get(name, x.dtype))
-    params = {name: typed(name, x) for name, x in shapes.items()}
+    params = {
+      name: jax.ShapeDtypeStruct(x.shape, self.types.get(name, x.dtype))
+      for name, x in jax.eval_shape(self.scorer.blueprint.init).items()
+    }
     return program_text.of(self.scorer.lower(params, call))

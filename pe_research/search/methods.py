@@ -222,12 +222,13 @@ def yarn_grid(space: Space, settings: Settings, rng: np.random.Generator) -> Sea
   while size * (size - 1) // 2 < settings.evaluations:
     size += 1
   ends = np.linspace(-1, space.pairs, size)
-  ramp = lambda low, high: np.clip((np.arange(space.pairs) - low) / (high - low), 0, 1)
-  made = (
-    space.candidate(1 / (1 - ramp(low, high) + ramp(low, high) / space.factor))
-    for low, high in itertools.combinations(ends, 2)
-  )
-  distinct = list(dict.fromkeys(made))[: settings.evaluations]
+
+  def between(low: float, high: float) -> Candidate:
+    ramp = np.clip((np.arange(space.pairs) - low) / (high - low), 0, 1)
+    return space.candidate(1 / (1 - ramp + ramp / space.factor))
+
+  candidates = (between(low, high) for low, high in itertools.combinations(ends, 2))
+  distinct = list(dict.fromkeys(candidates))[: settings.evaluations]
   for start in range(0, len(distinct), settings.population):
     yield distinct[start : start + settings.population]
 

@@ -11,6 +11,7 @@ from pe_research.storage import paths
 if TYPE_CHECKING:
   import ml_collections
 
+USAGE = '%(prog)s --config=FILE[:name=value,...] [--config.NAME=VALUE ...] [options]'
 CONFIG = """config:
   --config=FILE[:name=value,...]  file of configs/ and its arguments: configs/lm.py:position=rope
   --config.NAME=VALUE             any field of it: --config.model.width=128, --config.steps=500
@@ -21,6 +22,7 @@ def parser(module: str, description: str, config: bool = False) -> argparse.Argu
   """The parser of `python -m module`; with `config`, its flags are left to `read_config`."""
   return argparse.ArgumentParser(
     prog=f'python -m {module}',
+    usage=USAGE if config else None,
     description=description,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     epilog=CONFIG if config else None,

@@ -124,8 +124,7 @@ def dims(config: Mapping[str, Any]) -> positions.Dims:
 
 def scheme(config: Mapping[str, Any]) -> positions.PositionScheme:
   """The scheme of a resolved config, with its parameters as shapes only."""
-  build = lambda: positions.build(config['position'], dims(config), nnx.Rngs(0))
-  return nnx.eval_shape(build)
+  return nnx.eval_shape(lambda: positions.build(config['position'], dims(config), nnx.Rngs(0)))
 
 
 def without_scheme(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -95,7 +95,10 @@ class Member:
     """Saves the state, unless it is saved: a kill may have come between several runs' saves."""
     if step in self.saved.steps():
       return
-    place = lambda x, wanted: x if x.sharding == wanted else sharding.place(x, wanted)
+
+    def place(x, layout):
+      return x if x.sharding == layout else sharding.place(x, layout)
+
     placed = jax.tree.map(place, state, train_state.layout(like))
     self.saved.save(step, placed, {'batches': self.stream.state()})
 

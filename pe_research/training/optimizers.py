@@ -29,14 +29,13 @@ def schedule(optimizer: Mapping[str, Any], steps: int) -> optax.Schedule:
 
 def build(optimizer: Mapping[str, Any], steps: int) -> optax.GradientTransformation:
   """AdamW; only matrices decay: not tables, norms or parameters of a scheme."""
-  decays = lambda params: {path: path.endswith('kernel') for path in params}
   adam = optax.adamw(
     schedule(optimizer, steps),
     b1=optimizer['b1'],
     b2=optimizer['b2'],
     eps=optimizer['eps'],
     weight_decay=optimizer['weight_decay'],
-    mask=decays,
+    mask=lambda params: {path: path.endswith('kernel') for path in params},
   )
   return (
     optax.chain(optax.clip_by_global_norm(optimizer['clip']), adam) if optimizer['clip'] else adam

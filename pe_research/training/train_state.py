@@ -49,9 +49,12 @@ def begin(
 
 def abstract(blueprint: Blueprint, optimizer, mesh) -> State:
   """Shapes, types and shardings of the state, for restoring."""
-  shapes = _shapes(blueprint, optimizer)
-  make = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
-  return jax.tree.map(make, shapes, sharding.layout(shapes, mesh))
+  shapes = jax.eval_shape(lambda: first(blueprint.init(), optimizer))
+  return jax.tree.map(
+    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+    shapes,
+    sharding.layout(shapes, mesh),
+  )
 
 
 def first(params, optimizer) -> State:
@@ -59,10 +62,6 @@ def first(params, optimizer) -> State:
   # A published model's parameters may be narrow.
   params = jax.tree.map(lambda x: x.astype(jnp.float32), params)
   return {'params': params, 'optimizer': optimizer.init(params), 'step': jnp.int32(0)}
-
-
-def _shapes(blueprint: Blueprint, optimizer) -> State:
-  return jax.eval_shape(lambda: first(blueprint.init(), optimizer))
 
 
 def load_params(

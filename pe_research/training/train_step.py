@@ -84,8 +84,7 @@ class Step:
       spec = Spec(**self.config['attention'], mesh=self.rows.mesh)
       one = plain(self.config, self.blueprint, self.optimizer, spec)
       step = jax.jit(jax.vmap(one), donate_argnums=0)
-      several = lambda x: jax.ShapeDtypeStruct((self.runs, *x.shape), x.dtype)
-      given = jax.tree.map(several, given)
+      given = jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.runs, *x.shape), x.dtype), given)
     self.lowered = step.lower(*given)
     return self.lowered
 

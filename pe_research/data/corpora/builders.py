@@ -185,7 +185,10 @@ def folder_files(folder: str) -> list[TextFile]:
 
 def library_files() -> list[TextFile]:
   """The modules of the running Python's library, checked, by relative path."""
-  skip = lambda name: name in NOT_LIBRARY or name.startswith(BUILD_SPECIFIC)
+
+  def skip(name: str) -> bool:
+    return name in NOT_LIBRARY or name.startswith(BUILD_SPECIFIC)
+
   files = _walk(pathlib.Path(sysconfig.get_paths()['stdlib']), skip=skip)
   return [
     TextFile.check(path, name)

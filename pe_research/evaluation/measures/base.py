@@ -135,7 +135,7 @@ def _equal_parts(documents, reach: int, tokens: int) -> list[tuple[int, np.ndarr
       f'longest has {int(documents.lengths.max())} tokens. Lower eval.lengths.'
     )
   each = max(1, tokens // (reach * len(fit))) * reach
-  size = lambda i: min(each, int(documents.lengths[i] - 1) // reach * reach) + 1
   count = min(len(fit), max(1, tokens // each))
   spread = [fit[i * len(fit) // count] for i in range(count)]
-  return [(i, documents[i][: size(i)]) for i in spread]
+  sizes = [min(each, int(documents.lengths[i] - 1) // reach * reach) for i in spread]
+  return [(i, documents[i][: size + 1]) for i, size in zip(spread, sizes, strict=True)]
