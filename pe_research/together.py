@@ -19,7 +19,7 @@ from pe_research.runs import run_folder
 from pe_research.settings import cli
 from pe_research.storage import files, locks, paths
 
-SEED = '{seed}'  # what stands for the seed in --workdir
+SEED = '{seed}'  # placeholder of the seed in --workdir
 
 
 def main(argv: Sequence[str]) -> None:

@@ -202,7 +202,7 @@ def _check_training(
   path: str, has: int, vocab: int | None, documents: Sequence[bytes] | None
 ) -> None:
   """Raises ValueError if the model file is not the one that training would make."""
-  fix = 'Give another path, or delete the file and it is trained anew.'
+  fix = 'Give another path, or delete the file to train it again.'
   if vocab is not None and has != vocab:
     raise ValueError(f'{path!r} has {has} tokens; asked for {vocab}. {fix}')
   if documents is not None and os.path.exists(f'{path}.json'):

@@ -58,7 +58,8 @@ class Heartbeat:
     while not self.ended.wait(min(self.patience / 4, 10.0)):
       took = time.monotonic() - self.since
       if took > self.patience / 4:
-        self._write_waiting()
+        with contextlib.suppress(ValueError, OSError):  # keep watching
+          files.write_bytes(self._waiting(jax.process_index()), self.doing.encode())
       if took > self.patience:
         print(
           f'{self.me} hangs: {self.doing} began {took:.0f} s ago and run.patience is '
@@ -72,10 +73,6 @@ class Heartbeat:
   def _waiting(self, rank: int) -> pathlib.Path:
     """A file that a process without progress rewrites while it lives."""
     return self.workdir / f'.waits-{rank}'
-
-  def _write_waiting(self) -> None:
-    with contextlib.suppress(ValueError, OSError):  # keep watching
-      files.write_bytes(self._waiting(jax.process_index()), self.doing.encode())
 
   def _silent(self) -> str:
     """Names the other processes that have not even rewritten their waiting file."""

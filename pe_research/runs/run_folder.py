@@ -22,7 +22,7 @@ def check_config(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
       raise files.WorkdirError(
         f'workdir {workdir} holds a run with another config (saved -> given):\n  '
         + '\n  '.join(changed)
-        + '\nChoose another --workdir, or give the saved config to go on.'
+        + '\nChoose another --workdir, or give the saved config to continue.'
       )
 
 

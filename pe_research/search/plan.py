@@ -146,7 +146,7 @@ def make(
 
 
 def check_scheme(run: Run, temperature: str) -> None:
-  """Raises ValueError where the run's scheme does what candidates, of factors alone, would not."""
+  """Raises ValueError if the run's scheme does more than rotate, which candidates leave out."""
   position, scheme = run.config['position'], run.scheme
   name = position['name']
   if scheme.depends_on_length:

@@ -11,7 +11,7 @@ from pe_research.storage import paths
 if TYPE_CHECKING:
   import ml_collections
 
-USAGE = '%(prog)s --config=FILE[:name=value,...] [--config.NAME=VALUE ...] [options]'
+USAGE = '%(prog)s --config=FILE [--config.NAME=VALUE ...] [options]'
 CONFIG = """config:
   --config=FILE[:name=value,...]  file of configs/ and its arguments: configs/lm.py:position=rope
   --config.NAME=VALUE             any field of it: --config.model.width=128, --config.steps=500

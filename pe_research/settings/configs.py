@@ -152,7 +152,7 @@ def resolve(config: Mapping[str, Any] | ml_collections.ConfigDict) -> dict[str, 
     return _resolve(json.loads(json.dumps(plain)))
   except KeyError as error:
     raise ValueError(
-      f'the config has no field {error}; configs/lm.py has it. Give it there, or train anew.'
+      f'the config has no field {error}; configs/lm.py has it. Give it there, or train again.'
     ) from error
 
 
@@ -194,7 +194,7 @@ def _resolve_model(model: dict[str, Any], data: dict[str, Any]) -> None:
   if absent := sorted(fields - model.keys()):
     raise ValueError(
       f'the config has no model.{", model.".join(absent)}; configs/lm.py has it. Give it there, or '
-      'train anew.'
+      'train again.'
     )
   if model['head_dim'] is None:
     if model['width'] % model['heads']:

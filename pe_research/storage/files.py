@@ -43,7 +43,7 @@ def write_once(path: pathlib.Path, value: Mapping[str, Any]) -> None:
     raise WorkdirError(
       f'{path.parent} holds something else (saved -> given):\n  '
       + '\n  '.join(changed[:20])
-      + '\nChoose another --workdir, or give what is saved to go on.'
+      + '\nChoose another --workdir, or give what is saved to continue.'
     )
   path.parent.mkdir(parents=True, exist_ok=True)
   write_json(path, value)

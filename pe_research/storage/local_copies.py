@@ -1,4 +1,4 @@
-"""Copies on this machine of what is in a bucket: to read often, or to write line by line."""
+"""Local copies of files in a bucket: to read often, or to write line by line."""
 
 import os
 import pathlib
@@ -89,7 +89,7 @@ def growing(path: pathlib.Path) -> pathlib.Path:
 
 
 def upload(path: pathlib.Path) -> None:
-  """Puts what was written to `growing(path)` where it belongs."""
+  """Copies `growing(path)` to `path`, if they differ."""
   local = growing(path)
   if local != path:
     files.write_bytes(path, local.read_bytes())

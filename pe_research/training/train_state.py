@@ -79,7 +79,7 @@ def load_params(
     if record.get('final_parameters') not in (None, digest.of_arrays(params)):
       raise files.WorkdirError(
         f'the weights in {config["start"]["pretrained"]} are not those that {workdir} was made of; '
-        'bring them back, or import anew in another --workdir.'
+        'restore them, or import the model again in another --workdir.'
       )
     return params, 0
   mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)

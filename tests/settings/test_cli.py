@@ -1,6 +1,7 @@
 """What every command shares beside its config, and what commands on claims print."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,8 @@ import small
 from experiments import __main__ as experiments
 from experiments import claims
 from experiments.studies import ledger, verdicts
-from pe_research import evaluate
+from pe_research import evaluate, generate, main, programs, together
+from pe_research.search import __main__ as search
 from pe_research.settings import cli
 from pe_research.storage import files
 
@@ -94,6 +96,18 @@ for name in sys.argv[1:]:
   slow = {'jax', 'numpy', 'ml_collections', 'scipy', 'matplotlib', 'altair'} & sys.modules.keys()
   print(name, said.getvalue().startswith('usage: '), sorted(slow))
 """
+
+
+@pytest.mark.parametrize('command', [evaluate, generate, main, programs, search, together])
+def test_every_flag_has_a_text_and_no_underscore(command, capsys):
+  with pytest.raises(SystemExit):
+    command.main(['--help'])
+  options = capsys.readouterr().out.partition('options:\n')[2].partition('\nconfig:')[0]
+  # A flag begins a line; its text follows two spaces, or on the next line.
+  flags = re.split(r'^  (?=-)', options, flags=re.MULTILINE)[1:]
+  assert len(flags) > 1
+  for flag in flags:
+    assert re.search(r'\S(  +|\n +)\w', flag) and '_' not in flag.split()[0], flag
 
 
 def test_help_imports_nothing_slow():

@@ -121,6 +121,8 @@ def test_seeds_end_as_runs_with_results(tmp_path, corpus):
     assert files.read_json(workdir / 'done.json') == {'steps': 4}
     rows = files.read_rows(workdir / 'results.jsonl')
     assert {row['eval_length'] for row in rows} == {16, 32} and rows[0]['seed'] == seed
+  folders = f'{tmp_path}/alibi_0 {tmp_path}/alibi_1'
+  assert f'wrote {folders}; compare: python -m experiments.report {folders}' in done.stdout
 
 
 @pytest.mark.parametrize(
