@@ -9,7 +9,6 @@ that a comparison is of the schemes; published, each keeps its own.
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ from configs import lm
 from pe_research.common import checks
 from pe_research.runs import lineage, run_folder
 from pe_research.settings import configs
+from pe_research.storage import paths
 
 PEAK = 1 / 15  # of the peak rate of training: 2e-5 for 3e-4, in all of these papers
 
@@ -145,14 +145,14 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   checks.at_least('factor', arg.factor, 1)
   if not arg.start:
     raise ValueError('start is not given; name the workdir of a trained run, start=DIR.')
-  saved, stage = run_folder.load_config(pathlib.Path(arg.start)), recipe.stages[arg.stage - 1]
+  saved, stage = run_folder.load_config(paths.place(arg.start)), recipe.stages[arg.stage - 1]
   base = lineage.root(saved)
   published = base['start']['pretrained']
   if published and arg.share:
     raise ValueError(
-      f'share is {arg.share:g} % of the tokens that {arg.start} was trained on, and how many these '
-      'were is not known of the published model that it came from. Give share=0, the published '
-      'number of steps; --config.steps and --config.optimizer.batch may lower it.'
+      f'share is {arg.share:g} % of the tokens that {arg.start} was trained on, and the published '
+      'model that it came from does not say how many. Give share=0, the published number of steps; '
+      '--config.steps and --config.optimizer.batch may lower it.'
     )
   original = lineage.original_length(saved)
   length = round((stage.length or 1 / arg.factor) * arg.factor * original)
