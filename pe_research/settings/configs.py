@@ -29,8 +29,6 @@ LEAST = {  # smallest values, and their units
   'length': (1, 'tokens'),
   'seed': (0, ''),
   'start.step': (0, ''),
-  'model.width': (1, ''),
-  'model.heads': (1, ''),
   'data.needle_keys': (1, ''),
   'data.limit': (1, 'tokens'),
   'run.patience': (0, 'seconds'),
@@ -196,6 +194,8 @@ def _resolve_model(model: dict[str, Any], data: dict[str, Any]) -> None:
       f'the config has no model.{", model.".join(absent)}; configs/lm.py has it. Give it there, or '
       'train again.'
     )
+  at_least('model.width', model['width'], 1)
+  at_least('model.heads', model['heads'], 1)
   if model['head_dim'] is None:
     if model['width'] % model['heads']:
       raise ValueError(

@@ -48,6 +48,11 @@ class Documents(Sequence):
     return _bytes(value).decode() if isinstance(value, str | bytes) else str(value)
 
   @functools.cached_property
+  def ids(self) -> list[str]:
+    """All names, read on first use. For a set of many millions prefer `id(i)`."""
+    return [self.id(i) for i in range(len(self))]
+
+  @functools.cached_property
   def fingerprint(self) -> str:
     """sha256 in hex that identifies the text.
 
