@@ -167,10 +167,11 @@ def main(argv: list[str]) -> int:
   """Runs the stages and reports."""
   given = parse(argv)
   with exits.errors():
-    from experiments.studies import carry_out, comparability  # slow to import
+    from experiments.report import writer  # slow to import, as is the next
+    from experiments.studies import carry_out, comparability
 
     planned = plan(given)
-    status = carry_out.carry_out(planned, given)
+    status = carry_out.carry_out(planned, given, writer.report)
     if not (status or given.dry_run or given.jobs):
       lengths = Stages(given).lengths
       print(goals(comparability.load(planned.comparisons[0].runs), *lengths[:2], lengths[-1]))

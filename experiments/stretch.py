@@ -83,9 +83,10 @@ def main(argv: list[str]) -> int:
   """Searches, evaluates, compares, reports."""
   given = parse(argv)
   with exits.errors():
-    from experiments.studies import carry_out  # slow to import
+    from experiments.report import writer  # slow to import, as is the next
+    from experiments.studies import carry_out
 
-    return carry_out.carry_out(plan(given), given)
+    return carry_out.carry_out(plan(given), given, writer.report)
 
 
 if __name__ == '__main__':

@@ -193,7 +193,8 @@ def main(argv: list[str]) -> int:
   """Runs, compares, reports; the exit status says whether all of it worked."""
   with exits.errors():
     arguments, overrides = parse(argv)
-    from experiments.studies import carry_out, progress  # slow to import
+    from experiments.report import writer  # slow to import, as are the next
+    from experiments.studies import carry_out, progress
     from pe_research.show import explorer
 
     runs = plan(arguments, overrides)
@@ -210,10 +211,9 @@ def main(argv: list[str]) -> int:
     if carry_out.only_shown(jobs, arguments):
       return 0
     prepare(runs)
+    whole = study.Study(arguments.workdir, jobs, (comparison,))
     with progress.Monitor(runs) as monitor:
-      return carry_out.carry_out(
-        study.Study(arguments.workdir, jobs, (comparison,)), arguments, monitor
-      )
+      return carry_out.carry_out(whole, arguments, writer.report, monitor)
 
 
 if __name__ == '__main__':

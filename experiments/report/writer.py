@@ -8,6 +8,7 @@ from experiments.report import cached, figures, page, summary
 from experiments.report.findings import joined, number
 from experiments.studies import comparability
 from experiments.studies.measured import Run
+from experiments.studies.study import Comparison
 from pe_research.settings import cli
 from pe_research.show import drawing, explorer
 from pe_research.storage import files
@@ -48,6 +49,22 @@ def write(
   for name, content in contents.items():
     files.write_bytes(workdir / name, content)
   return [workdir / name for name in ('results.jsonl', *contents)]
+
+
+def report(comparison: Comparison) -> None:
+  """Compares the finished runs of a study and writes their report; comparability.Refused."""
+  runs = comparability.load(comparison.runs)
+  designed = [
+    found.field
+    for found in comparability.differences(runs)
+    if any(_covers(name, found.field) for name in comparison.may_differ)
+  ]
+  marks = comparability.check(runs, [*comparison.allowed, *designed])
+  publish(runs, comparison.folder, marks, comparison.explorer)
+
+
+def _covers(name: str, field: str) -> bool:
+  return field.startswith(name) if name.endswith('.') else field == name
 
 
 def publish(

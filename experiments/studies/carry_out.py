@@ -1,4 +1,4 @@
-"""Carries out a study: runs its jobs, compares the runs, writes the reports."""
+"""Carries out a study: runs its jobs, then reports its comparisons."""
 
 import argparse
 import contextlib
@@ -6,8 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from experiments.report import writer
-from experiments.studies import comparability, progress
+from experiments.studies import progress
 from experiments.studies.study import Comparison, Study
 from launch import job, job_status, local
 from launch.job import Job
@@ -17,13 +16,17 @@ from pe_research.storage import files, locks
 
 
 def carry_out(
-  study: Study, given: argparse.Namespace, watch: Callable[[], None] | None = None
+  study: Study,
+  given: argparse.Namespace,
+  report: Callable[[Comparison], None],
+  watch: Callable[[], None] | None = None,
 ) -> int:
-  """Runs the jobs that are not done, compares their runs, and writes the reports.
+  """Runs the jobs that are not done, and reports each comparison.
 
   Args:
     study: all of it.
     given: the flags of `study.add_flags`: the jobs may only be shown or written.
+    report: compares the runs and writes what it finds.
     watch: called a few times a second; None prints a line for each job that ends.
 
   Returns:
@@ -75,19 +78,3 @@ def run_jobs(
     if one.name in failed:
       print(job_status.last_words(one, failed[one.name]), file=sys.stderr)
   return failed
-
-
-def report(comparison: Comparison) -> None:
-  """Compares runs that are finished and writes their report; comparability.Refused."""
-  runs = comparability.load(comparison.runs)
-  designed = [
-    found.field
-    for found in comparability.differences(runs)
-    if any(_covers(name, found.field) for name in comparison.may_differ)
-  ]
-  marks = comparability.check(runs, [*comparison.allowed, *designed])
-  writer.publish(runs, comparison.folder, marks, comparison.explorer)
-
-
-def _covers(name: str, field: str) -> bool:
-  return field.startswith(name) if name.endswith('.') else field == name
