@@ -23,14 +23,15 @@ class DeepseekV3(Family):
   }
   layouts = ('interleaved', 'half')  # of rotary pairs
   first_dense = 3  # default of first_k_dense_replace, layers before the experts begin
-  most = 4096  # of max_position_embeddings
+  default_length = 4096  # of max_position_embeddings
 
   def layout(self, fields: Fields) -> str:
-    """Of rotary pairs."""
+    """Layout of rotary pairs."""
     return 'interleaved' if fields.values.get('rope_interleave', True) else 'half'  # null: half
 
-  def own(self, scheme) -> dict:
-    """Fields of one version alone."""
+  def version_fields(self, model, scheme) -> dict:
+    """Fields of config.json that only this version has."""
+    del model
     return {'rope_interleave': scheme.layout == 'interleaved'}
 
   def mlp_bias(self, fields: Fields) -> bool:
@@ -44,15 +45,14 @@ class DeepseekV3(Family):
     layers = fields.size('num_hidden_layers')
     dense = fields.get('first_k_dense_replace', self.first_dense)
     if dense < layers:
-      raise ValueError(
-        f'{fields.where}: of {layers} layers those from {dense} on are mixtures of experts '
+      fields.problem(
+        f'of {layers} layers those from {dense} on are mixtures of experts '
         '(first_k_dense_replace); this decoder has dense layers only.'
       )
     heads, slice_ = fields.size('num_attention_heads'), fields.size('qk_rope_head_dim', 64)
     if fields.size('num_key_value_heads', heads) != heads:
-      raise ValueError(f'{fields.where}: num_key_value_heads differs from num_attention_heads.')
-    most = fields.size('max_position_embeddings', self.most)
-    model = self.usual(
+      fields.problem('num_key_value_heads differs from num_attention_heads; it must not.')
+    model = self.model_fields(
       width=fields.size('hidden_size'),
       layers=layers,
       heads=heads,
@@ -67,10 +67,15 @@ class DeepseekV3(Family):
       norm_eps=fields.get('rms_norm_eps', 1e-6),
       tied=fields.flag('tie_word_embeddings', False),
     )
+    return Described(
+      model, fields.size('vocab_size'), fields.size('max_position_embeddings', self.default_length)
+    )
+
+  def read_position(self, fields, length):
+    """See Family."""
     rope = positions_read.rope_fields(fields.values)
-    positions_read.check_whole(rope, self.architecture)
-    position = positions_read.read_rope(rope, most=most, layout=self.layout(fields), sliced=True)
-    return Described(model, fields.size('vocab_size'), position, most)
+    layout = self.layout(fields)
+    return positions_read.read_rope(rope, most=length, layout=layout, partial=False, sliced=True)
 
   def write(self, model, scheme, length):
     """See Family."""
@@ -82,7 +87,7 @@ class DeepseekV3(Family):
       partial=False,
       sliced=True,
     )
-    return self.own(scheme) | {
+    return self.version_fields(model, scheme) | {
       'hidden_size': model.width,
       'intermediate_size': model.mlp_width,
       'num_hidden_layers': model.layers,
@@ -104,37 +109,37 @@ class DeepseekV3(Family):
 
   def tensors(self, model):
     """See Family."""
-    found = [tensors.table('model.embed_tokens', 'embedding')]
+    listed = [tensors.table('model.embed_tokens', 'embedding')]
     widths, bias = (model.head_dim, model.rotary_dim), model.attention_bias
     for i in range(model.layers):
       theirs, ours = f'model.layers.{i}.self_attn.', f'blocks/{i}/attention/'
       queries = [ours + 'query', ours + 'position_query']
       heads = {'groups': model.heads, 'widths': widths}
-      found += llama.block(i)
+      listed += llama.norms(i)
       if model.query_latent:
-        found += tensors.linear(theirs + 'q_a_proj', ours + 'query_down', bias=bias)
-        found += tensors.norm(theirs + 'q_a_layernorm', ours + 'query_norm')
-        found += tensors.linear(theirs + 'q_b_proj', *queries, **heads)
+        listed += tensors.linear(theirs + 'q_a_proj', ours + 'query_down', bias=bias)
+        listed += tensors.norm(theirs + 'q_a_layernorm', ours + 'query_norm')
+        listed += tensors.linear(theirs + 'q_b_proj', *queries, **heads)
       else:
-        found += tensors.linear(theirs + 'q_proj', *queries, **heads)
-      found += tensors.linear(
+        listed += tensors.linear(theirs + 'q_proj', *queries, **heads)
+      listed += tensors.linear(
         theirs + 'kv_a_proj_with_mqa',
         ours + 'latent',
         ours + 'position_key',
         widths=(model.latent, model.rotary_dim),
         bias=bias,
       )
-      found += tensors.norm(theirs + 'kv_a_layernorm', ours + 'latent_norm')
-      found += tensors.linear(
+      listed += tensors.norm(theirs + 'kv_a_layernorm', ours + 'latent_norm')
+      listed += tensors.linear(
         theirs + 'kv_b_proj',
         ours + 'key',
         ours + 'value',
         groups=model.heads,
         widths=(model.head_dim, model.value_dim),
       )
-      found += tensors.linear(theirs + 'o_proj', ours + 'out', bias=bias)
-      found += llama.mlp(i, model.mlp_bias)
-    return found + tensors.norm('model.norm', 'norm')
+      listed += tensors.linear(theirs + 'o_proj', ours + 'out', bias=bias)
+      listed += llama.mlp(i, model.mlp_bias)
+    return listed + tensors.norm('model.norm', 'norm')
 
 
 class DeepseekV2(DeepseekV3):
@@ -142,25 +147,21 @@ class DeepseekV2(DeepseekV3):
 
   architecture = 'DeepseekV2ForCausalLM'
   model_type = 'deepseek_v2'
-  fixed: ClassVar = {name: known for name, known in DeepseekV3.fixed.items() if name != 'mlp_bias'}
+  fixed: ClassVar = {k: v for k, v in DeepseekV3.fixed.items() if k != 'mlp_bias'}
   first_dense = 0
-  most = 2048
+  default_length = 2048
   layouts = ('interleaved',)
 
   def layout(self, fields: Fields) -> str:
-    """Of rotary pairs."""
+    """Layout of rotary pairs."""
     del fields
     return 'interleaved'
 
-  def own(self, scheme) -> dict:
-    """Fields of one version alone."""
+  def version_fields(self, model, scheme) -> dict:
+    """Fields of config.json that only this version has."""
     del scheme
-    return {}
+    return {'mlp_bias': model.mlp_bias}
 
   def mlp_bias(self, fields: Fields) -> bool:
     """Whether the MLP has biases."""
     return fields.flag('mlp_bias', False)
-
-  def write(self, model, scheme, length):
-    """See Family."""
-    return super().write(model, scheme, length) | {'mlp_bias': model.mlp_bias}

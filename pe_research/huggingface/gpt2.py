@@ -29,9 +29,8 @@ class GPT2(Family):
     fields.only('scale_attn_by_inverse_layer_idx', False)
     fields.only('add_cross_attention', False)
     width, heads = fields.size('n_embd', 768), fields.size('n_head', 12)
-    rows = fields.size('n_positions', 1024)
     others = [name for name in ACTIVATIONS if name != 'gelu_new']
-    model = self.usual(
+    model = self.model_fields(
       width=width,
       layers=fields.size('n_layer', 12),
       heads=heads,
@@ -40,7 +39,12 @@ class GPT2(Family):
       norm_eps=fields.get('layer_norm_epsilon', 1e-5),
       tied=fields.flag('tie_word_embeddings', True),
     )
-    return Described(model, fields.size('vocab_size'), positions_read.read_learned(rows), rows)
+    return Described(model, fields.size('vocab_size'), fields.size('n_positions', 1024))
+
+  def read_position(self, fields, length):
+    """See Family."""
+    del fields
+    return positions_read.read_learned(length)
 
   def write(self, model, scheme, length):
     """See Family."""
@@ -57,14 +61,14 @@ class GPT2(Family):
 
   def tensors(self, model):
     """See Family."""
-    found = [
+    listed = [
       tensors.table('transformer.wte', 'embedding'),
       tensors.table('transformer.wpe', 'position/0/table'),
     ]
     columns = {'bias': True, 'transposed': False}
     for i in range(model.layers):
       theirs, ours = f'transformer.h.{i}.', f'blocks/{i}/'
-      found += [
+      listed += [
         *tensors.norm(theirs + 'ln_1', ours + 'attention_norm', bias=True),
         *tensors.norm(theirs + 'ln_2', ours + 'mlp_norm', bias=True),
         *tensors.fused(theirs + 'attn.c_attn', i, widths=(model.width,) * 3, **columns),
@@ -72,4 +76,4 @@ class GPT2(Family):
         *tensors.linear(theirs + 'mlp.c_fc', ours + 'mlp/up', **columns),
         *tensors.linear(theirs + 'mlp.c_proj', ours + 'mlp/down', **columns),
       ]
-    return found + tensors.norm('transformer.ln_f', 'norm', bias=True)
+    return listed + tensors.norm('transformer.ln_f', 'norm', bias=True)

@@ -1,4 +1,4 @@
-"""GPT-NeoX and Pythia: rotation of a part of the head, attention and MLP in parallel."""
+"""GPT-NeoX and Pythia: partial rotary embedding, attention and MLP in parallel."""
 
 from typing import ClassVar
 
@@ -33,10 +33,7 @@ class GPTNeoX(Family):
   def read(self, fields) -> Described:
     """See Family."""
     width, heads = fields.size('hidden_size'), fields.size('num_attention_heads')
-    most = fields.size('max_position_embeddings', 2048)
-    rope = positions_read.rope_fields(fields.values, 'rotary_emb_base', 'rotary_pct')
-    rope.setdefault(positions_read.PARTIAL, 0.25)
-    model = self.usual(
+    model = self.model_fields(
       width=width,
       layers=fields.size('num_hidden_layers'),
       heads=heads,
@@ -47,8 +44,13 @@ class GPTNeoX(Family):
       parallel=fields.flag('use_parallel_residual', True),
       tied=fields.flag('tie_word_embeddings', False),
     )
-    position = positions_read.read_rope(rope, most=most)
-    return Described(model, fields.size('vocab_size'), position, most)
+    return Described(model, fields.size('vocab_size'), fields.size('max_position_embeddings', 2048))
+
+  def read_position(self, fields, length):
+    """See Family."""
+    rope = positions_read.rope_fields(fields.values, 'rotary_emb_base', 'rotary_pct')
+    rope.setdefault(positions_read.PARTIAL, 0.25)
+    return positions_read.read_rope(rope, most=length)
 
   def write(self, model, scheme, length):
     """See Family."""
@@ -70,14 +72,14 @@ class GPTNeoX(Family):
 
   def tensors(self, model):
     """See Family."""
-    found = [tensors.table('gpt_neox.embed_in', 'embedding')]
+    listed = [tensors.table('gpt_neox.embed_in', 'embedding')]
     for i in range(model.layers):
-      found += block(f'gpt_neox.layers.{i}.', 'attention.', i, model)
-    return found + tensors.norm('gpt_neox.final_layer_norm', 'norm', bias=True)
+      listed += block(f'gpt_neox.layers.{i}.', 'attention.', i, model)
+    return listed + tensors.norm('gpt_neox.final_layer_norm', 'norm', bias=True)
 
 
 def block(theirs: str, attention: str, i: int, model) -> list[tensors.Tensor]:
-  """Block i, where its names begin with `theirs`, and those of its attention go on so."""
+  """Block i of GPT-NeoX or BLOOM; `theirs` and `attention` are prefixes of tensor names."""
   ours, bias = f'blocks/{i}/', model.attention_bias
   heads = {'groups': model.heads, 'widths': (model.head_dim,) * 3}
   return [

@@ -26,10 +26,7 @@ class Llama(Family):
     fields.only('hidden_act', 'silu', 'swish')
     width, heads = fields.size('hidden_size'), fields.size('num_attention_heads')
     groups = fields.size('num_key_value_heads', heads)
-    most = fields.size('max_position_embeddings', 2048)
-    rope = positions_read.rope_fields(fields.values)
-    positions_read.check_whole(rope, self.architecture)
-    model = self.usual(
+    model = self.model_fields(
       width=width,
       layers=fields.size('num_hidden_layers'),
       heads=heads,
@@ -42,8 +39,12 @@ class Llama(Family):
       norm_eps=fields.get('rms_norm_eps', 1e-6),
       tied=fields.flag('tie_word_embeddings', False),
     )
-    position = positions_read.read_rope(rope, most=most)
-    return Described(model, fields.size('vocab_size'), position, most)
+    return Described(model, fields.size('vocab_size'), fields.size('max_position_embeddings', 2048))
+
+  def read_position(self, fields, length):
+    """See Family."""
+    rope = positions_read.rope_fields(fields.values)
+    return positions_read.read_rope(rope, most=length, partial=False)
 
   def write(self, model, scheme, length):
     """See Family."""
@@ -67,25 +68,25 @@ class Llama(Family):
 
   def tensors(self, model):
     """See Family."""
-    found = [tensors.table('model.embed_tokens', 'embedding')]
+    listed = [tensors.table('model.embed_tokens', 'embedding')]
     for i in range(model.layers):
-      found += block(i)
+      listed += norms(i)
       for theirs, ours in (('q', 'query'), ('k', 'key'), ('v', 'value'), ('o', 'out')):
-        found += tensors.linear(
+        listed += tensors.linear(
           f'model.layers.{i}.self_attn.{theirs}_proj',
           f'blocks/{i}/attention/{ours}',
           bias=model.attention_bias,
         )
-      found += mlp(i, model.mlp_bias)
-    return found + tensors.norm('model.norm', 'norm')
+      listed += mlp(i, model.mlp_bias)
+    return listed + tensors.norm('model.norm', 'norm')
 
 
-def block(i: int) -> list[tensors.Tensor]:
+def norms(i: int) -> list[tensors.Tensor]:
   """The two norms of block i."""
-  norm = lambda theirs, ours: tensors.norm(f'model.layers.{i}.{theirs}', f'blocks/{i}/{ours}')
+  theirs, ours = f'model.layers.{i}.', f'blocks/{i}/'
   return [
-    *norm('input_layernorm', 'attention_norm'),
-    *norm('post_attention_layernorm', 'mlp_norm'),
+    *tensors.norm(theirs + 'input_layernorm', ours + 'attention_norm'),
+    *tensors.norm(theirs + 'post_attention_layernorm', ours + 'mlp_norm'),
   ]
 
 
