@@ -96,5 +96,5 @@ def test_an_engine_that_refuses_is_reported(cluster, tmp_path):
   path = write(tmp_path, [make(tmp_path, 'a')])
   (tmp_path / 'sbatch.refuses').touch()
   done = hand_in('submit', path, cluster)
-  assert done.returncode == 1 and 'alibi was not taken: sbatch ended with 3' in done.stderr
+  assert done.returncode == 1 and 'alibi was not submitted: sbatch ended with 3' in done.stderr
   assert 'Traceback' not in done.stderr and 'submitted' not in done.stdout
