@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from pe_research.huggingface import llama, positions_read, positions_write, tensors
-from pe_research.huggingface.family import PLAIN, Described, Family, Fields
+from pe_research.huggingface.family import PLAIN, REQUIRED, Family, Fields
 
 
 class DeepseekV3(Family):
@@ -15,6 +15,20 @@ class DeepseekV3(Family):
   prefix = 'model.'
   square = False
   ignored = r'rotary_emb\.inv_freq$'
+  names: ClassVar = {
+    'hidden_size': ('width', REQUIRED),
+    'num_attention_heads': ('heads', REQUIRED),
+    'num_hidden_layers': ('layers', REQUIRED),
+    'qk_nope_head_dim': ('head_dim', 128),
+    'qk_rope_head_dim': ('rotary_dim', 64),
+    'v_head_dim': ('value_dim', 128),
+    'kv_lora_rank': ('latent', 512),
+    'intermediate_size': ('mlp_width', REQUIRED),
+    'rms_norm_eps': ('norm_eps', 1e-6),
+    'attention_bias': ('attention_bias', False),
+  }
+  length = ('max_position_embeddings', 4096)
+  supported: ClassVar = {'hidden_act': ('silu', 'swish')}
   fixed: ClassVar = PLAIN | {
     'projection': ('mla',),
     'mlp': ('swiglu',),
@@ -23,53 +37,29 @@ class DeepseekV3(Family):
   }
   layouts = ('interleaved', 'half')  # of rotary pairs
   first_dense = 3  # default of first_k_dense_replace, layers before the experts begin
-  default_length = 4096  # of max_position_embeddings
 
   def layout(self, fields: Fields) -> str:
     """Layout of rotary pairs."""
     return 'interleaved' if fields.values.get('rope_interleave', True) else 'half'  # null: half
 
-  def version_fields(self, model, scheme) -> dict:
+  def version_fields(self, scheme) -> dict:
     """Fields of config.json that only this version has."""
-    del model
     return {'rope_interleave': scheme.layout == 'interleaved'}
 
-  def mlp_bias(self, fields: Fields) -> bool:
-    """Whether the MLP has biases."""
-    del fields
-    return False
-
-  def read(self, fields) -> Described:
+  def read(self, fields):
     """See Family; refuses experts."""
-    fields.only('hidden_act', 'silu', 'swish')
-    layers = fields.size('num_hidden_layers')
+    described = super().read(fields)
+    layers, heads = described.model['layers'], described.model['heads']
     dense = fields.get('first_k_dense_replace', self.first_dense)
     if dense < layers:
       fields.problem(
         f'of {layers} layers those from {dense} on are mixtures of experts '
         '(first_k_dense_replace); this decoder has dense layers only.'
       )
-    heads, slice_ = fields.size('num_attention_heads'), fields.size('qk_rope_head_dim', 64)
     if fields.size('num_key_value_heads', heads) != heads:
       fields.problem('num_key_value_heads differs from num_attention_heads; it must not.')
-    model = self.model_fields(
-      width=fields.size('hidden_size'),
-      layers=layers,
-      heads=heads,
-      head_dim=fields.size('qk_nope_head_dim', 128),
-      latent=fields.size('kv_lora_rank', 512),
-      query_latent=fields.get('q_lora_rank', 0),
-      rotary_dim=slice_,
-      value_dim=fields.size('v_head_dim', 128),
-      attention_bias=fields.flag('attention_bias', False),
-      mlp_width=fields.size('intermediate_size'),
-      mlp_bias=self.mlp_bias(fields),
-      norm_eps=fields.get('rms_norm_eps', 1e-6),
-      tied=fields.flag('tie_word_embeddings', False),
-    )
-    return Described(
-      model, fields.size('vocab_size'), fields.size('max_position_embeddings', self.default_length)
-    )
+    described.model['query_latent'] = fields.get('q_lora_rank', 0)
+    return described
 
   def read_position(self, fields, length):
     """See Family."""
@@ -77,9 +67,9 @@ class DeepseekV3(Family):
     layout = self.layout(fields)
     return positions_read.read_rope(rope, most=length, layout=layout, partial=False, sliced=True)
 
-  def write(self, model, scheme, length):
+  def write_position(self, model, scheme, length):
     """See Family."""
-    rope, most = positions_write.write_rope(
+    fields = positions_write.write_rope(
       scheme,
       width=model.rotary_dim,
       length=length,
@@ -87,25 +77,17 @@ class DeepseekV3(Family):
       partial=False,
       sliced=True,
     )
-    return self.version_fields(model, scheme) | {
-      'hidden_size': model.width,
-      'intermediate_size': model.mlp_width,
-      'num_hidden_layers': model.layers,
-      'first_k_dense_replace': model.layers,
-      'num_nextn_predict_layers': 0,
-      'num_attention_heads': model.heads,
-      'num_key_value_heads': model.heads,
-      'q_lora_rank': model.query_latent or None,
-      'kv_lora_rank': model.latent,
-      'qk_nope_head_dim': model.head_dim,
-      'qk_rope_head_dim': model.rotary_dim,
-      'v_head_dim': model.value_dim,
-      'hidden_act': 'silu',
-      'rms_norm_eps': model.norm_eps,
-      'attention_bias': model.attention_bias,
-      'max_position_embeddings': most,
-      'rope_parameters': rope,
-    }
+    return (
+      fields
+      | self.version_fields(scheme)
+      | {
+        'first_k_dense_replace': model.layers,
+        'num_nextn_predict_layers': 0,
+        'num_key_value_heads': model.heads,
+        'q_lora_rank': model.query_latent or None,
+        'hidden_act': 'silu',
+      }
+    )
 
   def tensors(self, model):
     """See Family."""
@@ -149,7 +131,8 @@ class DeepseekV2(DeepseekV3):
   model_type = 'deepseek_v2'
   fixed: ClassVar = {k: v for k, v in DeepseekV3.fixed.items() if k != 'mlp_bias'}
   first_dense = 0
-  default_length = 2048
+  length = ('max_position_embeddings', 2048)
+  names: ClassVar = DeepseekV3.names | {'mlp_bias': ('mlp_bias', False)}
   layouts = ('interleaved',)
 
   def layout(self, fields: Fields) -> str:
@@ -157,11 +140,7 @@ class DeepseekV2(DeepseekV3):
     del fields
     return 'interleaved'
 
-  def version_fields(self, model, scheme) -> dict:
+  def version_fields(self, scheme) -> dict:
     """Fields of config.json that only this version has."""
     del scheme
-    return {'mlp_bias': model.mlp_bias}
-
-  def mlp_bias(self, fields: Fields) -> bool:
-    """Whether the MLP has biases."""
-    return fields.flag('mlp_bias', False)
+    return {}

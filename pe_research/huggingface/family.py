@@ -36,7 +36,26 @@ LAYERED = PLAIN | {
   'norm': ('layer',),
   'norm_bias': (True,),
 }
+ACTIVATIONS = {  # name in config.json -> model.mlp
+  'gelu': 'gelu_exact',
+  'gelu_new': 'gelu',
+  'gelu_fast': 'gelu',
+  'gelu_pytorch_tanh': 'gelu',
+  'relu': 'relu',
+}
+ACTIVATION_NAMES = {'gelu_exact': 'gelu', 'gelu': 'gelu_new', 'relu': 'relu'}  # as they are written
 EXPANSION = 4  # MLP width over model width, in classes without a field for it
+REQUIRED = None  # in Family.names: a size without a default
+DERIVED = ...  # a size with the default in `_derived`
+
+
+def _derived(name: str, model: Mapping[str, Any]) -> int:
+  sizes = {
+    'kv_heads': model['heads'],
+    'head_dim': model['width'] // model['heads'],
+    'mlp_width': EXPANSION * model['width'],
+  }
+  return sizes[name]
 
 
 class Fields:
@@ -59,6 +78,12 @@ class Fields:
     """The value, or the default if it is absent or null."""
     value = self.values.get(name)
     return default if value is None else value
+
+  def read(self, name: str, default: int | float | bool | None) -> Any:
+    """A flag, a size or any number, by the type of the default."""
+    if isinstance(default, bool):
+      return self.flag(name, default)
+    return self.get(name, default) if isinstance(default, float) else self.size(name, default)
 
   def size(self, name: str, default: int | None = None) -> int:
     """A positive integer."""
@@ -114,6 +139,14 @@ class Family:
   model_type: ClassVar[str]
   position: ClassVar[str]  # kind of scheme, see positions_write.kind
   prefix: ClassVar[str]  # of tensor names, absent in some checkpoints
+  # Field of config.json -> field of DecoderConfig and default; width and heads come first.
+  names: ClassVar[Mapping[str, tuple[str, Any]]]
+  length: ClassVar[tuple[str, int]]  # field for the training length, and default
+  tied: ClassVar[bool] = False  # default of tie_word_embeddings
+  activation: ClassVar[tuple[str, str] | None] = (
+    None  # field, and default; None: model.mlp is fixed
+  )
+  supported: ClassVar[Mapping[str, tuple]] = {}  # other fields -> supported values, default first
   fixed: ClassVar[Mapping[str, tuple]]  # DecoderConfig fields -> values that the class supports
   square: ClassVar[bool] = True  # heads times head_dim must be the width
   expands: ClassVar[bool] = False  # the MLP is always EXPANSION times as wide as the model
@@ -123,14 +156,34 @@ class Family:
 
   def read(self, fields: Fields) -> Described:
     """The model of a checkpoint; what the decoder does not support goes to `fields.problems`."""
-    raise NotImplementedError
+    for name, values in self.supported.items():
+      fields.only(name, *values)
+    model = DEFAULTS | {name: values[0] for name, values in self.fixed.items()}
+    for name, (own, default) in self.names.items():
+      model[own] = fields.read(name, _derived(own, model) if default is DERIVED else default)
+    for own in ('kv_heads', 'head_dim', 'mlp_width'):
+      model.setdefault(own, _derived(own, model))
+    if self.activation:
+      name, default = self.activation
+      model['mlp'] = ACTIVATIONS[fields.only(name, default, *ACTIVATIONS)]
+    model['tied'] = fields.flag('tie_word_embeddings', self.tied)
+    return Described(model, fields.size('vocab_size'), fields.size(*self.length))
 
   def read_position(self, fields: Fields, length: int) -> dict[str, Any]:
     """Name and arguments of the scheme, others at their defaults; ValueError if unsupported."""
     raise NotImplementedError
 
   def write(self, model: DecoderConfig, scheme: PositionScheme, length: int) -> dict[str, Any]:
-    """The architecture's own fields of config.json; raises NotExportable if it has no such."""
+    """The architecture's own fields of config.json, with `write_position`; or NotExportable."""
+    fields = {name: getattr(model, own) for name, (own, _) in self.names.items()}
+    if self.activation:
+      fields[self.activation[0]] = ACTIVATION_NAMES[model.mlp]
+    return fields | self.write_position(model, scheme, length)
+
+  def write_position(
+    self, model: DecoderConfig, scheme: PositionScheme, length: int
+  ) -> dict[str, Any]:
+    """The fields for position and training length, and other fields with fixed values."""
     raise NotImplementedError
 
   def tensors(self, model: DecoderConfig) -> list[Tensor]:
@@ -140,13 +193,6 @@ class Family:
   def is_ignored(self, name: str) -> bool:
     """Whether a tensor is a buffer that some releases saved with the weights."""
     return re.search(self.ignored, name) is not None
-
-  def model_fields(self, *, width: int, heads: int, **own: Any) -> dict[str, Any]:
-    """The fields of DecoderConfig: defaults, fixed values of the class, and its own."""
-    fields = DEFAULTS | {name: values[0] for name, values in self.fixed.items()}
-    fields |= {'kv_heads': heads, 'head_dim': width // heads}
-    fields |= {'mlp_width': EXPANSION * width} if self.expands else {}
-    return fields | {'width': width, 'heads': heads} | own
 
   def obstacles(self, model: DecoderConfig) -> list[str]:
     """Options of the model that the class does not support, in words."""

@@ -3,7 +3,18 @@
 from typing import ClassVar
 
 from pe_research.huggingface import positions_read, positions_write, tensors
-from pe_research.huggingface.family import EXPANSION, LAYERED, Described, Family
+from pe_research.huggingface.family import EXPANSION, LAYERED, Family
+
+ATTENTION = {  # fields of attn_config, with the only supported value
+  'alibi': True,
+  'attn_type': 'multihead_attention',
+  'clip_qkv': None,
+  'softmax_scale': None,
+  'qk_ln': False,
+  'prefix_lm': False,
+  'rope': False,
+  'sliding_window_size': -1,
+}
 
 
 class MPT(Family):
@@ -22,6 +33,21 @@ class MPT(Family):
     'n_heads': 'num_attention_heads',
     'n_layers': 'num_hidden_layers',
   }
+  names: ClassVar = {
+    'd_model': ('width', 2048),
+    'n_heads': ('heads', 16),
+    'n_layers': ('layers', 24),
+    'layer_norm_epsilon': ('norm_eps', 1e-5),
+  }
+  length = ('max_seq_len', 2048)
+  tied = True
+  supported: ClassVar = {
+    'no_bias': (True,),
+    'expansion_ratio': (EXPANSION,),
+    'logit_scale': (None,),
+    'norm_type': ('low_precision_layernorm', 'layernorm'),
+    'ffn_config': (None, {'ffn_type': 'mptmlp'}),
+  }
   expands = True
   fixed: ClassVar = LAYERED | {
     'attention_bias': (False,),
@@ -30,45 +56,24 @@ class MPT(Family):
     'norm_bias': (False,),
   }
 
-  def read(self, fields) -> Described:
+  def read(self, fields):
     """See Family."""
-    fields.only('no_bias', True)
-    fields.only('expansion_ratio', EXPANSION)
-    fields.only('logit_scale', None)
-    fields.only('norm_type', 'low_precision_layernorm', 'layernorm')
-    fields.only('ffn_config', None, {'ffn_type': 'mptmlp'})
-    inner = fields.nested('attn_config')
-    inner.only('alibi', True)
-    inner.only('attn_type', 'multihead_attention')
-    for name in ('clip_qkv', 'softmax_scale'):
-      inner.only(name, None)
-    for name in ('qk_ln', 'prefix_lm', 'rope'):
-      inner.only(name, False)
-    inner.only('sliding_window_size', -1)
-    model = self.model_fields(
-      width=fields.size('d_model', 2048),
-      layers=fields.size('n_layers', 24),
-      heads=fields.size('n_heads', 16),
-      norm_eps=fields.get('layer_norm_epsilon', 1e-5),
-      tied=fields.flag('tie_word_embeddings', True),
-    )
-    return Described(model, fields.size('vocab_size'), fields.size('max_seq_len', 2048))
+    attention = fields.nested('attn_config')
+    for name, value in ATTENTION.items():
+      attention.only(name, value)
+    return super().read(fields)
 
   def read_position(self, fields, length):
     """See Family."""
     del length
     return positions_read.read_alibi(fields.nested('attn_config').get('alibi_bias_max', 8))
 
-  def write(self, model, scheme, length):
+  def write_position(self, model, scheme, length):
     """See Family."""
     positions_write.check_alibi(scheme, model.heads)
     return {
-      'd_model': model.width,
-      'n_layers': model.layers,
-      'n_heads': model.heads,
       'expansion_ratio': EXPANSION,
       'max_seq_len': length,
-      'layer_norm_epsilon': model.norm_eps,
       'no_bias': True,
       'attn_config': {'alibi': True, 'alibi_bias_max': positions_write.MAX_BIAS},
     }

@@ -42,8 +42,8 @@ def write_rope(
   layouts: tuple[str, ...],
   partial: bool,
   sliced: bool = False,
-) -> tuple[dict[str, Any], int]:
-  """rope_parameters, and max_position_embeddings in tokens.
+) -> dict[str, Any]:
+  """The fields rope_parameters, and max_position_embeddings in tokens.
 
   Args:
     scheme: of the model.
@@ -74,7 +74,8 @@ def write_rope(
     fields['rope_type'] = 'proportional'
   if partial or share < width:
     fields[PARTIAL] = share / width
-  return fields | _temperature(scheme, fields, sliced, share < width), most
+  fields |= _temperature(scheme, fields, sliced, share < width)
+  return {'max_position_embeddings': most, 'rope_parameters': fields}
 
 
 def _default(scheme: rotary.RoPE, length: int, base: float | None = None):

@@ -60,9 +60,10 @@ def test_what_is_written_reads_back(name):
   scheme, model = configs.scheme(config), config['model']
   width, sliced = model['rotary_dim'] or model['head_dim'], model['projection'] == 'mla'
   partial = scheme.rotated < width
-  fields, most = positions_write.write_rope(
+  written = positions_write.write_rope(
     scheme, width=width, length=16, layouts=(scheme.layout,), partial=partial, sliced=sliced
   )
+  fields, most = written['rope_parameters'], written['max_position_embeddings']
   assert most >= 16
   position = positions_read.read_rope(fields, most=most, layout=scheme.layout, sliced=sliced)
   same(scheme, built(position, width=width, sliced=sliced, length=16), width)
