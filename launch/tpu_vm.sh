@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Startup script of a bare TPU VM: installs the environment, runs a share of a sweep, deletes the VM.
+# Startup script of a bare TPU VM: installs the environment, runs a share, deletes the VM.
 #
 # launch/engines/gcloud.py puts the command into the VM's metadata. On a pod every VM runs this.
 # By hand, on a VM of your own:
@@ -31,7 +31,7 @@ leave() { # passes TERM on; the run saves and exits
 trap leave TERM
 
 # shellcheck disable=SC2317,SC2329  # a trap calls it
-finish() { # the work is done, failed or never begun: deletes the VM, which costs money when idle too
+finish() { # the work is done, failed or never begun: an idle VM costs the same
   status=$?
   kill "${watchers[@]}" 2>/dev/null || true
   if ((told)); then exit 0; fi # preempted; the next VM resumes

@@ -1,4 +1,4 @@
-// Charts that Vega draws. A frame marks the cell under the mouse, or the one selected by arrow keys.
+// Charts that Vega draws. A frame marks the cell under the mouse or selected by arrow keys.
 
 const OPTIONS = {mode: 'vega', renderer: 'canvas', actions: false, hover: false,
   defaultStyle: false, tooltip: () => {}, logLevel: 1};
@@ -21,8 +21,8 @@ class Chart {
     element.addEventListener('keydown', (event) => this.key(event));
   }
 
-  // `shape` is the height of a wide chart in pixels, or [columns, rows] of a square one, whose cells
-  // are whole pixels if possible.
+  // `shape` is the height of a wide chart in pixels, or [columns, rows] of a square one, whose
+  // cells are whole pixels if possible.
   draw(kind, cells, {marks = [], signals = {}, shape = [1, 1]} = {}) {
     this.cells = cells;
     const type = DATA.lines.includes(kind) ? 'line chart' : 'heatmap';

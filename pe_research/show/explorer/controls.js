@@ -10,8 +10,8 @@ function chooser(first, name, set) {
 }
 
 // A label with an input. `kind` is a list of words, or [least, most, step]; the step 'log' makes a
-// logarithmic slider. `where` distinguishes inputs of one name. A value of null is derived from other
-// arguments; `follow` of the label shows the derived value.
+// logarithmic slider. `where` distinguishes inputs of one name. A value of null is derived from
+// other arguments; `follow` of the label shows the derived value.
 function control(name, kind, value, set, where = '') {
   const title = make('span', {}, name), called = [name, where].filter(Boolean).join(', ');
   if (typeof kind[0] === 'string') {

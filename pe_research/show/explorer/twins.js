@@ -1,10 +1,10 @@
 // The schemes in JavaScript ("twins"), for a page that cannot call Python. A scheme needs no twin;
 // with one, the page has controls for its arguments. Tests compare both with each other.
 //
-// Hooks, each the identity unless overridden: `added(m)` [D] is added to the embedding at position m,
-// pair i of queries and keys rotates by `angle(m, i, length)` and is multiplied by exp(`fade(m, i)`)
-// (keys: by its inverse), `bias(h, m, n)` is added to the logit and `scale(h, m, length)` multiplies
-// q.k.
+// Hooks, each the identity unless overridden: `added(m)` [D] is added to the embedding at position
+// m, pair i of queries and keys rotates by `angle(m, i, length)` and is multiplied by
+// exp(`fade(m, i)`) (keys: by its inverse), `bias(h, m, n)` is added to the logit, and
+// `scale(h, m, length)` multiplies q.k.
 //
 // `args` are the arguments of the Python scheme, `dims` its Dims, `learned` its parameters by name.
 'use strict';
