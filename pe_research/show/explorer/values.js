@@ -1,5 +1,5 @@
-// Values of schemes at any arguments: embedded by Python, or computed by a twin. These scripts know no
-// scheme by name.
+// Values of schemes at any arguments: embedded by Python, or computed by a twin. These scripts know
+// no scheme by name.
 
 const DATA = JSON.parse(document.getElementById('data').textContent);
 const dark = matchMedia('(prefers-color-scheme: dark)');
@@ -77,8 +77,8 @@ class Computed {
 
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
-// Values from Python if they are embedded for these arguments, otherwise from the twin; null if there
-// are none, and `refusal` says why.
+// Values from Python if they are embedded for these arguments, otherwise from the twin; null if
+// there are none, and `refusal` says why.
 function valuesOf(name, args, shared, length) {
   const given = DATA.schemes[name];
   if (given.limit && length > given.limit) return null;
