@@ -4,8 +4,8 @@
 --config=configs/pretrained.py:path=DIR,position=yarn --config.position.factor=4
 --config=configs/pretrained.py:path=DIR,position=yarn --config.position.factor=4 --config.steps=400
 
-Sizes, options and scheme are those of the folder. By default there are no steps: the run trains
-nothing, and evaluate, search and finetune.py take its workdir like any other.
+Sizes, options and scheme are those of the folder. By default steps is 0: the run trains nothing,
+and evaluate, search and configs/finetune.py accept it like any other run.
 """
 
 import pathlib
@@ -18,7 +18,6 @@ from pe_research.runs import lineage
 from pe_research.settings import configs
 
 RATE = 2e-5  # of fine-tuning in arXiv:2306.15595, 2309.00071 and 2402.13753
-BYTES = 256
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -27,7 +26,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   if not arg.path:
     raise ValueError('path is not given; name the folder of a Hugging Face checkpoint, path=DIR.')
   path = pathlib.Path(arg.path)
-  source = importing.source(path)
+  source = importing.checkpoint(path, tokenizer=True).config
   length = arg.length or source['length']
   config = lm.get_config(f'length={length},seed={arg.seed}')
   config.start.pretrained = str(path.absolute())
@@ -42,14 +41,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.position.update(source['position'])
 
   config.data.vocab = source['data']['vocab']
-  tokenizer = path / 'tokenizer.json'
+  tokenizer = path / importing.TOKENIZER
   if tokenizer.exists():
     config.data.tokenizer, config.data.tokenizer_file = 'json', str(tokenizer.absolute())
-  elif config.data.vocab != BYTES:
-    raise ValueError(
-      f'{path} has no tokenizer.json, and {config.data.vocab} tokens are not the {BYTES} bytes; '
-      'put the tokenizer.json of the model beside it.'
-    )
 
   config.eval.lengths = tuple(max(1, n) for n in (length // 4, length // 2, length, 2 * length))
   config.eval.targets = min(config.eval.targets, *config.eval.lengths)

@@ -1,1 +1,1 @@
-"""Where planned runs are executed."""
+"""Runs planned jobs: on this machine, a cluster or a cloud."""

@@ -1,4 +1,4 @@
-"""What this machine has: a worker a core, or one an accelerator; asking JAX itself is slow."""
+"""Workers of this machine, one per core or accelerator; found without JAX, which starts slowly."""
 
 import dataclasses
 import glob
@@ -11,9 +11,9 @@ FILES = {
   'tpu': '/dev/accel[0-9]*',
   'tpu through vfio': '/dev/vfio/[0-9]*',
 }
-PORT = 8476  # of a TPU process; each on a machine has its own
+PORT = 8476  # of the first TPU process of a machine; each has its own
 
-# What tells a machine which of several it is, and how many there are.
+# Environment variables with the rank of this machine, and with the number of machines.
 RANKS = ('PE_RANK', 'SLURM_PROCID', 'SKYPILOT_NODE_RANK', 'TPU_WORKER_ID')
 COUNTS = ('PE_HOSTS', 'SLURM_NTASKS', 'SKYPILOT_NUM_NODES')
 
@@ -23,8 +23,8 @@ class Worker:
   """A part of the machine.
 
   Attributes:
-    prefix: of a command that is to run there.
-    environment: of it.
+    prefix: of a command that runs on it.
+    environment: variables of that command.
   """
 
   prefix: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ def cores() -> list[int]:
 
 
 def chips() -> tuple[str, int]:
-  """'gpu' or 'tpu' and how many of them, where there is a plugin of JAX for it; or '' and 0."""
+  """'gpu' or 'tpu' and how many, if JAX has a plugin for them; otherwise '' and 0."""
   if os.environ.get('JAX_PLATFORMS', '').startswith('cpu'):
     return '', 0
   if not any(map(importlib.util.find_spec, ('jax_plugins', 'libtpu'))):
@@ -50,48 +50,48 @@ def chips() -> tuple[str, int]:
 
 
 def count() -> int:
-  """How many workers this machine is for."""
+  """Default number of workers of this machine."""
   return chips()[1] or len(cores())
 
 
 def rank(hosts: int) -> int:
-  """Which of so many machines this is, from 0.
+  """Rank of this machine among `hosts`, from 0.
 
   Raises:
-    ValueError: nothing in the environment says so, or it says that there are others.
+    ValueError: the environment does not say, or contradicts `hosts`.
   """
-  known = [int(os.environ[name]) for name in COUNTS if os.environ.get(name, '').isdigit()]
+  counts = [int(os.environ[name]) for name in COUNTS if os.environ.get(name, '').isdigit()]
   names = os.environ.get('TPU_WORKER_HOSTNAMES', '')
-  known += [len(names.split(','))] if names else []
-  if known and known[0] != hosts:
+  counts += [len(names.split(','))] if names else []
+  if counts and counts[0] != hosts:
     raise ValueError(
-      f'this is one of {known[0]} machines that run the same command; give --hosts={known[0]}, '
-      f'which is the setting hosts = {known[0]} of an engine.'
+      f'this is one of {counts[0]} machines that run the same command; give --hosts={counts[0]}, '
+      f'which is the setting hosts = {counts[0]} of an engine.'
     )
   found = [(name, os.environ[name]) for name in RANKS if os.environ.get(name, '').isdigit()]
   name, text = found[0] if found else ('', '0')
   if int(text) >= hosts:
     raise ValueError(
-      f'{name}={text} is the number of this machine, and those of --hosts={hosts} go from 0 to '
-      f'{hosts - 1}; give --hosts as many as there are.'
+      f'{name}={text} is the rank of this machine, and with --hosts={hosts} ranks go from 0 to '
+      f'{hosts - 1}; give --hosts the number of machines.'
     )
   if hosts > 1 and not found:
     raise ValueError(
-      f'--hosts={hosts}, and none of {", ".join(RANKS)} says which of them this is, from 0 to '
-      f'{hosts - 1}.'
+      f'--hosts={hosts}, and none of {", ".join(RANKS)} is set to the rank of this machine, from 0 '
+      f'to {hosts - 1}; set PE_RANK.'
     )
   return int(text)
 
 
 def workers(wanted: int, alone: bool) -> list[Worker]:
-  """So many workers, 0: as many as the machine has; a worker that is alone has all of it."""
+  """`wanted` workers, 0 for one per chip or core; if `alone`, each has the whole machine."""
   kind, found = chips()
   wanted = wanted or found or len(cores())
   if alone:
     return [Worker()] * wanted
   if not kind:
-    own = cores()
-    return [_core(own[i % len(own)]) for i in range(wanted)]
+    available = cores()
+    return [_core(available[i % len(available)]) for i in range(wanted)]
   return [(_gpu if kind == 'gpu' else _tpu)(i % found) for i in range(wanted)]
 
 
@@ -105,7 +105,7 @@ def _gpu(index: int) -> Worker:
 
 
 def _tpu(index: int) -> Worker:
-  """One chip of several, for a process that does not talk to the others'."""
+  """One chip of several, for a process that does not communicate with the others."""
   return Worker(
     environment={
       'TPU_CHIPS_PER_PROCESS_BOUNDS': '1,1,1',

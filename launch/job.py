@@ -1,4 +1,4 @@
-"""Jobs: commands with names and marks of being done, as a list, a file of them, or shares of it."""
+"""Jobs: commands that can be restarted until a file exists; lists, files and shares of them."""
 
 import dataclasses
 import graphlib
@@ -17,12 +17,12 @@ class Job:
   """A command that can be started again until `done` exists.
 
   Attributes:
-    name: of the run, for people.
+    name: unique, for people.
     command: arguments after the Python interpreter.
-    log: file that gets its output.
+    log: file for its output.
     done: file that it writes last.
-    after: files that must be there before it can start, which other jobs write last.
-    others: folders that it makes besides its own.
+    after: the `done` files of the jobs that it waits for.
+    others: folders that it writes besides its own.
   """
 
   name: str
@@ -34,32 +34,31 @@ class Job:
 
   @property
   def folder(self) -> pathlib.Path:
-    """Where it keeps what it makes."""
+    """The folder that it writes."""
     return self.log.parent
 
   @property
   def continues(self) -> bool:
-    """Whether it works on what another job leaves in its folder, as a measurement does."""
+    """Whether another job writes the same folder before it, as training before a measurement."""
     return any(path.parent == self.folder for path in self.after)
 
   def ready(self) -> bool:
-    """Whether what it needs is there."""
+    """Whether the jobs that it waits for are done."""
     return all(path.exists() for path in self.after)
 
 
 def check(jobs: Sequence[Job]) -> None:
-  """Raises ValueError where jobs cannot be those of a sweep.
+  """Raises ValueError if there are no jobs, if two are the same, or if some wait for each other.
 
-  There are none; two have one name or one mark, or differ only in their names; or some wait for
-  each other.
+  Two are the same if they have the same name or `done` file, or differ in nothing else.
   """
   if not jobs:
     raise ValueError('there are no jobs.')
   seen: dict[object, Job] = {}
   for job in jobs:
-    # The folder is part of what a job does where it works on what lies there.
-    own = '' if job.continues else str(job.folder)
-    does = tuple(part.replace(own, '') if own else part for part in job.command)
+    # A job that reads its folder differs from one that does the same in another folder.
+    folder = '' if job.continues else str(job.folder)
+    does = tuple(part.replace(folder, '') if folder else part for part in job.command)
     for what, key in (
       ('have one name', job.name), ('write one file', job.done),
       ('differ in nothing but their names', does),
@@ -81,40 +80,40 @@ def shell(jobs: Sequence[Job]) -> str:
 
 
 def write(path: pathlib.Path, jobs: Sequence[Job]) -> None:
-  """Writes jobs to a file, which `read` gives back as they were.
+  """Writes jobs to a file for `read`.
 
   Raises:
     ValueError: see `check`.
-    WorkdirError: the file is there and holds other jobs.
+    WorkdirError: the file exists and holds other jobs.
   """
   check(jobs)
-  as_json = lambda job: {k: _plain(v) for k, v in dataclasses.asdict(job).items()}
-  made = [as_json(job) for job in jobs]
+  rows = [{k: _plain(v) for k, v in dataclasses.asdict(job).items()} for job in jobs]
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(path, {'jobs': made})
+    files.write_json(path, {'jobs': rows})
     return
   kept = files.read_json(path)['jobs']
-  if kept != made:  # also in another order, by which they are cut into shares
-    only = lambda some, other: ', '.join(one['name'] for one in some if one not in other) or 'none'
+  if kept != rows:  # the order matters too: it decides the shares
     raise files.WorkdirError(
       f'{path} holds other jobs, or in another order. Only there, or otherwise: '
-      f'{only(kept, made)}. Only here: {only(made, kept)}. Give another --jobs, or remove the file '
-      'if nobody works on it.'
+      f'{_names_missing(kept, rows)}. Only here: {_names_missing(rows, kept)}. '
+      'Give another --jobs, or remove the file if no launcher uses it.'
     )
 
 
-def _plain(value):
-  if isinstance(value, tuple):
-    return [_plain(v) for v in value]
-  return str(value)
+def _plain(value) -> str | list:
+  return [_plain(v) for v in value] if isinstance(value, tuple) else str(value)
+
+
+def _names_missing(some: list[Mapping], other: list[Mapping]) -> str:
+  return ', '.join(one['name'] for one in some if one not in other) or 'none'
 
 
 def read(path: pathlib.Path) -> list[Job]:
   """The jobs of a file.
 
   Raises:
-    ValueError: there is no such file, or it is not one of jobs.
+    ValueError: the file does not exist, or is not a file of jobs.
   """
   if not path.exists():
     raise ValueError(f'{path} does not exist; write it with --jobs={path} of a sweep.')
@@ -134,25 +133,30 @@ def read(path: pathlib.Path) -> list[Job]:
 def _job(given: Mapping) -> Job:
   for field in ('name', 'log', 'done'):
     if not isinstance(given[field], str) or not given[field]:
-      raise TypeError(f'{field} {given[field]!r} is not a text')
+      raise TypeError(f'{field} {given[field]!r} is not a string')
   for field in ('command', 'after', 'others'):
     listed = isinstance(given[field], list)
     if not listed or not all(isinstance(part, str) for part in given[field]):
-      raise TypeError(f'{field} {given[field]!r} is not a list of texts')
-  own = {name: paths.place(given[name]) for name in ('log', 'done')}
-  listed = {name: tuple(map(paths.place, given[name])) for name in ('after', 'others')}
-  return Job(name=given['name'], command=tuple(given['command']), **listed, **own)
+      raise TypeError(f'{field} {given[field]!r} is not a list of strings')
+  return Job(
+    given['name'],
+    tuple(given['command']),
+    paths.place(given['log']),
+    paths.place(given['done']),
+    tuple(map(paths.place, given['after'])),
+    tuple(map(paths.place, given['others'])),
+  )
 
 
 def shares(jobs: Sequence[Job], count: int) -> list[list[Job]]:
-  """The jobs cut into at most `count` shares that need nothing of each other.
+  """The jobs cut into at most `count` independent shares.
 
-  What waits for another is in its share. Shares are as equal in number as that allows, in the
-  order of the jobs, and the same whenever the jobs are.
+  A job that waits for another is in the same share. Shares are as equal in size as that allows,
+  keep the order of the jobs, and depend on nothing but the jobs.
   """
   checks.at_least('the number of shares', count, 1)
   writes = {job.done: i for i, job in enumerate(jobs)}
-  group = list(range(len(jobs)))  # of each job, the first that it is tied to
+  group = list(range(len(jobs)))  # union-find: jobs that depend on each other
 
   def find(i: int) -> int:
     while group[i] != i:
@@ -164,20 +168,20 @@ def shares(jobs: Sequence[Job], count: int) -> list[list[Job]]:
       if path in writes:
         one, other = sorted((find(i), find(writes[path])))
         group[other] = one
-  tied: dict[int, list[Job]] = {}
+  groups: dict[int, list[Job]] = {}
   for i, job in enumerate(jobs):
-    tied.setdefault(find(i), []).append(job)
-  made: list[list[Job]] = [[] for _ in range(min(count, len(tied)))]
-  for own in sorted(tied.values(), key=len, reverse=True):  # a stable sort
-    min(made, key=len).extend(own)
+    groups.setdefault(find(i), []).append(job)
+  cut: list[list[Job]] = [[] for _ in range(min(count, len(groups)))]
+  for dependent in sorted(groups.values(), key=len, reverse=True):  # a stable sort
+    min(cut, key=len).extend(dependent)
   order = {job.name: i for i, job in enumerate(jobs)}
-  return [sorted(share, key=lambda job: order[job.name]) for share in made]
+  return [sorted(share, key=lambda job: order[job.name]) for share in cut]
 
 
 def engine_name(text: str, longest: int) -> str:
-  """A name that cloud engines take: lower case, digits and hyphens, a letter first, `longest` long.
+  """A name that cloud engines accept: at most `longest` of a-z, 0-9 and hyphens, a letter first.
 
-  Names that had to be changed end in a digest of what they were, so that no two become one.
+  A name that has to be changed ends in a digest of the original, so that names stay distinct.
   """
   plain = re.sub(r'[^a-z0-9]+', '-', text.lower()).strip('-')
   plain = plain if plain[:1].isalpha() else f'j-{plain}'.rstrip('-')

@@ -1,4 +1,4 @@
-"""One job on a part of this machine: started, held, told to leave, and what it came to."""
+"""The process of one job on this machine: started, watched, terminated, and its state noted."""
 
 import contextlib
 import dataclasses
@@ -14,19 +14,20 @@ from launch.job import Job
 from pe_research.machines import exits
 from pe_research.storage import files, locks
 
-PAUSE = 0.2  # seconds between looks at what runs
-COSTS = 'costs.jsonl'  # in the folder of a job: what each of its starts took
+PAUSE = 0.2  # seconds between polls
+COSTS = 'costs.jsonl'  # in the folder of a job: core seconds of each of its starts
 STARTED = 'started'
-REFUSED = 2  # exit status of a user's mistake, as cli.errors ends
+REFUSED = 2  # exit status of a user's mistake, see machines.exits
 
 
 @dataclasses.dataclass
 class Running:
-  """A job that this process started: where, what holds it, and what it took.
+  """A job that this process started.
 
   Attributes:
     many: whether its process is one of several, on as many machines.
-    seconds: of a core, once it has ended; what else the machine does is not in them.
+    held: lock or lease of the job.
+    seconds: core seconds of the process, once it has ended.
   """
 
   job: Job
@@ -37,12 +38,12 @@ class Running:
   seconds: float = 0.0
 
   def keep(self) -> None:
-    """Says that its launcher lives; to be called again and again."""
+    """Renews the lease; to be called repeatedly."""
     with _reported(self.job):
       self.held.renew()
 
   def over(self) -> bool:
-    """Whether its process has ended; to be asked again and again while it has not."""
+    """Whether its process has ended; renews the lease."""
     self.keep()
     if self.process.returncode is None:
       gone, status, used = os.wait4(self.process.pid, os.WNOHANG)
@@ -52,13 +53,13 @@ class Running:
     return self.process.returncode is not None
 
   def wait(self) -> None:
-    """Until its process has ended."""
+    """Returns when its process has ended."""
     while not self.over():
       time.sleep(PAUSE)
 
 
 def command(job: Job, worker: devices.Worker, many: bool) -> tuple[dict[str, str], list[str]]:
-  """What starts a job on a part of this machine: variables to set, and arguments."""
+  """Environment variables and arguments that start a job on a worker."""
   variables = {'GLIBC_TUNABLES': exits.TUNABLES} if 'GLIBC_TUNABLES' not in os.environ else {}
   more = ('--distributed',) if many else ()
   return variables | dict(worker.environment), [
@@ -70,7 +71,7 @@ def start(job: Job, worker: devices.Worker, running: list[Running], many: bool =
   """Starts a job and adds it to `running`.
 
   Returns:
-    STARTED; or RUNNING where another launcher has it, DONE, or FAILED, which is said.
+    STARTED; RUNNING if another launcher has it; DONE; or FAILED, with the error printed.
   """
   with _reported(job):
     held, one = ownership.take(job), None
@@ -101,9 +102,12 @@ def start(job: Job, worker: devices.Worker, running: list[Running], many: bool =
 
 @contextlib.contextmanager
 def _unbroken() -> Iterator[None]:
-  """Holds back signals to leave: a process that is not noted yet would not be told."""
+  """Delays SIGTERM and SIGINT: they would not reach a process that is not yet in `running`."""
   came = []
-  note = lambda number, _: came.append(number)
+
+  def note(number: int, _) -> None:
+    came.append(number)
+
   before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
   try:
     yield
@@ -115,7 +119,7 @@ def _unbroken() -> Iterator[None]:
 
 
 def end(one: Running, tries: int, told: bool = False) -> str:
-  """The status of a job whose process has ended, noted beside its log; see job_status.mark."""
+  """The state of a job whose process has ended, noted beside its log; see job_status.mark."""
   job, status = one.job, one.process.returncode
   name = job_status.DONE if job.done.exists() else job_status.FAILED
   with _reported(job):
@@ -125,11 +129,13 @@ def end(one: Running, tries: int, told: bool = False) -> str:
       if not one.held.renew() or (status == REFUSED and locks.holder(job.folder)):
         name = job_status.RUNNING
       else:
-        # One of several that lost the others is killed by a signal; one alone was too large.
-        lost = one.many and (status < 0 or status > 128)
-        name = job_status.mark(job, status, lost or status in (0, exits.STOPPED), tries, told)
+        # JAX kills a process by a signal when it loses its peers; a single process that is killed
+        # ran out of memory.
+        lost_peers = one.many and (status < 0 or status > 128)
+        later = lost_peers or status in (0, exits.STOPPED)
+        name = job_status.mark(job, status, later, tries, told)
   with _reported(job):
-    if not one.many:  # what the others took is not known here
+    if not one.many:  # the seconds of the other processes are unknown
       row = {'job': job.name, 'seconds': round(one.seconds, 1), 'ended': name}
       files.append_row(job.folder / COSTS, row)
   with _reported(job):
@@ -138,7 +144,7 @@ def end(one: Running, tries: int, told: bool = False) -> str:
 
 
 def leave(running: Sequence[Running], tries: int) -> None:
-  """Tells jobs to save and leave, and waits until they have."""
+  """Terminates jobs, which save first, and waits for them."""
   for one in running:
     one.process.terminate()
   for one in running:
@@ -148,7 +154,7 @@ def leave(running: Sequence[Running], tries: int) -> None:
 
 @contextlib.contextmanager
 def _reported(job: Job) -> Iterator[None]:
-  """Says what could not be done for one job, a full disk above all: the others go on."""
+  """Prints an error of one job, such as a full disk, so that the others continue."""
   try:
     yield
   except Exception as error:

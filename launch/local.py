@@ -1,7 +1,7 @@
-"""Runs jobs on this machine: a pool of one-core workers, or of one worker an accelerator.
+"""Runs jobs on this machine, in a pool of workers: one per accelerator, or one per core.
 
-A model of a few hundred thousand parameters does not fill two cores: two processes pinned to one
-core each get through more tokens together than one process on both.
+A small model does not fill two cores: two processes pinned to one core each train on more tokens a
+second together than one process on both.
 """
 
 import dataclasses
@@ -14,36 +14,36 @@ from launch import devices, job_status, ownership
 from launch.job import Job
 from launch.job_process import PAUSE, STARTED, Running, command, end, leave, start
 
-LATE = 10.0  # seconds after which a shared disk shows what another machine wrote
+LATE = 10.0  # seconds until a file of another machine appears on a shared disk
 
 
 def run(
   jobs: Sequence[Job],
-  watch: Callable[[], None],
+  watch: Callable[[], None] = lambda: None,
   workers: int = 0,
   tries: int = job_status.TRIES,
 ) -> dict[str, str]:
   """Runs the jobs that are not done, `workers` at a time.
 
-  Several processes may run the same jobs at once: each is started by one of them.
+  Several processes may run the same jobs at once: each job is started by one of them. An interrupt
+  is passed on to the jobs, which save and exit.
 
   Args:
-    jobs: in the order in which they start, but for those that wait for others.
+    jobs: in the order in which they start, unless they have to wait for others.
     watch: called a few times a second.
-    workers: 0 means one a core, or one an accelerator. A job that is alone gets all of the machine.
-    tries: times in a row that a job may stop where it stopped before.
+    workers: 0 means one per accelerator, or one per core. A single job gets the whole machine.
+    tries: a job that stops so many times in a row without progress has failed.
 
   Returns:
-    The status of each job that is not done, by its name: it failed, stopped before its end, waited
-    for one that did, or runs elsewhere. An interrupt is passed on to the jobs, which save and
-    leave.
+    Name of each job that is not done -> its state: failed, stopped, waiting for another, or running
+    elsewhere.
   """
   waiting, running, left = [job for job in jobs if not job.done.exists()], [], {}
-  free, told = devices.workers(workers, alone=len(waiting) == 1), set()
+  free, reported = devices.workers(workers, alone=len(waiting) == 1), set()
   try:
     while waiting or running:
       elsewhere = False
-      for job in list(waiting):  # of a bucket every look is a request
+      for job in list(waiting):  # in a bucket, every look is a request
         for one in running:
           one.keep()
         if not free:
@@ -55,8 +55,8 @@ def run(
           continue
         name = start(job, free[0], running)
         if name == job_status.RUNNING:
-          elsewhere = True  # and may yet fail there
-          _tell(job, told)
+          elsewhere = True  # and may still fail there
+          _report_owner(job, reported)
           continue
         waiting.remove(job)
         if name == STARTED:
@@ -83,15 +83,16 @@ def run(
 def on_all_chips(
   jobs: Sequence[Job], rank: int = 0, tries: int = job_status.TRIES
 ) -> dict[str, str]:
-  """Runs the jobs one after another, each over all machines that run this at the same time.
+  """Runs the jobs one after another, each on all machines that call this at the same time.
 
   Args:
     jobs: the same on all machines.
-    rank: of this one; each has a log of its own.
-    tries: times in a row that a job may stop where it stopped before.
+    rank: of this machine; each has its own log.
+    tries: as for `run`.
 
   Returns:
-    As `run`, of the last job that was started: the machines must not go on to different ones.
+    As `run`, for the last job that was started: all machines stop at the first that is not done, so
+    that they never run different jobs.
   """
   running = []
   try:
@@ -106,52 +107,52 @@ def on_all_chips(
 
 
 def _over_all(job: Job, rank: int, running: list[Running], tries: int) -> str:
-  """Runs a job of `on_all_chips` to its end."""
-  own = job.log.with_name(f'{job.log.stem}-{rank}{job.log.suffix}') if rank else job.log
-  mine, told = dataclasses.replace(job, log=own), set()
+  """Runs one job of `on_all_chips`."""
+  log = job.log.with_name(f'{job.log.stem}-{rank}{job.log.suffix}') if rank else job.log
+  mine, reported = dataclasses.replace(job, log=log), set()
   name = job_status.RUNNING
   while name == job_status.RUNNING and not job.done.exists():
     if not job.ready():
       return job_status.WAITING
     name = start(mine, devices.Worker(), running, many=True)
     if name == job_status.RUNNING:
-      _tell(mine, told)
+      _report_owner(mine, reported)
       time.sleep(1.0)
   if name != STARTED:
     return job_status.DONE if job.done.exists() else name
   one = running[0]
   one.wait()
   if rank and one.process.returncode == 0:
-    _appears(job)
+    _await_done(job)
   running.clear()
   return end(one, tries)
 
 
-def _appears(job: Job) -> None:
-  """Waits for the mark of a job that process 0 writes, on another machine."""
+def _await_done(job: Job) -> None:
+  """Waits for the `done` file of a job, which process 0 writes on another machine."""
   deadline = time.monotonic() + LATE
   while not job.done.exists() and time.monotonic() < deadline:
     time.sleep(PAUSE)
 
 
 def show(jobs: Sequence[Job], workers: int, many: bool) -> str:
-  """The commands of the jobs that are not done, a line each, as a shell takes them."""
+  """Shell commands of the jobs that are not done, a line each."""
   jobs = [job for job in jobs if not job.done.exists()]
-  own = [devices.Worker()] if many else devices.workers(workers, alone=len(jobs) == 1)
+  pool = [devices.Worker()] if many else devices.workers(workers, alone=len(jobs) == 1)
   lines = []
-  for i, job in enumerate(jobs):  # a later job gets whichever worker is free by then
-    variables, arguments = command(job, own[i % len(own)], many)
+  for i, job in enumerate(jobs):  # `run` gives a later job whichever worker is free by then
+    variables, arguments = command(job, pool[i % len(pool)], many)
     named = [f'{name}={shlex.quote(value)}' for name, value in variables.items()]
     lines.append(' '.join([*named, shlex.join(arguments)]))
   return '\n'.join(lines)
 
 
-def _tell(job: Job, told: set[str]) -> None:
-  """Says once who has a job."""
-  if job.name not in told:
-    told.add(job.name)
+def _report_owner(job: Job, reported: set[str]) -> None:
+  """Prints once which process runs a job."""
+  if job.name not in reported:
+    reported.add(job.name)
     print(
       f'{job.name} is run by {ownership.who(job)}; this waits for it. If it hangs, kill -9 that '
-      'process there, and the job goes on here.',
+      'process there, and the job resumes here.',
       file=sys.stderr, flush=True,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Submitting the shares of a file of jobs to an engine, and what was submitted already."""
+"""Submits the shares of a file of jobs to an engine, and notes what was submitted."""
 
 import pathlib
 import subprocess
@@ -15,36 +15,37 @@ from launch.engines.xpk import Xpk
 from launch.job import Job
 from pe_research.storage import files, paths
 
-ENGINES = {made.kind: made for made in (Xpk, Gcloud, Slurm, Skypilot)}
+ENGINES = {engine.kind: engine for engine in (Xpk, Gcloud, Slurm, Skypilot)}
 
 
 def hand_in(
   jobs_file: str, settings: pathlib.Path, jobs: Sequence[Job], wanted: Sequence[Job], dry: bool
 ) -> int:
-  """Submits the shares that hold a wanted job, or prints what it would submit.
+  """Submits the shares with a wanted job, or prints the commands.
 
   Args:
     jobs_file: path of the file of jobs.
-    settings: of the engine, TOML.
+    settings: TOML file of the engine.
     jobs: all of the file, so that each share keeps its number and its jobs.
-    wanted: those of them that are to be done.
+    wanted: the jobs to run.
     dry: print only.
 
   Returns:
-    1 where the engine did not take one.
+    Exit status: 1 if the engine refused one.
   """
-  made = base.load(settings, ENGINES)
-  made.check(jobs_file, jobs)
-  shares = _shares(jobs, made)
-  left = [i for i, own in enumerate(shares) if any(one in wanted for one in own)]
-  before = _before(jobs_file)
-  names = made.names(left, [row['name'] for row in files.read_rows(before)])
-  submissions = made.submissions(jobs_file, names, len(shares))
+  engine = base.load(settings, ENGINES)
+  engine.check(jobs_file, jobs)
+  shares = _shares(jobs, engine)
+  left = [i for i, share in enumerate(shares) if any(one in wanted for one in share)]
+  log = _log(jobs_file)
+  names = engine.names(left, [row['name'] for row in files.read_rows(log)])
+  submissions = engine.submissions(jobs_file, names, len(shares))
   if dry:
     print(base.show(submissions))
     return 0
-  made.ready()
-  heard = [_heard(own) for own in shares]  # before the engine can begin one
+  engine.ready()
+  # Last signs of life, read before the engine can begin a share.
+  heard = [max(map(job_status.heard, share)) for share in shares]
   refused = False
   for one in submissions:
     with tempfile.TemporaryDirectory() as folder:
@@ -54,11 +55,11 @@ def hand_in(
       status = subprocess.run(command, check=False).returncode
     if status:
       refused = True
-      print(f'{one.name} was not taken: {command[0]} ended with {status}', file=sys.stderr)
+      print(f'{one.name} was not submitted: {command[0]} ended with {status}', file=sys.stderr)
       continue
-    held = [i for i, name in names.items() if name == one.name] or left  # an array has all
-    row = {'name': one.name, 'engine': made.kind, 'heard': {i: heard[i] for i in held}}
-    files.append_row(before, row)
+    parts = [i for i, name in names.items() if name == one.name] or left  # an array has all
+    row = {'name': one.name, 'engine': engine.kind, 'heard': {i: heard[i] for i in parts}}
+    files.append_row(log, row)
     print(f'{one.name} submitted', flush=True)
   return 1 if refused else 0
 
@@ -66,21 +67,17 @@ def hand_in(
 def queued(
   jobs_file: str, settings: pathlib.Path, jobs: Sequence[Job], bad: Sequence[Job]
 ) -> list[Job]:
-  """Those of the bad jobs of which nothing was heard since their share was submitted."""
+  """Those of the `bad` jobs without a sign of life since their share was submitted."""
   shares = _shares(jobs, base.load(settings, ENGINES))
-  number = {one.name: str(i) for i, own in enumerate(shares) for one in own}
-  last = {i: t for row in files.read_rows(_before(jobs_file)) for i, t in row['heard'].items()}
+  number = {one.name: str(i) for i, share in enumerate(shares) for one in share}
+  last = {i: t for row in files.read_rows(_log(jobs_file)) for i, t in row['heard'].items()}
   return [one for one in bad if job_status.heard(one) <= last.get(number[one.name], -1.0)]
 
 
-def _heard(share: Sequence[Job]) -> float:
-  return max(job_status.heard(one) for one in share)
+def _shares(jobs: Sequence[Job], engine: base.Engine) -> list[list[Job]]:
+  return job.shares(jobs, -(-len(jobs) // engine.jobs))
 
 
-def _shares(jobs: Sequence[Job], made: base.Engine) -> list[list[Job]]:
-  return job.shares(jobs, -(-len(jobs) // made.jobs))
-
-
-def _before(jobs_file: str) -> pathlib.Path:
-  """Where it is noted what was submitted."""
+def _log(jobs_file: str) -> pathlib.Path:
+  """The file that lists submissions."""
   return paths.place(jobs_file).with_suffix('.submitted.jsonl')

@@ -44,7 +44,7 @@ def config_of(path: pathlib.Path) -> dict:
   """As much of a resolved config as a checkpoint decides, and the mesh."""
   own = {'seed': 0, 'attention': {'window': None}, 'run': RUN}
   own['start'] = {'workdir': '', 'pretrained': ''}
-  return importing.source(path) | own
+  return importing.checkpoint(path).config | own
 
 
 def where(case: Case) -> Tokens:

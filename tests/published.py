@@ -130,7 +130,7 @@ def ids(name: str) -> np.ndarray:
 def exported(into: pathlib.Path, name: str = 'llama', **options) -> pathlib.Path:
   """The folder of a case."""
   made = config(name)
-  exporting.export(made, params(made), into, **options)
+  exporting.export(exporting.plan(made), params(made), into, **options)
   return into
 
 

@@ -7,6 +7,7 @@ from experiments.report import tables
 from experiments.report.findings import joined
 from experiments.report.summary import Scheme
 from pe_research.positions import facts
+from pe_research.settings import configs
 from pe_research.show import card_figure, card_text, drawing
 
 INTRO = (
@@ -32,7 +33,7 @@ def _card(scheme: Scheme, longest: int, index: int) -> str:
   """One card, or why there is none; `index` makes its ids unique in the page."""
   config = scheme.runs[0].config
   try:
-    card = card_text.card(config, max(longest, config['length']))
+    card = card_text.card(configs.scheme(config), config['length'], max(longest, config['length']))
   except ValueError as error:  # a config that this code cannot build is still a line of the report
     text = f'{scheme.label} has no card: {error}'
     return f'<p class="note">{html.escape(text)}</p>'

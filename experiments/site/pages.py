@@ -138,7 +138,8 @@ def _claims() -> list[str]:
 
 def _scheme(name: str) -> list[str]:
   cls, config = positions.scheme(name), example(name)
-  card, (about, differences) = card_text.card(config), described(name)
+  scheme, (about, differences) = configs.scheme(config), described(name)
+  card = card_text.card(scheme, config['length'])
   return [
     f'# {markdown.plain(cls.label)}',
     '',
@@ -146,7 +147,7 @@ def _scheme(name: str) -> list[str]:
     markdown.plain(cls.formula),
     '',
     *_said(about),
-    *_properties(name, configs.scheme(config)),
+    *_properties(name, scheme),
     *_figure(name, cls.label),
     '## Known differences between paper and code',
     '',

@@ -1,1 +1,1 @@
-"""What starts machines: Google Cloud, Slurm, SkyPilot, xpk."""
+"""Engines that start machines: Google Cloud, Slurm, SkyPilot, xpk."""

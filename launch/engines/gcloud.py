@@ -1,4 +1,4 @@
-"""Jobs of a sweep as queued resources: TPU VMs that Google Cloud makes when it has them."""
+"""Jobs of a sweep as queued resources: TPU VMs that Google Cloud creates when available."""
 
 import dataclasses
 import re
@@ -6,19 +6,19 @@ from collections.abc import Mapping
 
 from launch.engines.base import Engine, Submission
 
-CHIPS = ('v5litepod', 'v6e')  # types that count chips, of which one machine has up to eight
-CORES = ('v2', 'v3', 'v4', 'v5p')  # types that count cores, two a chip; a machine has four chips
+CHIPS = ('v5litepod', 'v6e')  # types named by chips; a machine has up to eight
+CORES = ('v2', 'v3', 'v4', 'v5p')  # types named by cores, two per chip; a machine has four chips
 
 
 def machines(tpu_type: str) -> int:
-  """VMs of a type of TPU, as cloud.google.com/tpu/docs has them; 0 for a type not known here.
+  """Number of VMs of a TPU type (cloud.google.com/tpu/docs); 0 for an unknown type.
 
   Raises:
-    ValueError: it is not a type at all.
+    ValueError: not the name of a type.
   """
   named = re.fullmatch(r'([a-z0-9]+)-(\d+)', tpu_type)
   if not named:
-    raise ValueError(f"tpu_type = {tpu_type!r} is not a type; write 'v5litepod-8', for example.")
+    raise ValueError(f"tpu_type = {tpu_type!r} is not a type; write for example 'v5litepod-8'.")
   family, size = named[1], int(named[2])
   if family in CHIPS:
     return 1 if size <= 8 else size // 4
@@ -30,14 +30,14 @@ class Gcloud(Engine):
   """Settings of queued resources; the workdir is a bucket.
 
   Attributes:
-    project: of Google Cloud.
-    zone: that has the type.
+    project: Google Cloud project.
+    zone: with TPUs of the type.
     tpu_type: 'v5litepod-8' and so on.
-    runtime: version of the VM's software, as the type needs it.
-    repository: that the VMs clone.
-    commit: of it, in full.
-    spot: cheaper, and may be taken away at any time.
-    service_account: that the VMs act as; it reads and writes the bucket, and deletes the VM.
+    runtime: version of the VM's software, which the type decides.
+    repository: URL that the VMs clone.
+    commit: full hash.
+    spot: cheaper, and may be preempted at any time.
+    service_account: of the VMs; it reads and writes the bucket, and deletes the VM.
   """
 
   kind = 'gcloud'
@@ -55,7 +55,7 @@ class Gcloud(Engine):
   service_account: str = ''
 
   def __post_init__(self):
-    """Raises ValueError where a setting cannot be."""
+    """Raises ValueError for an invalid setting."""
     super().__post_init__()
     found = machines(self.tpu_type)
     if found and found != self.hosts:
@@ -64,7 +64,7 @@ class Gcloud(Engine):
       )
 
   def submissions(self, jobs_file: str, names: Mapping[int, str], count: int) -> list[Submission]:
-    """A queued resource a share; its VMs start by launch/tpu_vm.sh."""
+    """A queued resource per share; launch/tpu_vm.sh is the startup script of its VMs."""
     made = []
     for i, name in names.items():
       metadata = {
@@ -74,7 +74,7 @@ class Gcloud(Engine):
       flags = {
         'node-id': name, 'project': self.project, 'zone': self.zone,
         'accelerator-type': self.tpu_type, 'runtime-version': self.runtime,
-        # Another delimiter than the comma, which a command may hold.
+        # A delimiter other than the comma, which a command may contain.
         'metadata': '^;^' + ';'.join(f'{k}={v}' for k, v in metadata.items()),
         'metadata-from-file': 'startup-script=launch/tpu_vm.sh',
       }  # fmt: skip

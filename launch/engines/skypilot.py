@@ -1,4 +1,4 @@
-"""Jobs of a sweep as managed jobs of SkyPilot: spot machines of several clouds, recovered."""
+"""Jobs of a sweep as managed jobs of SkyPilot: spot machines of several clouds, with recovery."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ from launch.engines.base import STOPPED, Engine, Submission
 
 
 class Blocks(yaml.SafeDumper):
-  """Writes scripts as they are, a line a line."""
+  """Writes strings of several lines as YAML blocks."""
 
   def represent_str(self, text: str):
-    """With a bar, where there are lines."""
+    """A block for several lines."""
     style = '|' if '\n' in text else None
     return self.represent_scalar('tag:yaml.org,2002:str', text, style=style)
 
@@ -22,14 +22,14 @@ Blocks.add_representer(str, Blocks.represent_str)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Skypilot(Engine):
-  """Settings of SkyPilot; the workdir is a bucket, which runs reach without mounting it.
+  """Settings of SkyPilot; the workdir is a bucket, which is not mounted.
 
   Attributes:
     accelerators: of a machine: 'H100:8', 'tpu-v5litepod-8' and so on.
-    cloud: '': whichever is cheapest.
-    spot: cheaper, and may be taken away at any time.
-    restarts: after a failure of the job's own.
-    requirements: file of this repository for those accelerators.
+    cloud: '' takes the cheapest.
+    spot: cheaper, and may be preempted at any time.
+    restarts: maximum after failures of the job itself.
+    requirements: file of this repository for the accelerators.
   """
 
   kind = 'skypilot'
@@ -45,7 +45,7 @@ class Skypilot(Engine):
   requirements: str = 'launch/requirements-cuda.txt'
 
   def submissions(self, jobs_file: str, names: Mapping[int, str], count: int) -> list[Submission]:
-    """A managed job a share, each described in a file."""
+    """A managed job per share, each described in a file."""
     packages = f'-r {self.requirements}' + (' s3fs' if jobs_file.startswith('s3:') else '')
     made = []
     for i, name in names.items():

@@ -23,12 +23,12 @@ SCRIPT = """\
 #SBATCH --signal=TERM@{notice}
 set -uo pipefail
 
-# Each machine of the job runs this, and expands it. None is killed when another ends: it may be
-# saving, and one that misses the others leaves by itself.
+# Each machine of the job runs and expands this. None is killed when another ends: it may be saving,
+# and a process that loses its peers exits by itself.
 # shellcheck disable=SC2016
 srun --kill-on-bad-exit=0 --wait=0 --cpus-per-task={cores} bash -c '{work}'
 status=$?
-if (( status == {stopped} )); then  # told to leave; the same command goes on
+if (( status == {stopped} )); then  # terminated early; the same command resumes
   scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
 fi
 exit "$status"
@@ -41,8 +41,8 @@ class Slurm(Engine):
 
   Attributes:
     partition: to queue in.
-    logs: folder for what the jobs print; it must be there.
-    time: limit of a job, as Slurm writes it; what is not done by then is queued again.
+    logs: existing folder for the output of the jobs.
+    time: limit of a job in Slurm's format; a job that is not done by then is queued again.
     gpus: of each machine.
     cores: of each machine.
     at_once: machines, or groups of `hosts` machines, in use at a time.
@@ -65,7 +65,7 @@ class Slurm(Engine):
   notice: int = 180
 
   def ready(self) -> None:
-    """Raises ValueError also where Slurm could not write what jobs print."""
+    """Raises ValueError also if Slurm could not write the output of jobs."""
     super().ready()
     if not os.path.isdir(self.logs):
       raise ValueError(
@@ -74,7 +74,7 @@ class Slurm(Engine):
       )
 
   def submissions(self, jobs_file: str, names: Mapping[int, str], count: int) -> list[Submission]:
-    """One array, of a task a share; Slurm lets arrays of one name be."""
+    """One array job with a task per share; Slurm allows several of one name."""
     work = self.work(jobs_file, '$SLURM_ARRAY_TASK_ID', count)
     settings = dataclasses.asdict(self)
     text = SCRIPT.format(

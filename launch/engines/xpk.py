@@ -11,15 +11,15 @@ class Xpk(Engine):
   """Settings of xpk; the workdir is a bucket, and the image holds this repository.
 
   Attributes:
-    project: of Google Cloud.
+    project: Google Cloud project.
     zone: of the cluster.
-    cluster: that `xpk cluster create` made.
+    cluster: created by `xpk cluster create`.
     tpu_type: 'v5litepod-8' and so on.
-    image: of docker, see launch/tpu.Dockerfile.
-    priority: of Kueue: very-low to very-high.
-    restarts: after a preemption; a job that fails by itself does not run again.
-    notice: seconds that a run has to save when it is told to leave.
-    spot: cheaper, and may be taken away at any time.
+    image: Docker image, see launch/tpu.Dockerfile.
+    priority: in Kueue, very-low to very-high.
+    restarts: maximum after preemptions; a job that fails by itself does not run again.
+    notice: seconds that a run has to save when it is terminated.
+    spot: cheaper, and may be preempted at any time.
   """
 
   kind = 'xpk'
@@ -38,7 +38,7 @@ class Xpk(Engine):
   spot: bool = False
 
   def submissions(self, jobs_file: str, names: Mapping[int, str], count: int) -> list[Submission]:
-    """A workload a share, of one slice."""
+    """A workload of one slice per share."""
     made = []
     for i, name in names.items():
       flags = {

@@ -1,1 +1,1 @@
-"""Checkpoints in Hugging Face's format, read and written without PyTorch."""
+"""Checkpoints in the format of Hugging Face, read and written without PyTorch."""

@@ -3,7 +3,7 @@
   python -m pe_research.huggingface --workdir=results/demo/runs/rope_seed0 --into=exported
   python -m pe_research.huggingface --workdir=DIR --position=yarn:factor=4 --into=exported_yarn
 
-The second exports the run's weights under another scheme that can use them, as they are.
+The second exports the run's weights, unchanged, under another scheme that can use them.
 """
 
 import pathlib
@@ -16,52 +16,58 @@ from pe_research.settings import cli
 from pe_research.storage import paths
 
 TYPES = ('float32', 'bfloat16', 'float16')
+SHARD_BYTES = 5 * 10**9
 
 
 def main(argv: list[str]) -> None:
   """Checks that the model can be exported, then writes it."""
   parser = cli.parser('pe_research.huggingface', __doc__)
   add = parser.add_argument
-  add('--workdir', type=paths.place, required=True, metavar='DIR', help='of a trained run')
-  add('--step', type=int, help='a checkpoint other than the newest')
-  add('--into', type=pathlib.Path, required=True, metavar='DIR', help='made anew')
+  add('--workdir', type=paths.place, required=True, metavar='DIR', help='folder of a trained run')
+  add('--step', type=int, help='checkpoint to export, in training steps (default: the newest)')
+  add('--into', type=pathlib.Path, required=True, metavar='DIR', help='folder to write')
   add(
     '--position', default='', metavar='NAME[:argument=value,...]',
-    help='another scheme that can use the weights, as they are',
+    help="another scheme that can use the weights (default: the run's)",
   )  # fmt: skip
-  add('--architecture', help='a class; default: the first that can hold the model')
-  add('--dtype', choices=TYPES, help='of the weights; default: as they are')
-  add('--shard-bytes', type=int, default=5 * 10**9, help='the most that a file holds')
-  add('--overwrite', action='store_true', help='replace a checkpoint that is there')
-  given = parser.parse_args(argv)
+  add(
+    '--architecture', metavar='CLASS',
+    help='class in transformers (default: the first that supports the model)',
+  )  # fmt: skip
+  add('--dtype', choices=TYPES, help='of the weights in the files (default: unchanged)')
+  add(
+    '--shard-bytes', type=int, default=SHARD_BYTES, metavar='BYTES',
+    help='maximum size of a weight file (default: %(default)s)',
+  )  # fmt: skip
+  add('--overwrite', action='store_true', help='replace an existing checkpoint at --into')
+  flags = parser.parse_args(argv)
   with exits.errors():
     from pe_research.huggingface import exporting  # slow to import, as are the next
     from pe_research.runs import lineage
     from pe_research.settings import configs
 
-    checks.at_least('--shard-bytes', given.shard_bytes, 1)
-    saved = run_folder.load_config(given.workdir)
+    checks.at_least('--shard-bytes', flags.shard_bytes, 1)
+    saved = run_folder.load_config(flags.workdir)
     config = configs.anywhere(saved)
-    if given.position:
-      config |= {'position': lineage.parse_position(given.position, saved)}
+    if flags.position:
+      config |= {'position': lineage.parse_position(flags.position, saved)}
     config = configs.resolve(config)
-    exporting.config_json(config, given.architecture)
-    exporting.check_target(config, given.into, given.overwrite)
-    from pe_research.training import train_state  # slow to import, and all this may have failed
+    plan = exporting.plan(config, flags.architecture)
+    exporting.check_target(config, flags.into, flags.overwrite)
+    from pe_research.training import train_state  # slow to import; the checks above need it not
 
-    params, step = train_state.load_params(config, given.workdir, given.step)
-    family = exporting.export(
-      config,
+    params, step = train_state.load_params(config, flags.workdir, flags.step)
+    exporting.export(
+      plan,
       params,
-      given.into,
-      architecture=given.architecture,
-      dtype=given.dtype,
-      shard_bytes=given.shard_bytes,
-      overwrite=given.overwrite,
+      flags.into,
+      dtype=flags.dtype,
+      shard_bytes=flags.shard_bytes,
+      overwrite=flags.overwrite,
     )
-  print(f'wrote step {step} of {given.workdir} to {given.into} as {family.architecture}')
+  print(f'wrote step {step} of {flags.workdir} to {flags.into} as {plan.family.architecture}')
   if config['data']['tokenizer'] == 'sentencepiece':
-    print('its sentencepiece tokenizer has no tokenizer.json; encode texts here')
+    print('no tokenizer.json was written: the sentencepiece tokenizer cannot be converted')
 
 
 if __name__ == '__main__':

@@ -3,9 +3,11 @@
 from typing import ClassVar
 
 from pe_research.huggingface import gpt_neox, positions_read, positions_write, tensors
-from pe_research.huggingface.family import LAYERED, Described, Family
+from pe_research.huggingface.family import LAYERED, REQUIRED, Family
 
-LENGTH = 2048  # tokens that BLOOM was trained at (arXiv:2211.05100, sec. 3.2); no field says it
+LENGTH = (
+  2048  # training length of BLOOM, tokens (arXiv:2211.05100, sec. 3.2), where no field has it
+)
 
 
 class Bloom(Family):
@@ -20,45 +22,42 @@ class Bloom(Family):
     'n_head': 'num_attention_heads',
     'n_layer': 'num_hidden_layers',
   }
-  wide = True
+  names: ClassVar = {
+    'hidden_size': ('width', REQUIRED),
+    'n_head': ('heads', REQUIRED),
+    'n_layer': ('layers', REQUIRED),
+    'layer_norm_epsilon': ('norm_eps', 1e-5),
+  }
+  length = ('seq_length', LENGTH)
+  tied = True
+  supported: ClassVar = {'apply_residual_connection_post_layernorm': (False,)}
+  expands = True
   fixed: ClassVar = LAYERED | {'mlp': ('gelu',), 'embedding_norm': (True,)}
 
-  def read(self, fields) -> Described:
+  def read(self, fields):
     """See Family."""
-    fields.only('apply_residual_connection_post_layernorm', False)
     if fields.flag('slow_but_exact', False) and fields.size('pretraining_tp', 1) > 1:
-      raise ValueError(
-        f'{fields.where}: slow_but_exact is True, with which transformers leaves out biases; set '
-        'it to false.'
+      fields.problem(
+        'slow_but_exact is True, with which transformers leaves out biases; set it to false.'
       )
-    model = self.usual(
-      width=fields.size('hidden_size'),
-      layers=fields.size('n_layer'),
-      heads=fields.size('n_head'),
-      norm_eps=fields.get('layer_norm_epsilon', 1e-5),
-      tied=fields.flag('tie_word_embeddings', True),
-    )
-    length = fields.size('seq_length', LENGTH)
-    return Described(model, fields.size('vocab_size'), positions_read.read_alibi(), length)
+    return super().read(fields)
 
-  def write(self, model, scheme, length):
+  def read_position(self, fields, length):
+    """See Family."""
+    del fields, length
+    return positions_read.read_alibi()
+
+  def write_position(self, model, scheme, length):
     """See Family."""
     positions_write.check_alibi(scheme, model.heads)
-    return {
-      'hidden_size': model.width,
-      'n_layer': model.layers,
-      'n_head': model.heads,
-      'layer_norm_epsilon': model.norm_eps,
-      'apply_residual_connection_post_layernorm': False,
-      'seq_length': length,
-    }
+    return {'apply_residual_connection_post_layernorm': False, 'seq_length': length}
 
   def tensors(self, model):
     """See Family."""
-    found = [
+    listed = [
       tensors.table('transformer.word_embeddings', 'embedding'),
       *tensors.norm('transformer.word_embeddings_layernorm', 'embedding_norm', bias=True),
     ]
     for i in range(model.layers):
-      found += gpt_neox.block(f'transformer.h.{i}.', 'self_attention.', i, model)
-    return found + tensors.norm('transformer.ln_f', 'norm', bias=True)
+      listed += gpt_neox.block(f'transformer.h.{i}.', 'self_attention.', i, model)
+    return listed + tensors.norm('transformer.ln_f', 'norm', bias=True)

@@ -1,4 +1,4 @@
-"""The architectures that are read and written; exporting takes the first that can hold a model."""
+"""The supported architectures; exporting takes the first that supports a model."""
 
 from pe_research.huggingface.bloom import Bloom
 from pe_research.huggingface.deepseek import DeepseekV2, DeepseekV3

@@ -1,10 +1,11 @@
 """A checkpoint's folder: config.json and safetensors, in one file or in several with an index."""
 
 import collections
+import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,53 +19,79 @@ TYPES = {'F32': 'float32', 'BF16': 'bfloat16', 'F16': 'float16'}
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """Where a tensor is, and what it is, as the header of its file says."""
+  """File, shape and dtype of a tensor, from the header of its file."""
 
   shard: pathlib.Path
   shape: tuple[int, ...]
   dtype: str
 
 
+@contextlib.contextmanager
+def collected(problems: list[str]) -> Iterator[None]:
+  """Adds what the block raises to `problems`, so that checking continues."""
+  try:
+    yield
+  except ValueError as error:
+    problems.append(str(error))
+  except (TypeError, AttributeError, KeyError, ArithmeticError) as error:
+    problems.append(f'cannot be understood: {type(error).__name__}, {error}.')
+
+
+def refuse(path: pathlib.Path, problems: Sequence[str]) -> None:
+  """Raises one ValueError that lists all problems of a folder, if there are any."""
+  if len(problems) == 1:
+    raise ValueError(f'{path} cannot be imported: {problems[0]}')
+  if problems:
+    listed = ' '.join(f'({i}) {problem}' for i, problem in enumerate(problems, 1))
+    raise ValueError(f'{path} cannot be imported, for {len(problems)} reasons: {listed}')
+
+
 def read_config(path: pathlib.Path) -> dict[str, Any]:
-  """The config.json of a folder; ValueError where there is none."""
-  if path.exists() and not path.is_dir():
-    raise ValueError(f'{path} is a file; name the folder of a Hugging Face checkpoint.')
+  """The config.json of a folder; ValueError if it is absent or damaged."""
   return _read_json(path / CONFIG, 'name the folder of a Hugging Face checkpoint')
 
 
-def entries(path: pathlib.Path) -> dict[str, Entry]:
-  """Every tensor by its name, from headers alone: no weight is read.
+def entries(path: pathlib.Path, problems: list[str]) -> dict[str, Entry]:
+  """Every tensor by its name, from file headers; no weights are read.
 
-  Raises:
-    ValueError: a file is absent or damaged, or the index and the files disagree.
+  Files that are absent or damaged, or that disagree with the index, are added to `problems`.
   """
-  index, found = path / INDEX, {}
-  if not index.exists():
-    if not (path / SINGLE).exists():
-      raise ValueError(
-        f'{path} has neither {SINGLE} nor {INDEX}; only safetensors are read. Convert other '
-        'weights with save_pretrained.'
+  if not (path / INDEX).exists():
+    if (path / SINGLE).exists():
+      with collected(problems):
+        return _header(path / SINGLE)
+    else:
+      problems.append(
+        f'there is neither {SINGLE} nor {INDEX}; only safetensors are read. Convert other weights '
+        'with save_pretrained.'
       )
-    return _header(path / SINGLE)
-  listed = _read_json(index, 'restore it from the source').get('weight_map')
-  if not isinstance(listed, dict) or not all(isinstance(v, str) for v in listed.values()):
-    raise ValueError(
-      f'{index} has no weight_map from tensors to files; restore it from the source.'
-    )
-  shards = sorted(set(listed.values()))
+    return {}
+  index = {}
+  with collected(problems):
+    index = _read_json(path / INDEX, 'restore it from the source').get('weight_map')
+    if not isinstance(index, dict) or not all(isinstance(v, str) for v in index.values()):
+      index = {}
+      raise ValueError(
+        f'{INDEX} has no weight_map from tensors to files; restore it from the source.'
+      )
+  found, readable = {}, set()
+  shards = sorted(set(index.values()))
   if absent := [shard for shard in shards if not (path / shard).exists()]:
-    raise ValueError(f'{index} names {", ".join(absent)}, which {path} does not have.')
+    problems.append(f'{INDEX} names {some(absent)}, absent from the folder; download again.')
   for shard in shards:
-    found |= _header(path / shard)
-  if lost := [name for name, shard in listed.items() if _shard(found, name) != shard]:
-    raise ValueError(
-      f'{index} names tensors that are not in their files: {some(lost)}. Restore the folder.'
+    if shard not in absent:
+      with collected(problems):
+        found |= _header(path / shard)
+        readable.add(shard)
+  misplaced = [
+    name for name, shard in index.items()
+    if shard in readable and (name not in found or found[name].shard.name != shard)
+  ]  # fmt: skip
+  if misplaced:
+    problems.append(
+      f'{INDEX} names tensors that are not in their files: {some(misplaced)}. Download again.'
     )
   return found
-
-
-def _shard(found: dict[str, Entry], name: str) -> str | None:
-  return found[name].shard.name if name in found else None
 
 
 def _header(file: pathlib.Path) -> dict[str, Entry]:
@@ -75,12 +102,12 @@ def _header(file: pathlib.Path) -> dict[str, Entry]:
         part = opened.get_slice(name)
         found[name] = Entry(file, tuple(part.get_shape()), part.get_dtype())
   except (safetensors.SafetensorError, OSError) as error:
-    raise ValueError(f'{file} is damaged or no safetensors file: {error}.') from error
+    raise ValueError(f'{file.name} is damaged or no safetensors file: {error}.') from error
   return found
 
 
 def read(wanted: Iterable[str], listed: dict[str, Entry]) -> Iterator[tuple[str, np.ndarray]]:
-  """Tensors by name, a file at a time; each is mapped while it is open, and copied by tensor."""
+  """Tensors by name, a file at a time; a file is mapped while open, and copied by tensor."""
   shards = collections.defaultdict(list)
   for name in wanted:
     shards[listed[name].shard].append(name)
@@ -94,15 +121,15 @@ def _read_json(file: pathlib.Path, fix: str) -> dict[str, Any]:
   try:
     found = json.loads(file.read_text())
   except FileNotFoundError as error:
-    raise ValueError(f'{file.parent} has no {file.name}; {fix}.') from error
+    raise ValueError(f'there is no {file.name}; {fix}.') from error
   except (OSError, ValueError) as error:
-    raise ValueError(f'{file} cannot be read: {error}.') from error
+    raise ValueError(f'{file.name} cannot be read: {error}.') from error
   if not isinstance(found, dict):
-    raise ValueError(f'{file} holds no object; {fix}.')
+    raise ValueError(f'{file.name} holds no JSON object; {fix}.')
   return found
 
 
-def some(names: Iterable[str], most: int = 20) -> str:
+def some(names: Iterable[str], most: int = 8) -> str:
   """The names, or the first of them and how many more there are."""
   names = list(names)
   more = f' and {len(names) - most} more' if len(names) > most else ''

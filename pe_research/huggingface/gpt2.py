@@ -3,8 +3,7 @@
 from typing import ClassVar
 
 from pe_research.huggingface import positions_read, tensors
-from pe_research.huggingface.family import LAYERED, Described, Family
-from pe_research.huggingface.gpt_neox import ACTIVATIONS, NAMES
+from pe_research.huggingface.family import ACTIVATION_NAMES, DERIVED, LAYERED, Family
 
 
 class GPT2(Family):
@@ -21,50 +20,43 @@ class GPT2(Family):
     'n_layer': 'num_hidden_layers',
     'n_positions': 'max_position_embeddings',
   }
-  fixed: ClassVar = LAYERED | {'mlp': tuple(NAMES)}
+  names: ClassVar = {
+    'n_embd': ('width', 768),
+    'n_head': ('heads', 12),
+    'n_layer': ('layers', 12),
+    'n_inner': ('mlp_width', DERIVED),
+    'layer_norm_epsilon': ('norm_eps', 1e-5),
+  }
+  length = ('n_positions', 1024)
+  tied = True
+  activation = ('activation_function', 'gelu_new')
+  supported: ClassVar = {
+    'scale_attn_weights': (True,),
+    'scale_attn_by_inverse_layer_idx': (False,),
+    'add_cross_attention': (False,),
+  }
+  fixed: ClassVar = LAYERED | {'mlp': tuple(ACTIVATION_NAMES)}
 
-  def read(self, fields) -> Described:
+  def read_position(self, fields, length):
     """See Family."""
-    fields.only('scale_attn_weights', True)
-    fields.only('scale_attn_by_inverse_layer_idx', False)
-    fields.only('add_cross_attention', False)
-    width, heads = fields.size('n_embd', 768), fields.size('n_head', 12)
-    rows = fields.size('n_positions', 1024)
-    others = [name for name in ACTIVATIONS if name != 'gelu_new']
-    model = self.usual(
-      width=width,
-      layers=fields.size('n_layer', 12),
-      heads=heads,
-      mlp=ACTIVATIONS[fields.only('activation_function', 'gelu_new', *others)],
-      mlp_width=fields.size('n_inner', 4 * width),
-      norm_eps=fields.get('layer_norm_epsilon', 1e-5),
-      tied=fields.flag('tie_word_embeddings', True),
-    )
-    return Described(model, fields.size('vocab_size'), positions_read.read_learned(rows), rows)
+    del fields
+    return positions_read.read_learned(length)
 
-  def write(self, model, scheme, length):
+  def write_position(self, model, scheme, length):
     """See Family."""
-    del length
-    return {
-      'n_embd': model.width,
-      'n_inner': model.mlp_width,
-      'n_layer': model.layers,
-      'n_head': model.heads,
-      'n_positions': scheme.max_length,
-      'activation_function': NAMES[model.mlp],
-      'layer_norm_epsilon': model.norm_eps,
-    }
+    del model, length
+    return {'n_positions': scheme.max_length}
 
   def tensors(self, model):
     """See Family."""
-    found = [
+    listed = [
       tensors.table('transformer.wte', 'embedding'),
       tensors.table('transformer.wpe', 'position/0/table'),
     ]
     columns = {'bias': True, 'transposed': False}
     for i in range(model.layers):
       theirs, ours = f'transformer.h.{i}.', f'blocks/{i}/'
-      found += [
+      listed += [
         *tensors.norm(theirs + 'ln_1', ours + 'attention_norm', bias=True),
         *tensors.norm(theirs + 'ln_2', ours + 'mlp_norm', bias=True),
         *tensors.fused(theirs + 'attn.c_attn', i, widths=(model.width,) * 3, **columns),
@@ -72,4 +64,4 @@ class GPT2(Family):
         *tensors.linear(theirs + 'mlp.c_fc', ours + 'mlp/up', **columns),
         *tensors.linear(theirs + 'mlp.c_proj', ours + 'mlp/down', **columns),
       ]
-    return found + tensors.norm('transformer.ln_f', 'norm', bias=True)
+    return listed + tensors.norm('transformer.ln_f', 'norm', bias=True)

@@ -1,18 +1,9 @@
-"""GPT-NeoX and Pythia: rotation of a part of the head, attention and MLP in parallel."""
+"""GPT-NeoX and Pythia: partial rotary embedding, attention and MLP in parallel."""
 
 from typing import ClassVar
 
 from pe_research.huggingface import positions_read, positions_write, tensors
-from pe_research.huggingface.family import LAYERED, Described, Family
-
-ACTIVATIONS = {
-  'gelu': 'gelu_exact',
-  'gelu_new': 'gelu',
-  'gelu_fast': 'gelu',
-  'gelu_pytorch_tanh': 'gelu',
-  'relu': 'relu',
-}
-NAMES = {'gelu_exact': 'gelu', 'gelu': 'gelu_new', 'relu': 'relu'}
+from pe_research.huggingface.family import ACTIVATION_NAMES, LAYERED, REQUIRED, Family
 
 
 class GPTNeoX(Family):
@@ -24,60 +15,45 @@ class GPTNeoX(Family):
   prefix = 'gpt_neox.'
   ignored = r'attention\.(bias|masked_bias|rotary_emb\.inv_freq)$'
   renamed: ClassVar = {'lm_head.weight': 'embed_out.weight'}  # before transformers 5
+  names: ClassVar = {
+    'hidden_size': ('width', REQUIRED),
+    'num_attention_heads': ('heads', REQUIRED),
+    'num_hidden_layers': ('layers', REQUIRED),
+    'intermediate_size': ('mlp_width', REQUIRED),
+    'layer_norm_eps': ('norm_eps', 1e-5),
+    'attention_bias': ('attention_bias', True),
+    'use_parallel_residual': ('parallel', True),
+  }
+  length = ('max_position_embeddings', 2048)
+  activation = ('hidden_act', 'gelu')
   fixed: ClassVar = LAYERED | {
     'attention_bias': (True, False),
-    'mlp': tuple(NAMES),
+    'mlp': tuple(ACTIVATION_NAMES),
     'parallel': (True, False),
   }
 
-  def read(self, fields) -> Described:
+  def read_position(self, fields, length):
     """See Family."""
-    width, heads = fields.size('hidden_size'), fields.size('num_attention_heads')
-    most = fields.size('max_position_embeddings', 2048)
     rope = positions_read.rope_fields(fields.values, 'rotary_emb_base', 'rotary_pct')
     rope.setdefault(positions_read.PARTIAL, 0.25)
-    model = self.usual(
-      width=width,
-      layers=fields.size('num_hidden_layers'),
-      heads=heads,
-      attention_bias=fields.flag('attention_bias', True),
-      mlp=ACTIVATIONS[fields.only('hidden_act', *ACTIVATIONS)],
-      mlp_width=fields.size('intermediate_size'),
-      norm_eps=fields.get('layer_norm_eps', 1e-5),
-      parallel=fields.flag('use_parallel_residual', True),
-      tied=fields.flag('tie_word_embeddings', False),
-    )
-    position = positions_read.read_rope(rope, most=most)
-    return Described(model, fields.size('vocab_size'), position, most)
+    return positions_read.read_rope(rope, most=length)
 
-  def write(self, model, scheme, length):
+  def write_position(self, model, scheme, length):
     """See Family."""
-    rope, most = positions_write.write_rope(
+    return positions_write.write_rope(
       scheme, width=model.head_dim, length=length, layouts=('half',), partial=True
     )
-    return {
-      'hidden_size': model.width,
-      'intermediate_size': model.mlp_width,
-      'num_hidden_layers': model.layers,
-      'num_attention_heads': model.heads,
-      'hidden_act': NAMES[model.mlp],
-      'layer_norm_eps': model.norm_eps,
-      'attention_bias': model.attention_bias,
-      'use_parallel_residual': model.parallel,
-      'max_position_embeddings': most,
-      'rope_parameters': rope,
-    }
 
   def tensors(self, model):
     """See Family."""
-    found = [tensors.table('gpt_neox.embed_in', 'embedding')]
+    listed = [tensors.table('gpt_neox.embed_in', 'embedding')]
     for i in range(model.layers):
-      found += block(f'gpt_neox.layers.{i}.', 'attention.', i, model)
-    return found + tensors.norm('gpt_neox.final_layer_norm', 'norm', bias=True)
+      listed += block(f'gpt_neox.layers.{i}.', 'attention.', i, model)
+    return listed + tensors.norm('gpt_neox.final_layer_norm', 'norm', bias=True)
 
 
 def block(theirs: str, attention: str, i: int, model) -> list[tensors.Tensor]:
-  """Block i, where its names begin with `theirs`, and those of its attention go on so."""
+  """Block i of GPT-NeoX or BLOOM; `theirs` and `attention` are prefixes of tensor names."""
   ours, bias = f'blocks/{i}/', model.attention_bias
   heads = {'groups': model.heads, 'widths': (model.head_dim,) * 3}
   return [

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 
 from pe_research.common import sharding
+from pe_research.data import tokenizer_json
 from pe_research.huggingface import families, folder, memory, positions_read
 from pe_research.huggingface.family import Described, Family, Fields
 from pe_research.huggingface.tensors import Tensor, table
@@ -16,151 +18,229 @@ from pe_research.model.decoder_config import DecoderConfig
 from pe_research.model.functional import Blueprint
 from pe_research.settings import configs
 
+TOKENIZER = 'tokenizer.json'
+BYTES = 256  # vocabulary of the byte tokenizer, which needs no file
 OUTPUTS = ('lm_head.weight', 'embed_out.weight')  # which a tied model may have as well
 EXPERTS = ('n_routed_experts', 'num_local_experts', 'num_experts', 'moe_num_experts')
 
 
-def family_of(config: Mapping[str, Any], where: pathlib.Path) -> Family:
-  """The architecture that a config.json names; ValueError for one that is not known."""
-  kind, classes = config.get('model_type'), config.get('architectures') or []
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+  """A folder that can be imported.
+
+  Attributes:
+    family: its architecture.
+    config: what it decides of a config: model, position, length, data.vocab.
+    entries: its tensors by name, as the headers of the files have them.
+  """
+
+  family: Family
+  config: dict[str, Any]
+  entries: dict[str, folder.Entry]
+
+
+def checkpoint(path: pathlib.Path, tokenizer: bool = False) -> Checkpoint:
+  """Checks a folder without reading any weights.
+
+  Args:
+    path: of the folder.
+    tokenizer: whether its tokenizer.json is checked too.
+
+  Raises:
+    ValueError: lists every field of config.json and every file that cannot be used.
+  """
+  if path.exists() and not path.is_dir():
+    raise ValueError(f'{path} is a file; name the folder of a Hugging Face checkpoint.')
+  problems: list[str] = []
+  values = family = config = None
+  with folder.collected(problems):
+    values = folder.read_config(path)
+  if values is not None:
+    in_config: list[str] = []
+    with folder.collected(in_config):
+      family = _family(values, in_config)
+      config = _decided(family, values, in_config) if family else None
+    problems += [f'{folder.CONFIG}: {problem}' for problem in in_config]
+  entries = folder.entries(path, problems)
+  if config and entries:
+    problems += match(family, DecoderConfig.of(config), _shapes(config), entries)[1]
+  if tokenizer:
+    with folder.collected(problems):
+      _check_tokenizer(path / TOKENIZER, (values or {}).get('vocab_size'))
+  folder.refuse(path, problems)
+  return Checkpoint(family, config, entries)
+
+
+def _family(values: Mapping[str, Any], problems: list[str]) -> Family | None:
+  """The architecture that a config.json names, or None if it is not supported."""
+  kind, classes = values.get('model_type'), values.get('architectures') or []
   classes = [classes] if isinstance(classes, str) else classes
-  known = {family.model_type: family for family in families.FAMILIES}
-  names = ', '.join(f.architecture for f in families.FAMILIES)
-  if kind not in known:
-    experts = [name for name in EXPERTS if config.get(name)]
-    raise ValueError(
-      f'{where} has model_type {kind!r}{f" {classes}" if classes else ""}, which cannot be imported'
-      f'{", and has a mixture of experts (" + experts[0] + ")" if experts else ""}; '
-      f'these can: {names}.'
+  family = {family.model_type: family for family in families.FAMILIES}.get(kind)
+  if values.get('quantization_config'):
+    problems.append('the weights are quantized; name a checkpoint of float weights.')
+  if family is None:
+    experts = [name for name in EXPERTS if values.get(name)]
+    mixture = f', a mixture of experts ({experts[0]}),' if experts else ''
+    named = f' {classes}' if classes else ''
+    supported = ', '.join(f.architecture for f in families.FAMILIES)
+    problems.append(
+      f'model_type {kind!r}{named}{mixture} is not supported; supported: {supported}.'
     )
-  family = known[kind]
-  if classes and family.architecture.lower() not in [name.lower() for name in classes]:
-    raise ValueError(
-      f'{where} names {", ".join(classes)}; {family.architecture} is what is imported of {kind!r}.'
+  elif classes and family.architecture.lower() not in [name.lower() for name in classes]:
+    problems.append(
+      f'the class is {", ".join(classes)}; of {kind!r} only {family.architecture} is supported.'
     )
-  if config.get('quantization_config'):
-    raise ValueError(f'{where} has quantized weights; name a checkpoint of float weights.')
   return family
 
 
-def describe(path: pathlib.Path) -> tuple[Family, Described]:
-  """What config.json says, with every argument of the scheme; weights are not looked at.
-
-  Raises:
-    ValueError: names the field and what would do.
-  """
-  where, values = path / folder.CONFIG, folder.read_config(path)
-  try:
-    family = family_of(values, where)
-    other = {own: values[name] for own, name in family.aliases.items() if name in values}
-    described = family.read(Fields(other | values, str(where)))
-    length = positions_read.served(described.position, described.length)
-    position = configs.position(described.position['name'], length)
-    for field, value in described.position.items():
-      position[field] = value
-    DecoderConfig(vocab=described.vocab, **described.model)
-  except (TypeError, AttributeError, KeyError, ArithmeticError) as error:
-    raise ValueError(f'{where} cannot be understood: {type(error).__name__}, {error}.') from error
-  except ValueError as error:
-    said = str(error)
-    raise ValueError(said if said.startswith(str(where)) else f'{where}: {said}') from error
-  return family, dataclasses.replace(described, position=position.to_dict(), length=length)
+def _decided(
+  family: Family, values: Mapping[str, Any], problems: list[str]
+) -> dict[str, Any] | None:
+  """What a checkpoint decides of a config; None if a field cannot be used."""
+  renamed = {own: values[name] for own, name in family.aliases.items() if name in values}
+  fields = Fields(renamed | values, [])
+  described, config, valid = None, None, False
+  with folder.collected(fields.problems):
+    described = family.read(fields)
+  if described and not fields.problems:
+    with folder.collected(fields.problems):
+      DecoderConfig(vocab=described.vocab, **described.model)
+      valid = True
+  if described:
+    with folder.collected(fields.problems):
+      config = _config(family.read_position(fields, described.length), described)
+      config = _resolved(config) if valid else config
+  problems += fields.problems
+  return None if problems else config
 
 
-def source(path: pathlib.Path) -> dict[str, Any]:
-  """The part of a config that a checkpoint decides: model, position, length, data.vocab."""
-  _, found = describe(path)
-  decided = {'model': found.model, 'length': found.length, 'data': {'vocab': found.vocab}}
-  decided |= {'position': found.position}
-  try:
-    configs.scheme(decided)
-    return decided | {'position': configs.resolve_position(decided)}
-  except ValueError as error:
-    raise ValueError(f'{path / folder.CONFIG}: {error}') from error
+def _config(given: Mapping[str, Any], described: Described) -> dict[str, Any]:
+  """The config, with all arguments of the position."""
+  length = positions_read.served(given, described.length)
+  position = configs.position(given['name'], length)
+  for field, value in given.items():
+    position[field] = value
+  config = {'model': described.model, 'length': length, 'data': {'vocab': described.vocab}}
+  return config | {'position': position.to_dict()}
+
+
+def _resolved(config: dict[str, Any]) -> dict[str, Any]:
+  """The config with its position resolved; ValueError where no scheme can be built from it."""
+  resolved = configs.resolve_position(config)
+  configs.scheme(config | {'position': resolved})
+  return config | {'position': resolved}
+
+
+def _shapes(config: Mapping[str, Any]) -> Mapping[str, tuple[int, ...]]:
+  """Shapes of all parameters; all blocks have those of the first."""
+  model = config['model']
+  one = config | {'model': model | {'layers': 1}, 'attention': {'window': None}, 'seed': 0}
+  shapes = {name: tuple(x.shape) for name, x in jax.eval_shape(Blueprint(one).init).items()}
+  return {
+    re.sub(r'^blocks/0/', f'blocks/{i}/', name): shape
+    for name, shape in shapes.items()
+    for i in range(model['layers'])
+  }
+
+
+def _check_tokenizer(file: pathlib.Path, vocab: Any) -> None:
+  if not isinstance(vocab, int) or vocab < 1:
+    return  # said of config.json
+  if file.exists():
+    tokenizer_json.Json(str(file), vocab)
+  elif vocab != BYTES:
+    raise ValueError(
+      f'there is no {file.name}, and {vocab} tokens are not the {BYTES} bytes; put the '
+      f'{file.name} of the model into the folder.'
+    )
 
 
 def tensors(family: Family, model: DecoderConfig) -> list[Tensor]:
-  """All that a checkpoint of the model has."""
+  """All tensors of a checkpoint of the model."""
   own = family.tensors(model)
   return own if model.tied else [*own, table('lm_head', 'output')]
 
 
 def match(
   family: Family,
-  wanted: Mapping[str, Tensor],
-  listed: Mapping[str, folder.Entry],
+  model: DecoderConfig,
   shapes: Mapping[str, tuple[int, ...]],
-  where: pathlib.Path,
-) -> dict[str, Tensor]:
-  """The tensors wanted, by the names that the files have; those of a bare model lack a prefix.
+  entries: Mapping[str, folder.Entry],
+) -> tuple[dict[str, Tensor], list[str]]:
+  """The tensors of a model by their names in the files, and what does not match.
 
-  Raises:
-    ValueError: lists what is missing, what is there besides, and shapes that disagree.
+  Names may lack the prefix of the architecture. Tensors that are missing, unexpected, of an
+  unsupported dtype or of another shape are problems.
   """
-  bare = not any(name.startswith(family.prefix) for name in listed)
+  wanted = {tensor.name: tensor for tensor in tensors(family, model)}
+  bare = not any(name.startswith(family.prefix) for name in entries)
   found, missing = {}, []
   for name, tensor in wanted.items():
     shorter = name.removeprefix(family.prefix) if bare else name
-    there = [n for n in (name, shorter, family.renamed.get(name)) if n in listed]
-    missing += [] if there else [name]
-    found |= {there[0]: tensor} if there else {}
-  doubled = () if OUTPUTS[0] in wanted else OUTPUTS
-  idle = lambda name: name in doubled or family.is_ignored(name)
-  extra = [name for name in listed if name not in found and not idle(name)]
-  if missing or extra:
-    said = [f'it lacks {folder.some(missing)}'] if missing else []
-    said += [f'it has besides {folder.some(extra)}'] if extra else []
-    raise ValueError(f'the tensors of {where} are not those of its config: {"; ".join(said)}.')
-  odd = [f'{n} ({listed[n].dtype})' for n in found if listed[n].dtype not in folder.TYPES]
-  if odd:
-    known = ', '.join(folder.TYPES)
-    raise ValueError(f'{where} has {folder.some(odd)}; weights of {known} are read.')
-  wrong = []
-  for name, tensor in found.items():
-    want = tensor.shape(shapes)
-    if listed[name].shape != want:
-      wrong.append(f'{name} is {listed[name].shape}, and by config.json {want}')
-  if wrong:
-    raise ValueError(f'shapes in {where} disagree with its config: {folder.some(wrong)}.')
-  return found
+    present = [n for n in (name, shorter, family.renamed.get(name)) if n in entries]
+    missing += [] if present else [name]
+    found |= {present[0]: tensor} if present else {}
+  optional = () if OUTPUTS[0] in wanted else OUTPUTS
+  unexpected = [
+    name for name in entries
+    if name not in found and name not in optional and not family.is_ignored(name)
+  ]  # fmt: skip
+  types = [f'{n} ({entries[n].dtype})' for n in found if entries[n].dtype not in folder.TYPES]
+  reshaped = [
+    f'{name} is {entries[name].shape}, expected {tensor.shape(shapes)}'
+    for name, tensor in found.items()
+    if entries[name].shape != tensor.shape(shapes)
+  ]
+  problems = [
+    f'{what}: {folder.some(names)}.'
+    for what, names in (
+      ('tensors are missing', missing),
+      ('tensors are unexpected', unexpected),
+      (f'dtypes are unsupported ({", ".join(folder.TYPES)} are supported)', types),
+      ('shapes disagree with the config', reshaped),
+    )
+    if names
+  ]
+  return found, problems
 
 
 def load(path: pathlib.Path, config: Mapping[str, Any]) -> dict[str, jax.Array]:
   """The parameters of a config whose weights come from the folder, laid out over its mesh.
 
-  They keep the type that they have there, which computing in float32 widens exactly. Host memory
-  holds the weights and what is mapped of one file.
+  They keep their dtype, which computing in float32 widens exactly. Host memory holds the weights
+  and what is mapped of one file.
 
   Raises:
-    ValueError: the folder is not whole, not that of the config, or too large; before any is read.
+    ValueError: the folder cannot be used, does not fit the config, or is too large for memory;
+      before any weights are read.
   """
-  family, _ = describe(path)
+  source = checkpoint(path)
   mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
   abstract = jax.eval_shape(blueprint.init)
   shapes = {name: tuple(x.shape) for name, x in abstract.items()}
-  listed = folder.entries(path)
-  wanted = {tensor.name: tensor for tensor in tensors(family, blueprint.model)}
-  found = match(family, wanted, listed, shapes, path)
+  found, problems = match(source.family, blueprint.model, shapes, source.entries)
+  folder.refuse(path, problems)
   layout = sharding.layout(abstract, mesh)
-  types = {p: folder.TYPES[listed[name].dtype] for name, t in found.items() for p in t.params}
+  types = {p: folder.TYPES[source.entries[name].dtype] for name, t in found.items()
+           for p in t.params}  # fmt: skip
   memory.check(str(path), shapes, types, layout)
-  _check_tied(blueprint.model, listed, found, path)
+  _check_tied(blueprint.model, source.entries, found, path)
   params = {}
-  for name, array in folder.read(found, listed):
+  for name, array in folder.read(found, source.entries):
     for param, part in found[name].split(array).items():
       params[param] = sharding.place(part, layout[param])
   return {name: params[name] for name in shapes}
 
 
-def _check_tied(model: DecoderConfig, listed, found, path: pathlib.Path) -> None:
-  """Raises ValueError where a tied model comes with an output matrix that is another."""
-  others = [name for name in OUTPUTS if name in listed and name not in found]
+def _check_tied(model: DecoderConfig, entries, found, path: pathlib.Path) -> None:
+  """Raises ValueError if a tied model comes with an output matrix that differs."""
+  others = [name for name in OUTPUTS if name in entries and name not in found]
   if not model.tied or not others:
     return
   names = [*others[:1], *(n for n, t in found.items() if t.params == ('embedding',))]
-  output, embedding = (array for _, array in sorted(folder.read(names, listed)))
+  output, embedding = (array for _, array in sorted(folder.read(names, entries)))
   if output.shape != embedding.shape or not np.array_equal(output, embedding):
     raise ValueError(
-      f'{path} ties its output to the embedding (tie_word_embeddings), and has another '
-      f'{others[0]}. Set tie_word_embeddings to false in config.json to use that.'
+      f'{path} ties its output to the embedding (tie_word_embeddings), but its {others[0]} '
+      'differs. To use that, set tie_word_embeddings to false in config.json.'
     )

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from pe_research.huggingface import positions_read, positions_write, tensors
-from pe_research.huggingface.family import PLAIN, Described, Family
+from pe_research.huggingface.family import DERIVED, PLAIN, REQUIRED, Family
 
 
 class Llama(Family):
@@ -15,77 +15,66 @@ class Llama(Family):
   prefix = 'model.'
   square = False
   ignored = r'rotary_emb\.inv_freq$'
+  names: ClassVar = {
+    'hidden_size': ('width', REQUIRED),
+    'num_attention_heads': ('heads', REQUIRED),
+    'num_key_value_heads': ('kv_heads', DERIVED),
+    'num_hidden_layers': ('layers', REQUIRED),
+    'head_dim': ('head_dim', DERIVED),
+    'intermediate_size': ('mlp_width', REQUIRED),
+    'rms_norm_eps': ('norm_eps', 1e-6),
+    'attention_bias': ('attention_bias', False),
+    'mlp_bias': ('mlp_bias', False),
+  }
+  length = ('max_position_embeddings', 2048)
+  supported: ClassVar = {'hidden_act': ('silu', 'swish')}
   fixed: ClassVar = PLAIN | {
     'projection': ('mha', 'gqa', 'mqa'),
     'mlp': ('swiglu',),
     'norm': ('rms',),
   }
 
-  def read(self, fields) -> Described:
+  def read(self, fields):
     """See Family."""
-    fields.only('hidden_act', 'silu', 'swish')
-    width, heads = fields.size('hidden_size'), fields.size('num_attention_heads')
-    groups = fields.size('num_key_value_heads', heads)
-    most = fields.size('max_position_embeddings', 2048)
-    rope = positions_read.rope_fields(fields.values)
-    positions_read.check_whole(rope, self.architecture)
-    model = self.usual(
-      width=width,
-      layers=fields.size('num_hidden_layers'),
-      heads=heads,
-      projection='mha' if groups == heads else 'mqa' if groups == 1 else 'gqa',
-      kv_heads=groups,
-      head_dim=fields.size('head_dim', width // heads),
-      attention_bias=fields.flag('attention_bias', False),
-      mlp_width=fields.size('intermediate_size'),
-      mlp_bias=fields.flag('mlp_bias', False),
-      norm_eps=fields.get('rms_norm_eps', 1e-6),
-      tied=fields.flag('tie_word_embeddings', False),
-    )
-    position = positions_read.read_rope(rope, most=most)
-    return Described(model, fields.size('vocab_size'), position, most)
+    described = super().read(fields)
+    heads, groups = described.model['heads'], described.model['kv_heads']
+    kind = 'mha' if groups == heads else 'mqa' if groups == 1 else 'gqa'
+    described.model['projection'] = kind
+    return described
 
-  def write(self, model, scheme, length):
+  def read_position(self, fields, length):
     """See Family."""
-    rope, most = positions_write.write_rope(
+    rope = positions_read.rope_fields(fields.values)
+    return positions_read.read_rope(rope, most=length, partial=False)
+
+  def write_position(self, model, scheme, length):
+    """See Family."""
+    fields = positions_write.write_rope(
       scheme, width=model.head_dim, length=length, layouts=('half',), partial=False
     )
-    return {
-      'hidden_size': model.width,
-      'intermediate_size': model.mlp_width,
-      'num_hidden_layers': model.layers,
-      'num_attention_heads': model.heads,
-      'num_key_value_heads': model.kv_heads,
-      'head_dim': model.head_dim,
-      'hidden_act': 'silu',
-      'rms_norm_eps': model.norm_eps,
-      'attention_bias': model.attention_bias,
-      'mlp_bias': model.mlp_bias,
-      'max_position_embeddings': most,
-      'rope_parameters': rope,
-    }
+    return fields | {'hidden_act': 'silu'}
 
   def tensors(self, model):
     """See Family."""
-    found = [tensors.table('model.embed_tokens', 'embedding')]
+    listed = [tensors.table('model.embed_tokens', 'embedding')]
     for i in range(model.layers):
-      found += block(i)
+      listed += norms(i)
       for theirs, ours in (('q', 'query'), ('k', 'key'), ('v', 'value'), ('o', 'out')):
-        found += tensors.linear(
+        listed += tensors.linear(
           f'model.layers.{i}.self_attn.{theirs}_proj',
           f'blocks/{i}/attention/{ours}',
           bias=model.attention_bias,
         )
-      found += mlp(i, model.mlp_bias)
-    return found + tensors.norm('model.norm', 'norm')
+      listed += mlp(i, model.mlp_bias)
+    return listed + tensors.norm('model.norm', 'norm')
 
 
-def block(i: int) -> list[tensors.Tensor]:
+def norms(i: int) -> list[tensors.Tensor]:
   """The two norms of block i."""
-  norm = lambda theirs, ours: tensors.norm(f'model.layers.{i}.{theirs}', f'blocks/{i}/{ours}')
+  theirs, ours = f'model.layers.{i}.', f'blocks/{i}/'
   return [
-    *norm('input_layernorm', 'attention_norm'),
-    *norm('post_attention_layernorm', 'mlp_norm'),
+    *tensors.norm(theirs + 'input_layernorm', ours + 'attention_norm'),
+    *tensors.norm(theirs + 'post_attention_layernorm', ours + 'mlp_norm'),
   ]
 
 

@@ -1,4 +1,4 @@
-"""Whether weights fit, before any of them is read."""
+"""Whether weights fit into memory, before any of them is read."""
 
 import pathlib
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ CGROUP = pathlib.Path('/sys/fs/cgroup')
 
 
 def available() -> int | None:
-  """Bytes of host memory that this process may still take; None where the system does not say."""
+  """Bytes of host memory that this process may still take; None if the system does not say."""
   found = []
   try:
     lines = dict(line.split(':') for line in pathlib.Path('/proc/meminfo').read_text().splitlines())
@@ -18,7 +18,7 @@ def available() -> int | None:
     limit = (CGROUP / 'memory.max').read_text().strip()
     if limit != 'max':
       found.append(int(limit) - int((CGROUP / 'memory.current').read_text()))
-  except (OSError, KeyError, ValueError):  # another system, or no cgroup of its own
+  except (OSError, KeyError, ValueError):  # not Linux, or no cgroup limit
     pass
   return min(found, default=None)
 
@@ -29,23 +29,23 @@ def check(
   types: Mapping[str, str],
   layout: Mapping[str, jax.sharding.Sharding],
 ) -> None:
-  """Raises ValueError where parameters of these shapes and types do not fit on this host's devices.
+  """Raises ValueError if parameters do not fit on this host's devices.
 
   Args:
     where: the checkpoint, for the message.
-    shapes: by path.
-    types: names of dtypes by path.
-    layout: by path.
+    shapes: parameter path -> shape.
+    types: parameter path -> name of its dtype.
+    layout: parameter path -> sharding.
   """
-  size = lambda path: (
-    int(np.prod(layout[path].shard_shape(shapes[path]))) * np.dtype(types[path]).itemsize
+  needed = sum(
+    int(np.prod(layout[path].shard_shape(shape))) * np.dtype(types[path]).itemsize
+    for path, shape in shapes.items()
   )
-  device = jax.local_devices()[0]
-  stats = device.memory_stats()
+  stats = jax.local_devices()[0].memory_stats()
   if stats is None:  # a CPU: devices share the host's memory
-    needed, free = sum(map(size, shapes)) * jax.local_device_count(), available()
+    needed, free = needed * jax.local_device_count(), available()
   else:
-    needed, free = sum(map(size, shapes)), stats['bytes_limit'] - stats['bytes_in_use']
+    free = stats['bytes_limit'] - stats['bytes_in_use']
   if free is not None and needed > free:
     raise ValueError(
       f'{where} needs {needed / 2**30:.2f} GiB for its weights '

@@ -3,14 +3,25 @@
 from typing import ClassVar
 
 from pe_research.huggingface import positions_read, positions_write, tensors
-from pe_research.huggingface.family import LAYERED, WIDER, Described, Family, Fields
+from pe_research.huggingface.family import EXPANSION, LAYERED, Family
+
+ATTENTION = {  # fields of attn_config, with the only supported value
+  'alibi': True,
+  'attn_type': 'multihead_attention',
+  'clip_qkv': None,
+  'softmax_scale': None,
+  'qk_ln': False,
+  'prefix_lm': False,
+  'rope': False,
+  'sliding_window_size': -1,
+}
 
 
 class MPT(Family):
   """MptForCausalLM.
 
-  Its alibi_bias_max is read as its authors' code does (llm-foundry). transformers 5.23.0 has 8 in
-  its place whatever a config says, and so computes something else for models with another.
+  alibi_bias_max is read as in its authors' code (llm-foundry). transformers 5.23.0 ignores the
+  field and uses 8, so its results differ for models with another value.
   """
 
   architecture = 'MptForCausalLM'
@@ -22,7 +33,22 @@ class MPT(Family):
     'n_heads': 'num_attention_heads',
     'n_layers': 'num_hidden_layers',
   }
-  wide = True
+  names: ClassVar = {
+    'd_model': ('width', 2048),
+    'n_heads': ('heads', 16),
+    'n_layers': ('layers', 24),
+    'layer_norm_epsilon': ('norm_eps', 1e-5),
+  }
+  length = ('max_seq_len', 2048)
+  tied = True
+  supported: ClassVar = {
+    'no_bias': (True,),
+    'expansion_ratio': (EXPANSION,),
+    'logit_scale': (None,),
+    'norm_type': ('low_precision_layernorm', 'layernorm'),
+    'ffn_config': (None, {'ffn_type': 'mptmlp'}),
+  }
+  expands = True
   fixed: ClassVar = LAYERED | {
     'attention_bias': (False,),
     'mlp': ('gelu_exact',),
@@ -30,51 +56,34 @@ class MPT(Family):
     'norm_bias': (False,),
   }
 
-  def read(self, fields) -> Described:
+  def read(self, fields):
     """See Family."""
-    fields.only('no_bias', True)
-    fields.only('expansion_ratio', WIDER)
-    fields.only('logit_scale', None)
-    fields.only('norm_type', 'low_precision_layernorm', 'layernorm')
-    fields.only('ffn_config', None, {'ffn_type': 'mptmlp'})
-    inner = Fields(fields.get('attn_config', {}), f'{fields.where}, attn_config')
-    inner.only('alibi', True)
-    inner.only('attn_type', 'multihead_attention')
-    for name in ('clip_qkv', 'softmax_scale'):
-      inner.only(name, None)
-    for name in ('qk_ln', 'prefix_lm', 'rope'):
-      inner.only(name, False)
-    inner.only('sliding_window_size', -1)
-    model = self.usual(
-      width=fields.size('d_model', 2048),
-      layers=fields.size('n_layers', 24),
-      heads=fields.size('n_heads', 16),
-      norm_eps=fields.get('layer_norm_epsilon', 1e-5),
-      tied=fields.flag('tie_word_embeddings', True),
-    )
-    position = positions_read.read_alibi(inner.get('alibi_bias_max', 8))
-    return Described(model, fields.size('vocab_size'), position, fields.size('max_seq_len', 2048))
+    attention = fields.nested('attn_config')
+    for name, value in ATTENTION.items():
+      attention.only(name, value)
+    return super().read(fields)
 
-  def write(self, model, scheme, length):
+  def read_position(self, fields, length):
+    """See Family."""
+    del length
+    return positions_read.read_alibi(fields.nested('attn_config').get('alibi_bias_max', 8))
+
+  def write_position(self, model, scheme, length):
     """See Family."""
     positions_write.check_alibi(scheme, model.heads)
     return {
-      'd_model': model.width,
-      'n_layers': model.layers,
-      'n_heads': model.heads,
-      'expansion_ratio': WIDER,
+      'expansion_ratio': EXPANSION,
       'max_seq_len': length,
-      'layer_norm_epsilon': model.norm_eps,
       'no_bias': True,
       'attn_config': {'alibi': True, 'alibi_bias_max': positions_write.MAX_BIAS},
     }
 
   def tensors(self, model):
     """See Family."""
-    found = [tensors.table('transformer.wte', 'embedding')]
+    listed = [tensors.table('transformer.wte', 'embedding')]
     for i in range(model.layers):
       theirs, ours = f'transformer.blocks.{i}.', f'blocks/{i}/'
-      found += [
+      listed += [
         *tensors.norm(theirs + 'norm_1', ours + 'attention_norm'),
         *tensors.norm(theirs + 'norm_2', ours + 'mlp_norm'),
         *tensors.fused(theirs + 'attn.Wqkv', i, widths=(model.width,) * 3),
@@ -82,4 +91,4 @@ class MPT(Family):
         *tensors.linear(theirs + 'ffn.up_proj', ours + 'mlp/up'),
         *tensors.linear(theirs + 'ffn.down_proj', ours + 'mlp/down'),
       ]
-    return found + tensors.norm('transformer.norm_f', 'norm')
+    return listed + tensors.norm('transformer.norm_f', 'norm')

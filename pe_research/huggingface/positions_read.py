@@ -1,9 +1,9 @@
-"""Position as the config.json of a Hugging Face model says it, read into a position config.
+"""Position fields of a Hugging Face config.json, read into a position config.
 
-The meaning of every field is that of transformers 5.23.0, modeling_rope_utils.py, which refuses
-less: a field that a rope_type does not have is an error here. There a YaRN or LongRoPE temperature
-multiplies cos and sin, so that it acts on what rotates; here it acts on the whole logit, and
-`slice_factor` on what rotates. Both are the same where a whole head rotates.
+Fields mean what they do in transformers 5.23.0, modeling_rope_utils.py, but a field that a
+rope_type does not have is an error here. There the temperature of YaRN or LongRoPE multiplies cos
+and sin, so it acts on the rotated channels; here it acts on the whole logit, and `slice_factor`
+acts on the rotated channels. Both are the same if the whole head rotates.
 """
 
 import math
@@ -15,26 +15,27 @@ from pe_research.positions import longrope, yarn
 ORIGINAL = 'original_max_position_embeddings'
 PARTIAL = 'partial_rotary_factor'
 TEMPERED = ('attention_factor', 'mscale', 'mscale_all_dim')
-FIELDS = {  # of each rope_type, beside rope_theta and partial_rotary_factor
-  'default': (),
-  'linear': ('factor', ORIGINAL),  # which it does not read
-  'dynamic': ('factor',),
-  'proportional': ('factor',),
-  'llama3': ('factor', ORIGINAL, 'low_freq_factor', 'high_freq_factor'),
-  'yarn': ('factor', ORIGINAL, 'beta_fast', 'beta_slow', 'truncate', 'finetuned', *TEMPERED),
-  'longrope': ('factor', ORIGINAL, 'short_factor', 'long_factor', 'attention_factor'),
+# Required and optional fields of each rope_type, besides rope_theta and partial_rotary_factor.
+FIELDS = {
+  'default': ((), ()),
+  'linear': (('factor',), (ORIGINAL,)),  # ORIGINAL is not used
+  'dynamic': (('factor',), ()),
+  'proportional': ((), ('factor',)),
+  'llama3': (('factor', 'low_freq_factor', 'high_freq_factor'), (ORIGINAL,)),
+  'yarn': ((), ('factor', ORIGINAL, 'beta_fast', 'beta_slow', 'truncate', 'finetuned', *TEMPERED)),
+  'longrope': (('short_factor', 'long_factor'), ('factor', ORIGINAL, 'attention_factor')),
 }
 
 
 def rope_fields(
   config: Mapping[str, Any], theta: str = 'rope_theta', share: str = PARTIAL
 ) -> dict[str, Any]:
-  """The rope parameters of a config.json, wherever releases of transformers have kept them.
+  """The rope parameters of a config.json, of current and older releases of transformers.
 
   Args:
-    config: of the model.
-    theta: name of the base in a config that has it beside them, as older releases do.
-    share: the same of partial_rotary_factor.
+    config: config.json.
+    theta: top-level field for the base, in older releases.
+    share: top-level field for partial_rotary_factor, in older releases.
   """
   found = dict(config.get('rope_scaling') or config.get('rope_parameters') or {})
   found['rope_type'] = found.get('rope_type', found.pop('type', 'default'))
@@ -43,64 +44,65 @@ def rope_fields(
     if config.get(name) is not None:
       found.setdefault(field, config[name])
   found.setdefault('rope_theta', 10_000.0)
-  if config.get(ORIGINAL) is not None and ORIGINAL in FIELDS.get(str(found['rope_type']), ()):
+  _, optional = FIELDS.get(str(found['rope_type']), ((), ()))
+  if config.get(ORIGINAL) is not None and ORIGINAL in optional:
     found[ORIGINAL] = config[ORIGINAL]
   if 'truncate' in found:
-    found['truncate'] = bool(found['truncate'])  # its null means false; others, the default
+    found['truncate'] = bool(found['truncate'])  # null means false; in other fields, the default
   return {field: value for field, value in found.items() if value is not None}
 
 
-def check_whole(fields: Mapping[str, Any], architecture: str) -> None:
-  """Raises ValueError for a class that turns whole heads, where a part is asked for."""
-  if fields['rope_type'] != 'proportional' and fields.get(PARTIAL, 1) != 1:
-    raise ValueError(
-      f'{PARTIAL} is {fields[PARTIAL]}; {architecture} has it with rope_type proportional alone. '
-      'Take it out of config.json.'
-    )
-
-
 def served(position: Mapping[str, Any], most: int) -> int:
-  """Tokens that a model is for: `most`, or fewer where its scheme stretches less far."""
+  """Tokens that a model supports: `most`, or fewer if its scheme extends less far."""
   if position['name'] not in ('pi', 'yarn', 'longrope') or 'factor' not in position:
     return most
   return min(most, round(position['factor'] * position['train_length']))
 
 
 def read_rope(
-  fields: Mapping[str, Any], *, most: int, layout: str = 'half', sliced: bool = False
+  fields: Mapping[str, Any],
+  *,
+  most: int,
+  layout: str = 'half',
+  partial: bool = True,
+  sliced: bool = False,
 ) -> dict[str, Any]:
-  """The position config of rope parameters.
+  """The position config, with the arguments that the fields decide.
 
   Args:
-    fields: from `rope_fields`.
+    fields: as from `rope_fields`.
     most: max_position_embeddings, tokens.
     layout: of the pairs, as in RoPE.
-    sliced: whether what rotates is a slice beside the rest of the head (DeepSeek).
+    partial: whether the class supports partial_rotary_factor with every rope_type.
+    sliced: whether the rotated channels are a slice beside the head (DeepSeek).
 
   Raises:
-    ValueError: an unknown type, an unknown or a missing field.
+    ValueError: an unknown type, unknown or missing fields; lists all of them.
   """
   given = dict(fields)
   rope_type, base = given.pop('rope_type'), float(given.pop('rope_theta'))
-  fraction = given.pop(PARTIAL, 1.0)
+  fraction, problems = given.pop(PARTIAL, 1.0), []
+  if not partial and rope_type != 'proportional' and fraction != 1:
+    problems.append(f"{PARTIAL} is {fraction}; this class supports it with 'proportional' only")
   if rope_type not in FIELDS:
-    raise ValueError(
-      f'rope_type {rope_type!r} is unknown; there are {", ".join(FIELDS)}. Change config.json.'
-    )
-  if unknown := [name for name in given if name not in FIELDS[rope_type]]:
-    raise ValueError(
-      f'rope_type {rope_type!r} has no {", ".join(unknown)}; it has '
-      f'{", ".join(FIELDS[rope_type]) or "no fields of its own"}. Change config.json.'
-    )
+    problems.append(f'rope_type {rope_type!r} is unknown; supported: {", ".join(FIELDS)}')
+  else:
+    required, optional = FIELDS[rope_type]
+    if missing := [name for name in required if name not in given]:
+      problems.append(f'rope_type {rope_type!r} needs {", ".join(missing)}')
+    if unknown := [name for name in given if name not in required + optional]:
+      problems.append(
+        f'rope_type {rope_type!r} has no {", ".join(unknown)}; supported: '
+        f'{", ".join(required + optional) or "no fields"}'
+      )
+  if problems:
+    raise ValueError(f'{"; ".join(problems)}. Change config.json.')
   position = {'base': base, 'layout': layout, 'fraction': fraction}
-  try:
-    return position | _read(rope_type, given, most, sliced or fraction < 1, sliced)
-  except KeyError as error:
-    raise ValueError(f'rope_type {rope_type!r} has no {error}, which it needs.') from error
+  return position | _read(rope_type, given, most, sliced or fraction < 1, sliced)
 
 
 def _read(rope_type: str, given, most: int, parted: bool, sliced: bool) -> dict[str, Any]:
-  """The scheme of a rope_type and its own arguments."""
+  """Name and arguments of the scheme of a rope_type; `parted`: not the whole head rotates."""
   original = given.get(ORIGINAL, most)
   if rope_type == 'default':
     return {'name': 'rope'}
@@ -116,8 +118,7 @@ def _read(rope_type: str, given, most: int, parted: bool, sliced: bool) -> dict[
     return stretch | {'partial': 'frequencies'}
   if rope_type == 'llama3':
     bounds = {name: float(given[name]) for name in ('low_freq_factor', 'high_freq_factor')}
-    own = {'factor': float(given['factor']), 'train_length': original}
-    return {'name': 'llama3'} | own | bounds
+    return {'name': 'llama3', 'factor': float(given['factor']), 'train_length': original} | bounds
   if rope_type == 'yarn':
     return _read_yarn(given, most, parted, sliced)
   factors = {name: tuple(map(float, given[name])) for name in ('short_factor', 'long_factor')}
@@ -159,7 +160,7 @@ def _read_yarn(given, most: int, parted: bool, sliced: bool) -> dict[str, Any]:
 
 
 def read_learned(rows: int) -> dict[str, Any]:
-  """The position config of a table that is added as it is."""
+  """The position config of a learned table that is added without a scale."""
   return {'name': 'learned', 'max_length': rows, 'scaled': False}
 
 

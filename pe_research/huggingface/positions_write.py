@@ -1,7 +1,7 @@
-"""Position as the config.json of a Hugging Face model says it, written for a scheme.
+"""Position fields of a Hugging Face config.json, written for a scheme.
 
-The counterpart of huggingface_read, for the same release of transformers; what no class there does
-is refused.
+The inverse of positions_read, for the same release of transformers; a scheme that no class there
+computes is refused.
 """
 
 import math
@@ -15,7 +15,7 @@ from pe_research.positions.by_parts import Llama3, NTKByParts
 from pe_research.positions.learned import Learned
 from pe_research.positions.longrope import LongRoPE
 
-MAX_BIAS = 8  # of ALiBi there
+MAX_BIAS = 8  # of ALiBi in transformers
 
 
 class NotExportable(ValueError):
@@ -27,9 +27,9 @@ class NotExportable(ValueError):
 
 
 def kind(scheme: PositionScheme) -> str:
-  """What a Hugging Face class may hold: 'rotation', 'distance' or 'table'; or NotExportable."""
-  for name, of in (('rotation', rotary.RoPE), ('distance', ALiBi), ('table', Learned)):
-    if isinstance(scheme, of):
+  """Kind of a scheme: 'rotation', 'distance' or 'table'; NotExportable for any other."""
+  for name, cls in (('rotation', rotary.RoPE), ('distance', ALiBi), ('table', Learned)):
+    if isinstance(scheme, cls):
       return name
   raise NotExportable(f'no Hugging Face decoder has {scheme.label!r}')
 
@@ -42,44 +42,49 @@ def write_rope(
   layouts: tuple[str, ...],
   partial: bool,
   sliced: bool = False,
-) -> tuple[dict[str, Any], int]:
-  """rope_parameters, and max_position_embeddings in tokens.
+) -> dict[str, Any]:
+  """The fields rope_parameters, and max_position_embeddings in tokens.
 
   Args:
     scheme: of the model.
-    width: R, channels of a head that it sees.
-    length: tokens, the model's.
-    layouts: that the class knows.
-    partial: whether the class can turn a part of a head, of its width.
-    sliced: whether what rotates is a slice beside the rest of the head.
+    width: R, channels of a head that the scheme receives.
+    length: training length of the model, tokens.
+    layouts: supported by the class.
+    partial: whether the class supports partial_rotary_factor.
+    sliced: whether the rotated channels are a slice beside the head (DeepSeek).
 
   Raises:
-    NotExportable: says what the class, or any, does not do.
+    NotExportable: names what the class does not support.
   """
   if scheme.layout not in layouts:
     raise NotExportable(
-      f'the model pairs its channels as position.layout {scheme.layout!r}; it has {layouts[0]!r}'
+      f'position.layout is {scheme.layout!r}, supported: {" or ".join(map(repr, layouts))}'
     )
   write = WRITERS.get(type(scheme))
   if write is None:
-    raise NotExportable(f'no rope_type does what {scheme.label!r} does')
+    raise NotExportable(f'no rope_type computes {scheme.label!r}')
   fields, most = write(scheme, length)
   left_out = 'width' if scheme.rotated < width else 'frequencies'
   share = scheme.rotated if left_out == 'width' else 2 * scheme.moving
   if left_out == 'width' and share < width and not partial:
-    raise NotExportable(f'{share} of {width} channels of a head rotate, and there all do')
+    raise NotExportable(f'{share} of {width} channels of a head rotate, supported: all')
   if left_out == 'frequencies' and share < width:
     if fields['rope_type'] not in ('default', 'linear'):
-      raise NotExportable(f'{scheme.label!r} with slow pairs that stand still is no rope_type')
+      raise NotExportable(f'no rope_type computes {scheme.label!r} with pairs that do not rotate')
     fields['rope_type'] = 'proportional'
   if partial or share < width:
     fields[PARTIAL] = share / width
-  return fields | _temperature(scheme, fields, sliced, share < width), most
+  fields |= _temperature(scheme, fields, sliced, share < width)
+  return {'max_position_embeddings': most, 'rope_parameters': fields}
 
 
 def _default(scheme: rotary.RoPE, length: int, base: float | None = None):
   base = float(scheme.base if base is None else base)
   return {'rope_type': 'default', 'rope_theta': base}, length
+
+
+def _abf(scheme: interpolation.ABF, length: int):
+  return _default(scheme, length, scheme.new_base)
 
 
 def _ntk(scheme: interpolation.NTK, length: int):
@@ -88,7 +93,7 @@ def _ntk(scheme: interpolation.NTK, length: int):
 
 
 def _stretched(rope_type: str, *names: str):
-  """A writer of factor and train_length, and of fields that both call the same."""
+  """A writer of factor, train_length, and the fields `names`, which are named alike here."""
 
   def write(scheme: interpolation.Stretched, length: int):
     fields, most = _default(scheme, max(length, scheme.target_length))
@@ -114,11 +119,11 @@ def _by_parts(scheme: NTKByParts, length: int):
 
 def _longrope(scheme: LongRoPE, length: int):
   if scheme.start_tokens or (scheme.depends_on_length and scheme.short_start_tokens):
-    raise NotExportable("rope_type 'longrope' leaves no first tokens alone (start_tokens)")
+    raise NotExportable("rope_type 'longrope' has no start_tokens; set position.start_tokens to 0")
   if scheme.depends_on_length and scheme.switch_length != scheme.train_length:
     raise NotExportable(
-      f"rope_type 'longrope' goes to the long factors after the {scheme.train_length} tokens of "
-      f'training, and position.switch_length is {scheme.switch_length}'
+      f'position.switch_length is {scheme.switch_length}; the long factors of rope_type '
+      f"'longrope' begin after the training length, {scheme.train_length}"
     )
   fields, most = _stretched('longrope')(scheme, length)
   short = scheme.short_factor or scheme.long_factor
@@ -128,10 +133,10 @@ def _longrope(scheme: LongRoPE, length: int):
 WRITERS = {
   rotary.RoPE: _default,
   rotary.PRoPE: _default,
-  random_positions.Randomized: _default,  # which draws in training alone, as do the next two
+  random_positions.Randomized: _default,  # draws positions in training only, as do the next two
   random_positions.PoSE: _stretched('linear'),
   random_positions.RandPos: _stretched('linear'),
-  interpolation.ABF: lambda scheme, length: _default(scheme, length, scheme.new_base),
+  interpolation.ABF: _abf,
   interpolation.NTK: _ntk,
   interpolation.PI: _stretched('linear'),
   interpolation.DynamicNTK: _dynamic,
@@ -143,7 +148,7 @@ WRITERS = {
 
 
 def _temperature(scheme, fields, sliced: bool, partial: bool) -> dict[str, float]:
-  """What multiplies cos and sin, and in a slice the whole logit besides."""
+  """Fields for the factor of cos and sin, and in DeepSeek also for that of the whole logit."""
   if fields['rope_type'] not in ('yarn', 'longrope'):
     return {}
   whole = math.sqrt(scheme.logit_scale(None, scheme.train_length))
@@ -152,7 +157,7 @@ def _temperature(scheme, fields, sliced: bool, partial: bool) -> dict[str, float
     if scheme.factor == 1:
       if whole != 1:
         raise NotExportable(
-          f'the logits are multiplied by {whole**2:g}; DeepSeek has 1 at factor 1'
+          f'the logits are multiplied by {whole**2:g}; with DeepSeek it must be 1 at factor 1'
         )
       return {'attention_factor': turned}
     own = {n: getattr(scheme, n, None) for n in ('mscale', 'mscale_all_dim')}
@@ -160,26 +165,28 @@ def _temperature(scheme, fields, sliced: bool, partial: bool) -> dict[str, float
       return own
     weight = (whole - 1) / (0.1 * math.log(scheme.factor))
     if weight < 0:
-      raise NotExportable(f'the logits are multiplied by {whole**2:g}; DeepSeek has no less than 1')
+      raise NotExportable(
+        f'the logits are multiplied by {whole**2:g}; with DeepSeek it must be at least 1'
+      )
     return {'mscale_all_dim': weight, 'attention_factor': turned}
   if (sliced or partial) and whole != 1:
     raise NotExportable(
-      f'{scheme.label!r} multiplies whole logits by {whole**2:g}, and there a temperature acts on '
-      'the rotated part of a head alone'
+      f'{scheme.label!r} multiplies whole logits by {whole**2:g}; in transformers a temperature '
+      'acts on the rotated channels only'
     )
   return {'attention_factor': whole * turned}
 
 
 def table_scales(scheme: PositionScheme) -> dict[str, float]:
-  """What parameters of the scheme are multiplied by when they are read, by name."""
+  """Parameter name -> the factor that the scheme applies to it in the forward pass."""
   return {'table': scheme.scale} if isinstance(scheme, Learned) else {}
 
 
 def check_alibi(scheme: ALiBi, heads: int) -> None:
-  """Raises NotExportable unless all heads have the bias that classes there give them."""
+  """Raises NotExportable unless all heads have the bias that transformers computes."""
   if scheme.biased_heads != heads:
     raise NotExportable(
-      f'{scheme.biased_heads} of {heads} heads have a bias (position.biased_heads), there all'
+      f'{scheme.biased_heads} of {heads} heads have a bias (position.biased_heads), supported: all'
     )
   if scheme.max_bias != MAX_BIAS:
-    raise NotExportable(f'position.max_bias is {scheme.max_bias:g}, and there {MAX_BIAS}')
+    raise NotExportable(f'position.max_bias is {scheme.max_bias:g}, supported: {MAX_BIAS}')

@@ -1,4 +1,4 @@
-"""How the tensors of a checkpoint hold our parameters, and what turns the one into the other."""
+"""Which of our parameters each tensor of a checkpoint holds, and conversion between them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ import numpy as np
 class Tensor:
   """A tensor of a checkpoint, and the parameters that it holds.
 
-  The last axis of ours counts outputs. A tensor that holds several has `groups` groups of outputs,
-  in each `widths[i]` of parameter i, as fused query, key and value have them by head.
+  The last axis of our parameters is that of outputs. A fused tensor has `groups` groups of outputs,
+  each with `widths[i]` outputs of parameter i, as query, key and value fused by head.
 
   Attributes:
     name: in the checkpoint.
-    params: paths of ours.
-    widths: of each in a group; empty for a tensor that holds a single one.
+    params: paths of our parameters.
+    widths: outputs of each parameter in a group; empty if there is one parameter.
     groups: number of groups.
     transposed: whether the checkpoint has [outputs, inputs].
   """
@@ -28,7 +28,7 @@ class Tensor:
   transposed: bool = False
 
   def split(self, array: np.ndarray) -> dict[str, np.ndarray]:
-    """Our parameters out of the tensor."""
+    """Our parameters from the tensor."""
     array = array.T if self.transposed else array
     if not self.widths:
       return {self.params[0]: array}
@@ -38,7 +38,7 @@ class Tensor:
     return {p: x.reshape(*inputs, -1) for p, x in zip(self.params, parts, strict=True)}
 
   def join(self, params: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The tensor out of our parameters."""
+    """The tensor from our parameters."""
     arrays = [params[name] for name in self.params]
     array = arrays[0]
     if self.widths:
@@ -48,7 +48,7 @@ class Tensor:
     return np.ascontiguousarray(array.T if self.transposed else array)
 
   def shape(self, shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
-    """Of the tensor, from those of our parameters."""
+    """Shape of the tensor, from the shapes of our parameters."""
     *inputs, _ = shapes[self.params[0]]
     shape = (*inputs, sum(shapes[name][-1] for name in self.params))
     return shape[::-1] if self.transposed else shape
@@ -62,23 +62,24 @@ def linear(
   bias: bool = False,
   transposed: bool = True,
 ) -> list[Tensor]:
-  """Weight and bias of a linear layer that holds these of ours, paths without /kernel or /bias."""
-  paths = lambda leaf: tuple(f'{path}/{leaf}' for path in params)
-  found = [Tensor(f'{name}.weight', paths('kernel'), widths, groups, transposed)]
-  return found + ([Tensor(f'{name}.bias', paths('bias'), widths, groups)] if bias else [])
+  """Weight and bias of a linear layer; `params` are our paths without /kernel or /bias."""
+  kernels = tuple(f'{path}/kernel' for path in params)
+  biases = tuple(f'{path}/bias' for path in params)
+  weight = Tensor(f'{name}.weight', kernels, widths, groups, transposed)
+  return [weight, *([Tensor(f'{name}.bias', biases, widths, groups)] if bias else [])]
 
 
 def fused(name: str, i: int, **options) -> list[Tensor]:
-  """Query, key and value of block i in one linear layer; options as in `linear`."""
+  """Fused query, key and value of block i; options as in `linear`."""
   return linear(name, *(f'blocks/{i}/attention/{x}' for x in ('query', 'key', 'value')), **options)
 
 
 def norm(name: str, path: str, *, bias: bool = False) -> list[Tensor]:
   """Scale and bias of a norm."""
-  found = [Tensor(f'{name}.weight', (f'{path}/scale',))]
-  return found + ([Tensor(f'{name}.bias', (f'{path}/bias',))] if bias else [])
+  weight = Tensor(f'{name}.weight', (f'{path}/scale',))
+  return [weight, *([Tensor(f'{name}.bias', (f'{path}/bias',))] if bias else [])]
 
 
 def table(name: str, path: str) -> Tensor:
-  """A table that both keep as [rows, D]."""
+  """A table [rows, D]."""
   return Tensor(f'{name}.weight', (path,))

@@ -168,7 +168,7 @@ def origin_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
   start = config['start']
   if start['pretrained']:
-    return importing.source(pathlib.Path(start['pretrained']))
+    return importing.checkpoint(pathlib.Path(start['pretrained'])).config
   return run_folder.load_config(paths.place(start['workdir']))
 
 

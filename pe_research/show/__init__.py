@@ -1,1 +1,1 @@
-"""Cards, drawings and the explorer."""
+"""Scheme cards, drawings and the explorer."""

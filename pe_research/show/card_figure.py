@@ -1,4 +1,4 @@
-"""Drawings of a scheme card: every part of the scheme a mark, one panel a quantity."""
+"""Drawings of a scheme card: a marker for every part of the scheme, a panel for every quantity."""
 
 import math
 import re
@@ -13,7 +13,7 @@ import numpy as np
 from pe_research.positions import facts
 from pe_research.show import drawing, palette
 
-WIDTH = 3.7  # inches, of a panel: a phone's width
+WIDTH = 3.7  # inches of a panel, for the width of a phone
 LEFT, BOTTOM, INNER = 0.9, 0.5, 2.0  # inches, around the axes and their height
 ROW, TITLE = 0.2, 0.35  # inches, of a legend and of a title
 MARKERS = 'os^Dv'
@@ -23,7 +23,7 @@ SMALL = 8.5  # points
 
 
 def panels(card: facts.Card) -> list[list[facts.Column]]:
-  """The columns to draw, those of one quantity together."""
+  """The columns to draw, grouped by quantity."""
   by_name: dict[str, list[facts.Column]] = {}
   for column in card.columns:
     if column.drawn:
@@ -32,7 +32,7 @@ def panels(card: facts.Card) -> list[list[facts.Column]]:
 
 
 def looks(card: facts.Card) -> dict[str, dict[str, object]]:
-  """Colour and marker of each kind of column, by what tells columns apart."""
+  """Colour and marker for each value of `Column.at`, which tells equal quantities apart."""
   kinds = list(dict.fromkeys(column.at for column in card.columns if column.drawn))
   several = len(kinds) > 1
   colors = [*([REFERENCE] if several else []), *COLORS]
@@ -50,7 +50,7 @@ def looks(card: facts.Card) -> dict[str, dict[str, object]]:
 
 
 def panel(card: facts.Card, columns: Sequence[facts.Column]) -> matplotlib.figure.Figure:
-  """One quantity of every part, as a figure of a phone's width."""
+  """One quantity of every part."""
   with drawing.defaults():
     figure = matplotlib.figure.Figure(figsize=(WIDTH, _height(columns)))
     _panel(figure, card, columns, 0)
@@ -58,7 +58,7 @@ def panel(card: facts.Card, columns: Sequence[facts.Column]) -> matplotlib.figur
 
 
 def figure(card: facts.Card) -> matplotlib.figure.Figure:
-  """All panels of a card that has any, side by side under a title."""
+  """All panels of a card side by side under a title; it must have at least one."""
   with drawing.defaults():
     groups = panels(card)
     width, height = WIDTH * len(groups), max(map(_height, groups)) + TITLE
@@ -70,26 +70,26 @@ def figure(card: facts.Card) -> matplotlib.figure.Figure:
   return whole
 
 
-def drawn(card: facts.Card, suffix: str) -> bytes:
+def file_bytes(card: facts.Card, suffix: str) -> bytes:
   """The contents of an '.svg' or '.png' file."""
   whole = figure(card)
   return drawing.svg(whole, 'card').encode() if suffix == '.svg' else drawing.png(whole)
 
 
 def _fit(columns: Sequence[facts.Column]) -> int:
-  """How many entries of the legend there is room for in a row."""
+  """Entries of the legend that fit into a row."""
   each = 0.4 + 0.066 * max(len(column.at) for column in columns)
   return max(1, int((WIDTH - LEFT) / each))
 
 
 def _height(columns: Sequence[facts.Column]) -> float:
-  """Inches: axis label, axes and, where there is more than one column, legend."""
+  """Inches of the axis label, the axes and, for several columns, the legend."""
   rows = math.ceil(len(columns) / _fit(columns)) if len(columns) > 1 else 0
   return BOTTOM + INNER + 0.12 + ROW * rows
 
 
 def _panel(figure, card: facts.Card, columns: Sequence[facts.Column], left: float) -> None:
-  """Draws `columns` in the panel that begins `left` inches from the left edge."""
+  """Draws `columns` in a panel, `left` inches from the left edge."""
   width, height = figure.get_size_inches()
   names = [f'{name} {n:,}' for name, n in card.marks.items()] if _in_tokens(columns) else []
   right = 0.2 + 0.066 * max(map(len, names), default=0)
@@ -114,7 +114,7 @@ def _in_tokens(columns: Sequence[facts.Column]) -> bool:
 
 
 def _marks(axes: matplotlib.axes.Axes, column: facts.Column, look: dict[str, object]) -> None:
-  """A mark a part; at the upper edge where there is no end, none where it does not apply."""
+  """A marker for each part; inf is drawn at the upper edge, NaN is left out."""
   values, parts = np.asarray(column.values), np.arange(len(column.values))
   gid = '-'.join(re.findall(r'\w+', f'marks {column.quantity} {column.at}'))
   ends, endless = np.isfinite(values), np.isposinf(values)
@@ -126,7 +126,7 @@ def _marks(axes: matplotlib.axes.Axes, column: facts.Column, look: dict[str, obj
 
 
 def _scale(axes: matplotlib.axes.Axes, card: facts.Card, columns: Sequence[facts.Column]) -> None:
-  """A logarithmic axis, from 0 where there is a 0, that holds all values and the card's marks."""
+  """A logarithmic axis, with 0 if there is one, over all values and the card's lengths."""
   values = [v for column in columns for v in column.values if math.isfinite(v)]
   values += card.marks.values() if _in_tokens(columns) else [1]
   positive = [v for v in values if v > 0]
@@ -154,7 +154,7 @@ def _scale(axes: matplotlib.axes.Axes, card: facts.Card, columns: Sequence[facts
 
 
 def _ticks(low: float, high: float, base: int) -> list[float]:
-  """0 if it is there, and powers of the base: more than these if they are few, fewer if many."""
+  """0 if in range, and powers of the base, subdivided or thinned to 3 to 7 ticks."""
   zero, low = ([0.0], 0.9) if low <= 0 else ([], low)
   exponents = range(math.floor(math.log(low, base)), math.ceil(math.log(high, base)) + 1)
   for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.2, 1.5, 2, 3, 5, 7)):
@@ -170,7 +170,7 @@ def _short(tick: float) -> str:
 
 
 def _levels(axes: matplotlib.axes.Axes, card: facts.Card, names: Sequence[str]) -> None:
-  """Lines at the card's marks with their names beside; what is past training is shaded."""
+  """Named lines at the card's lengths; beyond the training length the panel is shaded."""
   if not names:
     return
   lengths = list(card.marks.values())

@@ -1,32 +1,24 @@
-"""What a positional scheme means at given lengths: wavelengths, windows, buckets, warnings.
-
-  python -m pe_research.card --position=yarn --factor=8 --length=128
-  python -m pe_research.card --position=yarn --factor=8 --length=128 --preset=matched
-  python -m pe_research.card --workdir=RUN --output=card.svg
-
-Every argument of the scheme is a flag; --position=NAME --help lists them. The model has the sizes
-of configs/lm.py unless flags say otherwise; with --workdir all is that of a saved run.
-"""
+"""Scheme cards, and their text for a terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pe_research.positions import facts
-from pe_research.settings import configs
+from pe_research.positions.base import PositionScheme
 from pe_research.show.card_help import FAR
 
 
-def card(config: Mapping[str, Any], longest: int | None = None) -> facts.Card:
-  """The card of a config's scheme.
+def card(scheme: PositionScheme, length: int, longest: int | None = None) -> facts.Card:
+  """The card of a scheme.
 
   Args:
-    config: of which position, length and the model's width, heads and head_dim are read.
+    scheme: built for the model.
+    length: training length, tokens.
     longest: tokens; None is the target of the scheme, or FAR times the training length.
 
   Raises:
-    ValueError: the scheme cannot be built so, or is not defined at the training length.
+    ValueError: the scheme is not defined at the training length.
   """
-  scheme, length = configs.scheme(config), config['length']
   scheme.check_length(length)
   if longest is None:
     marks = scheme.marks(length, length)
@@ -35,10 +27,14 @@ def card(config: Mapping[str, Any], longest: int | None = None) -> facts.Card:
 
 
 def described(position: Mapping[str, Any]) -> str:
-  """The arguments of a position config on one line; long ones as how many numbers they are."""
-  given = {k: v for k, v in position.items() if k != 'name' and v not in (None, '')}
-  many = lambda v: isinstance(v, Sequence) and not isinstance(v, str) and len(v) > 4
-  return ', '.join(f'{k}={f"({len(v)} numbers)" if many(v) else v}' for k, v in given.items())
+  """The arguments of a position config on one line; of long lists only how many numbers."""
+  items = []
+  for name, value in position.items():
+    if name != 'name' and value not in (None, ''):
+      if isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 4:
+        value = f'({len(value)} numbers)'
+      items.append(f'{name}={value}')
+  return ', '.join(items)
 
 
 def text(card: facts.Card) -> str:
@@ -51,7 +47,7 @@ def text(card: facts.Card) -> str:
 
 
 def _table(card: facts.Card) -> list[str]:
-  """Columns under heads of three lines: the quantity, its unit, which of several it is."""
+  """Columns under headings of three lines: quantity, unit, `at`."""
   if not card.part:
     return []
   columns = [['', '', card.part, *map(str, range(len(card.columns[0].values)))]]

@@ -1,4 +1,4 @@
-"""What all matplotlib figures share: their style, names that keep apart, SVG text and PNG bytes."""
+"""What all matplotlib figures share: style, placement of labels, SVG text and PNG bytes."""
 
 import io
 import re
@@ -25,9 +25,9 @@ RC = {
 
 
 def apart(wanted: Sequence[float], gap: float) -> list[float]:
-  """Heights in [0, 1] at least `gap` apart, in the order of and as near as can be to `wanted`."""
+  """Heights in [0, 1] at least `gap` apart, as close as possible to `wanted` and in its order."""
   order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-  blocks: list[list[float]] = []  # neighbours that had to move together, as heights less their gaps
+  blocks: list[list[float]] = []  # labels that touch, as heights minus their gaps
   for rank, i in enumerate(order):
     blocks.append([wanted[i] - rank * gap])
     while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
@@ -41,12 +41,12 @@ def apart(wanted: Sequence[float], gap: float) -> list[float]:
 
 
 def defaults(salt: str = ''):
-  """matplotlib's own defaults and RC, whatever the user's matplotlibrc says."""
+  """A context with matplotlib's defaults and RC, ignoring the user's matplotlibrc."""
   return matplotlib.style.context(['default', RC | ({'svg.hashsalt': salt} if salt else {})])
 
 
 def svg(figure: matplotlib.figure.Figure, name: str) -> str:
-  """The figure as a document of its own on white; `name` makes its ids unique in a page."""
+  """The figure as a document on white; `name` makes its ids unique in a page."""
   buffer = io.StringIO()
   with defaults(salt=name):
     metadata = {'Date': None, 'Creator': None, 'Format': None, 'Type': None}
@@ -60,7 +60,7 @@ def svg(figure: matplotlib.figure.Figure, name: str) -> str:
 
 
 def inline(figure: matplotlib.figure.Figure, name: str) -> str:
-  """As `svg`, for a page: ink is its text's colour, others are its --series-0, --series-1, ..."""
+  """As `svg`, for a page: ink becomes the text colour, others --series-0, --series-1, ..."""
   document = svg(figure, name)
   box = re.search(r'viewBox="[^"]*"', document)[0]
   text = f'<svg {box} aria-hidden="true"{document[document.index(">") :]}'
@@ -71,7 +71,7 @@ def inline(figure: matplotlib.figure.Figure, name: str) -> str:
 
 
 def png(figure: matplotlib.figure.Figure, said: str = '') -> bytes:
-  """The figure on white at 200 dots an inch, without a date; what it says goes in as text."""
+  """The figure on white at 200 dpi, without a date; `said` is its description."""
   buffer = io.BytesIO()
   with defaults():
     metadata = {'Software': None} | ({'Description': said} if said else {})

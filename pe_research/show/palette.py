@@ -1,6 +1,6 @@
 """Colours of every figure and page."""
 
-# Okabe and Ito's hues, each as dark as white paper and as light as a dark page need for 3:1.
+# The hues of Okabe and Ito with a contrast of 3:1 on a white and on a dark page.
 PALETTE = (
   ('#4d4d4d', '#c9c9c9'),  # grey
   ('#b37700', '#f0ac22'),  # orange
@@ -11,4 +11,4 @@ PALETTE = (
   ('#b0508a', '#e79ac5'),  # purple
   ('#7d7400', '#e6da3c'),  # yellow
 )
-INK = '#1a1b1c'  # becomes the colour of the text around it in a page
+INK = '#1a1b1c'  # replaced by the text colour in a page

@@ -10,6 +10,7 @@ import sweeps
 
 from experiments.report import writer
 from pe_research import positions
+from pe_research.settings import configs
 from pe_research.show import card_figure, card_text
 
 MARKS = ['data.source (nope_seed0 -> rope_seed1): ' + 'd' * 64 + ' -> ' + 'e' * 64]
@@ -28,7 +29,8 @@ def site(tmp_path_factory):
 @functools.cache
 def panels():
   """How many drawings the cards of all schemes have."""
-  made = [card_text.card(sweeps.run(pathlib.Path(), name).config) for name in positions.SCHEMES]
+  found = [sweeps.run(pathlib.Path(), name).config for name in positions.SCHEMES]
+  made = [card_text.card(configs.scheme(config), config['length']) for config in found]
   return sum(len(card_figure.panels(one)) for one in made)
 
 

@@ -105,7 +105,7 @@ def test_a_docstring_need_not_say_so(monkeypatch):
 
 
 def test_factors_that_no_search_found_are_called_so(read):
-  assert 'its factors are an illustration' in read('schemes/longrope.html').text
+  assert 'its factors are an example' in read('schemes/longrope.html').text
 
 
 @pytest.mark.parametrize('name', positions.SCHEMES)

@@ -45,9 +45,9 @@ def edit(path: pathlib.Path, **changes) -> None:
     ({'model_type': []}, ['config.json', 'TypeError']),
     ({'num_key_value_heads': 3}, ['model.kv_heads', '3']),
     ({'hidden_size': 48}, ['disagree', 'model.embed_tokens.weight', '(256, 32)', '(256, 48)']),
-    ({'num_hidden_layers': 3}, ['lacks', 'model.layers.2.self_attn.q_proj.weight']),
-    ({'num_hidden_layers': 1}, ['besides', 'model.layers.1.self_attn.q_proj.weight']),
-    ({'attention_bias': True}, ['lacks', 'model.layers.0.self_attn.q_proj.bias']),
+    ({'num_hidden_layers': 3}, ['missing', 'model.layers.2.self_attn.q_proj.weight']),
+    ({'num_hidden_layers': 1}, ['unexpected', 'model.layers.1.self_attn.q_proj.weight']),
+    ({'attention_bias': True}, ['missing', 'model.layers.0.self_attn.q_proj.bias']),
   ],
 )
 def test_a_bad_config_is_named(changes, words, tmp_path):
@@ -85,10 +85,10 @@ def test_what_the_decoder_does_not_do_is_named(name, changes, words, tmp_path):
 
 def test_absent_and_damaged_files(tmp_path):
   with pytest.raises(ValueError, match=r'no config\.json'):
-    importing.describe(tmp_path)
+    importing.checkpoint(tmp_path)
   (tmp_path / 'file').write_text('')
   with pytest.raises(ValueError, match='is a file'):
-    importing.describe(tmp_path / 'file')
+    importing.checkpoint(tmp_path / 'file')
   path = published.exported(tmp_path / 'whole')
   config, file = golden_models.config_of(path), path / folder.SINGLE
   content = file.read_bytes()
@@ -101,7 +101,7 @@ def test_absent_and_damaged_files(tmp_path):
     importing.load(path, config)
   (path / 'config.json').write_text('{"model_type": ')
   with pytest.raises(ValueError, match='cannot be read'):
-    importing.describe(path)
+    importing.checkpoint(path)
 
 
 def test_bad_indices(tmp_path):
@@ -111,7 +111,7 @@ def test_bad_indices(tmp_path):
   missing = path / 'model-00002-of-00009.safetensors'
   shard = sorted(path.glob('*.safetensors'))[1]
   shutil.move(shard, tmp_path / 'aside')
-  with pytest.raises(ValueError, match=f'names {shard.name}, which'):
+  with pytest.raises(ValueError, match=f'names {shard.name}, absent'):
     importing.load(path, config)
   shutil.move(tmp_path / 'aside', shard)
   assert not missing.exists() or missing == shard
@@ -130,7 +130,7 @@ def test_two_outputs_are_one_too_many(tmp_path):
   found = load_file(path / folder.SINGLE)
   found['embed_out.weight'] = found['lm_head.weight'] + 1
   save_file(found, path / folder.SINGLE)
-  with pytest.raises(ValueError, match=r'besides embed_out\.weight'):
+  with pytest.raises(ValueError, match=r'unexpected: embed_out\.weight'):
     published.imported(path)
 
 
@@ -179,7 +179,7 @@ def test_the_source_of_the_weights_is_never_replaced(tmp_path):
   path = published.exported(tmp_path / 'source')
   config = golden_models.config_of(path) | {'start': {'workdir': '', 'pretrained': str(path)}}
   with pytest.raises(ValueError, match='come from'):
-    exporting.export(config, published.imported(path), path, overwrite=True)
+    exporting.export(exporting.plan(config), published.imported(path), path, overwrite=True)
 
 
 def test_numbers_that_a_type_does_not_hold(tmp_path):
@@ -187,9 +187,9 @@ def test_numbers_that_a_type_does_not_hold(tmp_path):
   params = published.params(config)
   params['norm/scale'] = params['norm/scale'].at[3].set(1e6)
   with pytest.raises(ValueError, match=r'norm/scale .* float16'):
-    exporting.export(config, params, tmp_path / 'out', dtype='float16')
+    exporting.export(exporting.plan(config), params, tmp_path / 'out', dtype='float16')
   assert not (tmp_path / 'out').exists()
-  exporting.export(config, params, tmp_path / 'out', dtype='bfloat16')
+  exporting.export(exporting.plan(config), params, tmp_path / 'out', dtype='bfloat16')
 
 
 def test_a_folder_that_cannot_be_put_leaves_the_old_one(tmp_path, monkeypatch):
@@ -219,3 +219,41 @@ def test_a_failure_leaves_nothing_half_written(tmp_path, monkeypatch):
     published.exported(tmp_path / 'new')
   assert [f.name for f in tmp_path.iterdir()] == ['out']
   assert published.bits(published.imported(path)) == before
+
+
+def test_all_problems_of_a_folder_are_listed_at_once(tmp_path, monkeypatch):
+  monkeypatch.setattr(folder, 'read', lambda *_: pytest.fail('weights were read'))
+  path = published.exported(tmp_path / 'bad', shard_bytes=9000)
+  absent, damaged = sorted(path.glob('*.safetensors'))[:2]
+  absent.unlink()
+  damaged.write_bytes(b'')
+  (path / importing.TOKENIZER).write_text('{')
+  edit(path, hidden_size='wide', hidden_act='gelu', rope_parameters={'rope_type': 'llama3'})
+  with pytest.raises(ValueError, match='for 6 reasons') as error:
+    importing.checkpoint(path, tokenizer=True)
+  said = str(error.value)
+  for words in (
+    "config.json: hidden_size is 'wide'", "config.json: hidden_act is 'gelu'",
+    "'llama3' needs factor, low_freq_factor", f'names {absent.name}, absent',
+    f'{damaged.name} is damaged', 'is not a tokenizer.json',
+  ):  # fmt: skip
+    assert words in said, said
+  assert '\n' not in said
+
+
+def test_all_mismatches_of_the_tensors_are_listed_at_once(tmp_path):
+  path = published.exported(tmp_path / 'bad')
+  found = load_file(path / folder.SINGLE)
+  found['more'] = found.pop('model.norm.weight')
+  found['lm_head.weight'] = found['lm_head.weight'].astype(np.int32)
+  found['model.embed_tokens.weight'] = found['model.embed_tokens.weight'][1:]
+  save_file(found, path / folder.SINGLE)
+  edit(path, rope_parameters={'rope_type': 'default', 'rope_theta': -1.0})
+  with pytest.raises(ValueError, match=r'position\.base is -1'):
+    importing.checkpoint(path)
+  edit(path, rope_parameters={'rope_type': 'default', 'rope_theta': 10.0})
+  with pytest.raises(ValueError, match='for 4 reasons') as error:
+    importing.checkpoint(path)
+  said = str(error.value)
+  assert all(words in said for words in ('missing: model.norm.weight', 'unexpected: more',
+             'lm_head.weight (I32)', '(255, 32), expected (256, 32)')), said  # fmt: skip

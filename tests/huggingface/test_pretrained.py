@@ -40,7 +40,7 @@ def model(tmp_path_factory):
   config = published.config('yarn') | {'position': published.config('llama')['position']}
   params = published.params(config)
   path = tmp_path_factory.mktemp('published') / 'model'
-  exporting.export(config, params, path)
+  exporting.export(exporting.plan(config), params, path)
   return path, config, params
 
 
@@ -151,7 +151,7 @@ def test_recipes_start_from_it(run, tmp_path):
 
 def test_narrow_weights_train_in_float32(model, tmp_path):
   _, config, params = model
-  exporting.export(config, params, tmp_path / 'narrow', dtype='bfloat16')
+  exporting.export(exporting.plan(config), params, tmp_path / 'narrow', dtype='bfloat16')
   made = config_of(tmp_path / 'narrow', steps=1)
   main.run(made, tmp_path / 'tuned')
   tuned, _ = train_state.load_params(made, tmp_path / 'tuned')
@@ -205,7 +205,7 @@ def test_a_folder_that_is_none(tmp_path):
 def test_other_vocabularies_need_their_tokenizer(tmp_path):
   config = published.config('llama')
   config = config | {'data': config['data'] | {'vocab': 300, 'tokenizer': 'sentencepiece'}}
-  exporting.export(config, published.params(config), tmp_path / 'model')
+  exporting.export(exporting.plan(config), published.params(config), tmp_path / 'model')
   with pytest.raises(ValueError, match=r'no tokenizer\.json, and 300 tokens'):
     pretrained.get_config(f'path={tmp_path / "model"}')
 
@@ -213,10 +213,10 @@ def test_other_vocabularies_need_their_tokenizer(tmp_path):
 def test_weights_that_changed_are_noticed(model, tmp_path):
   _, config, params = model
   path = tmp_path / 'model'
-  exporting.export(config, params, path)
+  exporting.export(exporting.plan(config), params, path)
   main.run(config_of(path), tmp_path / 'run')
   moved = {name: x * 1.5 for name, x in params.items()}
-  exporting.export(config, moved, path, overwrite=True)
+  exporting.export(exporting.plan(config), moved, path, overwrite=True)
   saved = run_folder.load_config(tmp_path / 'run')
   with pytest.raises(files.WorkdirError, match='are not those'):
     train_state.load_params(saved, tmp_path / 'run')

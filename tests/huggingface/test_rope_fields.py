@@ -60,9 +60,10 @@ def test_what_is_written_reads_back(name):
   scheme, model = configs.scheme(config), config['model']
   width, sliced = model['rotary_dim'] or model['head_dim'], model['projection'] == 'mla'
   partial = scheme.rotated < width
-  fields, most = positions_write.write_rope(
+  written = positions_write.write_rope(
     scheme, width=width, length=16, layouts=(scheme.layout,), partial=partial, sliced=sliced
   )
+  fields, most = written['rope_parameters'], written['max_position_embeddings']
   assert most >= 16
   position = positions_read.read_rope(fields, most=most, layout=scheme.layout, sliced=sliced)
   same(scheme, built(position, width=width, sliced=sliced, length=16), width)
@@ -198,7 +199,7 @@ def test_a_bad_field_is_named(fields, words):
     ),
     ('rope', {'layout': 'interleaved'}, ["'interleaved'", "'half'"]),
     ('rope', {'fraction': 0.5}, ['4 of 8', 'LlamaForCausalLM', 'GPTNeoXForCausalLM', 'model.norm']),
-    ('yarn', {'factor': 4.0, 'fraction': 0.5, 'partial': 'frequencies'}, ['stand still']),
+    ('yarn', {'factor': 4.0, 'fraction': 0.5, 'partial': 'frequencies'}, ['do not rotate']),
     ('alibi', {}, ['BloomForCausalLM', 'MptForCausalLM', 'model.norm', "'rms'"]),
     ('alibi', {'biased_heads': 3}, ['BloomForCausalLM']),
     ('learned', {}, ['GPT2LMHeadModel', 'model.mlp', 'model.attention_bias']),
@@ -209,7 +210,7 @@ def test_what_no_class_holds_is_not_exportable(position, given_, words):
 
   config = published.resolved(position, given_, {})
   with pytest.raises(ValueError) as error:
-    exporting.config_json(config)
+    exporting.plan(config)
   assert str(error.value).startswith('not exportable, because ')
   assert all(word in str(error.value) for word in words), str(error.value)
 
@@ -227,7 +228,7 @@ def test_what_no_class_holds_is_not_exportable(position, given_, words):
     ('longrope', {'factor': 4.0, 'long_factor': [1, 2], 'temperature': 'su'},
      published.LLAMA | published.MLA, ['whole logits']),
     ('yarn', {'factor': 4.0, 'attention_factor': 0.5}, published.LLAMA | published.MLA,
-     ['no less than 1']),
+     ['at least 1']),
     ('yarn', {'factor': 1.0, 'attention_factor': 1.3}, published.LLAMA | published.MLA,
      ['multiplied by 1.69', 'factor 1']),
   ],
@@ -236,5 +237,5 @@ def test_what_a_class_does_not_do_is_said(position, given_, model, words):
   from pe_research.huggingface import exporting
 
   with pytest.raises(positions_write.NotExportable) as error:
-    exporting.config_json(published.resolved(position, given_, model))
+    exporting.plan(published.resolved(position, given_, model))
   assert all(word in str(error.value) for word in words), str(error.value)

@@ -42,7 +42,9 @@ def folders(tmp_path_factory) -> dict[str, pathlib.Path]:
     config = published.config(name)
     made[name] = root / name
     bytes_each = 4000 if name == 'llama' else 10**9
-    exporting.export(config, published.params(config), made[name], shard_bytes=bytes_each)
+    exporting.export(
+      exporting.plan(config), published.params(config), made[name], shard_bytes=bytes_each
+    )
     np.save(made[name] / 'ids.npy', published.ids(name))
     (made[name] / 'text.txt').write_text(TEXT)
   script = pathlib.Path(__file__).parents[1] / 'peers' / 'logits.py'

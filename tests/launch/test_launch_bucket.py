@@ -133,7 +133,7 @@ def test_a_share_that_is_refused_does_not_keep_back_the_others(bucket, xpk):
   )
   handed_in = lambda: (xpk / 'got').read_text().split()
   done = hand_in('submit')
-  assert done.returncode == 1 and 'v5litepod-4-1 was not taken: xpk ended with 4' in done.stderr
+  assert done.returncode == 1 and 'v5litepod-4-1 was not submitted: xpk ended with 4' in done.stderr
   assert 'v5litepod-4-2 submitted' in done.stdout
   assert handed_in() == [f'--workload=v5litepod-4-{i}' for i in range(3)]
   (xpk / 'bad').write_text('none')

@@ -89,12 +89,12 @@ def test_a_retry_hands_in_what_began_and_did_not_end_well(cluster, tmp_path):
   assert shown.startswith('# submitted since') and '--array=0%8' in shown
   assert '--array=0,2%8' in hand_in('retry', path, cluster, '--again', '--dry-run').stdout
   done = hand_in('retry', path, cluster, '--workers=2')
-  assert done.returncode == 2 and '--workers is for jobs that run here' in done.stderr
+  assert done.returncode == 2 and '--workers is for jobs on this machine' in done.stderr
 
 
 def test_an_engine_that_refuses_is_reported(cluster, tmp_path):
   path = write(tmp_path, [make(tmp_path, 'a')])
   (tmp_path / 'sbatch.refuses').touch()
   done = hand_in('submit', path, cluster)
-  assert done.returncode == 1 and 'alibi was not taken: sbatch ended with 3' in done.stderr
+  assert done.returncode == 1 and 'alibi was not submitted: sbatch ended with 3' in done.stderr
   assert 'Traceback' not in done.stderr and 'submitted' not in done.stdout

@@ -12,6 +12,7 @@ import sweeps
 
 from pe_research import card as card_command
 from pe_research import positions
+from pe_research.settings import configs
 from pe_research.show import card_flags, card_text
 
 SVG = '{http://www.w3.org/2000/svg}'
@@ -60,22 +61,22 @@ def test_the_default_model_is_that_of_the_config():
 
 
 BAD = {
-  '--position=yarn --betafast=3': '--betafast is unknown. Did you mean --beta_fast',
+  '--position=yarn --betafast=3': '--betafast is unknown. Did you mean --beta-fast',
   '--lenght=3': '--lenght is unknown. Did you mean --length',
   '--position=rope --factor=3': '--factor is unknown.',
   '--position=yarm': "no positional scheme 'yarm'. Did you mean yarn",
   '--position=yarn': 'needs to know how far it stretches',
   '--length=abc': '--length=abc is not int.',
   '--base=abc': '--base=abc is not float.',
-  '--position=t5 --scale_logits=maybe': '--scale_logits=maybe is not bool.',
+  '--position=t5 --scale_logits=maybe': '--scale-logits=maybe is not bool.',
   '--preset=matchd': 'Did you mean matched?',
   '--length': '--length',
   '--length=0': '--length is 0; it must be at least 1.',
   '--heads=5': '--width (64) is not a multiple of --heads (5)',
   '--longest=3': '--longest is 3 tokens; it must be at least 64.',
-  '--longest=9999999999': '--longest is 9999999999 tokens; 2147483647 are the most.',
+  '--longest=9999999999': '--longest is 9999999999 tokens; the maximum is 2147483647.',
   '--output=card.pdf': '--output=card.pdf is neither .svg nor .png.',
-  '--position=nope --output=card.png': "'NoPE' has no parts to draw",
+  '--position=nope --output=card.png': "'NoPE' has nothing to draw",
   '--output=/absent/card.png': '/absent/card.png cannot be written',
   '--workdir=/absent': '/absent has no config.json',
   '--workdir=/absent --base=3': '--base is that of the run with --workdir',
@@ -99,9 +100,9 @@ def test_help_explains_the_arguments_of_the_scheme(capsys):
     card_command.main(['--position=yarn', '--help'])
   said = ' '.join(capsys.readouterr().out.split())
   assert stopped.value.code == 0
-  assert '--beta_slow rotations below which it is interpolated by s' in said
+  assert '--beta-slow VALUE rotations below which it is interpolated by s' in said
   for field in positions.arguments('yarn'):
-    assert f'--{field} ' in said
+    assert f'--{field.replace("_", "-")} VALUE' in said
 
 
 def test_it_needs_no_matplotlib_to_print():
@@ -119,11 +120,12 @@ def test_the_card_of_a_saved_run(tmp_path, capsys):
   run = sweeps.run(tmp_path, 'yarn')
   sweeps.save(run)
   said = command(capsys, f'--workdir={run.workdir}')
-  made = card_text.card(run.config, sweeps.LENGTHS[-1])
+  made = card_text.card(configs.scheme(run.config), 64, sweeps.LENGTHS[-1])
   assert said.endswith(f'\n\n{card_text.text(made)}\n')
   assert dict(made.marks) == {'training': 64, 'target': 1024, 'longest': 4096}
   said = command(capsys, f'--workdir={run.workdir}', '--longest=1024')
-  assert said.endswith(f'{card_text.text(card_text.card(run.config, 1024))}\n')
+  made = card_text.card(configs.scheme(run.config), 64, 1024)
+  assert said.endswith(f'{card_text.text(made)}\n')
 
 
 @pytest.mark.parametrize('suffix', ['svg', 'png'])

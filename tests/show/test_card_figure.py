@@ -16,6 +16,7 @@ from matplotlib.backends import backend_agg
 from experiments.report import cards, summary, writer
 from pe_research import positions
 from pe_research.positions import facts
+from pe_research.settings import configs
 from pe_research.show import card_figure, card_text, drawing
 
 
@@ -115,7 +116,7 @@ def test_the_page_has_a_card_for_each_scheme(page):
   bodies = cards_of(text)
   assert list(bodies) == [scheme.label for scheme in positions.SCHEMES.values()]
   for run in runs:
-    made = card_text.card(run.config, 4096)
+    made = card_text.card(configs.scheme(run.config), run.config['length'], 4096)
     body = ET.fromstring(f'<body>{bodies[made.label]}</body>')
     shown = {
       d.find('dt').text: d.find('dd').text for d in body.iter('div') if d.find('dt') is not None

@@ -166,7 +166,7 @@ def test_charts_by_distance_say_their_values(shown, opened):
   said = re.search(r'head 2: (\S+) on the logit of a key 7 back', readout.inner_text())
   assert number(said[1]) == pytest.approx(wanted[2, 15, 8], rel=1e-4)
   hover(tab, 'waves.chart', 3, 2 * np.pi * 10_000 ** (3 / 8))
-  assert 'RoPE, pair 3: comes around in 198.69 tokens' in tab.locator('#waves').inner_text()
+  assert 'RoPE, pair 3: rotates once in 198.69 tokens' in tab.locator('#waves').inner_text()
 
 
 def test_arrow_keys_move_the_cell(shown, opened):
@@ -271,7 +271,7 @@ def test_defaults_that_follow_are_said(opened):
 def test_factors_that_no_search_found_are_called_so(opened):
   tab = opened()
   pick(tab, 0, 'longrope')
-  said = 'its factors are an illustration'
+  said = 'its factors are an example'
   assert said in tab.locator('#panels .formula').first.inner_text()
   assert said in tab.locator('#wave-notes').inner_text()
 
@@ -281,7 +281,7 @@ def test_what_the_page_does_not_know_is_said(shown, opened):
   pick(tab, 0, BARE)
   tab.get_by_label(re.compile('^length')).fill('20')
   settle(tab)
-  assert 'has those at lengths 8, 16, 32, 64' in readouts(tab)[0]
+  assert 'has its values at lengths 8, 16, 32, 64' in readouts(tab)[0]
   pick(tab, 0, 'learned')
   tab.get_by_label(re.compile('^length')).fill('100')
   settle(tab)

@@ -38,7 +38,7 @@ def workdirs(tmp_path_factory):
 @pytest.fixture(scope='module')
 def searched(workdirs, tmp_path_factory):
   """A file as a search leaves it."""
-  scheme, _ = trained.scheme(workdirs[0])[0]
+  scheme, _ = trained.Run(workdirs[0]).scheme()[0]
   found = {
     'kind': longrope_file.KIND, 'base': scheme.base, 'rotated': scheme.rotated,
     'train_length': TRAINED, 'target_length': 4 * TRAINED,
@@ -80,7 +80,7 @@ def unpacked(text: str, *shape: int) -> np.ndarray:
 
 def test_learned_values_are_those_of_the_run(workdirs, data):
   given = data['schemes']['t5']
-  scheme, dims = trained.scheme(workdirs[1])[0]
+  scheme, dims = trained.Run(workdirs[1]).scheme()[0]
   np.testing.assert_allclose(given['parameters'][0]['table'], scheme.table[...], atol=1e-8)
   assert given['notes'] == ['learned by the run t5'] and given['dims']['heads'] == dims.heads
   begun = Blueprint(run_folder.load_config(workdirs[1])).init()['position/0/table']
@@ -98,14 +98,14 @@ def test_views_are_at_the_trained_length_beyond_it_and_stretched(workdirs, searc
   assert [view['length'] for view in t5['views']] == [16, 64]
   stretches = None, None, 'pi:factor=4', f'longrope:file={searched}'
   for view, stretch in zip(rope['views'], stretches, strict=True):
-    look = trained.look(workdirs[0], view['length'], stretch)
+    look = trained.Run(workdirs[0]).look(view['length'], stretch)
     np.testing.assert_allclose(unpacked(view['maps'], *look.maps.shape), look.maps, atol=1e-5)
   assert (rope['layers'], rope['heads']) == look.maps.shape[:2]
 
 
 def test_thinned_curves_keep_every_position():
   values = np.random.default_rng(0).normal(size=300)
-  at, means = runs.thinned(values)
+  at, means = runs.averaged(values)
   assert len(at) == len(means) < 80
   ends = np.unique(np.round(2 ** np.arange(0, np.log2(300), 1 / 8)).astype(int)).tolist()
   whole, start = 0.0, 0
@@ -142,12 +142,12 @@ def test_factors_that_were_searched_are_shown(searched, data):
 def test_what_follows_from_sizes_in_a_resolved_config_follows_again(name):
   given = positions.example(name, page.DIMS.rotary // 2)
   resolved = json.loads(json.dumps(positions.resolve(given, page.DIMS)))
-  assert runs.unsettled(resolved, page.DIMS) == json.loads(json.dumps(given))
+  assert runs.without_derived(resolved, page.DIMS) == json.loads(json.dumps(given))
 
 
 def test_what_a_run_says_for_itself_stays():
   given = positions.defaults('rnope') | {'window': 5}
-  assert runs.unsettled(positions.resolve(given, page.DIMS), page.DIMS)['window'] == 5
+  assert runs.without_derived(positions.resolve(given, page.DIMS), page.DIMS)['window'] == 5
 
 
 @browser.needed
@@ -155,7 +155,7 @@ def test_heads_can_be_changed_where_a_run_has_said_how_many(tab, tmp_path):
   """An ALiBi config has the number of heads in two places; its slopes follow both."""
   given = positions.defaults('alibi')
   made = positions.build(given, page.DIMS, nnx.Rngs(0))
-  free = runs.unsettled(configs.settled(given, made), page.DIMS)
+  free = runs.without_derived(configs.settled(given, made), page.DIMS)
   for heads in (2, 8):
     found = tab.evaluate(
       '([args, dims]) => new TWINS.alibi(args, dims, {}).slopes', [free, {'heads': heads}]
@@ -180,7 +180,7 @@ def test_the_views_are_drawn(tab, data, file):
 
 @browser.needed
 def test_maps_and_losses_say_their_values(tab, workdirs, data):
-  look = trained.look(workdirs[0], TRAINED)
+  look = trained.Run(workdirs[0]).look(TRAINED)
   hover(tab, 'look.maps[0].reader.chart', 3, 9)
   readout = lambda: tab.locator('#maps .readout').first.text_content()
   said = re.fullmatch(

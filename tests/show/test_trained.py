@@ -187,7 +187,7 @@ def losses(decoder, windows):
 
 @pytest.mark.parametrize('layer', [0, 1])
 def test_maps_are_the_softmax_of_queries_and_keys(rope, layer):
-  seen, (decoder, documents) = trained.look(rope, 24), opened(rope)
+  seen, (decoder, documents) = trained.Run(rope).look(24), opened(rope)
   assert seen.maps.shape == (2, 4, 24, 24) and seen.edges.tolist() == list(range(25))
   window = documents[int(documents.lengths.argmax())][-25:]
   below = nnx.clone(decoder)
@@ -209,7 +209,7 @@ def test_maps_are_the_softmax_of_queries_and_keys(rope, layer):
 
 
 def test_losses_are_those_of_the_decoder_on_the_same_text(rope):
-  seen, (decoder, documents) = trained.look(rope, 24), opened(rope)
+  seen, (decoder, documents) = trained.Run(rope).look(24), opened(rope)
   window = documents[int(documents.lengths.argmax())][-25:]
   assert ''.join(seen.tokens) == bytes(window.tolist()).decode() and len(seen.tokens) == 25
   assert seen.loss.dtype == np.float32 and seen.length == 24 and seen.label == 'RoPE'
@@ -217,18 +217,22 @@ def test_losses_are_those_of_the_decoder_on_the_same_text(rope):
 
 
 def test_texts_end_alike_whatever_the_length_and_the_run(rope, fire):
-  short, long, other = trained.look(rope, 7), trained.look(rope, 70), trained.look(fire, 70)
+  short, long, other = (
+    trained.Run(rope).look(7),
+    trained.Run(rope).look(70),
+    trained.Run(fire).look(70),
+  )
   assert short.tokens == long.tokens[-8:]
   assert other.tokens == long.tokens and other.label == 'FIRE'
 
 
 def test_long_maps_are_pooled(rope, monkeypatch):
-  few = trained.look(rope, 150)
+  few = trained.Run(rope).look(150)
   assert few.maps.shape == (2, 4, 64, 64) and few.edges[0] == 0 and few.edges[-1] == 150
   assert set(np.diff(few.edges)) == {2, 3}
   check_rows(few.maps, np.tri(64, dtype=bool))
   monkeypatch.setattr(trained, 'CELLS', 150)
-  every = trained.look(rope, 150)
+  every = trained.Run(rope).look(150)
   assert every.maps.shape == (2, 4, 150, 150)
   check_rows(every.maps, np.tri(150, dtype=bool))
   tiny.close(trained.pooled(every.maps, few.edges), few.maps)
@@ -236,12 +240,12 @@ def test_long_maps_are_pooled(rope, monkeypatch):
 
 
 def test_a_stretch_by_1_changes_nothing_and_one_by_4_does(rope):
-  plain = trained.look(rope, 24)
+  plain = trained.Run(rope).look(24)
   for position in ('rope', 'pi:factor=1', 'ntk:factor=1', 'yarn:factor=1'):
-    same = trained.look(rope, 24, position)
+    same = trained.Run(rope).look(24, position)
     tiny.close(same.maps, plain.maps, 1e-6)
     tiny.close(same.loss, plain.loss)
-  stretched = trained.look(rope, 24, 'pi:factor=4')
+  stretched = trained.Run(rope).look(24, 'pi:factor=4')
   assert stretched.label == 'PI, factor=4' and stretched.tokens == plain.tokens
   assert np.abs(stretched.maps - plain.maps).max() > 1e-2
   documents = opened(rope)[1]
@@ -251,7 +255,10 @@ def test_a_stretch_by_1_changes_nothing_and_one_by_4_does(rope):
 
 @pytest.mark.parametrize('position', [None, 'pi:factor=4'])
 def test_losses_by_position_are_means_over_windows(rope, position):
-  curve, (decoder, documents) = trained.loss_by_position(rope, 32, position), opened(rope, position)
+  curve, (decoder, documents) = (
+    trained.Run(rope).loss_by_position(32, position),
+    opened(rope, position),
+  )
   plan = measures.plan(
     texts.Corpus(None, None, documents, None, {}),
     run_folder.load_config(rope) | {'eval': BY_POSITION},
@@ -270,12 +277,12 @@ def test_one_window_has_no_standard_error(corpus, rope, tmp_path):
   config = run_folder.load_config(rope)
   config['eval'] |= {'tokens': 64}
   (workdir / 'config.json').write_text(json.dumps(config))
-  curve = trained.loss_by_position(workdir, 64)
+  curve = trained.Run(workdir).loss_by_position(64)
   assert curve.windows == 1 and np.isnan(curve.error).all() and np.isfinite(curve.mean).all()
 
 
 def test_what_a_scheme_learned_is_what_the_checkpoint_has(fire):
-  made, (decoder, _) = trained.scheme(fire), opened(fire)
+  made, (decoder, _) = trained.Run(fire).scheme(), opened(fire)
   begun = Blueprint(run_folder.load_config(fire)).init()
   for i, name in itertools.product((0, 1), ('inner', 'inner_bias', 'outer', 'outer_bias', 'rate')):
     got = np.asarray(getattr(made[i][0], name)[...])
@@ -284,14 +291,14 @@ def test_what_a_scheme_learned_is_what_the_checkpoint_has(fire):
 
 
 def test_a_scheme_comes_with_its_values_and_sizes(fire, rope):
-  both, (decoder, _) = trained.scheme(fire), opened(fire)
+  both, (decoder, _) = trained.Run(fire).scheme(), opened(fire)
   assert [dims for _, dims in both] == [Dims(16, 2, 8, 16, layer=i) for i in (0, 1)]
   pos = jnp.arange(20)[None]
   biases = [one.bias(pos, pos) for one, _ in both]
   for i, bias in enumerate(biases):
     np.testing.assert_array_equal(bias, decoder.position[i].bias(pos, pos))
   assert np.abs(biases[0] - biases[1]).max() > 1e-3
-  ((stretched, dims),) = trained.scheme(rope, 'yarn:factor=4')
+  ((stretched, dims),) = trained.Run(rope).scheme('yarn:factor=4')
   assert stretched.label == 'YaRN' and stretched.factor == 4 and dims == Dims(16, 4, 4, 16)
   x = jnp.ones((1, 20, 4, 4))
   want = opened(rope, 'yarn:factor=4')[0].position[0].query(x, pos, None)
@@ -309,9 +316,9 @@ def unread(corpus, folder, name='rope', record=None, **changes):
 
 
 QUESTIONS = (
-  lambda workdir: trained.look(workdir, 8),
-  lambda workdir: trained.loss_by_position(workdir, 8),
-  trained.scheme,
+  lambda workdir: trained.Run(workdir).look(8),
+  lambda workdir: trained.Run(workdir).loss_by_position(8),
+  lambda workdir: trained.Run(workdir).scheme(),
 )
 
 
@@ -326,8 +333,11 @@ def test_a_folder_that_has_no_weights_is_named(corpus, tmp_path, ask):
     ask(unread(corpus, tmp_path / 'derived', 'pi', record=derived))
 
 
-@pytest.mark.parametrize('ask', [trained.look, trained.loss_by_position])
-def test_lengths_that_cannot_be_are_named(corpus, rope, tmp_path, ask):
+@pytest.mark.parametrize('method', ['look', 'loss_by_position'])
+def test_lengths_that_cannot_be_are_named(corpus, rope, tmp_path, method):
+  def ask(workdir, *arguments):
+    return getattr(trained.Run(workdir), method)(*arguments)
+
   held = unread(corpus, tmp_path / 'learned', 'learned')
   with pytest.raises(ValueError, match='holds 16 positions; asked for 17'):
     ask(held, 17)
@@ -345,6 +355,6 @@ def test_lengths_that_cannot_be_are_named(corpus, rope, tmp_path, ask):
 def test_the_longest_text_that_there_is_can_be_read(rope):
   documents = opened(rope)[1]
   longest = documents[int(documents.lengths.argmax())]
-  seen = trained.look(rope, longest.size - 1)
+  seen = trained.Run(rope).look(longest.size - 1)
   assert ''.join(seen.tokens) == bytes(longest.tolist()).decode()
   check_rows(seen.maps, np.tri(64, dtype=bool))

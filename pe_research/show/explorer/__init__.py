@@ -2,22 +2,25 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pe_research import positions
-from pe_research.runs import lineage, run_folder
+from pe_research.runs import lineage
+
+if TYPE_CHECKING:
+  from pe_research.show.explorer import page, trained
 
 
 def stretched(stretch: str) -> str:
-  """The name of the scheme whose weights it takes."""
+  """The name of the scheme that a stretch such as 'yarn:factor=4' takes weights of."""
   return positions.scheme(stretch.partition(':')[0]).trains_as
 
 
 def check(saved: Mapping[str, Mapping[str, Any]], stretches: Sequence[str]) -> None:
-  """Raises ValueError where a run has latent attention, or a stretch is of no use or wrong.
+  """Raises ValueError if a run has latent attention, or a stretch is invalid or fits no run.
 
   Args:
-    saved: resolved config of each run, by name.
+    saved: run name -> its resolved config.
     stretches: schemes that can use the weights of at least one run: 'yarn:factor=4'.
   """
   for name, config in saved.items():
@@ -27,35 +30,29 @@ def check(saved: Mapping[str, Mapping[str, Any]], stretches: Sequence[str]) -> N
         'explorer shows whole heads. Name runs of another projection.'
       )
   for stretch in stretches:
-    own = stretched(stretch)
-    if own not in [config['position']['name'] for config in saved.values()]:
+    name = stretched(stretch)
+    fitting = [config for config in saved.values() if config['position']['name'] == name]
+    if not fitting:
       raise ValueError(
-        f'--stretch={stretch} stretches a run of {own or "no other scheme"!r}, and no --workdir is '
-        'one; name such a run, or leave the stretch out.'
+        f'--stretch={stretch} stretches a run of {name or "no other scheme"!r}, and no --workdir '
+        'is one; name such a run, or leave the stretch out.'
       )
-    for config in saved.values():
-      if config['position']['name'] == own:
-        lineage.parse_position(stretch, config)  # says what is wrong before any is looked at
+    for config in fitting:
+      lineage.parse_position(stretch, config)  # raises if the stretch is invalid
 
 
-def schemes(workdirs: Sequence[pathlib.Path], stretches: Sequence[str] = ()):
-  """Every registered scheme as it is shown, by name: those of finished runs with what they learned.
+def schemes(
+  workdirs: Sequence[pathlib.Path], stretches: Sequence[str] = ()
+) -> 'dict[str, page.Shown]':
+  """Every registered scheme by name, with the parameters that the runs have trained.
 
-  What stretches a run is shown as that was asked for. The others are built for a model of the first
-  run's sizes.
+  Stretches are shown with their arguments; schemes without a run are built for the sizes of the
+  first run.
 
   Raises:
-    ValueError: a run that cannot be looked at, or a stretch that is of no use to any run.
+    ValueError: a run that cannot be shown, or a stretch that fits no run.
   """
-  from pe_research.show.explorer import (
-    page,
-    runs,  # Altair and its compiler take a second
-  )
-
-  check({str(workdir): run_folder.load_config(workdir) for workdir in workdirs}, stretches)
-  learned = runs.schemes(workdirs, stretches)
-  dims = next((one.dims for one in learned.values()), page.DIMS)
-  return {name: learned.get(name) or page.shown(name, dims) for name in positions.SCHEMES}
+  return _schemes(_opened(workdirs, stretches), stretches)
 
 
 def html(
@@ -66,14 +63,31 @@ def html(
   """The page.
 
   Args:
-    workdirs: of finished runs to look into.
-    stretches: schemes that take the weights of one of them further: 'yarn:factor=4'.
-    first: names of schemes, in the panels as the page opens.
+    workdirs: finished runs to show.
+    stretches: schemes that can use the weights of at least one run: 'yarn:factor=4'.
+    first: names of the schemes in the panels when the page opens.
 
   Raises:
-    ValueError: a run that cannot be looked at, or a stretch that is of no use to any run.
+    ValueError: a run that cannot be shown, or a stretch that fits no run.
   """
   from pe_research.show.explorer import page, runs
 
-  shown = list(schemes(workdirs, stretches).values())
-  return page.page(shown, first, runs.looks(workdirs, stretches))
+  opened = _opened(workdirs, stretches)
+  shown = list(_schemes(opened, stretches).values())
+  return page.page(shown, first, runs.looks(opened, stretches))
+
+
+def _opened(workdirs: Sequence[pathlib.Path], stretches: Sequence[str]) -> 'list[trained.Run]':
+  from pe_research.show.explorer import trained  # JAX and the rest are slow to import
+
+  opened = [trained.Run(workdir) for workdir in workdirs]
+  check({str(run.workdir): run.saved for run in opened}, stretches)
+  return opened
+
+
+def _schemes(opened: 'list[trained.Run]', stretches: Sequence[str]) -> 'dict[str, page.Shown]':
+  from pe_research.show.explorer import page, runs  # Altair and its compiler take a second
+
+  learned = runs.schemes(opened, stretches)
+  dims = next((one.dims for one in learned.values()), page.DIMS)
+  return {name: learned.get(name) or page.shown(name, dims) for name in positions.SCHEMES}

@@ -1,14 +1,13 @@
-// Charts that Vega draws, one cell of each in a frame: the one under the mouse, or the one that the
-// arrow keys led to.
+// Charts that Vega draws. A frame marks the cell under the mouse or selected by arrow keys.
 
 const OPTIONS = {mode: 'vega', renderer: 'canvas', actions: false, hover: false,
   defaultStyle: false, tooltip: () => {}, logLevel: 1};
 const ARROWS = {ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0]};
-const MARGIN = 76; // pixels beside a plot, at first; more is found by drawing
-const rowOf = (cell) => cell.by ?? cell.y; // the line of a cell, or its row in a matrix
+const MARGIN = 76; // first guess of the pixels beside a plot
+const rowOf = (cell) => cell.by ?? cell.y; // the line that a cell is on, or its row in a matrix
 
 class Chart {
-  // `choose(cell)` hears what the reader points at.
+  // `choose(cell)` is called with the cell that the reader points at.
   constructor(element, choose) {
     const holder = make('div'); // Vega renames the element that it is given
     holder.setAttribute('aria-hidden', 'true');
@@ -22,8 +21,8 @@ class Chart {
     element.addEventListener('keydown', (event) => this.key(event));
   }
 
-  // `shape` is the height in pixels of a wide chart; or [columns, rows] of a square one, whose
-  // cells are whole pixels if they can be.
+  // `shape` is the height of a wide chart in pixels, or [columns, rows] of a square one, whose
+  // cells are whole pixels if possible.
   draw(kind, cells, {marks = [], signals = {}, shape = [1, 1]} = {}) {
     this.cells = cells;
     const type = DATA.lines.includes(kind) ? 'line chart' : 'heatmap';
@@ -32,7 +31,7 @@ class Chart {
     return this.drawn;
   }
 
-  // Of several drawings that are under way only the last goes on.
+  // Of several drawings in progress only the last continues.
   async drawLast(kind, {marks, signals, shape}, turn) {
     const theme = dark.matches ? 'dark' : 'light', spec = DATA.specs[theme][kind];
     const rows = () => ({cells: this.cells, marks, cursor: this.cursor});
@@ -54,7 +53,7 @@ class Chart {
     await this.fit(turn, shape);
   }
 
-  // Sizes the plot so that axes, legends and all stay within the element.
+  // Sizes the plot so that axes and legends stay within the element.
   async fit(turn, shape) {
     const room = this.element.clientWidth;
     for (let across = room - MARGIN, tries = 0; tries < 3; tries++) {
@@ -69,7 +68,7 @@ class Chart {
     }
   }
 
-  // Frames a cell; `words` say it.
+  // Frames a cell; `words` describe it.
   read(cell, words) {
     this.cursor = [cell];
     this.words = words;
@@ -82,7 +81,7 @@ class Chart {
     if (cell) this.choose(cell);
   }
 
-  // The cell under the mouse, or of lines the nearest; none beside the plot.
+  // The cell under the mouse, or the nearest point of a line; null outside the plot.
   under({clientX, clientY}) {
     const {view} = this, canvas = this.holder.querySelector('canvas').getBoundingClientRect();
     const [left, top] = view.origin(), padding = view.padding();
@@ -111,7 +110,7 @@ class Chart {
     document.getElementById('said').textContent = this.words;
   }
 
-  // The next cell of a row, or the nearest of the next row.
+  // The next cell of the row, or the nearest cell of the next row.
   beside([across, down]) {
     const from = this.cursor[0], rows = [...new Set(this.cells.map(rowOf))];
     const row = rows[clip(rows.indexOf(rowOf(from)) + down, 0, rows.length - 1)];
@@ -122,13 +121,13 @@ class Chart {
   }
 }
 
-// Columns of a legend that fit into so many pixels, its title and the axis beside it.
+// Columns of a legend that fit into so many pixels, beside its title and the axis.
 function columnsFor(cells, pixels) {
   const longest = Math.max(0, ...cells.map(({by}) => `${by ?? ''}`.length));
   return Math.max(1, Math.floor((pixels - 100) / (longest * 6.5 + 30)));
 }
 
-// A chart that keeps a cursor of its own, and says below itself what is there: `tell(cell)`.
+// A chart with its own cursor, and below it `tell(cell)`, the description of the cell there.
 class Reader {
   constructor(root, tell) {
     this.tell = tell;
@@ -145,7 +144,7 @@ class Reader {
     this.chart.read(cell, words);
   }
 
-  // Goes back to where it was, if that is still drawn.
+  // The cursor stays on its cell if that is still drawn.
   draw(kind, cells, more) {
     this.figure.hidden = this.readout.hidden = !cells.length;
     if (!cells.length) return null;

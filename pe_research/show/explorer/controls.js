@@ -1,4 +1,4 @@
-// Inputs, each named for what it is and where.
+// Inputs with accessible names: what they set, and where.
 
 function chooser(first, name, set) {
   const select = make('select', {onchange: () => set(select.value)});
@@ -9,9 +9,9 @@ function chooser(first, name, set) {
   return select;
 }
 
-// A label and an input. `kind` is a list of words, or [least, most, step]; a step of 'log' is a
-// logarithmic slider. `where` tells it from others of its name. A value of null follows from
-// others: `follow` of the label tells it what they make of it.
+// A label with an input. `kind` is a list of words, or [least, most, step]; the step 'log' makes a
+// logarithmic slider. `where` distinguishes inputs of one name. A value of null is derived from
+// other arguments; `follow` of the label shows the derived value.
 function control(name, kind, value, set, where = '') {
   const title = make('span', {}, name), called = [name, where].filter(Boolean).join(', ');
   if (typeof kind[0] === 'string') {

@@ -1,4 +1,4 @@
-// The logit modifier by distance, of the scheme in one panel.
+// The logit modifier by distance, for the scheme in one panel.
 
 class Decay {
   constructor(root, panel) {

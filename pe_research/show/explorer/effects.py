@@ -1,4 +1,4 @@
-"""What a scheme does to a text of given length, whatever its tokens: asked of its own hooks."""
+"""The effect of a scheme at given positions, independent of the tokens, computed by its hooks."""
 
 import dataclasses
 
@@ -11,16 +11,16 @@ from pe_research.positions.base import Dims, PositionScheme
 
 @dataclasses.dataclass(frozen=True)
 class Effect:
-  """Of one scheme at L positions; H heads, D model width, P pairs of channels that may turn.
+  """Of one scheme at L positions; H heads, D model width, P pairs of channels that may rotate.
 
   Attributes:
-    added: float64 [L, D], what goes onto the embeddings, or None.
-    angles: float64 [L, P] radians in (-pi, pi], by which the pairs of a query turn, or None.
-    fades: float64 [L, P] nats, the logarithm of what multiplies them, or None; keys have the
+    added: float64 [L, D], added to the embeddings, or None.
+    angles: float64 [L, P] radians in (-pi, pi], rotation of the pairs of a query, or None.
+    fades: float64 [L, P] nats, logarithm of the factor of these pairs, or None; keys have the
       inverse.
-    bias: float64 [H, L, L] logits, NaN where a query sees no key, or None.
+    bias: float64 [H, L, L] logits, NaN for keys that a query does not see, or None.
     seen: bool [L, L], the keys that a query sees.
-    modifier: float64 [H, L, L] logits, NaN where a query sees no key; see `modifier`.
+    modifier: float64 [H, L, L] logits, NaN for keys that a query does not see; see `modifier`.
   """
 
   added: np.ndarray | None
@@ -31,10 +31,10 @@ class Effect:
   modifier: np.ndarray
 
   def kind(self) -> str:
-    """How the scheme is drawn as it is: by the first that it has of what follows.
+    """What to draw of the scheme, the first of these that it has.
 
-    What is 'added', 'angles', a 'penalty' (a bias that is a number a head times the distance), any
-    other 'bias', or else the 'modifier'.
+    'added', 'angles', 'penalty' (a bias that is proportional to the distance in each head), any
+    other 'bias', or 'modifier'.
     """
     for name in ('added', 'angles'):
       if getattr(self, name) is not None:
@@ -42,8 +42,8 @@ class Effect:
     if self.bias is not None:
       distance = np.subtract.outer(np.arange(len(self.seen)), np.arange(len(self.seen)))
       slopes = self.bias[:, 1, 0][:, None, None]
-      away = np.abs(self.bias - slopes * distance)[:, self.seen]
-      return 'penalty' if (away <= 1e-5).all() else 'bias'
+      deviation = np.abs(self.bias - slopes * distance)[:, self.seen]
+      return 'penalty' if (deviation <= 1e-5).all() else 'bias'
     return 'modifier'
 
 
@@ -89,12 +89,12 @@ def modifier(
 
   Query and key are the same K channels, independent, of mean 0 and variance 1, and so is the
   embedding that they are read from by one projection that keeps lengths on average. Then
-  E[q.k] is the trace of what turns queries against what turns keys, plus (K / D) p_m.p_n for
-  vectors p added to the embedding; without positions it is K. A bias would come on top.
+  E[q.k] is the trace of (query encoding)^T (key encoding), plus (K / D) p_m.p_n for vectors p
+  added to the embedding; without positions it is K. A bias is not included.
 
   Args:
-    queries: [R, L, R], what becomes of every basis vector at every position.
-    keys: [R, L, R].
+    queries: [R, L, R], every basis vector encoded as a query at every position.
+    keys: [R, L, R], the same as keys.
     added: [L, D].
     scale: [H, L].
     dims: K is `dims.rotary`.
@@ -115,10 +115,9 @@ def _of_basis(hook, dims: Dims, pos, length) -> np.ndarray:
 
 
 def _turns(encoded: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-  """Angles and log lengths [L, P] of the pairs that turn, found in what becomes of a basis.
+  """Angles and log lengths [L, P] of the pairs that rotate, from an encoded basis [R, L, R].
 
-  Channels that stay as they are belong to no pair; those that a scheme could turn and does not at
-  any of these positions are not told from them.
+  Channels that are unchanged at all these positions belong to no pair.
   """
   reach = np.abs(encoded).max(axis=1)  # [R, R]
   np.fill_diagonal(reach, 0)

@@ -1,4 +1,4 @@
-"""The panels for a paper: schemes side by side, as they are and as what they do to logits."""
+"""The panels for a paper: schemes side by side, each above its logit modifier."""
 
 import math
 from collections.abc import Sequence
@@ -10,22 +10,22 @@ import vl_convert
 from pe_research import positions
 from pe_research.show.explorer import effects, page, panels
 
-SCALES = {'': 1, '@2x': 2}  # of a PNG, by what its name ends in
+SCALES = {'': 1, '@2x': 2}  # suffix of a PNG's name -> scale
 SIZE = 240  # pixels of a panel
-GAP, LEGENDS = 36, (0, 26, 31)  # pixels above it; those that no legend, colours or lines take
+GAP, LEGENDS = 36, (0, 26, 31)  # pixels above a panel; height of no legend, of colours, of lines
 
 
 def drawn(
   schemes: Sequence[page.Shown], length: int, head: int = 0, theme: str = 'light'
 ) -> dict[str, Any]:
-  """The figure, a Vega-Lite spec: a column a scheme, and its logit modifier below it.
+  """The figure, a Vega-Lite spec: a column per scheme, with its logit modifier below.
 
-  Of a single scheme the two are side by side.
+  For a single scheme the two are side by side.
 
   Args:
     schemes: columns, from the left.
     length: tokens.
-    head: which; a scheme with fewer shows its last.
+    head: index; a scheme with fewer heads shows its last.
     theme: of panels.THEMES.
 
   Raises:
@@ -45,19 +45,19 @@ def drawn(
   config = above[0]['config']
   for spec in (*above, *below):
     del spec['config'], spec['$schema']
-  row = lambda specs: {'hconcat': specs, 'spacing': 28, 'resolve': _apart()}
   rows = [above, below] if len(schemes) > 1 else [above + below]
-  whole = {'vconcat': list(map(row, rows)), 'spacing': 22, 'resolve': _apart()}
+  rows = [{'hconcat': specs, 'spacing': 28, 'resolve': _independent()} for specs in rows]
+  whole = {'vconcat': rows, 'spacing': 22, 'resolve': _independent()}
   return {'config': config, 'padding': 8} | whole
 
 
 def _subtitle(one: page.Shown, effect: effects.Effect) -> str:
-  """Its family, and what its numbers are where they are neither given nor learned."""
+  """The family of a scheme, and a note if its values are random or an example."""
   said = [panels.FAMILIES[effect.kind()][0]]
   if not one.trained and page.parameters(one.layers[0]):
-    said.append('as drawn before training')
+    said.append('random initial values')
   if page.illustrates(one):
-    said.append('factors to illustrate')
+    said.append('example factors')
   return ', '.join(said)
 
 
@@ -70,7 +70,7 @@ def panel(effect: effects.Effect, kind: str, head: int, theme: panels.Theme) -> 
   if kind == 'penalty':
     return penalty(effect, theme)
   values = getattr(effect, kind)
-  values = values[_head(effect, head)] if values.ndim == 3 else values
+  values = values[min(head, len(effect.modifier) - 1)] if values.ndim == 3 else values
   length = len(values)
   top = math.pi if kind == 'angles' else largest(values)
   if kind == 'angles' and length <= panels.HANDS:
@@ -86,7 +86,7 @@ def panel(effect: effects.Effect, kind: str, head: int, theme: panels.Theme) -> 
 
 
 def penalty(effect: effects.Effect, theme: panels.Theme) -> dict[str, Any]:
-  """The bias of every head by distance, from the last query: a Vega-Lite spec with its data."""
+  """The bias of every head by distance, for the last query: a Vega-Lite spec with its data."""
   last = effect.bias[:, -1, ::-1]
   cells = [{'x': d, 'y': float(last[h, d]), 'by': str(h)} for h, d in np.ndindex(last.shape)]
   fixed = panels.Fixed(1.0, SIZE, SIZE / last.shape[1])
@@ -102,7 +102,7 @@ def _filled(chart, cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def written(spec: dict[str, Any], suffix: str) -> dict[str, bytes]:
-  """The files of a figure, by what their names end in: one SVG, or a PNG at each of SCALES."""
+  """Suffix of a file name -> its contents: one SVG, or a PNG at each of SCALES."""
   version = {'vl_version': page.VEGA_LITE}
   if suffix == 'svg':
     return {'.svg': vl_convert.vegalite_to_svg(spec, **version).encode()}
@@ -113,14 +113,10 @@ def written(spec: dict[str, Any], suffix: str) -> dict[str, bytes]:
 
 
 def largest(values: np.ndarray) -> float:
-  """The largest magnitude among values that are numbers; 1 where all are 0."""
+  """The largest magnitude, ignoring NaN; 1 if all are 0."""
   return float(np.nanmax(np.abs(values))) or 1.0
 
 
-def _head(effect: effects.Effect, head: int) -> int:
-  return min(head, len(effect.modifier) - 1)
-
-
-def _apart() -> dict[str, Any]:
+def _independent() -> dict[str, Any]:
   channels = ('color', 'shape', 'strokeDash', 'x', 'y')
   return {'scale': dict.fromkeys(channels, 'independent')}

@@ -1,12 +1,12 @@
 // Views into trained models.
 
-// Parts of 65,535, at and below the diagonals of all maps, one after the other.
+// Attention in 65,535ths, at and below the diagonals of all maps, one after the other.
 const shares = (text) => Float32Array.from(new Uint16Array(bytesOf(text).buffer), (x) => x / 65535);
 
 const look = {run: 0, layer: 0, head: 0, maps: []};
-const count = 64; // cells at most, on a side of a map
+const count = 64; // maximum cells on a side of a map
 
-// An attention map above the text that is read.
+// An attention map, and below it the text that the model reads.
 class AttentionMap {
   constructor(root, run, view) {
     const section = make('section', {className: 'panel'}, make('h3', {}, view.label));
@@ -19,7 +19,7 @@ class AttentionMap {
     section.append(this.text);
   }
 
-  first(cell) { return Math.floor(cell * this.view.length / this.side); } // token of a cell
+  first(cell) { return Math.floor(cell * this.view.length / this.side); } // first token of a cell
 
   // The tokens of the cell that begins with this one.
   within(token) {
@@ -76,7 +76,7 @@ function setUpLooks() {
   document.getElementById('trained').hidden = false;
   const bar = document.getElementById('look-bar'), root = document.getElementById('maps');
   look.losses = new Reader(document.getElementById('losses'), ({x, y, by}) =>
-    `${by}: ${plain(y)} nats/token behind ${plain(x)} tokens of context.`);
+    `${by}: ${plain(y)} nats/token after ${plain(x)} tokens of context.`);
   const show = () => {
     const run = DATA.looks[look.run];
     root.replaceChildren();
@@ -84,7 +84,7 @@ function setUpLooks() {
     return drawLooks();
   };
   const views = DATA.looks.map((run) => run.views.length);
-  look.run = views.indexOf(Math.max(...views)); // one that is stretched, if there is one
+  look.run = views.indexOf(Math.max(...views)); // one with an extension, if there is one
   const select = make('select', {onchange: () => { look.run = select.selectedIndex; show(); }});
   select.setAttribute('aria-label', 'model');
   DATA.looks.forEach(({label}, i) =>

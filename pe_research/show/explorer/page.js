@@ -1,4 +1,4 @@
-// The order in which the page is set up, and drawn again.
+// Sets up the page, and redraws it.
 
 const panels = [], decays = [], shared = {};
 let waiting = false;
@@ -9,7 +9,7 @@ function redraw() {
   return Promise.all(panels.map((panel, i) => panel.draw(tops[i])));
 }
 
-// Inputs that all panels share, where any of them follows, up to what there is.
+// Shows the shared inputs that affect at least one panel, with their limits.
 function showShared() {
   const most = (of) => Math.max(0, ...panels.map(of));
   const heads = most(({values, alike}) => values && !alike ? values.heads : 0);
@@ -21,7 +21,7 @@ function showShared() {
   shared.layer.querySelector('input').max = Math.max(layers - 1, 1);
 }
 
-// At most one drawing a frame, whatever moves.
+// Redraws at most once per frame.
 function update() {
   if (waiting) return;
   waiting = true;
@@ -34,7 +34,7 @@ function update() {
 
 function move() { panels.forEach((panel) => panel.move()); }
 
-// The panels are on the screen before anything further down is begun.
+// The panels are drawn before the sections below them.
 async function setUp() {
   const bar = document.getElementById('bar'), {shared: dims, wave} = state;
   document.getElementById('modifier').onchange = (event) => {

@@ -1,4 +1,4 @@
-"""The page: every scheme's values from its own module, specs of the panels, and a script."""
+"""The page: values of every scheme from its own module, specs of the panels, and the scripts."""
 
 import base64
 import dataclasses
@@ -29,21 +29,21 @@ TWINS = tuple(HERE / name for name in ('twins.js', 'twins_rotary.js'))
 VEGA_LITE = '6.4'
 DIMS = Dims(width=64, heads=4, rotary=16, length=64)  # of configs/lm.py
 LAYERS = 4
-TOKENS = 16  # of the page as it opens
+TOKENS = 16  # when the page opens
 LENGTHS = (8, 16, 32, 64)  # embedded for a scheme without a twin
-DIGITS = 8  # of parameters, after the point: more than float32 has
+DIGITS = 8  # decimals of parameters, more than float32 has
 
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-  """A scheme as the page shows it.
+  """A scheme on the page.
 
   Attributes:
     name: in the registry.
     arguments: of its constructor.
     dims: of the model that it is built for.
-    layers: an instance a layer where each has its own, else one.
-    source: of its numbers, for people; '' where all follow from the arguments.
+    layers: one instance, or one per layer if they differ.
+    source: where its parameters come from, for people; '' if it has none.
     trained: whether its parameters are those of a run.
   """
 
@@ -56,46 +56,47 @@ class Shown:
 
 
 def shown(name: str, dims: Dims = DIMS) -> Shown:
-  """The scheme at its defaults, its parameters as they begin."""
+  """The scheme with default arguments and initial parameters."""
   arguments = positions.example(name, dims.rotary // 2)
   kind = positions.scheme(name)
   layers = [
     positions.build(arguments, dataclasses.replace(dims, layer=i), nnx.Rngs(i))
     for i in range(LAYERS if kind.per_layer else 1)
   ]
-  source = 'untrained: its values are as drawn at the start' if parameters(layers[0]) else ''
+  source = 'untrained: its values are random' if parameters(layers[0]) else ''
   return Shown(name, arguments, dims, layers, source)
 
 
 def parameters(scheme: PositionScheme) -> dict[str, Any]:
-  """What a scheme has learned, by name, as nested lists."""
-  found = nnx.to_flat_state(nnx.state(scheme, nnx.Param))
-  rounded = lambda x: np.asarray(x, np.float64).round(DIGITS).tolist()
-  return {'.'.join(map(str, path)): rounded(leaf[...]) for path, leaf in found}
+  """The parameters of a scheme by name, as nested lists."""
+  return {
+    '.'.join(map(str, path)): np.asarray(leaf[...], np.float64).round(DIGITS).tolist()
+    for path, leaf in nnx.to_flat_state(nnx.state(scheme, nnx.Param))
+  }
 
 
 def illustrates(one: Shown) -> bool:
-  """Whether it has a factor for each pair, which no search found."""
+  """Whether its factors for the pairs are an example, not found by a search."""
   return bool(one.arguments.get('long_factor')) and not one.arguments['lineage']
 
 
 def factors(one: Shown) -> str:
-  """Where the factors of a scheme that has one for each pair come from; '' for others."""
+  """Where the factors for the pairs come from; '' if the scheme has none."""
   if not one.arguments.get('long_factor'):
     return ''
   if illustrates(one):
-    return 'its factors are an illustration, rising from 1 to the stretch; no search found them'
+    return 'its factors are an example, rising from 1 to the extension; no search found them'
   file, target = one.arguments['lineage'].partition(' ')[0], one.layers[0].target_length
-  return f'its factors are those that a search found for {target:,} tokens ({file}), at any stretch'
+  return f'its factors are those that a search found for {target:,} tokens ({file}), at any factor'
 
 
 def notes(one: Shown) -> list[str]:
-  """Where its numbers come from, for people."""
+  """Where parameters and factors come from, for people."""
   return [note for note in (one.source, factors(one)) if note]
 
 
 def layered(one: Shown) -> bool:
-  """Whether its layers differ in what they do."""
+  """Whether its layers have different effects."""
   found = [
     effects.of(scheme, one.dims, min(TOKENS, scheme.max_length or TOKENS)) for scheme in one.layers
   ]
@@ -103,14 +104,14 @@ def layered(one: Shown) -> bool:
 
 
 def packed(values: np.ndarray | None) -> str | None:
-  """Float32 in base64, as the script reads it."""
+  """Float32 in base64, for the script."""
   return None if values is None else base64.b64encode(np.float32(values).tobytes()).decode()
 
 
 def formula(text: str) -> str:
-  """As HTML: '_x' of a letter lowers a word, '^x' and '^(x)' raise a word or what is in brackets.
+  """As HTML: 'a_x' becomes a subscript after one letter, '^x' and '^(x)' superscripts.
 
-  A word with '_' in it is a name, and stays.
+  A longer word with '_' in it is a name, and unchanged.
   """
   text = re.sub(r'\b([^\W_])_(\w+)', r'\1<sub>\2</sub>', html.escape(text))
   inside = r'\(((?:[^()]|\([^()]*\))*)\)'
@@ -118,7 +119,7 @@ def formula(text: str) -> str:
 
 
 def embedded(one: Shown, twins: Collection[str]) -> dict[str, Any]:
-  """All that the page knows of a scheme; `twins` are the names of those that have one."""
+  """The data of a scheme on the page; `twins` are the names of schemes with a JavaScript twin."""
   cls, scheme = positions.scheme(one.name), one.layers[0]
   twin = one.name in twins
   wanted = (TOKENS,) if twin else LENGTHS
@@ -140,7 +141,7 @@ def embedded(one: Shown, twins: Collection[str]) -> dict[str, Any]:
 
 
 def vega_spec(chart) -> dict[str, Any]:
-  """A chart as Vega, which is all that the page needs to draw it."""
+  """A chart as Vega, the only format that the page needs."""
   return vl_convert.vegalite_to_vega(chart.to_dict(), vl_version=VEGA_LITE)
 
 
@@ -155,9 +156,9 @@ def page(schemes: Sequence[Shown], first: Sequence[str], looks: Sequence[Mapping
   """The whole page, HTML; needs no network and no other file.
 
   Args:
-    schemes: every one that can be chosen.
-    first: names of those in the panels as it opens.
-    looks: into trained runs, see `trained`.
+    schemes: all that can be selected.
+    first: names of the schemes in the panels when it opens.
+    looks: views of trained runs, see `runs.looks`.
   """
   twins = '\n'.join(path.read_text() for path in TWINS)
   table = twins[twins.index('const TWINS = {') :]

@@ -1,6 +1,6 @@
-// One of the four places: a scheme, drawn as it is or as what it does to logits.
+// One of the four panels: a scheme, drawn as its mechanism or as its logit modifier.
 
-const MOST = 40; // heads of which lines are drawn: so many colours and dashes there are
+const MOST = 40; // heads drawn as lines: the number of combinations of colour and dash
 
 class Panel {
   constructor(root, first, place) {
@@ -34,7 +34,7 @@ class Panel {
 
   get dims() { return {...this.given.dims, ...state.shared}; }
 
-  // Inputs that change something: made anew where these are others.
+  // Inputs that have an effect; rebuilt when their set changes.
   controls() {
     const {twin, args, dims, given} = this, known = twin?.controls(dims) ?? {};
     const idle = twin?.idle(args, dims, given.trained) ?? [];
@@ -81,7 +81,7 @@ class Panel {
     return this.cells.reduce((top, {v}) => Math.max(top, Math.abs(v) || 0), 0);
   }
 
-  // The heads of which lines are drawn, the chosen one among them.
+  // The heads that are drawn as lines, the selected one included.
   heads() {
     const first = range(Math.min(this.values.heads, MOST));
     return first.includes(this.head) ? first : [...first.slice(0, -1), this.head];
@@ -102,7 +102,7 @@ class Panel {
     return cells;
   }
 
-  // The modifier of the last query by distance, a line a head; one where all are alike.
+  // The modifier of the last query by distance: a line per head, or one if all are equal.
   decay() {
     const {values} = this, last = state.length - 1;
     const line = (h) => range(last + 1).map((d) => values.modifier(h, last, last - d));
@@ -117,7 +117,7 @@ class Panel {
     const [family, means] = DATA.families[kind];
     this.family.replaceChildren(family, make('small', {}, means));
     this.formula.innerHTML = given.formula;
-    const drawn = given.drawn && 'trained at drawn positions, which this does not show';
+    const drawn = given.drawn && 'trained with random positions, which are not shown here';
     const notes = [...given.notes, drawn];
     this.formula.append(make('span', {}, ...papers(given.paper)),
       ...notes.filter(Boolean).map((note) => make('span', {}, `${note}.`)));
@@ -140,7 +140,7 @@ class Panel {
     return this.kind === 'angles' ? this.values.pairs : state.length;
   }
 
-  // A point of a line is a distance, which may move the query on.
+  // A point of a line is a distance; the query moves if it is too short for that.
   choose({x, y, by}) {
     if (by !== undefined) {
       this.line = Number(by);

@@ -1,4 +1,4 @@
-"""The panels as Vega-Lite charts, for the page and for papers; data come later, by name."""
+"""The panels as Vega-Lite charts, for the page and for papers; data are set later, by name."""
 
 import dataclasses
 
@@ -16,14 +16,14 @@ MATRICES = {
   'bias': ('key position n (tokens)', 'query position m (tokens)', 'bias'),
   'modifier': ('key position n (tokens)', 'query position m (tokens)', 'logits'),
   'weights': ('key (tokens)', 'query (tokens)', 'weight'),
-}  # across, down, unit of the values
+}  # x, y, unit of the values
 FAMILIES = {
   'added': ('Absolute', 'vectors are added to embeddings'),
-  'bias': ('Relative', 'how far back a key lies sets a number on the logit'),
-  'angles': ('Rotary', 'queries and keys turn with position'),
-  'penalty': ('Linear penalty', 'a key is penalised by its distance'),
-  'modifier': ('None of these', 'logits alone, scaled or as they are'),
-}  # by how a scheme is drawn: a name, and what it means
+  'bias': ('Relative', 'a number for each distance is added to the logit'),
+  'angles': ('Rotary', 'queries and keys rotate with position'),
+  'penalty': ('Linear penalty', 'the logit falls in proportion to the distance'),
+  'modifier': ('Other', 'logits are scaled, or unchanged'),
+}  # Effect.kind -> name and description
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Theme:
     ink: of text.
     soft: of axes.
     line: of grids.
-    edge: of shapes that must be seen, 3:1 from the paper.
-    paper: behind all.
+    edge: of shapes, with a contrast of 3:1 to the paper.
+    paper: background.
     diverging: five, from negative to positive, the middle near the paper.
     cyclic: nine, the first and last the same, for -pi to pi.
-    sequential: three, from nothing to most.
+    sequential: three, from 0 to the maximum.
     series: of lines.
   """
 
@@ -55,12 +55,12 @@ class Theme:
 
 @dataclasses.dataclass(frozen=True)
 class Fixed:
-  """What a chart of known data takes as numbers; in a page these follow from data and window.
+  """Sizes of a chart with known data; on the page they follow from data and window.
 
   Attributes:
-    top: where the scale of colours ends, in the unit of the values.
+    top: end of the colour scale, in the unit of the values.
     size: pixels of the panel.
-    cell: pixels of a cell, its shorter side, or from point to point.
+    cell: pixels of the shorter side of a cell, or between points.
   """
 
   top: float
@@ -68,7 +68,7 @@ class Fixed:
   cell: float
 
 
-# Blue and orange differ for every kind of colour blindness, and by lightness from the paper.
+# Blue and orange can be distinguished with every kind of colour blindness.
 THEMES = {
   'light': Theme(
     '#1a1b1c', '#565b61', '#dcdfe3', '#868c93', '#ffffff',
@@ -92,9 +92,8 @@ THEMES = {
 def matrix(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChart:
   """Cells {x, y, v} in colour and a frame {x, y} around one.
 
-  Unless it is fixed, the parameter `top` ends the scale of colours.
-
-  'hands' draws angles as the hands of small clocks, 'angles' as colours, for many positions.
+  Without `fixed`, the parameter `top` is the end of the colour scale. 'hands' draws angles as the
+  hands of small clocks, 'angles' as colours, for many positions.
   """
   across, down, unit = MATRICES[kind]
   axis = alt.Axis(
@@ -128,12 +127,12 @@ def matrix(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChar
 
 
 def two_tone(theme: Theme) -> tuple[tuple[str, float], ...]:
-  """Colours and widths of two strokes, one on the other, that can be seen on any cell."""
+  """Colours and widths of two strokes, one on the other, visible on any cell."""
   return (theme.paper, 5.0), (theme.ink, 2.0)
 
 
 def _legend(fixed: Fixed | None) -> alt.Legend:
-  length = fixed.size - 60 if fixed else alt.ExprRef('width - 60')  # beside the unit
+  length = fixed.size - 60 if fixed else alt.ExprRef('width - 60')  # room for the unit
   return alt.Legend(
     type='gradient', orient='top', direction='horizontal', gradientThickness=9,
     gradientLength=length,
@@ -143,7 +142,6 @@ def _legend(fixed: Fixed | None) -> alt.Legend:
 
 
 def _colors(kind: str, theme: Theme, fixed: Fixed | None) -> alt.Scale:
-  """`top` is the largest of the values, 1 for weights, and pi for angles."""
   if kind == 'angles':
     colors, ends = theme.cyclic, (-1, 1)
   elif kind == 'weights':
@@ -161,27 +159,29 @@ LINES = {
   'decay': ('distance (tokens)', 'added to the logit', 'head'),
   'waves': ('pair of channels', 'wavelength (tokens)', 'scheme'),
   'loss': ('position (tokens)', 'loss (nats/token)', 'run'),
-}  # across, up, what tells lines apart
+}  # x, y, what distinguishes the lines
 POINTS, LOG_X, LOG_Y = ('penalty', 'waves'), ('loss',), ('waves',)
-LEVELS = ('waves',)  # where marks are lengths up, not across
-APART = 7  # pixels from point to point that marks need
-LABEL = 20  # pixels that the name of a mark needs above or below its rule
+LEVELS = ('waves',)  # charts whose rules are horizontal
+APART = 7  # pixels between points, below which they have no symbols
+LABEL = 20  # pixels for the name of a rule, above or below it
 
 
 def lines(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChart:
   """Lines of {x, y, by}, a ring at one {x, y} of them, and rules such as the training length.
 
-  A rule is {at, name}, and where it lies across also the `side` that its name is on: 1 below, -1
-  above. Unless it is fixed, the parameter `columns` is the width of the legend.
+  A rule is {at, name}; a horizontal one also has the `side` of its name: 1 below, -1 above. Without
+  `fixed`, the parameter `columns` is the number of columns of the legend.
   """
   across, up, by = LINES[kind]
-  scale = lambda log, padding=0: alt.Scale(
-    type='log' if log else 'linear', nice=not log, **({'padding': padding} if padding else {})
-  )
+
+  def scale(log: bool, padding: int = 0) -> alt.Scale:
+    padded = {'padding': padding} if padding else {}
+    return alt.Scale(type='log' if log else 'linear', nice=not log, **padded)
+
   common = {'labelOverlap': 'greedy', 'grid': True, 'tickCount': 6, 'labelFlush': True}
   axis, whole = alt.Axis(**common), alt.Axis(**common, tickMinStep=1)
   columns = 4 if fixed else alt.ExprRef('columns')
-  told = {
+  legend = {
     'title': by,
     'sort': None,
     'legend': alt.Legend(
@@ -193,8 +193,8 @@ def lines(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChart
   base = alt.Chart(alt.NamedData(CELLS)).encode(
     x=x,
     y=y,
-    color=alt.Color('by:N', scale=alt.Scale(range=list(theme.series)), **told),
-    strokeDash=alt.StrokeDash('by:N', **told),
+    color=alt.Color('by:N', scale=alt.Scale(range=list(theme.series)), **legend),
+    strokeDash=alt.StrokeDash('by:N', **legend),
   )
   layers = [base.mark_line(strokeWidth=1.8, clip=True)]
   if kind in POINTS:
@@ -213,14 +213,14 @@ def lines(kind: str, theme: Theme, fixed: Fixed | None = None) -> alt.LayerChart
 
 
 def _mark(fixed: Fixed | None) -> int | alt.ExprRef:
-  """Square pixels of the mark at a point: none where they would run into each other."""
+  """Square pixels of the symbol at a point; 0 if the points are too close."""
   if fixed:
     return 32 if fixed.cell >= APART else 0
   return alt.ExprRef(f'width / (domain("x")[1] - domain("x")[0]) < {APART} ? 0 : 32')
 
 
 def _rules(kind: str, theme: Theme) -> list[alt.Chart]:
-  """Dashed, with names: of levels beside the rule, of others above the plot, at either side."""
+  """Dashed lines with names: beside a horizontal one, above the plot for a vertical one."""
   rules = alt.Chart(alt.NamedData(MARKS))
   if kind in LEVELS:
     at, edge = {'y': alt.Y('at:Q')}, {'x': alt.value('width')}
@@ -238,7 +238,7 @@ def _rules(kind: str, theme: Theme) -> list[alt.Chart]:
 
 
 def _finished(chart: alt.LayerChart, theme: Theme) -> alt.LayerChart:
-  """Sizes, and the colours of everything that is no mark."""
+  """Adds sizes, and the colours of axes, legends and background."""
   return chart.properties(width=SIZE, height=SIZE, padding=2).configure(
     background=theme.paper,
     font='system-ui, sans-serif',

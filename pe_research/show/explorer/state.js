@@ -1,4 +1,4 @@
-// What the reader has chosen: cell (m, n) or channel c at m, and what all panels share.
+// What the reader has selected: cell (m, n) or channel c at m, and values that all panels share.
 
 const state = {
   modifier: false, length: DATA.tokens, head: 0, m: 9, n: 4, c: 2,

@@ -1,13 +1,13 @@
-"""What a trained run does with a text: its attention, its losses, what its scheme has learned.
+"""Inside a trained run: its attention on a text, its losses, what its scheme has learned.
 
-A run may be looked at under another scheme that can use its weights, as evaluate.py measures it:
-`position` is then 'yarn:factor=4', say.
+A run may also be read under another scheme that can use its weights, as pe_research.evaluate does:
+`position` is then 'yarn:factor=4', for example.
 """
 
 import dataclasses
+import functools
 import pathlib
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -28,20 +28,20 @@ from pe_research.settings import configs
 from pe_research.storage import files
 from pe_research.training import run_record, train_state
 
-CELLS = 64  # at most, on a side of a map
+CELLS = 64  # maximum cells on a side of a map
 
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-  """A run reading one text of L tokens; H heads, N cells a side of a map.
+  """A run reading one text of L tokens; H heads, N cells on a side of a map.
 
   Attributes:
-    label: of the run, or of the scheme that it is looked at under.
+    label: of the run, or of the scheme that it is read under.
     length: L.
-    maps: float32 [layers, H, N, N], what a query in cell i gives to all keys in cell j together,
-      a mean over the queries; rows sum to 1. N is L, or CELLS where that is less.
-    edges: int [N + 1], the token that each cell begins with, and L.
-    tokens: the text [L + 1], one piece a token: the input, and the last target.
+    maps: float32 [layers, H, N, N]: attention of a query in cell i to all keys in cell j together,
+      mean over the queries; rows sum to 1. N is min(L, CELLS).
+    edges: int [N + 1], the first token of each cell, and L.
+    tokens: the text [L + 1], one string per token: the input, and the last target.
     loss: float32 nats [L]; loss[i] is that of tokens[i + 1], after i + 1 tokens of context.
   """
 
@@ -60,10 +60,10 @@ class Curve:
   Attributes:
     label: as in Look.
     length: L, tokens of a window.
-    windows: how many there are.
-    mean: float64 nats [L], of the target after each number of tokens of context, 1 .. L.
-    error: float64 nats [L], the standard error of it over windows, as if all were independent; NaN
-      where there is but one.
+    windows: number of windows.
+    mean: float64 nats [L], of the target after 1 .. L tokens of context.
+    error: float64 nats [L], its standard error over windows, assumed independent; NaN for one
+      window.
   """
 
   label: str
@@ -73,62 +73,138 @@ class Curve:
   error: np.ndarray
 
 
-def look(workdir: pathlib.Path, length: int, position: str | None = None) -> Look:
-  """Reads `length` tokens at the end of the longest validation document, the last being a target.
+class Run:
+  """A finished run; text, parameters and models are read when first needed, and kept.
 
-  So runs on the same data read the same text, and texts of all lengths end at the same token.
-
-  Args:
-    workdir: of a finished run.
-    length: tokens of input; one layer's weights, [H, length, length], are in memory at once.
-    position: NAME[:argument=value,...], a scheme that can use the weights; None: the run's own.
-
-  Raises:
-    ValueError: no finished run, no text of that length, or the scheme does not reach so far.
+  In its methods `position` is NAME[:argument=value,...], a scheme that can use the weights; None is
+  the run's own scheme. `length` is in tokens.
   """
-  config = _config(workdir, length, position)
-  blueprint, corpus, params = _opened(workdir, config, length)
-  window = _text(corpus.validation, length)
-  maps, edges = [], _edges(length)
-  watch = lambda weights: maps.append(pooled(np.asarray(weights[0]), edges))
-  spec = Spec(**config['attention'], watch=watch)
-  tokens = jnp.asarray(window[None], jnp.int32)
-  logits = blueprint.bind(params)(tokens[:, :-1], Tokens.contiguous(length), spec)
-  loss = np.asarray(transformer.loss(logits, tokens[:, 1:])[0])
-  pieces = [corpus.tokenizer.decode([i]).decode(errors='replace') for i in window]
-  return Look(_label(config, position), length, np.stack(maps), edges, tuple(pieces), loss)
 
+  def __init__(self, workdir: pathlib.Path):
+    """Reads the config; WorkdirError if the run is not finished or has no weights of its own."""
+    self.workdir, self.saved = workdir, run_folder.load_config(workdir)
+    if not run_record.finished(workdir):
+      raise files.WorkdirError(
+        f'{workdir} holds no finished run; resume it by the command that began it, or name another.'
+      )
+    owner = files.read_json(workdir / 'run.json').get('weights_of')
+    if owner:
+      raise files.WorkdirError(
+        f'{workdir} holds results of the weights of {owner["run"]} and none of its own; name that '
+        f'run, and the scheme {self.saved["position"]["name"]!r} as its position.'
+      )
+    self._blueprints: dict[str | None, Blueprint] = {}
 
-def loss_by_position(workdir: pathlib.Path, length: int, position: str | None = None) -> Curve:
-  """The measure 'by_position' of evaluate.py, on the text that it takes, and its standard error.
+  @functools.cached_property
+  def corpus(self) -> texts.Corpus:
+    """The text of the run."""
+    corpus = texts.load(self.config())
+    run_folder.check_data(self.workdir, corpus.facts)
+    return corpus
 
-  Arguments and errors as for `look`.
-  """
-  config = _config(workdir, length, position)
-  blueprint, corpus, params = _opened(workdir, config, length)
-  scorer = scoring.Scorer(blueprint, config, sharding.mesh(config['run']['mesh']))
-  subject, scored = scoring.Subject(scorer, params), []
+  @functools.cached_property
+  def params(self) -> dict[str, Any]:
+    """The final parameters."""
+    return train_state.load_params(self.config(), self.workdir)[0]
 
-  def score(*asked) -> np.ndarray:
-    scored.append(subject(*asked))
-    return scored[-1]
+  def config(self, position: str | None = None, length: int | None = None) -> dict[str, Any]:
+    """The resolved config, for any devices; with `length` to measure loss by position.
 
-  row = measures.MEASURES['by_position'](score, measures.plan(corpus, config), length)
-  nats, mean = np.concatenate(scored).astype(np.float64), np.array(row['by_position'])
-  count = len(nats)
-  error = nats.std(0, ddof=1) / count**0.5 if count > 1 else np.full(length, np.nan)
-  return Curve(_label(config, position), length, count, mean, error)
+    Attention implementations and remat are those that support every machine and reading attention
+    maps; results do not change.
+    """
+    saved = self.saved
+    config = configs.anywhere(saved)
+    config['model'] = saved['model'] | {'remat': 'none'}
+    config['attention'] = saved['attention'] | {'implementation': 'dense'}
+    config['eval'] = saved['eval'] | {'implementation': 'tiled'}
+    if length is not None:
+      config['eval'] |= {
+        'lengths': [length], 'reach': max(length, saved['eval'].get('reach') or 0), 'targets': 1,
+        'protocols': ['by_position'], 'controls': ['none'], 'measurements': [],
+      }  # fmt: skip
+    if position is not None:
+      config['position'] = lineage.parse_position(position, saved)
+    return configs.resolve(config)
 
+  def blueprint(self, position: str | None = None) -> Blueprint:
+    """The model, without its parameters."""
+    if position not in self._blueprints:
+      self._blueprints[position] = Blueprint(self.config(position))
+    return self._blueprints[position]
 
-def scheme(workdir: pathlib.Path, position: str | None = None) -> list[tuple[PositionScheme, Dims]]:
-  """The scheme of a finished run with its trained values, and the sizes that it was built for.
+  def look(self, length: int, position: str | None = None) -> Look:
+    """Reads `length` tokens at the end of the longest validation document, the last being a target.
 
-  One for all layers, or one a layer in their order; `position` as for `look`.
-  """
-  config = _config(workdir, position=position)
-  dims = Dims.of(config['model'], config['length'], encodes=True)  # whole heads: no slices here
-  made = Blueprint(config).bind(_params(workdir, config)).position
-  return [(one, dataclasses.replace(dims, layer=i)) for i, one in enumerate(made)]
+    So runs on the same data read the same text, and texts of all lengths end at the same token. The
+    attention of one layer, [H, length, length], is in memory at once.
+
+    Raises:
+      ValueError: no text of that length, or the scheme is not defined there.
+    """
+    blueprint = self._checked(length, position)
+    window = _text(self.corpus.validation, length)
+    maps, edges = [], _edges(length)
+
+    def watch(weights) -> None:
+      maps.append(pooled(np.asarray(weights[0]), edges))
+
+    config = self.config(position)
+    spec = Spec(**config['attention'], watch=watch)
+    tokens = jnp.asarray(window[None], jnp.int32)
+    jax_setup.prepare(config)
+    model = blueprint.bind(self.params)
+    logits = model(tokens[:, :-1], Tokens.contiguous(length), spec)
+    loss = np.asarray(transformer.loss(logits, tokens[:, 1:])[0])
+    decode = self.corpus.tokenizer.decode
+    pieces = tuple(decode([i]).decode(errors='replace') for i in window)
+    return Look(self._label(config, position), length, np.stack(maps), edges, pieces, loss)
+
+  def loss_by_position(self, length: int, position: str | None = None) -> Curve:
+    """The measure 'by_position' of evaluation, with its standard error; raises as `look`."""
+    blueprint = self._checked(length, position)
+    config, windows = self.config(position, length), []
+    jax_setup.prepare(config)
+    scorer = scoring.Scorer(blueprint, config, sharding.mesh(config['run']['mesh']))
+    subject = scoring.Subject(scorer, self.params)
+
+    def score(*arguments) -> np.ndarray:
+      windows.append(subject(*arguments))
+      return windows[-1]
+
+    plan = measures.plan(self.corpus, config)
+    row = measures.MEASURES['by_position'](score, plan, length)
+    nats = np.concatenate(windows).astype(np.float64)
+    error = nats.std(0, ddof=1) / len(nats) ** 0.5 if len(nats) > 1 else np.full(length, np.nan)
+    label, mean = self._label(config, position), np.array(row['by_position'])
+    return Curve(label, length, len(nats), mean, error)
+
+  def scheme(self, position: str | None = None) -> list[tuple[PositionScheme, Dims]]:
+    """The scheme with its trained values and its sizes: one for all layers, or one for each."""
+    config = self.config(position)
+    dims = Dims.of(config['model'], config['length'], encodes=True)  # whole heads: no slices here
+    jax_setup.prepare(config)
+    layers = self.blueprint(position).bind(self.params).position
+    return [(scheme, dataclasses.replace(dims, layer=i)) for i, scheme in enumerate(layers)]
+
+  def _checked(self, length: int, position: str | None) -> Blueprint:
+    """The model, if it can read text of that length."""
+    checks.at_least('length', length, 1, 'tokens')
+    if self.saved['data']['task']:
+      raise ValueError(
+        f'{self.workdir} was trained on the task {self.saved["data"]["task"]!r} and has no text to '
+        'read; name a run that was trained on text.'
+      )
+    blueprint = self.blueprint(position)
+    blueprint.scheme.check_length(length)
+    return blueprint
+
+  def _label(self, config, position: str | None) -> str:
+    kind = positions.scheme(config['position']['name']).label
+    arguments = re.sub(r'[^=,]*/', '', (position or '').partition(':')[2])  # file names, no folders
+    if position is None:
+      return config['run'].get('label') or kind
+    return f'{kind}, {arguments}' if arguments else kind
 
 
 def pooled(weights: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -136,9 +212,9 @@ def pooled(weights: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
   `edges` [N + 1] rise strictly from 0 to L.
   """
-  of_keys = np.add.reduceat(weights, edges[:-1], axis=-1, dtype=np.float64)
-  of_both = np.add.reduceat(of_keys, edges[:-1], axis=-2)
-  return (of_both / np.diff(edges)[:, None]).astype(np.float32)
+  by_key = np.add.reduceat(weights, edges[:-1], axis=-1, dtype=np.float64)
+  by_cell = np.add.reduceat(by_key, edges[:-1], axis=-2)
+  return (by_cell / np.diff(edges)[:, None]).astype(np.float32)
 
 
 def _edges(length: int) -> np.ndarray:
@@ -151,67 +227,7 @@ def _text(documents: texts.Documents, length: int) -> np.ndarray:
   longest = documents[int(documents.lengths.argmax())]
   if length >= longest.size:
     raise ValueError(
-      f'length is {length}, and the longest validation document has {longest.size} tokens, its '
-      f'last target among them; ask for {longest.size - 1} or fewer.'
+      f'length is {length}; the longest validation document has {longest.size} tokens, the last '
+      f'target included; ask for {longest.size - 1} or fewer.'
     )
   return longest[-length - 1 :]
-
-
-def _label(config: Mapping[str, Any], position: str | None) -> str:
-  kind = positions.scheme(config['position']['name']).label
-  arguments = re.sub(r'[^=,]*/', '', (position or '').partition(':')[2])  # files by their names
-  if position is None:
-    return config['run'].get('label') or kind
-  return f'{kind}, {arguments}' if arguments else kind
-
-
-def _config(
-  workdir: pathlib.Path, length: int | None = None, position: str | None = None
-) -> dict[str, Any]:
-  """The config of a finished run, resolved to be read here, and at `length` if that is given.
-
-  Attention is computed in ways that every machine has, and layers are not compiled apart, as
-  model.remat would have it: neither changes what is computed.
-  """
-  saved, record = run_folder.load_config(workdir), files.read_json(workdir / 'run.json')
-  if not run_record.finished(workdir):
-    raise files.WorkdirError(
-      f'{workdir} holds no finished run; resume it by the command that began it, or name another.'
-    )
-  if record.get('weights_of'):
-    raise files.WorkdirError(
-      f'{workdir} holds results of the weights of {record["weights_of"]["run"]} and none of its '
-      f'own; name that run, and the scheme {saved["position"]["name"]!r} as its position.'
-    )
-  config = configs.anywhere(saved)
-  config['model'] = saved['model'] | {'remat': 'none'}
-  config['attention'] = saved['attention'] | {'implementation': 'dense'}
-  evaluation = saved['eval'] | {'implementation': 'tiled'}
-  if length is not None:
-    checks.at_least('length', length, 1, 'tokens')
-    if saved['data']['task']:
-      raise ValueError(
-        f'{workdir} was trained on the task {saved["data"]["task"]!r} and has no text to read; '
-        'name a run that was trained on text.'
-      )
-    evaluation |= {
-      'lengths': [length], 'reach': max(length, evaluation.get('reach') or 0), 'targets': 1,
-      'protocols': ['by_position'], 'controls': ['none'], 'measurements': [],
-    }  # fmt: skip
-  if position is not None:
-    config['position'] = lineage.parse_position(position, saved)
-  return configs.resolve(config | {'eval': evaluation})
-
-
-def _opened(workdir: pathlib.Path, config: Mapping[str, Any], length: int):
-  """Blueprint, corpus and parameters, for texts of `length` tokens."""
-  blueprint = Blueprint(config)
-  blueprint.scheme.check_length(length)
-  corpus = texts.load(config)
-  run_folder.check_data(workdir, corpus.facts)
-  return blueprint, corpus, _params(workdir, config)
-
-
-def _params(workdir: pathlib.Path, config: Mapping[str, Any]):
-  jax_setup.prepare(config)
-  return train_state.load_params(config, workdir)[0]

@@ -1,9 +1,10 @@
-// What every scheme computes, a second time, for a page that cannot call Python. A scheme needs
-// none; with one, a page has controls for its arguments. Tests hold both to the same numbers.
+// The schemes in JavaScript ("twins"), for a page that cannot call Python. A scheme needs no twin;
+// with one, the page has controls for its arguments. Tests compare both with each other.
 //
-// Hooks, each the identity unless overridden: `added(m)` [D] goes onto the embedding at position m,
-// pair i of queries and keys turns by `angle(m, i, length)` and fades by exp(`fade(m, i)`) (keys:
-// its inverse), `bias(h, m, n)` goes onto the logit and `scale(h, m, length)` multiplies q.k.
+// Hooks, each the identity unless overridden: `added(m)` [D] is added to the embedding at position
+// m, pair i of queries and keys rotates by `angle(m, i, length)` and is multiplied by
+// exp(`fade(m, i)`) (keys: by its inverse), `bias(h, m, n)` is added to the logit, and
+// `scale(h, m, length)` multiplies q.k.
 //
 // `args` are the arguments of the Python scheme, `dims` its Dims, `learned` its parameters by name.
 'use strict';
@@ -13,26 +14,26 @@ const range = (n) => Array.from({length: n}, (_, i) => i);
 const clip = (x, low, high) => Math.min(Math.max(x, low), high);
 
 class NoPE {
-  // Its arguments as inputs: a list of words, or [least, most, step].
+  // Inputs for its arguments: a list of words, or [least, most, step].
   static controls() { return {}; }
 
-  // What arguments come to that are null.
+  // Values of arguments that are null.
   static derived() { return {}; }
 
-  // Arguments on which nothing depends as the others are; `trained`: parameters are a run's.
+  // Arguments without effect at these values; `trained`: parameters are those of a run.
   static idle() { return []; }
 
-  // Whether the number of heads decides about any of them.
+  // Whether anything depends on the number of heads.
   static byHeads() { return false; }
 
   constructor(args, dims, learned) {
     Object.assign(this, {args, dims, learned, heads: dims.heads, pairs: 0, sees: Infinity});
   }
 
-  // Whether these arguments are none of the few that no twin follows.
+  // Whether the twin supports these arguments.
   static covers(args) { return (args.slice_factor ?? 1) === 1 && !args.bidirectional; }
 
-  // The arguments for a stretch by `factor`, where there is one.
+  // The arguments for an extension by `factor`.
   static stretched(args, factor) { return 'factor' in args ? {...args, factor} : args; }
 
   added() { return null; }
@@ -76,7 +77,7 @@ class T5 extends NoPE {
     super(args, dims, learned);
     this.heads = learned.table[0].length;
     const {buckets, max_distance: most} = args;
-    // Buckets that were not trained read what was at their nearest distance.
+    // New buckets take the trained value at their smallest distance.
     const given = built.arguments, seen = Array(buckets);
     for (const d of range(most + 1).reverse()) seen[T5.bucket(d, buckets, most)] = d;
     this.row = seen.map((d) => T5.bucket(d, given.buckets, given.max_distance));

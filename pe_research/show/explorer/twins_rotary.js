@@ -1,7 +1,7 @@
-// What the schemes compute whose queries and keys turn, and the table of all twins.
+// Twins of rotary schemes, and the table of all twins.
 
 const FACTOR = [1, 16, 0.5];
-// Shares of a head that are whole pairs, `pairs` of them at least.
+// Fractions of a head that are whole pairs, at least `pairs` of them.
 const fraction = (rotary, pairs = 1) => [2 * pairs / rotary, 1, 2 / rotary];
 const half = (length) => Math.max(1, Math.floor(length / 2));
 
@@ -17,7 +17,7 @@ class RoPE extends NoPE {
     const {fraction = 1, partial = 'width'} = args;
     const share = Math.floor(dims.rotary * fraction + 1e-6);
     this.rotated = partial === 'width' ? share - share % 2 : dims.rotary;
-    this.pairs = Math.floor(share / 2); // that turn
+    this.pairs = Math.floor(share / 2); // that rotate
     this.trained = args.train_length ?? dims.length; // tokens
   }
 
@@ -62,7 +62,7 @@ class XPos extends RoPE {
     };
   }
 
-  // Pairs that stand still fade too, and that is not followed.
+  // Pairs that do not rotate fade too, which the twin does not compute.
   static covers(args) {
     return super.covers(args) && (args.fraction === 1 || args.partial === 'width');
   }
@@ -82,7 +82,7 @@ class ByHead extends RoPE {
     return [...super.idle(args), ...(trained ? ['initial'] : [])];
   }
 
-  // Where nothing was trained every head is as it begins.
+  // Without training every head has the initial value.
   constructor(args, dims, learned, built) {
     super(args, dims, learned);
     this.heads = learned.scale.length;
@@ -119,7 +119,7 @@ class NTK extends PI {
 }
 
 class DynamicNTK extends NTK {
-  static stretched(args) { return args; } // by the length alone
+  static stretched(args) { return args; } // depends on the length only
 
   frequencies(length) {
     const {factor} = this.args, over = Math.max(length / this.trained, 1);
@@ -226,7 +226,7 @@ class LongRoPE extends PI {
 
   static idle({temperature}) { return ['su', 'yarn'].includes(temperature) ? [] : ['factor']; }
 
-  // Searched factors belong to one stretch; those of an illustration follow any.
+  // Searched factors are for one factor; those of an illustration are adapted to any.
   static stretched(args, factor) {
     if (args.lineage) return args;
     const last = args.long_factor.length - 1;

@@ -1,5 +1,5 @@
-// What schemes do, at any arguments: embedded by Python, or computed by a twin. No scheme is known
-// by name in these scripts.
+// Values of schemes at any arguments: embedded by Python, or computed by a twin. These scripts know
+// no scheme by name.
 
 const DATA = JSON.parse(document.getElementById('data').textContent);
 const dark = matchMedia('(prefers-color-scheme: dark)');
@@ -10,7 +10,7 @@ const make = (tag, attributes = {}, ...children) => {
 };
 const signed = (x) => Number.isFinite(x)
   ? (Math.abs(x) < 2e-6 ? '0' : `${x < 0 ? '−' : '+'}${Number(Math.abs(x).toPrecision(5))}`)
-  : 'none'; // below that it is what float32 rounds
+  : 'none'; // smaller values are rounding errors of float32
 const plain = (x) => Number.isFinite(x)
   ? (x && Math.abs(x) < 1e-5 ? x.toExponential(3)
     : x.toLocaleString('en', {maximumSignificantDigits: 5})).replaceAll('-', '−') : '∞';
@@ -18,7 +18,7 @@ const plain = (x) => Number.isFinite(x)
 const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const unpacked = (text) => new Float32Array(bytesOf(text).buffer);
 
-// What the Python module gave for one length, as if it were a twin.
+// Values of the Python module at one length.
 class Embedded {
   constructor(given, length) {
     const values = given.values[length];
@@ -40,7 +40,7 @@ class Embedded {
   modifier(h, m, n) { return this.#of('modifier', h, m, n); }
 }
 
-// The twin of a scheme: the same questions, for any arguments and length.
+// Values of a twin, with the methods of Embedded, at any arguments and length.
 class Computed {
   constructor(given, name, args, dims, length) {
     const own = given.parameters[Math.min(dims.layer, given.parameters.length - 1)];
@@ -77,8 +77,8 @@ class Computed {
 
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
-// Values of a scheme at its own arguments come from Python where they are embedded; null: there are
-// none, and `refusal` says why.
+// Values from Python if they are embedded for these arguments, otherwise from the twin; null if
+// there are none, and `refusal` says why.
 function valuesOf(name, args, shared, length) {
   const given = DATA.schemes[name];
   if (given.limit && length > given.limit) return null;
@@ -94,7 +94,7 @@ function refusal(name, length) {
   if (given.limit && length > given.limit) {
     return `'${given.label}' holds ${given.limit} positions; asked for ${length}. ${given.remedy}`;
   }
-  return `${given.label}: of its values, the page has those at lengths ${known}, and its defaults.`;
+  return `${given.label}: the page has its values at lengths ${known} and default arguments only.`;
 }
 
 function kindOf(name, values) {

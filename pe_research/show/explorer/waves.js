@@ -1,8 +1,8 @@
-// Wavelengths of the schemes that turn, trained and stretched.
+// Wavelengths of the rotary schemes, as trained and extended.
 
 const waves = new Reader(document.getElementById('waves'), ({x, y, by}) => {
   const turns = state.shared.length / y;
-  return `${by}, pair ${x}: comes around in ${plain(y)} tokens, ${plain(turns)} times within the ` +
+  return `${by}, pair ${x}: rotates once in ${plain(y)} tokens, ${plain(turns)} times within the ` +
     `training length of ${state.shared.length}.`;
 });
 
@@ -15,8 +15,8 @@ function wavelengths(name) {
   return twin.pairs ? twin.frequencies(target).map((f) => 2 * Math.PI / f) : [];
 }
 
-// Schemes of which pairs turn, and those shown at first: one that others stretch, and what moves
-// it.
+// Schemes with rotating pairs; shown at first are one that others extend, and its extensions that
+// change wavelengths.
 const turning = Object.keys(DATA.schemes).filter((name) =>
   DATA.schemes[name].twin && 'frequencies' in TWINS[name].prototype && wavelengths(name).length);
 const atFirst = turning.filter((name) => {
