@@ -1,4 +1,4 @@
-"""xPos: RoPE whose pairs also fade with distance."""
+"""xPos: RoPE whose pairs also decay with distance."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from flax import nnx
 
 from pe_research.positions import base, rotary
 
-LARGEST = 80.0  # e^80 is near the end of float32 and bfloat16
+LARGEST = 80.0  # e^80 is near the largest float32 and bfloat16
 
 
 class XPos(rotary.RoPE):
   """Pair i of q_m . k_n is also multiplied by zeta_i^((m - n) / scale_base).
 
-  zeta_i = (i / (R/2) + gamma) / (1 + gamma), so that slow pairs fade least. Queries carry
-  zeta^(m / scale_base), keys the inverse: beyond `max_length` that leaves the range of floats. The
+  zeta_i = (i / (R/2) + gamma) / (1 + gamma), so that slow pairs decay least. Queries are multiplied
+  by zeta^(m / scale_base), keys by the inverse at n, which overflows beyond `max_length`. The
   paper's results beyond the training length also need its blockwise attention.
 
   Paper and code: some code (x-transformers) counts positions from the middle of the text, which
@@ -37,12 +37,12 @@ class XPos(rotary.RoPE):
     rngs: nnx.Rngs | None = None,
     **rope: Any,
   ):
-    """Chooses how fast pairs fade.
+    """Chooses how fast pairs decay.
 
     Args:
       dims: sizes of the model.
       scale_base: tokens; 512 was published with a training length of 1,024.
-      gamma: larger fades less.
+      gamma: a larger one decays less.
       rngs: unused.
       **rope: see RoPE.
     """
@@ -58,14 +58,14 @@ class XPos(rotary.RoPE):
   def query(self, q: jax.Array, pos: jax.Array, length) -> jax.Array:
     """Rotates [B, L, H, R] at `pos` [B or 1, L], times zeta^(pos / scale_base)."""
     self.check_positions(pos)
-    return self._faded(super().query(q, pos, length), pos)
+    return self._decayed(super().query(q, pos, length), pos)
 
   def key(self, k: jax.Array, pos: jax.Array, length) -> jax.Array:
-    """As queries, by the inverse."""
+    """As queries, times the inverse."""
     self.check_positions(pos)
-    return self._faded(super().query(k, pos, length), -pos)
+    return self._decayed(super().query(k, pos, length), -pos)
 
-  def _faded(self, x, pos):
+  def _decayed(self, x, pos):
     rate = jnp.asarray(self.rate, jnp.float32)
     rate = jnp.repeat(rate, 2) if self.layout == 'interleaved' else jnp.tile(rate, 2)
     rate = jnp.pad(rate, (0, x.shape[-1] - self.rotated))

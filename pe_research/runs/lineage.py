@@ -33,7 +33,7 @@ def known(config: Mapping[str, Any], name: str) -> dict[str, Any]:
   """The position arguments that a run's weights bring along to the scheme `name`."""
   position = config['position']
   stays = name == position['name']
-  return dict(position) if stays else positions.scheme(position['name']).known(position)
+  return dict(position) if stays else positions.scheme(position['name']).trained_arguments(position)
 
 
 def check_plain(config: Mapping[str, Any], where: object) -> None:
