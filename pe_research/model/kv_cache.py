@@ -49,12 +49,14 @@ class KVCache:
           'it with a larger capacity, or reserve room in it.'
         )
     segments = jnp.ones_like(at.pos) if at.segments is None else at.segments
-    placed = Tokens(put(self.at.pos, at.pos, self.used), put(self.at.segments, segments, self.used))
-    return dataclasses.replace(self, tokens=put(self.tokens, tokens, self.used), at=placed)
+    placed = Tokens(
+      _write(self.at.pos, at.pos, self.used), _write(self.at.segments, segments, self.used)
+    )
+    return dataclasses.replace(self, tokens=_write(self.tokens, tokens, self.used), at=placed)
 
   def append(self, slots: Sequence[jax.Array], new: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
     """One layer's slots [B, N, ...] with [B or 1, L, ...] written after the filled ones."""
-    return tuple(put(old, part, self.used) for old, part in zip(slots, new, strict=True))
+    return tuple(_write(old, part, self.used) for old, part in zip(slots, new, strict=True))
 
   def used_after(self, at: Tokens) -> jax.Array:
     """Filled slots after appending these tokens, int32 [B]; padding on the right does not count.
@@ -100,7 +102,7 @@ def empty(
   return KVCache(slots, ids, Tokens(ids, ids), jnp.zeros(batch, jnp.int32))
 
 
-def put(slots: jax.Array, new: jax.Array, used: jax.Array) -> jax.Array:
+def _write(slots: jax.Array, new: jax.Array, used: jax.Array) -> jax.Array:
   """Writes [B or 1, L, ...] into [B, N, ...], row b from slot used[b] on, where it must fit."""
   new = jnp.broadcast_to(new, (slots.shape[0], *new.shape[1:])).astype(slots.dtype)
   write = functools.partial(lax.dynamic_update_slice_in_dim, axis=0)

@@ -67,16 +67,12 @@ class ByParts(interpolation.Stretched):
 
   def card(self, length: int, longest: int) -> facts.Card:
     """Adds gamma."""
-    gamma = self.gamma()
+    card, gamma = super().card(length, longest), self.gamma()
     of = f'of {gamma.size}'
-    return (
-      super()
-      .card(length, longest)
-      .more(
-        facts.Fact('pairs that stay as they are', int((gamma == 1).sum()), of),
-        facts.Fact('pairs interpolated by the whole factor', int((gamma == 0).sum()), of),
-        columns=(facts.Column('gamma', '', tuple(gamma.tolist()), drawn=False),),
-      )
+    return card.more(
+      facts.Fact('pairs that stay as they are', int((gamma == 1).sum()), of),
+      facts.Fact('pairs interpolated by the whole factor', int((gamma == 0).sum()), of),
+      columns=(facts.Column('gamma', '', tuple(gamma.tolist()), drawn=False),),
     )
 
 

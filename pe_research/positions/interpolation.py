@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from flax import nnx
 
 from pe_research.common import checks
 from pe_research.positions import base as base_lib
@@ -30,7 +29,6 @@ class Stretched(rotary.RoPE):
     factor: float | None = None,
     target_length: int | None = None,
     train_length: int | None = None,
-    rngs: nnx.Rngs | None = None,
     **rope,
   ):
     """Takes the factor and the lengths.
@@ -41,10 +39,9 @@ class Stretched(rotary.RoPE):
       target_length: tokens, s L; None computes it.
       train_length: tokens, L, at which the weights were trained with plain RoPE; None means the
         training length of the config, which fine-tuning changes.
-      rngs: unused.
       **rope: as in RoPE.
     """
-    super().__init__(dims, rngs=rngs, **rope)
+    super().__init__(dims, **rope)
     self.train_length = base_lib.resolved('train_length', train_length)
     self.factor = float(base_lib.resolved('factor', factor))
     self.target_length = base_lib.resolved('target_length', target_length)
@@ -156,13 +153,7 @@ class DynamicNTK(rotary.RoPE):
   depends_on_length = True
 
   def __init__(
-    self,
-    dims: base_lib.Dims,
-    *,
-    factor: float = 1.0,
-    train_length: int | None = None,
-    rngs: nnx.Rngs | None = None,
-    **rope,
+    self, dims: base_lib.Dims, *, factor: float = 1.0, train_length: int | None = None, **rope
   ):
     """Chooses the length at which stretching begins.
 
@@ -170,10 +161,9 @@ class DynamicNTK(rotary.RoPE):
       dims: sizes of the model.
       factor: f above; 1 is the paper's rule; named factor or ntk in code.
       train_length: tokens, L; None means the training length of the config.
-      rngs: unused.
       **rope: as in RoPE.
     """
-    super().__init__(dims, rngs=rngs, **rope)
+    super().__init__(dims, **rope)
     check_pairs(self)
     self.train_length = base_lib.resolved('train_length', train_length)
     checks.at_least('position.train_length', self.train_length, 1, 'tokens')

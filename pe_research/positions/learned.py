@@ -63,13 +63,9 @@ class Learned(base.PositionScheme):
 
   def card(self, length: int, longest: int) -> facts.Card:
     """Adds the rows of the table, and the positions without a row."""
-    rows = self.max_length
-    return (
-      super()
-      .card(length, longest)
-      .more(
-        facts.Fact('rows of the table', rows),
-        facts.Fact('rows never trained', max(0, rows - length), f'of {rows:,}'),
-        facts.Fact(f'positions without a row at {longest:,} tokens', max(0, longest - rows)),
-      )
+    card, rows = super().card(length, longest), self.max_length
+    return card.more(
+      facts.Fact('rows of the table', rows),
+      facts.Fact('rows never trained', max(0, rows - length), f'of {rows:,}'),
+      facts.Fact(f'positions without a row at {longest:,} tokens', max(0, longest - rows)),
     )

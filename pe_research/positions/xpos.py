@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from pe_research.positions import base, rotary
 
@@ -29,13 +28,7 @@ class XPos(rotary.RoPE):
   remedy = 'Use a shorter length, or a larger position.scale_base.'
 
   def __init__(
-    self,
-    dims: base.Dims,
-    *,
-    scale_base: float = 512.0,
-    gamma: float = 0.4,
-    rngs: nnx.Rngs | None = None,
-    **rope: Any,
+    self, dims: base.Dims, *, scale_base: float = 512.0, gamma: float = 0.4, **rope: Any
   ):
     """Chooses how fast pairs decay.
 
@@ -43,10 +36,9 @@ class XPos(rotary.RoPE):
       dims: sizes of the model.
       scale_base: tokens; 512 was published with a training length of 1,024.
       gamma: a larger one decays less.
-      rngs: unused.
       **rope: see RoPE.
     """
-    super().__init__(dims, rngs=rngs, **rope)
+    super().__init__(dims, **rope)
     if scale_base <= 0 or gamma <= 0:
       raise ValueError(
         f'position.scale_base is {scale_base} and position.gamma {gamma}; both must be positive.'
