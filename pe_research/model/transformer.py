@@ -191,8 +191,8 @@ class Decoder(nnx.Module):
         x, slot = block(x, at, scheme, spec, length=length, slots=layer, cache=cache)
         slots.append(slot)
         continue
-      own = last if i == len(self.blocks) - 1 else None
-      run = functools.partial(_without_cache, block, at, scheme, spec, length=length, last=own)
+      kept = last if i == len(self.blocks) - 1 else None
+      run = functools.partial(_without_cache, block, at, scheme, spec, length=length, last=kept)
       x = (jax.checkpoint(run) if self.model.remat == 'block' else run)(x)
     if cache is not None:
       cache = dataclasses.replace(cache, layers=tuple(slots))

@@ -84,7 +84,7 @@ class PositionScheme(nnx.Module):
   R rotated width of a head. Positions are int32, counted in tokens from 0.
 
   The docstring of a scheme ends in a paragraph 'Paper and code: ...' that says how the two are
-  known to differ, and which is followed here.
+  known to differ, and which one this scheme follows.
   """
 
   label: ClassVar[str] = ''  # name in tables and figures
@@ -250,7 +250,7 @@ class PositionScheme(nnx.Module):
 class NoPE(PositionScheme):
   """No positional encoding: order reaches the model through the causal mask alone.
 
-  Paper and code: none known.
+  Paper and code: no known difference.
   """
 
   label = 'NoPE'

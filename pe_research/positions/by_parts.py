@@ -172,9 +172,9 @@ class NTKByParts(ByParts):
 class Llama3(ByParts):
   """Llama 3.1: by parts, linear in rotations, with other bounds and without temperature.
 
-  As published, factor 8 of 8,192 tokens serves 131,072: twice the 65,536 of the factor.
+  As published, factor 8 of 8,192 tokens is used up to 131,072: twice the 65,536 of the factor.
 
-  Paper and code: none known. The rule is that of transformers.
+  Paper and code: no known difference. The rule is that of transformers.
   """
 
   label = 'Llama 3'

@@ -15,7 +15,7 @@ class DroPE(interpolation.Stretched):
   fits the coefficient at each target length: 0.412 for a model trained from scratch, 0.103 for
   SmolLM.
 
-  Paper and code: none known.
+  Paper and code: no known difference.
   """
 
   label = 'DroPE'

@@ -16,7 +16,7 @@ class FIRE(base.PositionScheme):
   and the threshold are learned too. The ratio depends on the query's position, so the bias is not a
   function of the distance alone. Every layer has its own parameters (the paper's FIRE-S shares).
 
-  Paper and code: none known.
+  Paper and code: no known difference.
   """
 
   label = 'FIRE'

@@ -94,7 +94,7 @@ class Stretched(rotary.RoPE):
 class PI(Stretched):
   """Position interpolation: positions, hence all frequencies, divided by s.
 
-  Paper and code: none known.
+  Paper and code: no known difference.
   """
 
   label = 'PI'
@@ -117,7 +117,7 @@ class NTK(Stretched):
   The pairs between the fastest and the slowest are stretched by less than s. Those of them that
   make no full turn in training reach untrained angles before s L tokens.
 
-  Paper and code: none known.
+  Paper and code: no known difference.
   """
 
   label = 'NTK-aware'
@@ -195,7 +195,7 @@ class ABF(rotary.RoPE):
 
   The paper raises it from 10,000 to 500,000, to extend LLaMA-2 from 4,096 tokens to 32,768.
 
-  Paper and code: none known.
+  Paper and code: no known difference.
   """
 
   label = 'ABF'

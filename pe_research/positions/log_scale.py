@@ -24,7 +24,7 @@ class LogN(rotary.RoPE):
 
   n counts the keys of each query, not the length of the text.
 
-  Paper and code: none known.
+  Paper and code: no known difference.
   """
 
   label = 'Log-n RoPE'

@@ -144,8 +144,8 @@ class LongRoPE(interpolation.Stretched):
     partial = given['partial'] != 'width'
     rotated = rotary.channels(dims, 1.0 if partial else given['fraction'])
     if file:
-      own = {field: given[field] for field in longrope_file.FIELDS if field != 'rotated'}
-      longrope_file.check_made_for(file, found, own | {'rotated': rotated})
+      model = {field: given[field] for field in longrope_file.FIELDS if field != 'rotated'}
+      longrope_file.check_made_for(file, found, model | {'rotated': rotated})
     if given['long_factor'] is None:
       raise ValueError(
         "'LongRoPE' has no factors: give position.file, as written by python -m "

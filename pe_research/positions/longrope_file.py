@@ -71,8 +71,8 @@ def read(path: str) -> tuple[dict[str, Any], str]:
   return found, f'{pathlib.Path(path).name} sha256:{digest.of_bytes(text)}'
 
 
-def check_made_for(path: str, found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-  """Raises ValueError if the file was made for another model than `own` (FIELDS) describes."""
+def check_made_for(path: str, found: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+  """Raises ValueError if the file was made for another model than `model` (FIELDS) describes."""
   words = {
     'base': 'a rotary base of',
     'rotated': 'a rotated head width of',
@@ -80,8 +80,8 @@ def check_made_for(path: str, found: Mapping[str, Any], own: Mapping[str, Any]) 
     'target_length': 'a target length of',
   }
   for field in FIELDS:
-    if field in own and found[field] != own[field]:
+    if field in model and found[field] != model[field]:
       raise ValueError(
         f'position.file {path} was made for {words[field]} {found[field]:g}; here it is '
-        f'{own[field]:g}. Search again for this model, or name the file that belongs to it.'
+        f'{model[field]:g}. Search again for this model, or name the file that belongs to it.'
       )

@@ -118,7 +118,7 @@ class Randomized(rotary.RoPE):
 class RandPos(interpolation.PI):
   """PI fine-tuned on short texts at positions drawn from the whole target length.
 
-  Paper and code: none known.
+  Paper and code: no known difference.
   """
 
   label = 'RandPos'

@@ -15,7 +15,7 @@ class RNoPE(rotary.RoPE):
   The paper has three rotary layers for each one without (period 4) and a window of half the
   training length. Without a window this is the layer pattern of SmolLM3.
 
-  Paper and code: none known.
+  Paper and code: no known difference.
   """
 
   label = 'RNoPE-SWA'

@@ -174,8 +174,8 @@ class RoPE(base.PositionScheme):
 class PRoPE(RoPE):
   """RoPE in which only the fastest pairs rotate, at the frequencies that they have in RoPE.
 
-  Paper and code: none known of p-RoPE itself. The paper's '0.75-RoPE partial' is another scheme,
-  partial='width' here.
+  Paper and code: no known difference in p-RoPE itself. The paper's '0.75-RoPE partial' is another
+  scheme, partial='width' here.
   """
 
   label = 'p-RoPE'
