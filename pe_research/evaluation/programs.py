@@ -8,7 +8,7 @@ import jax
 
 from pe_research.common import sharding
 from pe_research.evaluation import scoring
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.proof import program_text
 from pe_research.proof import programs as proof
 from pe_research.settings import configs
@@ -52,14 +52,14 @@ class _OneDevice:
 
   @functools.cached_property
   def scorer(self) -> scoring.Scorer:
-    return scoring.Scorer(Blueprint(self.config), self.config, sharding.one_device())
+    return scoring.Scorer(FunctionalDecoder(self.config), self.config, sharding.one_device())
 
   def text(self, call: scoring.Call) -> str:
     given = [*call], {name: str(kind) for name, kind in sorted(self.types.items())}
     return proof.text(repr(given), self.config, lambda config: self._lowered(call))
 
   def _lowered(self, call: scoring.Call) -> str:
-    shapes = jax.eval_shape(self.scorer.blueprint.init)
+    shapes = jax.eval_shape(self.scorer.functional.init)
     typed = lambda name, x: jax.ShapeDtypeStruct(x.shape, self.types.get(name, x.dtype))
     params = {name: typed(name, x) for name, x in shapes.items()}
     return program_text.of(self.scorer.lower(params, call))

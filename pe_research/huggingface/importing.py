@@ -13,7 +13,7 @@ from pe_research.huggingface import families, folder, memory, positions_read
 from pe_research.huggingface.family import Described, Family, Fields
 from pe_research.huggingface.tensors import Tensor, table
 from pe_research.model.decoder_config import DecoderConfig
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.settings import configs
 
 OUTPUTS = ('lm_head.weight', 'embed_out.weight')  # which a tied model may have as well
@@ -135,16 +135,16 @@ def load(path: pathlib.Path, config: Mapping[str, Any]) -> dict[str, jax.Array]:
     ValueError: the folder is not whole, not that of the config, or too large; before any is read.
   """
   family, _ = describe(path)
-  mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
-  abstract = jax.eval_shape(blueprint.init)
+  mesh, functional = sharding.mesh(config['run']['mesh']), FunctionalDecoder(config)
+  abstract = jax.eval_shape(functional.init)
   shapes = {name: tuple(x.shape) for name, x in abstract.items()}
   listed = folder.entries(path)
-  wanted = {tensor.name: tensor for tensor in tensors(family, blueprint.model)}
+  wanted = {tensor.name: tensor for tensor in tensors(family, functional.model)}
   found = match(family, wanted, listed, shapes, path)
   layout = sharding.layout(abstract, mesh)
   types = {p: folder.TYPES[listed[name].dtype] for name, t in found.items() for p in t.params}
   memory.check(str(path), shapes, types, layout)
-  _check_tied(blueprint.model, listed, found, path)
+  _check_tied(functional.model, listed, found, path)
   params = {}
   for name, array in folder.read(found, listed):
     for param, part in found[name].split(array).items():

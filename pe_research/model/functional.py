@@ -11,7 +11,7 @@ from pe_research.model import transformer
 from pe_research.model.decoder_config import DecoderConfig
 
 
-class Blueprint:
+class FunctionalDecoder:
   """The decoder of a resolved config, with its parameters as arguments and results.
 
   NNX walks the module graph at every call, which slows small models down. Here the graph is split

@@ -15,7 +15,7 @@ from pe_research.attention.tokens import Tokens
 from pe_research.common import digest, sharding
 from pe_research.data import texts
 from pe_research.model import transformer
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.positions import fixed_point, longrope, rotary
 from pe_research.runs import lineage
 from pe_research.search.space import Candidate
@@ -91,8 +91,8 @@ class Objective:
       batch_tokens: tokens evaluated at once, at least one candidate's on each device.
       absolute: see the class.
     """
-    blueprint = Blueprint(config)
-    own = blueprint.scheme
+    functional = FunctionalDecoder(config)
+    own = functional.scheme
     known = lineage.known(config, longrope.NAME)
     rope = {field: known[field] for field in ROPE}
     dims = positions.Dims.of(config['model'], config['length'], encodes=True)
@@ -109,7 +109,7 @@ class Objective:
     spec = Spec(**(config['attention'] | {'implementation': 'tiled'}))
 
     def loss(params, high, low, start_tokens, tokens):
-      decoder = blueprint.bind(params)
+      decoder = functional.bind(params)
       scheme = longrope.Searched(
         dims,
         turns=fixed_point.Turns(high, low),

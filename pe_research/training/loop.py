@@ -14,7 +14,7 @@ from pe_research.data import batches, texts
 from pe_research.evaluation import measures, validation
 from pe_research.machines import jax_setup
 from pe_research.machines.signals import Stop
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.training import optimizers, programs, train_state
 from pe_research.training.member import Member
 from pe_research.training.train_step import Step
@@ -51,9 +51,9 @@ def train_all(runs: Runs, beat: Callable[[str], None] = unheard) -> list[train_s
   config = next(iter(runs.values()))
   if len(runs) > 1:
     check_together([*runs.values()])
-  blueprints = [Blueprint(one) for one in runs.values()]  # which differ in what they draw
-  blueprint = blueprints[0]
-  batches.check(config, blueprint.scheme.reads_beyond)
+  functionals = [FunctionalDecoder(one) for one in runs.values()]  # which differ in what they draw
+  functional = functionals[0]
+  batches.check(config, functional.scheme.reads_beyond)
   jax_setup.prepare(config)
   mesh = sharding.mesh(config['run']['mesh'])
   if mesh.shape[sharding.CONTEXT] > 1:
@@ -65,21 +65,21 @@ def train_all(runs: Runs, beat: Callable[[str], None] = unheard) -> list[train_s
   corpus = texts.load(config, beat)
   measures.plan(corpus, config)  # what could not be evaluated is not trained
   optimizer = optimizers.build(config['optimizer'], config['steps'])
-  like = train_state.abstract(blueprint, optimizer, mesh)
+  like = train_state.abstract(functional, optimizer, mesh)
   validate = (
-    validation.validator(blueprint, corpus, config, mesh) if config['eval']['every'] else None
+    validation.validator(functional, corpus, config, mesh) if config['eval']['every'] else None
   )
   with contextlib.ExitStack() as stack:
     # Entered first and left last: a signal while checkpoints are written is noted.
     stop = stack.enter_context(Stop())
     members = [
       Member(one, workdir, made, corpus, stack)
-      for (workdir, one), made in zip(runs.items(), blueprints, strict=True)
+      for (workdir, one), made in zip(runs.items(), functionals, strict=True)
     ]
     beat('beginning or restoring')
     final = {member: member.final(like) for member in members}
     if left := [member for member in members if final[member] is None]:
-      step = Step(config, blueprint, optimizer, rows, len(left))
+      step = Step(config, functional, optimizer, rows, len(left))
       states = _run(left, step, like, validate, stop, beat)
       if states is None:
         return None

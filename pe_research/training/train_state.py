@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from pe_research.common import digest, sharding
 from pe_research.huggingface import importing
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.runs import checkpoints, lineage, run_folder
 from pe_research.storage import files, paths
 from pe_research.training import optimizers
@@ -23,7 +23,7 @@ def layout(like: State) -> State:
 
 
 def begin(
-  config: Mapping[str, Any], blueprint: Blueprint, optimizer, like: State
+  config: Mapping[str, Any], functional: FunctionalDecoder, optimizer, like: State
 ) -> tuple[State, dict[str, Any] | None]:
   """The state before the first step, and the record of where its parameters come from.
 
@@ -42,14 +42,14 @@ def begin(
     origin = lineage.source(workdir, step, digest.of_arrays(params))
   else:
     with jax.default_device(jax.local_devices(backend='cpu')[0]):
-      drawn = jax.device_get(jax.jit(blueprint.init)())
+      drawn = jax.device_get(jax.jit(functional.init)())
     params = jax.tree.map(sharding.place, drawn, layout(like)['params'])
   return jax.jit(lambda p: first(p, optimizer), out_shardings=layout(like))(params), origin
 
 
-def abstract(blueprint: Blueprint, optimizer, mesh) -> State:
+def abstract(functional: FunctionalDecoder, optimizer, mesh) -> State:
   """Shapes, types and layout of the state, for restoring."""
-  shapes = _shapes(blueprint, optimizer)
+  shapes = _shapes(functional, optimizer)
   make = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
   return jax.tree.map(make, shapes, sharding.layout(shapes, mesh))
 
@@ -61,8 +61,8 @@ def first(params, optimizer) -> State:
   return {'params': params, 'optimizer': optimizer.init(params), 'step': jnp.int32(0)}
 
 
-def _shapes(blueprint: Blueprint, optimizer) -> State:
-  return jax.eval_shape(lambda: first(blueprint.init(), optimizer))
+def _shapes(functional: FunctionalDecoder, optimizer) -> State:
+  return jax.eval_shape(lambda: first(functional.init(), optimizer))
 
 
 def load_params(
@@ -83,8 +83,8 @@ def load_params(
         'bring them back, or import anew in another --workdir.'
       )
     return params, 0
-  mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
-  like = abstract(blueprint, optimizers.build(config['optimizer'], config['steps']), mesh)
+  mesh, functional = sharding.mesh(config['run']['mesh']), FunctionalDecoder(config)
+  like = abstract(functional, optimizers.build(config['optimizer'], config['steps']), mesh)
   with checkpoints.Checkpoints(workdir, config['run']['keep'], read_only=True) as saved:
     restored = saved.restore(like, step)
   if restored is None:

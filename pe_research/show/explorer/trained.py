@@ -21,7 +21,7 @@ from pe_research.data import texts
 from pe_research.evaluation import measures, scoring
 from pe_research.machines import jax_setup
 from pe_research.model import transformer
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.positions.base import Dims, PositionScheme
 from pe_research.runs import lineage, run_folder
 from pe_research.settings import configs
@@ -87,13 +87,13 @@ def look(workdir: pathlib.Path, length: int, position: str | None = None) -> Loo
     ValueError: no finished run, no text of that length, or the scheme does not reach so far.
   """
   config = _config(workdir, length, position)
-  blueprint, corpus, params = _opened(workdir, config, length)
+  functional, corpus, params = _opened(workdir, config, length)
   window = _text(corpus.validation, length)
   maps, edges = [], _edges(length)
   watch = lambda weights: maps.append(pooled(np.asarray(weights[0]), edges))
   spec = Spec(**config['attention'], watch=watch)
   tokens = jnp.asarray(window[None], jnp.int32)
-  logits = blueprint.bind(params)(tokens[:, :-1], Tokens.contiguous(length), spec)
+  logits = functional.bind(params)(tokens[:, :-1], Tokens.contiguous(length), spec)
   loss = np.asarray(transformer.loss(logits, tokens[:, 1:])[0])
   pieces = [corpus.tokenizer.decode([i]).decode(errors='replace') for i in window]
   return Look(_label(config, position), length, np.stack(maps), edges, tuple(pieces), loss)
@@ -105,8 +105,8 @@ def loss_by_position(workdir: pathlib.Path, length: int, position: str | None = 
   Arguments and errors as for `look`.
   """
   config = _config(workdir, length, position)
-  blueprint, corpus, params = _opened(workdir, config, length)
-  scorer = scoring.Scorer(blueprint, config, sharding.mesh(config['run']['mesh']))
+  functional, corpus, params = _opened(workdir, config, length)
+  scorer = scoring.Scorer(functional, config, sharding.mesh(config['run']['mesh']))
   subject, scored = scoring.Subject(scorer, params), []
 
   def score(*asked) -> np.ndarray:
@@ -127,7 +127,7 @@ def scheme(workdir: pathlib.Path, position: str | None = None) -> list[tuple[Pos
   """
   config = _config(workdir, position=position)
   dims = Dims.of(config['model'], config['length'], encodes=True)  # whole heads: no slices here
-  made = Blueprint(config).bind(_params(workdir, config)).position
+  made = FunctionalDecoder(config).bind(_params(workdir, config)).position
   return [(one, dataclasses.replace(dims, layer=i)) for i, one in enumerate(made)]
 
 
@@ -204,12 +204,12 @@ def _config(
 
 
 def _opened(workdir: pathlib.Path, config: Mapping[str, Any], length: int):
-  """Blueprint, corpus and parameters, for texts of `length` tokens."""
-  blueprint = Blueprint(config)
-  blueprint.scheme.check_length(length)
+  """Functional decoder, corpus and parameters, for texts of `length` tokens."""
+  functional = FunctionalDecoder(config)
+  functional.scheme.check_length(length)
   corpus = texts.load(config)
   run_folder.check_data(workdir, corpus.facts)
-  return blueprint, corpus, _params(workdir, config)
+  return functional, corpus, _params(workdir, config)
 
 
 def _params(workdir: pathlib.Path, config: Mapping[str, Any]):
