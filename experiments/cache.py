@@ -87,16 +87,16 @@ def measure(given: argparse.Namespace, name: str, contexts: Sequence[int]) -> Ro
   from pe_research.attention.spec import Spec
   from pe_research.attention.tokens import Tokens
   from pe_research.machines import jax_setup
-  from pe_research.model.functional import Blueprint
+  from pe_research.model.functional import FunctionalDecoder
 
   config = setup(given, PROJECTIONS[name], max(contexts) + STEPS)
   jax_setup.prepare(config)
-  blueprint, spec = Blueprint(config), Spec(**config['attention'])
-  params = jax.jit(blueprint.init)()
+  functional, spec = FunctionalDecoder(config), Spec(**config['attention'])
+  params = jax.jit(functional.init)()
 
   @jax.jit
   def decode(params, filled):
-    decoder = blueprint.bind(params)
+    decoder = functional.bind(params)
 
     def step(carry, _):
       token, filled = carry
@@ -109,7 +109,7 @@ def measure(given: argparse.Namespace, name: str, contexts: Sequence[int]) -> Ro
 
   speed = {}
   for context in contexts:
-    filled = blueprint.bind(params).new_cache(given.batch, context + STEPS)
+    filled = functional.bind(params).new_cache(given.batch, context + STEPS)
     filled = occupied(filled, context)
     decode(params, filled).block_until_ready()
     seconds = []
@@ -118,7 +118,7 @@ def measure(given: argparse.Namespace, name: str, contexts: Sequence[int]) -> Ro
       decode(params, filled).block_until_ready()
       seconds.append(time.perf_counter() - start)
     speed[str(context)] = round(given.batch * STEPS / statistics.median(seconds), 1)
-  own = formula(config['model'], blueprint.scheme.encodes())
+  own = formula(config['model'], functional.scheme.encodes())
   return Row(name, own, filled.bytes_per_token(), speed)
 
 

@@ -48,23 +48,23 @@ def _continued(given) -> str:
   from pe_research.attention.spec import Spec
   from pe_research.data import texts
   from pe_research.machines import jax_setup
-  from pe_research.model.functional import Blueprint
+  from pe_research.model.functional import FunctionalDecoder
   from pe_research.model.generation import generate
   from pe_research.settings import configs
   from pe_research.training import train_state
 
   config = configs.anywhere(run_folder.load_config(given.workdir))
   jax_setup.prepare(config)
-  blueprint, corpus = Blueprint(config), texts.load(config)
+  functional, corpus = FunctionalDecoder(config), texts.load(config)
   run_folder.check_data(given.workdir, corpus.facts)
   prompt = np.asarray(corpus.tokenizer.encode(given.prompt.encode()), np.int32)
-  blueprint.scheme.check_length(prompt.size + given.tokens - 1)
+  functional.scheme.check_length(prompt.size + given.tokens - 1)
   params, _ = train_state.load_params(config, given.workdir, given.step)
 
   @jax.jit
   def sample(params, prompt, key):
     return generate(
-      blueprint.bind(params),
+      functional.bind(params),
       prompt,
       given.tokens,
       key=key,

@@ -10,7 +10,7 @@ import small
 from pe_research import positions
 from pe_research.common import sharding
 from pe_research.evaluation import scoring
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 
 LENGTH, ROWS = 64, 8
 LONG = 4096
@@ -18,20 +18,20 @@ HEADS = {'model__heads': 2}
 
 
 def made(name: str, **overrides):
-  """A config, its blueprint and its parameters, with those of positions far from zero."""
+  """A config, its functional decoder and its parameters, with those of positions far from zero."""
   config = small.config('state_of_the_union', name, **overrides)
-  blueprint = Blueprint(config)
-  params = {k: np.asarray(v) for k, v in blueprint.init().items()}
+  functional = FunctionalDecoder(config)
+  params = {k: np.asarray(v) for k, v in functional.init().items()}
   rng = np.random.default_rng(0)
   # Learned tables and biases begin near zero, where a wrong offset would not show.
   params = {k: v + rng.normal(0, 0.3, v.shape) if 'position' in k else v for k, v in params.items()}
-  return config, blueprint, {k: v.astype(np.float32) for k, v in params.items()}
+  return config, functional, {k: v.astype(np.float32) for k, v in params.items()}
 
 
-def scorer(config, blueprint, devices: int, implementation: str = 'tiled') -> scoring.Scorer:
+def scorer(config, functional, devices: int, implementation: str = 'tiled') -> scoring.Scorer:
   """Of eight devices, of which so many share a sequence."""
   config = config | {'eval': config['eval'] | {'implementation': implementation}}
-  return scoring.Scorer(blueprint, config, sharding.mesh({'data': -1, 'context': devices}))
+  return scoring.Scorer(functional, config, sharding.mesh({'data': -1, 'context': devices}))
 
 
 def differences(
@@ -42,11 +42,11 @@ def differences(
   Of windows that so many devices share, from windows that each have one, by `alone`.
   """
   sizes = HEADS | {'eval__batch_tokens': length * ROWS, 'attention__tile': length // 8}
-  config, blueprint, params = made(name, **sizes | overrides)
+  config, functional, params = made(name, **sizes | overrides)
   windows = np.random.default_rng(1).integers(0, 256, (ROWS, length + 1))
   ask = lambda made: [made.nats(params, windows, last) for last in (None, 4)]
   alone, shared = (
-    ask(scorer(config, blueprint, n, how)) for n, how in ((1, alone), (devices, 'tiled'))
+    ask(scorer(config, functional, n, how)) for n, how in ((1, alone), (devices, 'tiled'))
   )
   most = lambda i: float(np.abs(shared[i] - alone[i]).max())
   return {'all': most(0), 'last': most(1), 'scale': float(alone[0].std())}
@@ -54,10 +54,10 @@ def differences(
 
 def memory(name: str) -> dict[int, int]:
   """Bytes that a device holds besides weights and tokens, by how many share a long sequence."""
-  config, blueprint, params = made(name, attention__tile=64, **HEADS)
+  config, functional, params = made(name, attention__tile=64, **HEADS)
   found = {}
   for devices in (1, 2, 4, 8):
-    asked = scorer(config, blueprint, devices)
+    asked = scorer(config, functional, devices)
     call = scoring.Call('nats', (8 // devices, LONG + 1), (LONG, 1.0, None))
     program = asked.lower(params, call).compile()
     found[devices] = program.memory_analysis().temp_size_in_bytes

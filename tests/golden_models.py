@@ -17,7 +17,7 @@ from pe_research.attention.spec import Spec
 from pe_research.attention.tokens import Tokens
 from pe_research.huggingface import importing, tensors
 from pe_research.model import transformer
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 
 RUN = {'mesh': {'data': -1, 'fsdp': 1, 'tensor': 1}}
 
@@ -37,7 +37,7 @@ def folder_of(case: Case, directory: pathlib.Path, into: pathlib.Path) -> pathli
 def imported(path: pathlib.Path) -> transformer.Decoder:
   """The decoder of a checkpoint's folder."""
   config = config_of(path)
-  return Blueprint(config).bind(importing.load(path, config))
+  return FunctionalDecoder(config).bind(importing.load(path, config))
 
 
 def config_of(path: pathlib.Path) -> dict:

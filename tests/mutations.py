@@ -171,7 +171,7 @@ def digests(probes: bool) -> dict[str, str]:
   from pe_research.evaluation import fixed_inputs as of_evaluation
   from pe_research.evaluation.programs import Scoring
   from pe_research.evaluation.scoring import Call, Scorer
-  from pe_research.model.functional import Blueprint
+  from pe_research.model.functional import FunctionalDecoder
   from pe_research.search import methods
   from pe_research.settings import configs
   from pe_research.training import fixed_inputs as of_training_inputs
@@ -181,9 +181,9 @@ def digests(probes: bool) -> dict[str, str]:
   config.model.width, config.model.layers, config.model.heads = 8, 1, 2
   config.optimizer.accumulate, config.data.packing = 2, True
   config = configs.resolve(config)
-  blueprint = Blueprint(config)
+  functional = FunctionalDecoder(config)
   scored = Scoring(
-    config, jax.eval_shape(blueprint.init), Scorer(blueprint, config, sharding.one_device())
+    config, jax.eval_shape(functional.init), Scorer(functional, config, sharding.one_device())
   )
   calls = Call('nats', (2, 17), (4, 1.0, None)), Call('hits', (2, 17), (4, 1.0))
   found = of_training(config) | {call.kind: scored.of(call) for call in calls}

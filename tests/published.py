@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pe_research.huggingface import exporting, importing
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.settings import configs
 
 LLAMA = {'embedding_scale': False, 'tied': False}
@@ -109,7 +109,7 @@ def resolved(position: str, given: dict[str, Any], model: dict[str, Any]) -> dic
 
 def params(config: dict[str, Any], seed: int = 0) -> dict[str, jax.Array]:
   """Weights that are neither zero nor one anywhere, so that none can be left out."""
-  shapes = jax.eval_shape(Blueprint(config).init)
+  shapes = jax.eval_shape(FunctionalDecoder(config).init)
   rng = np.random.default_rng(seed)
   made = {}
   for path, x in shapes.items():

@@ -47,7 +47,7 @@ def seconds_of(call) -> float:
 class Begun(NamedTuple):
   """A run before its first step, on random tokens [batch, length + 1]."""
 
-  blueprint: Any
+  functional: Any
   optimizer: Any
   rows: Any  # how a batch is laid out
   like: Any
@@ -61,17 +61,17 @@ def begin(config: Mapping[str, Any]) -> Begun:
 
   from pe_research.common import sharding
   from pe_research.machines import jax_setup
-  from pe_research.model.functional import Blueprint
+  from pe_research.model.functional import FunctionalDecoder
   from pe_research.training import optimizers, train_state
 
   jax_setup.prepare(config)
-  mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
+  mesh, functional = sharding.mesh(config['run']['mesh']), FunctionalDecoder(config)
   shape = config['optimizer']['batch'], config['length'] + 1
   optimizer = optimizers.build(config['optimizer'], config['steps'])
-  like = train_state.abstract(blueprint, optimizer, mesh)
-  state, _ = train_state.begin(config, blueprint, optimizer, like)
+  like = train_state.abstract(functional, optimizer, mesh)
+  state, _ = train_state.begin(config, functional, optimizer, like)
   tokens = np.random.default_rng(0).integers(0, config['data']['vocab'], shape, np.int32)
-  return Begun(blueprint, optimizer, sharding.split_batch(mesh, shape[0]), like, state, tokens)
+  return Begun(functional, optimizer, sharding.split_batch(mesh, shape[0]), like, state, tokens)
 
 
 def step_seconds(config: Mapping[str, Any], steps: int) -> tuple[float, float]:
@@ -85,10 +85,10 @@ def step_seconds(config: Mapping[str, Any], steps: int) -> tuple[float, float]:
   from pe_research.common import sharding
   from pe_research.training import train_step
 
-  blueprint, optimizer, rows, like, state, tokens = begin(config)
+  functional, optimizer, rows, like, state, tokens = begin(config)
   batch = sharding.place({'tokens': tokens}, rows)
   seed = train_step.seed(config, rows.mesh)
-  step = train_step.compiled(config, blueprint, optimizer, like, rows)
+  step = train_step.compiled(config, functional, optimizer, like, rows)
   start = time.perf_counter()
   step = step.lower(state, batch, seed).compile()
   compile_seconds = time.perf_counter() - start
@@ -104,11 +104,11 @@ def step_seconds(config: Mapping[str, Any], steps: int) -> tuple[float, float]:
 
 def train(given) -> dict[str, Any]:
   """Whole training steps, and the share of the matrix-product peak that they reach."""
-  from pe_research.model.functional import Blueprint
+  from pe_research.model.functional import FunctionalDecoder
 
   config = setup(given, given.length, given.batch)
   seconds, compile_seconds = step_seconds(config, given.steps)
-  sizes = Blueprint(config).sizes()
+  sizes = FunctionalDecoder(config).sizes()
   rate, peak = given.batch * given.length / seconds, matmul_peak(dtype=given.dtype)
   flops = sizes['train_flops_per_token'] * rate
   return {
@@ -126,15 +126,15 @@ def forward(given) -> dict[str, Any]:
   import jax.numpy as jnp
 
   from pe_research.machines import jax_setup
-  from pe_research.model.functional import Blueprint
+  from pe_research.model.functional import FunctionalDecoder
 
   config = setup(given, given.length, 1)
   jax_setup.prepare(config)
-  blueprint, spec = Blueprint(config), Spec(**config['attention'])
-  params = jax.jit(blueprint.init)()
+  functional, spec = FunctionalDecoder(config), Spec(**config['attention'])
+  params = jax.jit(functional.init)()
   tokens = jax.random.randint(jax.random.key(0), (1, given.length), 0, 256, jnp.int32)
   at = Tokens.contiguous(given.length)
-  run = jax.jit(lambda params, tokens: blueprint.bind(params)(tokens, at, spec))
+  run = jax.jit(lambda params, tokens: functional.bind(params)(tokens, at, spec))
   start = time.perf_counter()
   run = run.lower(params, tokens).compile()
   compile_seconds = time.perf_counter() - start
@@ -160,14 +160,14 @@ def search(given) -> dict[str, Any]:
 
   from pe_research.machines import jax_setup
   from pe_research.model import transformer
-  from pe_research.model.functional import Blueprint
+  from pe_research.model.functional import FunctionalDecoder
   from pe_research.search import methods, objective, sizes, space
 
   config = setup(given, given.length // 4, given.batch)
   jax_setup.prepare(config)
-  blueprint = Blueprint(config)
-  params = jax.jit(blueprint.init)()
-  where = space.Space(10_000.0, blueprint.model.head_dim, given.length // 4, 4.0, 5.0)
+  functional = FunctionalDecoder(config)
+  params = jax.jit(functional.init)()
+  where = space.Space(10_000.0, functional.model.head_dim, given.length // 4, 4.0, 5.0)
   operators = methods.Paper(where, methods.Settings(), np.random.default_rng(0))
   candidates = [operators.mutate(operators.seeds[1], set()) for _ in range(given.candidates)]
   tokens = np.random.default_rng(0).integers(0, 256, (given.batch, given.length + 1), np.int32)
@@ -185,9 +185,9 @@ def search(given) -> dict[str, Any]:
   def alone(candidate):
     stretched = {'name': 'longrope', 'factor': 4.0, 'start_tokens': candidate.start_tokens}
     stretched |= {'long_factor': list(candidate.factors)}
-    return float(program(Blueprint(config | {'position': stretched}))(params, tokens))
+    return float(program(FunctionalDecoder(config | {'position': stretched}))(params, tokens))
 
-  bare = program(blueprint)
+  bare = program(functional)
   passes = lambda: [float(bare(params, tokens)) for _ in candidates]
   measure(candidates, windows), passes()
   together, passed = [], []
@@ -214,18 +214,18 @@ def decode(given) -> dict[str, Any]:
   import jax
 
   from pe_research.machines import jax_setup
-  from pe_research.model.functional import Blueprint
+  from pe_research.model.functional import FunctionalDecoder
   from pe_research.model.generation import generate
 
   config = setup(given, given.length, given.batch)
   jax_setup.prepare(config)
-  blueprint, spec = Blueprint(config), Spec(**config['attention'])
-  params, key = jax.jit(blueprint.init)(), jax.random.key(0)
+  functional, spec = FunctionalDecoder(config), Spec(**config['attention'])
+  params, key = jax.jit(functional.init)(), jax.random.key(0)
   prompt = jax.random.randint(key, (given.batch, given.length), 0, 256, 'int32')
 
   def seconds(tokens: int) -> float:
     call = lambda params, prompt: generate(
-      blueprint.bind(params), prompt, tokens, key=key, temperature=0, spec=spec
+      functional.bind(params), prompt, tokens, key=key, temperature=0, spec=spec
     )
     run = jax.jit(call).lower(params, prompt).compile()
     once = lambda: run(params, prompt).block_until_ready()

@@ -147,21 +147,21 @@ def config(size: Size, machine: Machine, rows: int) -> dict[str, Any]:
 
 
 def compiled(wanted: Mapping[str, Any]):
-  """The training step of a config, and its blueprint; compiled for the devices of this process."""
+  """The training step, compiled for the devices of this process, and the functional decoder."""
   import numpy as np
 
   from pe_research.common import sharding
   from pe_research.data import batches
-  from pe_research.model.functional import Blueprint
+  from pe_research.model.functional import FunctionalDecoder
   from pe_research.training import optimizers, train_state, train_step
 
-  on, blueprint = sharding.mesh(wanted['run']['mesh']), Blueprint(wanted)
+  on, functional = sharding.mesh(wanted['run']['mesh']), FunctionalDecoder(wanted)
   rows = sharding.split_batch(on, wanted['optimizer']['batch'])
   optimizer = optimizers.build(wanted['optimizer'], wanted['steps'])
-  like = train_state.abstract(blueprint, optimizer, on)
-  step = train_step.compiled(wanted, blueprint, optimizer, like, rows)
-  batch = batches.shapes(wanted, blueprint.scheme.reads_beyond)
-  return step.lower(like, batch, np.uint32(0)).compile(), blueprint
+  like = train_state.abstract(functional, optimizer, on)
+  step = train_step.compiled(wanted, functional, optimizer, like, rows)
+  batch = batches.shapes(wanted, functional.scheme.reads_beyond)
+  return step.lower(like, batch, np.uint32(0)).compile(), functional
 
 
 def traffic(program: str) -> float:
@@ -184,8 +184,8 @@ def row(size_name: str, machine_name: str) -> dict[str, Any]:
   size, machine = SIZES[size_name], MACHINES[machine_name]
   rows = max(1, at_once(size, machine))
   wanted = config(size, machine, rows)
-  step, blueprint = compiled(wanted)
-  own, cost, (axes, why) = blueprint.sizes(), costs.of_step(step), mesh(size, machine)
+  step, functional = compiled(wanted)
+  own, cost, (axes, why) = functional.sizes(), costs.of_step(step), mesh(size, machine)
   parts = TOKENS // (LENGTH * rows * machine.chips)
   model = own['train_flops_per_token'] * TOKENS / machine.chips  # FLOPs of a chip in a step
   return {

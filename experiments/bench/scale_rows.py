@@ -27,21 +27,21 @@ def row(size_name: str) -> dict[str, Any]:
 
   from pe_research.common import sharding
   from pe_research.evaluation import scoring
-  from pe_research.model.functional import Blueprint
+  from pe_research.model.functional import FunctionalDecoder
 
   machine = scale_estimate.MACHINES[MACHINE]
   config = scale_estimate.config(scale_estimate.SIZES[size_name], machine, 1)
   config['eval'] = config['eval'] | {'implementation': 'tiled', 'batch_tokens': TOKENS}
-  mesh, blueprint = sharding.mesh({'data': 1, 'context': machine.chips}), Blueprint(config)
-  scorer, like = scoring.Scorer(blueprint, config, mesh), jax.ShapeDtypeStruct
-  shapes = jax.eval_shape(blueprint.init)
+  mesh, functional = sharding.mesh({'data': 1, 'context': machine.chips}), FunctionalDecoder(config)
+  scorer, like = scoring.Scorer(functional, config, mesh), jax.ShapeDtypeStruct
+  shapes = jax.eval_shape(functional.init)
   place = lambda x, to: like(x.shape, x.dtype, sharding=to)
   params = jax.tree.map(place, shapes, sharding.layout(shapes, mesh))
   call = scoring.Call('nats', (1, TOKENS + 1), (TARGETS, 1.0, None))
   held = scorer.lower(params, call).compile().memory_analysis()
   weights = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
   return {
-    'size': size_name, 'parameters': blueprint.sizes()['parameters'], 'weight_bytes': weights,
+    'size': size_name, 'parameters': functional.sizes()['parameters'], 'weight_bytes': weights,
     'temporary_bytes': held.temp_size_in_bytes,
   }  # fmt: skip
 

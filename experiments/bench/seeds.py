@@ -15,9 +15,9 @@ def together(given) -> dict[str, Any]:
   from pe_research.training import train_step
 
   config, count = setup(given, given.length, given.batch), given.seeds
-  blueprint, optimizer, rows, _, state, tokens = begin(config)
+  functional, optimizer, rows, _, state, tokens = begin(config)
   one = state, {'tokens': tokens}, train_step.seed(config, rows.mesh)
-  step = train_step.plain(config, blueprint, optimizer, Spec(**config['attention']))
+  step = train_step.plain(config, functional, optimizer, Spec(**config['attention']))
   repeated = lambda tree: jax.tree.map(lambda x: jnp.stack([x] * count), tree)
   ready = lambda run, arguments: lambda: jax.block_until_ready(run(*arguments))
   runs = {

@@ -17,7 +17,7 @@ from pe_research.common import digest, sharding
 from pe_research.data import texts
 from pe_research.evaluation import evaluate, fixed_inputs, measures, scoring
 from pe_research.evaluation.programs import Scoring
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.runs import conditions
 from pe_research.settings import configs, protocols
 from pe_research.training import run_record
@@ -31,7 +31,7 @@ class Unscored(scoring.Scorer):
     del params
     count, length = len(windows), windows.shape[1] - 1
     if kind == 'hidden':
-      return np.zeros((count, length, self.blueprint.model.width), np.float32)
+      return np.zeros((count, length, self.functional.model.width), np.float32)
     return np.zeros((count, static[0]), np.float32 if kind == 'nats' else bool)
 
 
@@ -66,15 +66,15 @@ class Anew:
     key = _key(config, ('seed', 'start', 'optimizer', 'steps'))
     if (key, text) not in self._rows:
       if key not in self._scorings:
-        blueprint, corpus = Blueprint(config), self.corpus(config)
-        scorer = Unscored(blueprint, config, sharding.one_device())
-        params = jax.eval_shape(blueprint.init)
+        functional, corpus = FunctionalDecoder(config), self.corpus(config)
+        scorer = Unscored(functional, config, sharding.one_device())
+        params = jax.eval_shape(functional.init)
         shown = Scoring(config, params)
-        self._scorings[key] = blueprint, corpus, scorer, params, shown
-      blueprint, corpus, scorer, params, shown = self._scorings[key]
+        self._scorings[key] = functional, corpus, scorer, params, shown
+      functional, corpus, scorer, params, shown = self._scorings[key]
       plan, subject = _plan(corpus, config, text), scoring.Subject(scorer, params)
       measurement = protocols.measurement(text)
-      row = measures.measure(subject, blueprint.scheme, plan, corpus, *measurement)
+      row = measures.measure(subject, functional.scheme, plan, corpus, *measurement)
       used = [shown.of(call) for call in dict.fromkeys(subject.calls)]
       arithmetic = fixed_inputs.of_row(*measurement[:2], config['data']['task'])
       row |= evaluate.evidence(subject, used, arithmetic) if used else {}

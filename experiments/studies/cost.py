@@ -24,13 +24,13 @@ MOST = 2e12  # FLOPs of them all where there is no accelerator: half a minute of
 
 @functools.cache
 def _sizes(text: str) -> dict[str, int]:
-  from pe_research.model.functional import Blueprint  # slow to import
+  from pe_research.model.functional import FunctionalDecoder  # slow to import
 
-  return Blueprint(json.loads(text)).sizes()
+  return FunctionalDecoder(json.loads(text)).sizes()
 
 
 def flops_per_token(config: Mapping[str, Any]) -> int:
-  """Of a training step, see Blueprint.sizes; what a scheme adds is left out."""
+  """Of a training step, see FunctionalDecoder.sizes; what a scheme adds is left out."""
   known = {part: config[part] for part in ('model', 'length', 'attention')}
   known |= {'data': {'vocab': config['data']['vocab']}, 'position': {'name': 'nope'}, 'seed': 0}
   text = json.dumps(known, sort_keys=True)

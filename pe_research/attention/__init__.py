@@ -1,1 +1,1 @@
-"""Attention: one definition, computed dense, by tiles, over several devices, or by a kernel."""
+"""Attention: attend.py is dense; tiled.py, ring.py (several devices) and pallas.py save memory."""

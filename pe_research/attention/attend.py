@@ -1,16 +1,18 @@
-"""Exact causal attention with a bias that is a function of positions; here the dense one."""
+"""Exact causal attention with a bias that is a function of positions.
 
-import functools
+`attend` chooses the implementation and holds the dense one; model/attention.py and
+model/latent_attention.py call it.
+"""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pe_research.attention import tiled
+from pe_research.attention import ring, tiled
+from pe_research.attention.inputs import Inputs
 from pe_research.attention.logits import masked
 from pe_research.attention.spec import Spec, narrowed
 from pe_research.attention.tokens import Tokens
-from pe_research.common import sharding
 from pe_research.positions.base import PositionScheme
 
 PARTS = 4  # that dense attention cuts the queries into
@@ -39,8 +41,8 @@ def attend(
     v: [B, Lk, G, V].
     queries: positions and documents of the queries.
     keys: positions and documents of the keys.
-    scheme: its `bias` is added to the logits; the kernels ask for its `distance_bias`. What it
-      `sees` is a window too.
+    scheme: its `bias` is added to the logits (kernels use its `distance_bias`), and its window
+      `sees` applies as well as that of `spec`.
     spec: implementation, window, tile.
     offset: index of the first query among the keys; [B] where rows differ in it.
 
@@ -49,23 +51,25 @@ def attend(
   """
   spec = narrowed(spec, scheme)
   if spec.watch is not None:
-    _watch(q, k, queries, keys, scheme=scheme, spec=spec, offset=offset)
-  if spec.mesh is not None and spec.mesh.shape[sharding.CONTEXT] > 1:
-    from pe_research.attention import ring  # which is made of what is here
-
-    run = functools.partial(ring.run, scheme.bias, spec)
-  elif spec.implementation in ('dense', 'tiled'):
-    run = _dense if spec.implementation == 'dense' else tiled.attention
-    run = functools.partial(run, scheme.bias, spec)
+    seen = weights(q, k, queries, keys, scheme=scheme, spec=spec, offset=offset)
+    if isinstance(seen, jax.core.Tracer):
+      raise ValueError(
+        'attention has no weights to watch while it is compiled; leave out jax.jit, and set '
+        "model.remat='none'."
+      )
+    spec.watch(seen)
+  inputs = Inputs.grouped(q, k, v, queries, keys, offset)
+  if ring.devices(spec) > 1:
+    out = ring.attention(scheme.bias, spec, inputs)
+  elif spec.implementation == 'dense':
+    out = _dense(scheme.bias, spec, inputs)
+  elif spec.implementation == 'tiled':
+    out = tiled.attention(scheme.bias, spec, inputs)
   else:
-    from pe_research.attention import pallas  # a tenth of a second to import, which few runs need
+    from pe_research.attention import pallas  # takes a tenth of a second, and few runs need it
 
-    settings = {'window': spec.window, 'tile': spec.tile, 'mesh': spec.mesh}
-    settings['interpret'] = spec.implementation == 'interpreted'
-    run = functools.partial(pallas.attend, scheme.distance_bias(), **settings)
-  heads, q = q.shape[2], _grouped(q, k.shape[2])
-  out = run(q, k.swapaxes(1, 2), v.swapaxes(1, 2), queries, keys, offset)
-  return out.transpose(0, 3, 1, 2, 4).reshape(*out.shape[:1], out.shape[3], heads, v.shape[-1])
+    out = pallas.attention(scheme.distance_bias(), spec, inputs)
+  return out.transpose(0, 3, 1, 2, 4).reshape(*q.shape[:3], v.shape[-1])
 
 
 def weights(
@@ -78,57 +82,39 @@ def weights(
   spec: Spec,
   offset: jax.Array | int = 0,
 ) -> jax.Array:
-  """What `attend` weighs the values by, for looking at it: float32 [B, H, Lq, Lk], dense.
+  """The softmax weights of `attend`, computed dense: float32 [B, H, Lq, Lk].
 
-  Arguments as for `attend`; a row sums to 1 over the keys that its query may see, of which there
-  must be one.
+  Arguments as for `attend`. A row sums to 1 over the keys that its query may see; every query must
+  see at least one.
   """
-  spec, rows = narrowed(spec, scheme), _grouped(q, k.shape[2])
-  logits = masked(scheme.bias, spec, rows, k.swapaxes(1, 2), queries, keys, offset)
+  inputs = Inputs.grouped(q, k, None, queries, keys, offset)
+  logits = masked(scheme.bias, narrowed(spec, scheme), inputs)
   return jax.nn.softmax(logits, axis=-1).reshape(*q.shape[:1], q.shape[2], *logits.shape[3:])
 
 
-def _watch(q, k, queries, keys, *, spec: Spec, **settings) -> None:
-  """Hands the weights to `spec.watch`."""
-  found = weights(q, k, queries, keys, spec=spec, **settings)
-  if isinstance(found, jax.core.Tracer):
-    raise ValueError(
-      'attention has no weights to watch while it is compiled; leave out jax.jit, and set '
-      "model.remat='none'."
-    )
-  spec.watch(found)
-
-
-def _grouped(q: jax.Array, groups: int) -> jax.Array:
-  """[B, L, H, D] -> [B, G, H/G, L, D]."""
-  q = q.reshape(*q.shape[:2], groups, q.shape[2] // groups, q.shape[-1])
-  return q.transpose(0, 2, 3, 1, 4)
-
-
-def _dense(bias, spec, q, k, v, queries, keys, offset):
-  """In parts of the queries, each without the keys after its last, where `offset` is a constant.
+def _dense(bias, spec: Spec, inputs: Inputs) -> jax.Array:
+  """In parts of the queries, each without the keys after its last, where the offset is static.
 
   On two cores that makes steps 6 % faster at length 512, 12 to 22 % at 128; smaller parts cost.
   """
-  if not isinstance(offset, int):
-    return _dense_part(bias, spec, q, k, v, queries, keys, offset)
-  rows = q.shape[3]
+  if not isinstance(inputs.offset, int):
+    return _dense_part(bias, spec, inputs)
+  rows, columns = inputs.q.shape[3], inputs.k.shape[2]
   size = max(LEAST_PART, -(-rows // PARTS))
 
   def part(first):
-    count = min(size, rows - first)
-    end = min(offset + first + count, k.shape[2])
-    asked, seen = queries.slice(first, count), keys.slice(0, end)
-    q_part = q[..., first : first + count, :]
-    return _dense_part(
-      bias, spec, q_part, k[:, :, :end], v[:, :, :end], asked, seen, offset + first
-    )
+    count, offset = min(size, rows - first), inputs.offset + first
+    end = min(offset + count, columns)
+    q = inputs.q[..., first : first + count, :]
+    k, v = inputs.k[:, :, :end], inputs.v[:, :, :end]
+    queries, keys = inputs.queries.slice(first, count), inputs.keys.slice(0, end)
+    return _dense_part(bias, spec, Inputs(q, k, v, queries, keys, offset))
 
   return jnp.concatenate([part(first) for first in range(0, rows, size)], axis=3)
 
 
-def _dense_part(bias, spec, q, k, v, queries, keys, offset):
-  logits = masked(bias, spec, q, k, queries, keys, offset)
+def _dense_part(bias, spec: Spec, inputs: Inputs) -> jax.Array:
+  logits, v = masked(bias, spec, inputs), inputs.v
   # The sum divides the product, not the weights: a training step on two cores is 5 to 15 % faster
   # than through jax.nn.softmax, most at length 512.
   weights = jnp.exp(logits - lax.stop_gradient(logits.max(-1, keepdims=True)))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from pe_research.attention.inputs import Inputs
 from pe_research.attention.tokens import Tokens
 
 MASKED = -1e30  # finite, so that a row whose first tile is all masked stays free of NaN
@@ -19,14 +20,14 @@ def visible(spec, queries: Tokens, keys: Tokens, q_index, k_index) -> jax.Array:
   return seen[:, None, None]
 
 
-def biased(bias, q, k, q_pos, k_pos) -> jax.Array:
-  """q . k + bias, float32 [B, G, H/G, Lq, Lk], of q [B, G, H/G, Lq, D] and k [B, G, Lk, D].
+def biased(bias, inputs: Inputs) -> jax.Array:
+  """q . k + bias(q_pos, k_pos), float32 [B, G, H/G, Lq, Lk].
 
   Raises:
-    ValueError: the bias is not of these heads, queries and keys.
+    ValueError: the bias does not have the shape of these heads, queries and keys.
   """
-  logits = jnp.einsum('bgrqd,bgkd->bgrqk', q, k, preferred_element_type=jnp.float32)
-  added = bias(q_pos, k_pos)
+  logits = jnp.einsum('bgrqd,bgkd->bgrqk', inputs.q, inputs.k, preferred_element_type=jnp.float32)
+  added = bias(inputs.queries.pos, inputs.keys.pos)
   if added is None:
     return logits
   groups, repeats, rows, columns = logits.shape[1:]
@@ -38,11 +39,11 @@ def biased(bias, q, k, q_pos, k_pos) -> jax.Array:
   return logits + added.reshape(-1, groups, repeats, rows, columns)
 
 
-def masked(bias, spec, q, k, queries, keys, offset) -> jax.Array:
-  """`biased`, and MASKED where a query does not see the key."""
-  logits = biased(bias, q, k, queries.pos, keys.pos)
-  q_index, k_index = indices(offset, 0, q.shape[3]), jnp.arange(k.shape[2])
-  return jnp.where(visible(spec, queries, keys, q_index, k_index), logits, MASKED)
+def masked(bias, spec, inputs: Inputs) -> jax.Array:
+  """`biased`, with MASKED where a query does not see the key."""
+  logits = biased(bias, inputs)
+  q_index, k_index = indices(inputs.offset, 0, logits.shape[3]), jnp.arange(logits.shape[4])
+  return jnp.where(visible(spec, inputs.queries, inputs.keys, q_index, k_index), logits, MASKED)
 
 
 def indices(offset, first, size: int) -> jax.Array:

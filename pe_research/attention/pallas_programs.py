@@ -1,8 +1,13 @@
-"""What one program of the attention kernel does: a tile of queries or keys, and all it sees."""
+"""The programs of the attention kernel: each has a tile of queries or keys and loops over the rest.
+
+attention/pallas.py calls them over a grid. Their arguments after the plan are references to blocks.
+"""
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
@@ -11,9 +16,39 @@ from jax.experimental.pallas import triton
 from pe_research.attention.logits import MASKED
 
 
+class QueryTokens(NamedTuple):
+  """int32, [Lq, 1] each: indices among the keys, positions and documents of queries."""
+
+  index: jax.Array
+  pos: jax.Array
+  segments: jax.Array
+
+  def read(self, rows=slice(None)) -> 'QueryTokens':
+    """Those of a slice of the queries, from references."""
+    return QueryTokens(*(ref[rows, :] for ref in self))
+
+
+class KeyTokens(NamedTuple):
+  """int32, [1, Lk] each: positions and documents of keys."""
+
+  pos: jax.Array
+  segments: jax.Array
+
+  def read(self, columns=slice(None)) -> 'KeyTokens':
+    """Those of a slice of the keys, from references."""
+    return KeyTokens(*(ref[:, columns] for ref in self))
+
+
+class Bias(NamedTuple):
+  """float32: the slope and the S jumps of every head, see positions.base.DistanceBias."""
+
+  slopes: jax.Array
+  jumps: jax.Array
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What is fixed when the kernel is compiled, and what its programs do alike.
+  """What is fixed when the kernel is compiled, and what its programs share.
 
   Attributes:
     tile_q: queries of a tile.
@@ -21,7 +56,7 @@ class Plan:
     window: tokens that a query sees; None for all.
     segments: whether documents are told apart.
     biased: whether there is a bias.
-    starts: distances at which it jumps.
+    starts: distances at which the bias jumps.
     backend: 'tpu', 'gpu', or 'interpreted'.
   """
 
@@ -40,30 +75,33 @@ class Plan:
     interpret = self.backend == 'interpreted'
     return pl.pallas_call(functools.partial(kernel, self), interpret=interpret, **settings)
 
-  def logits(self, q, k, q_at, k_at, first_key, slope, jumps):
-    """Masked float32 logits [tile_q, tile_k], and distances; slope and each jump are [1, 1]."""
-    index, q_pos, q_segment = q_at
-    k_pos, k_segment = k_at
-    logits = _dot(q, k, 1, 1)
-    distance = q_pos - k_pos
+  def bias(self, bias: Bias, head=...):
+    """A head's slope [1, 1], and its jumps, from [1, S], one by one.
+
+    GPU code has arrays of powers of two alone.
+    """
+    index = () if head is ... else (head,)
+    slope = bias.slopes[head]
+    return slope, [bias.jumps[*index, :, i : i + 1] for i in range(len(self.starts))]
+
+  def logits(self, q, k, q_at: QueryTokens, k_at: KeyTokens, first_key, bias):
+    """Masked float32 logits [tile_q, tile_k], and distances; `bias` as that of `Plan.bias`."""
+    logits, distance = _dot(q, k, 1, 1), q_at.pos - k_at.pos
+    slope, jumps = bias
     if self.biased:
       logits += slope * distance.astype(jnp.float32)
-    for i, start in enumerate(self.starts):
-      logits += jnp.where(distance >= start, jumps[i], 0.0)
-    ahead = index - (first_key + lax.broadcasted_iota(jnp.int32, (1, k.shape[0]), 1))
+    for start, jump in zip(self.starts, jumps, strict=True):
+      logits += jnp.where(distance >= start, jump, 0.0)
+    ahead = q_at.index - (first_key + lax.broadcasted_iota(jnp.int32, (1, k.shape[0]), 1))
     seen = ahead >= 0
     if self.window is not None:
       seen &= ahead < self.window
     if self.segments:
-      seen &= q_segment == k_segment
+      seen &= q_at.segments == k_at.segments
     return jnp.where(seen, logits, MASKED), distance
 
-  def each(self, jumps, *head):
-    """The jumps of a head, from [1, S], one by one: GPU code has arrays of powers of two alone."""
-    return [jumps[*head, :, i : i + 1] for i in range(len(self.starts))]
-
   def columns(self, index, tiles):
-    """Tiles of keys from the first to the one past the last that queries `index` see."""
+    """Tiles of keys that queries `index` see: the first, and one past the last."""
     end = jnp.minimum(lax.div(jnp.max(index), self.tile_k) + 1, tiles)
     if self.window is None:
       return 0, end
@@ -80,85 +118,75 @@ class Plan:
     )
 
 
-def _dot(a, b, contract_a, contract_b):
-  axes = (((contract_a,), (contract_b,)), ((), ()))
-  return lax.dot_general(a, b, axes, preferred_element_type=jnp.float32)
-
-
-def forward_program(plan, slope, jumps, q, k, v, index, q_pos, q_seg, k_pos, k_seg, out, lse):
+def forward_program(plan, bias, q, k, v, q_at, k_at, out, lse):
   """Output [tile_q, V] and logsumexp [tile_q, 1] of a tile of queries, by online softmax."""
-  q, q_at = q[...], (index[...], q_pos[...], q_seg[...])
-  slope, jumps = slope[...], plan.each(jumps)
+  q, q_at, bias = q[...], q_at.read(), plan.bias(bias)
 
   def add_tile(i, carry):
     total, weight, peak = carry
     part = pl.ds(i * plan.tile_k, plan.tile_k)
-    k_at = k_pos[:, part], k_seg[:, part]
-    logits, _ = plan.logits(q, k[part, :], q_at, k_at, i * plan.tile_k, slope, jumps)
+    at = k_at.read(part)
+    logits, _ = plan.logits(q, k[part, :], q_at, at, i * plan.tile_k, bias)
     higher = jnp.maximum(peak, logits.max(1, keepdims=True))
     weights, shrink = jnp.exp(logits - higher), jnp.exp(peak - higher)
     values = v[part, :]
     added = _dot(weights.astype(values.dtype), values, 1, 0)
     return total * shrink + added, weight * shrink + weights.sum(1, keepdims=True), higher
 
-  rows = q.shape[0]
-  begin, end = plan.columns(q_at[0], k.shape[0] // plan.tile_k)
-  column = lambda value: jnp.full((rows, 1), value, jnp.float32)
-  carry = jnp.zeros((rows, v.shape[1]), jnp.float32), column(0.0), column(MASKED)
+  def column(value):
+    return jnp.full((q.shape[0], 1), value, jnp.float32)
+
+  begin, end = plan.columns(q_at.index, k.shape[0] // plan.tile_k)
+  carry = jnp.zeros((q.shape[0], v.shape[1]), jnp.float32), column(0.0), column(MASKED)
   total, weight, peak = lax.fori_loop(begin, end, add_tile, carry)
   out[...] = (total / weight).astype(out.dtype)
   lse[...] = peak + jnp.log(weight)
 
 
-def query_program(
-  plan, slope, jumps, q, k, v, index, q_pos, q_seg, k_pos, k_seg, lse, delta, grad, q_grad, b_grad
-):
+def query_program(plan, bias, q, k, v, q_at, k_at, lse, delta, grad, q_grad, bias_grad):
   """Gradients of a tile of queries, and its share of those of its head's slope and jumps."""
-  q, q_at = q[...], (index[...], q_pos[...], q_seg[...])
-  slope, jumps = slope[...], plan.each(jumps)
+  q, q_at, bias = q[...], q_at.read(), plan.bias(bias)
   lse, delta, grad = lse[...], delta[...], grad[...]
 
   def add_tile(i, carry):
-    total, of_bias = carry
+    of_q, of_bias = carry
     part = pl.ds(i * plan.tile_k, plan.tile_k)
-    k_at, keys = (k_pos[:, part], k_seg[:, part]), k[part, :]
-    logits, distance = plan.logits(q, keys, q_at, k_at, i * plan.tile_k, slope, jumps)
+    at, keys = k_at.read(part), k[part, :]
+    logits, distance = plan.logits(q, keys, q_at, at, i * plan.tile_k, bias)
     change = jnp.exp(logits - lse) * (_dot(grad, v[part, :], 1, 1) - delta)
-    whole = lambda x: x.sum(1, keepdims=True).sum(0, keepdims=True)
     if plan.biased:
       parts = [change * distance.astype(jnp.float32)]
       parts += [jnp.where(distance >= start, change, 0.0) for start in plan.starts]
-      of_bias = [a + whole(b) for a, b in zip(of_bias, parts, strict=True)]
-    return total + _dot(change.astype(keys.dtype), keys, 1, 0), of_bias
+      sums = [x.sum(1, keepdims=True).sum(0, keepdims=True) for x in parts]
+      of_bias = [a + b for a, b in zip(of_bias, sums, strict=True)]
+    return of_q + _dot(change.astype(keys.dtype), keys, 1, 0), of_bias
 
-  begin, end = plan.columns(q_at[0], k.shape[0] // plan.tile_k)
+  begin, end = plan.columns(q_at.index, k.shape[0] // plan.tile_k)
   zeros = [jnp.zeros((1, 1), jnp.float32)] * (1 + len(plan.starts) if plan.biased else 0)
-  total, of_bias = lax.fori_loop(begin, end, add_tile, (jnp.zeros(q.shape, jnp.float32), zeros))
-  q_grad[...] = total.astype(q_grad.dtype)
+  of_q, of_bias = lax.fori_loop(begin, end, add_tile, (jnp.zeros(q.shape, jnp.float32), zeros))
+  q_grad[...] = of_q.astype(q_grad.dtype)
   if not plan.biased:
-    b_grad[...] = jnp.zeros(b_grad.shape, jnp.float32)
+    bias_grad[...] = jnp.zeros(bias_grad.shape, jnp.float32)
   for i, part in enumerate(of_bias):
-    b_grad[:, i : i + 1] = part
+    bias_grad[:, i : i + 1] = part
 
 
-def key_program(
-  plan, slope, jumps, q, k, v, index, q_pos, q_seg, k_pos, k_seg, lse, delta, grad, k_grad, v_grad
-):
+def key_program(plan, bias, q, k, v, q_at, k_at, lse, delta, grad, k_grad, v_grad):
   """Gradients of a tile of keys and values, over all queries of the heads that share them."""
-  k, v, k_at = k[...], v[...], (k_pos[...], k_seg[...])
+  k, v, k_at = k[...], v[...], k_at.read()
   first_key = pl.program_id(2) * plan.tile_k
   tiles = q.shape[1] // plan.tile_q
-  begin, end = plan.rows(jnp.min(index[: plan.tile_q, :]), first_key, tiles)
+  begin, end = plan.rows(jnp.min(q_at.index[: plan.tile_q, :]), first_key, tiles)
 
   def add_head(head, carry):
-    bias = slope[head], plan.each(jumps, head)
+    of_head = plan.bias(bias, head)
 
     def add_tile(i, carry):
       of_k, of_v = carry
       part = pl.ds(i * plan.tile_q, plan.tile_q)
-      q_at = index[part, :], q_pos[part, :], q_seg[part, :]
+      at = q_at.read(part)
       queries, grads = q[head, part, :], grad[head, part, :]
-      logits, _ = plan.logits(queries, k, q_at, k_at, first_key, *bias)
+      logits, _ = plan.logits(queries, k, at, k_at, first_key, of_head)
       weights = jnp.exp(logits - lse[head, part, :])
       change = weights * (_dot(grads, v, 1, 1) - delta[head, part, :])
       of_k += _dot(change.astype(queries.dtype), queries, 0, 0)
@@ -169,3 +197,8 @@ def key_program(
   zeros = jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
   of_k, of_v = lax.fori_loop(0, q.shape[0], add_head, zeros)
   k_grad[...], v_grad[...] = of_k.astype(k_grad.dtype), of_v.astype(v_grad.dtype)
+
+
+def _dot(a, b, contract_a, contract_b):
+  axes = (((contract_a,), (contract_b,)), ((), ()))
+  return lax.dot_general(a, b, axes, preferred_element_type=jnp.float32)

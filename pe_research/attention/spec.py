@@ -1,4 +1,4 @@
-"""How to attend: what is fixed when a program is compiled."""
+"""Settings of attention that are fixed when a program is compiled."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,18 +15,17 @@ IMPLEMENTATIONS = ('dense', 'tiled', 'pallas', 'interpreted')
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-  """How to attend: everything that is fixed when the program is compiled.
+  """Settings of attention that are fixed when a program is compiled.
 
   Attributes:
     implementation: 'dense' holds all logits at once; 'tiled' one tile, memory linear in length;
       'pallas' is a kernel for TPUs and GPUs; 'interpreted' runs that in XLA, for tests.
     window: tokens that a query sees, itself included; None for all.
     tile: tokens on a side of a tile.
-    absorbed: whether MLA decodes through its latents; False expands them at every token.
-    scale: multiplies the scheme's own `logit_scale`; other than 1 to measure temperatures.
-    mesh: of the devices that a kernel's work, or a sequence, is split over; XLA splits the rest.
-    watch: is handed the weights [B, H, Lq, Lk] of every layer in turn, for looking at them; dense
-      only, not under jit.
+    absorbed: whether MLA decodes on its latents; False expands them at every token.
+    scale: multiplies the scheme's `logit_scale`; 1 except to measure temperatures.
+    mesh: devices over which the Pallas kernel or a sequence is split; XLA splits the rest.
+    watch: called with the weights [B, H, Lq, Lk] of each layer in turn; dense only, not under jit.
   """
 
   implementation: str = 'dense'
@@ -45,21 +44,21 @@ class Spec:
     if self.watch is not None and self.implementation != 'dense':
       raise ValueError(
         f'attention implementation {self.implementation!r} holds no weights to watch; choose '
-        "'dense', or leave watch out."
+        "'dense', or leave out watch."
       )
 
 
 def narrowed(spec: Spec, scheme: PositionScheme) -> Spec:
-  """With the narrower of its own window and what the scheme sees."""
+  """The spec with the smaller of its window and the scheme's (`sees`)."""
   return dataclasses.replace(spec, window=narrowest(spec.window, scheme.sees))
 
 
 def narrowest(*windows: int | None) -> int | None:
-  """The fewest tokens that any of these windows leaves; None where none of them is one."""
+  """The smallest of these windows, in tokens; None if all are None."""
   return min((window for window in windows if window is not None), default=None)
 
 
 def last_seen(pos: jax.Array, spec: Spec, scheme: PositionScheme) -> jax.Array:
-  """The last key that queries at `pos` see, counted from the first: `pos`, less in a window."""
+  """Index of the last key that queries at `pos` see, among those they see; window - 1 at most."""
   window = narrowed(spec, scheme).window
   return pos if window is None else jnp.minimum(pos, window - 1)

@@ -1,91 +1,105 @@
 """Exact attention in tiles: online softmax, memory linear in length (arXiv:2205.14135)."""
 
+import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from pe_research.attention.inputs import Inputs
 from pe_research.attention.logits import MASKED, biased, indices, visible
+from pe_research.attention.spec import Spec
 
 
-def attention(bias, spec, q, k, v, queries, keys, offset):
-  """One of the implementations of attend.attend, with the bias of one tile at a time."""
-  rows, columns = q.shape[3], k.shape[2]
-  tile_q, tile_k = min(spec.tile, rows), min(spec.tile, columns)
-  padded_q, padded_k = (-(-n // t) * t for n, t in ((rows, tile_q), (columns, tile_k)))
-  pad = lambda x, size: jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(0, size - x.shape[-2]), (0, 0)])
-  # A key past the end lies in the future of every true query, so causality masks the padding.
-  q, k, v = pad(q, padded_q), pad(k, padded_k), pad(v, padded_k)
-  queries, keys = queries.pad(padded_q), keys.pad(padded_k)
-  # Parameters of the bias become explicit arguments, so that they get gradients.
-  pure, parameters = jax.closure_convert(bias, queries.pos[:, :tile_q], keys.pos[:, :tile_k])
-  out = _tiled(
-    pure, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, jnp.asarray(offset, jnp.int32)
-  )
-  return out[..., :rows, :]
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+  """What is fixed when a tiled program is compiled.
+
+  Attributes:
+    bias: of a tile, from the positions of its queries and keys and from explicit parameters.
+    spec: how to attend.
+    tile_q: queries of a tile.
+    tile_k: keys of a tile.
+  """
+
+  bias: Callable[..., jax.Array | None]
+  spec: Spec
+  tile_q: int
+  tile_k: int
+
+  @classmethod
+  def of(cls, bias, spec: Spec, inputs: Inputs, tile_q: int, tile_k: int) -> tuple['Tiling', list]:
+    """The tiling, and the parameters of the bias: as explicit arguments they get gradients."""
+    pos = inputs.queries.pos[:, :tile_q], inputs.keys.pos[:, :tile_k]
+    pure, parameters = jax.closure_convert(bias, *pos)
+    return cls(pure, spec, tile_q, tile_k), parameters
+
+  def cut(self, x: jax.Array, row) -> jax.Array:
+    """x [B, G, H/G, Lq, ...] of the queries in one row of tiles."""
+    return lax.dynamic_slice_in_dim(x, row * self.tile_q, self.tile_q, axis=3)
+
+  def columns(self, inputs: Inputs, row, tiles_k: int):
+    """Tiles of keys that a row of tiles sees: first, first unmasked, first masked, end.
+
+    `inputs` have the queries of that row.
+    """
+    window, segments = self.spec.window, inputs.queries.segments
+    first_query = jnp.min(inputs.offset) + row * self.tile_q
+    last_query = jnp.max(inputs.offset) + (row + 1) * self.tile_q - 1
+    end = jnp.minimum(last_query // self.tile_k + 1, tiles_k)
+    begin = jnp.int32(0)
+    if window is not None:
+      begin = jnp.maximum(first_query - window + 1, 0) // self.tile_k
+    if window is not None or segments is not None:
+      return begin, begin, end  # any tile may need the mask
+    return begin, jnp.clip((first_query + 1) // self.tile_k, begin, end), end
+
+  def logits(self, parameters, inputs: Inputs, row, column, masked: bool) -> jax.Array:
+    """Logits of one tile, float32 [B, G, H/G, tile_q, tile_k]; `inputs` are those of the tile."""
+    logits = biased(lambda q_pos, k_pos: self.bias(q_pos, k_pos, *parameters), inputs)
+    if not masked:
+      return logits
+    q_index = indices(inputs.offset, row * self.tile_q, self.tile_q)
+    k_index = column * self.tile_k + jnp.arange(self.tile_k)
+    seen = visible(self.spec, inputs.queries, inputs.keys, q_index, k_index)
+    return jnp.where(seen, logits, MASKED)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
-def _tiled(bias, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, offset):
-  return _forward(bias, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, offset)[0]
+def attention(bias, spec: Spec, inputs: Inputs) -> jax.Array:
+  """An implementation of attend.attend that computes the bias one tile at a time."""
+  rows, sizes = inputs.q.shape[3], inputs.tile_sizes(spec.tile)
+  inputs = inputs.pad(*sizes)
+  tiling, parameters = Tiling.of(bias, spec, inputs, *sizes)
+  inputs = dataclasses.replace(inputs, offset=jnp.asarray(inputs.offset, jnp.int32))
+  return _tiled(tiling, parameters, inputs)[..., :rows, :]
 
 
-def _range(spec, tile_q, tile_k, tiles_k, row, offset, segments):
-  """Tiles of keys that the row of query tiles sees: first, first unmasked, first masked, end."""
-  first_query = jnp.min(offset) + row * tile_q
-  last_query = jnp.max(offset) + (row + 1) * tile_q - 1
-  end = jnp.minimum(last_query // tile_k + 1, tiles_k)
-  begin = jnp.int32(0)
-  if spec.window is not None:
-    begin = jnp.maximum(first_query - spec.window + 1, 0) // tile_k
-  if spec.window is not None or segments is not None:
-    return begin, begin, end  # any tile may need the mask
-  return begin, jnp.clip((first_query + 1) // tile_k, begin, end), end
-
-
-def _tile(bias, spec, tile_q, tile_k, parameters, q, k, queries, keys, offset, row, column, masked):
-  """Masked logits of one tile, float32 [B, G, H/G, tile_q, tile_k]."""
-  keys = keys.slice(column * tile_k, tile_k)
-  logits = biased(lambda a, b: bias(a, b, *parameters), q, k, queries.pos, keys.pos)
-  if not masked:
-    return logits
-  q_index = indices(offset, row * tile_q, tile_q)
-  seen = visible(spec, queries, keys, q_index, column * tile_k + jnp.arange(tile_k))
-  return jnp.where(seen, logits, MASKED)
-
-
-def _forward(bias, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, offset):
-  out, logsumexp = partial(bias, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, offset)
-  out = out.astype(v.dtype)
-  return out, (parameters, q, k, v, queries, keys, offset, out, logsumexp)
-
-
-def partial(bias, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, offset):
+def out_and_logsumexp(tiling: Tiling, parameters, inputs: Inputs) -> tuple[jax.Array, jax.Array]:
   """Attention to these keys alone, float32, and the log of the sum of its weights.
 
   Queries and keys fill whole tiles. Where a query sees no tile, the log is minus infinity and the
-  result undefined.
+  output undefined.
   """
-  tiles_q, tiles_k = q.shape[3] // tile_q, k.shape[2] // tile_k
+  q, v = inputs.q, inputs.v
+  tiles_q, tiles_k = q.shape[3] // tiling.tile_q, v.shape[2] // tiling.tile_k
 
   def row_of_tiles(row):
-    q_row = lax.dynamic_slice_in_dim(q, row * tile_q, tile_q, axis=3)
-    at = queries.slice(row * tile_q, tile_q)
-    begin, full, end = _range(spec, tile_q, tile_k, tiles_k, row, offset, at.segments)
+    q_row = tiling.cut(q, row)
+    at = inputs.queries.slice(row * tiling.tile_q, tiling.tile_q)
+    queries = dataclasses.replace(inputs, q=q_row, queries=at)
+    begin, full, end = tiling.columns(queries, row, tiles_k)
 
     def add_tile(masked, column, carry):
       out, total, peak = carry
-      k_tile = lax.dynamic_slice_in_dim(k, column * tile_k, tile_k, axis=2)
-      v_tile = lax.dynamic_slice_in_dim(v, column * tile_k, tile_k, axis=2)
-      logits = _tile(
-        bias, spec, tile_q, tile_k, parameters, q_row, k_tile, at, keys, offset, row, column, masked
-      )
+      tile = queries.slice_keys(column * tiling.tile_k, tiling.tile_k)
+      logits = tiling.logits(parameters, tile, row, column, masked)
       higher = jnp.maximum(peak, logits.max(-1))
       weights = jnp.exp(logits - higher[..., None])
       shrink = jnp.exp(peak - higher)
       added = jnp.einsum(
-        'bgrqk,bgkd->bgrqd', weights.astype(v.dtype), v_tile, preferred_element_type=jnp.float32
+        'bgrqk,bgkd->bgrqd', weights.astype(v.dtype), tile.v, preferred_element_type=jnp.float32
       )
       return out * shrink[..., None] + added, total * shrink + weights.sum(-1), higher
 
@@ -100,48 +114,62 @@ def partial(bias, spec, tile_q, tile_k, parameters, q, k, v, queries, keys, offs
     return out / total[..., None], peak + jnp.log(total)
 
   out, logsumexp = lax.map(row_of_tiles, jnp.arange(tiles_q))
-  join = lambda x: jnp.moveaxis(x, 0, 3).reshape(*x.shape[1:4], q.shape[3], *x.shape[5:])
-  return join(out), join(logsumexp)
+  return _joined(out), _joined(logsumexp)
 
 
-def _backward(bias, spec, tile_q, tile_k, saved, grad):
+def _joined(rows: jax.Array) -> jax.Array:
+  """Rows of tiles [tiles, B, G, H/G, tile_q, ...] as [B, G, H/G, Lq, ...]."""
+  rows = jnp.moveaxis(rows, 0, 3)
+  return rows.reshape(*rows.shape[:3], -1, *rows.shape[5:])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _tiled(tiling: Tiling, parameters, inputs: Inputs) -> jax.Array:
+  return _forward(tiling, parameters, inputs)[0]
+
+
+def _forward(tiling: Tiling, parameters, inputs: Inputs):
+  out, logsumexp = out_and_logsumexp(tiling, parameters, inputs)
+  out = out.astype(inputs.v.dtype)
+  return out, (parameters, inputs, out, logsumexp)
+
+
+def _backward(tiling: Tiling, saved, grad):
   """Recomputes each tile's weights from the saved logsumexp (arXiv:2307.08691, alg. 2)."""
-  parameters, q, k, v, queries, keys, offset, out, logsumexp = saved
+  parameters, inputs, out, logsumexp = saved
+  q, k, v, tile_q, tile_k = inputs.q, inputs.k, inputs.v, tiling.tile_q, tiling.tile_k
   tiles_q, tiles_k = q.shape[3] // tile_q, k.shape[2] // tile_k
   delta = (grad.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1)
-  zeros = lambda x: jnp.zeros(x.shape, jnp.float32)
   einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
+  def zeros(x):
+    return jnp.zeros(x.shape, jnp.float32)
+
   def row_of_tiles(carry, row):
-    cut = lambda x: lax.dynamic_slice_in_dim(x, row * tile_q, tile_q, axis=3)
-    q_row, grad_row, delta_row, logsumexp_row = map(cut, (q, grad, delta, logsumexp))
-    at = queries.slice(row * tile_q, tile_q)
-    begin, full, end = _range(spec, tile_q, tile_k, tiles_k, row, offset, at.segments)
+    rows = (tiling.cut(x, row) for x in (q, grad, delta, logsumexp))
+    q_row, grad_row, delta_row, logsumexp_row = rows
+    at = inputs.queries.slice(row * tile_q, tile_q)
+    queries = dataclasses.replace(inputs, q=q_row, queries=at)
+    begin, full, end = tiling.columns(queries, row, tiles_k)
 
     def add_tile(masked, column, carry):
       q_grad, k_grad, v_grad, parameter_grads = carry
-      k_tile = lax.dynamic_slice_in_dim(k, column * tile_k, tile_k, axis=2)
-      v_tile = lax.dynamic_slice_in_dim(v, column * tile_k, tile_k, axis=2)
-      logits, pull = jax.vjp(
-        lambda *p: _tile(
-          bias, spec, tile_q, tile_k, p, q_row, k_tile, at, keys, offset, row, column, masked
-        ),
-        *parameters,
-      )
+      tile = queries.slice_keys(column * tile_k, tile_k)
+      logits, pull = jax.vjp(lambda *p: tiling.logits(p, tile, row, column, masked), *parameters)
       weights = jnp.exp(logits - logsumexp_row[..., None])
-      weights_grad = einsum('bgrqd,bgkd->bgrqk', grad_row, v_tile)
+      weights_grad = einsum('bgrqd,bgkd->bgrqk', grad_row, tile.v)
       logits_grad = weights * (weights_grad - delta_row[..., None])
       parameter_grads = [a + b for a, b in zip(parameter_grads, pull(logits_grad), strict=True)]
       narrow = logits_grad.astype(q.dtype)
-      q_grad += einsum('bgrqk,bgkd->bgrqd', narrow, k_tile)
-      put = lambda whole, part: lax.dynamic_update_slice_in_dim(
-        whole,
-        lax.dynamic_slice_in_dim(whole, column * tile_k, tile_k, axis=2) + part,
-        column * tile_k,
-        axis=2,
-      )
-      k_grad = put(k_grad, einsum('bgrqk,bgrqd->bgkd', narrow, q_row))
-      v_grad = put(v_grad, einsum('bgrqk,bgrqd->bgkd', weights.astype(v.dtype), grad_row))
+      q_grad += einsum('bgrqk,bgkd->bgrqd', narrow, tile.k)
+
+      def add(whole, part):
+        start = column * tile_k
+        total = lax.dynamic_slice_in_dim(whole, start, tile_k, axis=2) + part
+        return lax.dynamic_update_slice_in_dim(whole, total, start, axis=2)
+
+      k_grad = add(k_grad, einsum('bgrqk,bgrqd->bgkd', narrow, q_row))
+      v_grad = add(v_grad, einsum('bgrqk,bgrqd->bgkd', weights.astype(v.dtype), grad_row))
       return q_grad, k_grad, v_grad, parameter_grads
 
     inner = (zeros(q_row), *carry)
@@ -151,9 +179,8 @@ def _backward(bias, spec, tile_q, tile_k, saved, grad):
 
   carry = (zeros(k), zeros(v), [jnp.zeros_like(p) for p in parameters])
   (k_grad, v_grad, parameter_grads), q_grad = lax.scan(row_of_tiles, carry, jnp.arange(tiles_q))
-  q_grad = jnp.moveaxis(q_grad, 0, 3).reshape(q.shape)
-  grads = q_grad.astype(q.dtype), k_grad.astype(k.dtype), v_grad.astype(v.dtype)
-  return parameter_grads, *grads, None, None, None
+  grads = _joined(q_grad).astype(q.dtype), k_grad.astype(k.dtype), v_grad.astype(v.dtype)
+  return parameter_grads, Inputs(*grads, None, None, None)
 
 
 _tiled.defvjp(_forward, _backward)

@@ -1,4 +1,4 @@
-"""Where tokens stand: the position and the document of each."""
+"""Tokens: the position and the document of each."""
 
 import dataclasses
 
@@ -9,13 +9,13 @@ from jax import lax
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-  """Where a run of tokens stands. B is 1 where all rows of the batch agree.
+  """Positions and documents of consecutive tokens. B is 1 where all rows of the batch share them.
 
   Attributes:
-    pos: int32 [B, L], positions as the scheme sees them.
-    segments: int32 [B, L], the document that a token belongs to (0: padding), or None for one.
-      The tokens of a document follow each other, and so do their positions.
-    span: positions that the one document spans, where that is known when a program is compiled.
+    pos: int32 [B, L], positions that the scheme gets.
+    segments: int32 [B, L], the document that a token belongs to (0: padding), or None for a single
+      one. The tokens of a document are adjacent and their positions increase.
+    span: positions that the single document spans, if static.
   """
 
   pos: jax.Array
@@ -24,7 +24,7 @@ class Tokens:
 
   @classmethod
   def contiguous(cls, length: int) -> 'Tokens':
-    """One document from its first token on: positions 0 .. length - 1, for all rows."""
+    """A single document: positions 0 .. length - 1, for all rows."""
     return cls(jnp.arange(length)[None], span=length)
 
   def lengths(self) -> int | jax.Array:
@@ -40,35 +40,36 @@ class Tokens:
     ends = jnp.roll(begins, -1, axis=1)
     first = lax.cummax(jnp.where(begins, index, 0), axis=1)
     last = lax.cummin(jnp.where(ends, index, index.shape[1] - 1), axis=1, reverse=True)
-    at = lambda i: jnp.take_along_axis(pos, i, axis=1)
-    return at(last) - at(first) + 1
+    end = jnp.take_along_axis(pos, last, axis=1)
+    return end - jnp.take_along_axis(pos, first, axis=1) + 1
 
   def slice(self, start, size: int) -> 'Tokens':
-    """Tokens start .. start + size - 1; `start` may be traced, and [B]: one a row."""
-    cut = lambda x: None if x is None else slice_rows(x, start, size)
-    return Tokens(cut(self.pos), cut(self.segments))
+    """Tokens start .. start + size - 1; `start` may be traced, for all rows or [B]."""
+    pos = slice_rows(self.pos, start, size)
+    return Tokens(pos, None if self.segments is None else slice_rows(self.segments, start, size))
 
   def pad(self, size: int) -> 'Tokens':
-    """Appends tokens of no document up to a length of `size`."""
-    grow = lambda x: None if x is None else jnp.pad(x, ((0, 0), (0, size - x.shape[1])))
-    return Tokens(grow(self.pos), grow(self.segments))
+    """Appends padding up to a length of `size`."""
+    width = (0, 0), (0, size - self.pos.shape[1])
+    segments = None if self.segments is None else jnp.pad(self.segments, width)
+    return Tokens(jnp.pad(self.pos, width), segments)
+
+
+jax.tree_util.register_dataclass(Tokens, ['pos', 'segments'], ['span'])
 
 
 def slice_rows(x: jax.Array, start, size: int) -> jax.Array:
-  """x [B, N, ...] from `start` on, [B, size, ...]; a start for all rows, or [B]."""
+  """[B, size, ...] of x [B, N, ...] from `start` on; the start is for all rows, or [B]."""
   if not jnp.ndim(start):
     return lax.dynamic_slice_in_dim(x, start, size, axis=1)
   return jax.vmap(lambda row, first: lax.dynamic_slice_in_dim(row, first, size))(x, start)
 
 
 def ending(x, size: int | None):
-  """The last `size` tokens of arrays [B, L, ...], or of a tree of them; all where it is None.
+  """The last `size` tokens of a tree of arrays [B, L, ...]; all if `size` is None.
 
-  What all tokens share, [B, 1] or a number, stays as it is.
+  Numbers, and arrays [B, 1] that all tokens share, stay as they are.
   """
   if size is None:
     return x
   return jax.tree.map(lambda leaf: leaf[:, -size:] if jnp.ndim(leaf) > 1 else leaf, x)
-
-
-jax.tree_util.register_dataclass(Tokens, ['pos', 'segments'], ['span'])

@@ -1,1 +1,1 @@
-"""What every part uses: checks, digests, named randomness, nested fields, meshes."""
+"""Used by every part: checks, digests, named randomness, nested fields, meshes."""

@@ -1,4 +1,4 @@
-"""Checks of single values: errors that name the field, its value and the way out."""
+"""Checks of single values: errors that name the field, its value and the fix."""
 
 import difflib
 import math
@@ -6,19 +6,19 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-  """' Did you mean ...?' for a misspelt name, or nothing."""
-  near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+def nearest(name: str, names: Iterable[str]) -> str:
+  """' Did you mean ...?' for a misspelt name, or ''."""
+  near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
   return f' Did you mean {" or ".join(near)}?' if near else ''
 
 
-def choose(field: str, value: Any, known: Iterable[Any]) -> None:
-  """Raises ValueError unless `value` is one of `known`."""
-  known = tuple(known)
-  if value not in known:
+def choose(field: str, value: Any, choices: Iterable[Any]) -> None:
+  """Raises ValueError unless `value` is one of `choices`."""
+  choices = tuple(choices)
+  if value not in choices:
     raise ValueError(
-      f'{field} is {value!r}.{nearest(str(value), map(str, known))} '
-      f'Choose one of {", ".join(map(str, known))}.'
+      f'{field} is {value!r}.{nearest(str(value), map(str, choices))} '
+      f'Choose one of {", ".join(map(str, choices))}.'
     )
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # slow to import, and hashes of text need none of them
+if TYPE_CHECKING:  # slow to import, and not needed for hashes of text
   import jax
   import numpy as np
 
@@ -20,7 +20,7 @@ def of_bytes(*parts: bytes) -> str:
 
 
 def of_json(value: Any) -> str:
-  """sha256 in hex of a JSON value, whatever the order of its keys."""
+  """sha256 in hex of a JSON value, independent of the order of its keys."""
   return of_bytes(json.dumps(value, sort_keys=True).encode())
 
 
@@ -33,7 +33,7 @@ def chain(previous: str, batch: Mapping[str, 'np.ndarray']) -> str:
 
 
 def _checksum(x: 'jax.Array') -> 'jax.Array':
-  """uint32 scalar that depends on every bit and its index; sums of integers commute exactly."""
+  """uint32 scalar that depends on every bit and its index; integer sums are exact in any order."""
   import jax
   import jax.numpy as jnp
 
@@ -50,7 +50,7 @@ def _checksum(x: 'jax.Array') -> 'jax.Array':
 
 @functools.cache
 def _checksums():
-  """The compiled sums of a list of arrays."""
+  """The compiled checksums of a list of arrays."""
   import jax
 
   return jax.jit(lambda arrays: [_checksum(x) for x in arrays])
@@ -59,7 +59,7 @@ def _checksums():
 def of_arrays(tree: Any) -> str:
   """A digest of the bits of every array, the same on any number of devices.
 
-  Not cryptographic: it finds damage and difference, computed where the arrays live.
+  Not cryptographic: it detects damage and differences. It is computed where the arrays are.
   """
   import jax
 

@@ -7,7 +7,7 @@ from flax import nnx
 
 
 def key(seed_key: jax.Array, name: str) -> jax.Array:
-  """The key of the component called `name`; other components do not change it."""
+  """The key of the component `name`; other components do not change it."""
   return jax.random.fold_in(seed_key, zlib.crc32(name.encode()))
 
 

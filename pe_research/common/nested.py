@@ -1,4 +1,4 @@
-"""Nested fields under dotted names, and which of them differ."""
+"""Nested configs as flat ones with dotted names, and their differences."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,5 +1,5 @@
-"""Who is told what a long piece of work begins."""
+"""Callbacks that report what a long computation starts to do."""
 
 
 def unheard(doing: str) -> None:
-  """Where nobody listens."""
+  """The callback that reports nothing."""

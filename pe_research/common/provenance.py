@@ -1,4 +1,4 @@
-"""What made a result: commit, code, versions, machine."""
+"""What a result was computed with: commit, code, versions, machine."""
 
 import importlib.metadata
 import pathlib
@@ -9,13 +9,11 @@ from typing import Any
 from pe_research.common import digest
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'grain')
-
-
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 def provenance() -> dict[str, Any]:
-  """Commit, whether the tree was clean, hash of the code, versions and machine."""
+  """Commit, whether the working tree was clean, hash of the code, versions and machine."""
   return {
     'commit': _git('rev-parse', 'HEAD'),
     'clean': _git('status', '--porcelain') == '',
@@ -27,12 +25,12 @@ def provenance() -> dict[str, Any]:
 
 
 def code() -> str:
-  """Hash of all that trains and measures."""
+  """Hash of the source files."""
   return digest.of_bytes(*(path.read_bytes() for path in sources()))
 
 
 def sources() -> list[pathlib.Path]:
-  """The Python files of all that trains and measures."""
+  """The Python files that training and measurements run."""
   folders = [ROOT / name for name in ('pe_research', 'configs')]
   return [path for folder in folders for path in sorted(folder.rglob('*.py'))]
 

@@ -1,10 +1,10 @@
-"""Where arrays live: the mesh, rules from a parameter's path to its layout, and placing batches.
+"""The mesh, rules from a parameter's path to its layout, and placing arrays.
 
 The only file that names mesh axes:
-  data: copies of the model, each on its part of the batch;
-  fsdp: the batch is split as well, and so is every large parameter, gathered when used;
-  tensor: heads and hidden widths are split;
-  context: the tokens of a sequence are split, in evaluation.
+  data: splits the batch, with a copy of the model on each part;
+  fsdp: splits the batch as well, and every large parameter, which is gathered when used;
+  tensor: splits heads and hidden widths;
+  context: splits the tokens of a sequence, in evaluation.
 """
 
 import math
@@ -30,25 +30,25 @@ RULES = (
   (r'attention/out/kernel', P('tensor', 'fsdp')),
   (r'mlp/(up|gate)/kernel', P('fsdp', 'tensor')),
   (r'mlp/down/kernel', P('tensor', 'fsdp')),
-  # Tables are split by rows, never along D, which the batch's rows keep whole.
+  # Tables are split by rows, never along D, which is whole in the activations.
   (r'(^|/)(embedding|output)$', P(('fsdp', 'tensor'))),
   (r'', P()),  # norms, positional parameters, counters
 )
 
 
 def mesh(sizes: Mapping[str, int]) -> Mesh:
-  """A mesh over all devices; one axis may be -1, the devices that the others leave.
+  """A mesh over all devices; one axis may be -1, for all remaining devices.
 
   Raises:
-    ValueError: the axes do not multiply to the number of devices.
+    ValueError: the product of the axes is not the number of devices.
   """
   sizes, devices = {axis: sizes.get(axis, 1) for axis in AXES}, jax.device_count()
   given = int(np.prod([n for n in sizes.values() if n != -1]))
   free = [axis for axis, n in sizes.items() if n == -1]
   if len(free) > 1 or devices % given or (not free and given != devices):
     raise ValueError(
-      f'run.mesh {sizes} does not fit {devices} devices; the axes must multiply to that number, '
-      'and at most one of them may be -1.'
+      f'run.mesh {sizes} does not fit {devices} devices; the product of its axes must be that '
+      'number, and at most one of them may be -1.'
     )
   shape = tuple(devices // given if n == -1 else n for n in sizes.values())
   return jax.make_mesh(shape, AXES, axis_types=(jax.sharding.AxisType.Auto,) * len(AXES))
@@ -65,7 +65,7 @@ def _path(path) -> str:
 
 
 def layout(tree: Any, mesh: Mesh) -> Any:
-  """A NamedSharding for each array (or shape) of the tree, by the rule that its path matches.
+  """A NamedSharding for each array (or shape) of a tree, by the first rule that its path matches.
 
   Raises:
     ValueError: a dimension is not divisible by the axes that split it.
@@ -80,7 +80,7 @@ def layout(tree: Any, mesh: Mesh) -> Any:
       if dimension % devices:
         raise ValueError(
           f'{name} {leaf.shape} cannot be split over {devices} devices ({" x ".join(axes)}): '
-          f'{dimension} is not a multiple of that. Change run.mesh or the size.'
+          f'{dimension} is not a multiple of {devices}. Change run.mesh or the size.'
         )
     return NamedSharding(mesh, spec)
 
@@ -96,7 +96,7 @@ def split_batch(mesh: Mesh, batch: int, parts: int = 1) -> NamedSharding:
   """The layout of [batch, ...] arrays.
 
   Raises:
-    ValueError: a part of the batch is not divisible by the devices that share it.
+    ValueError: a part of the batch is not divisible by the devices that split it.
   """
   devices = mesh.shape['data'] * mesh.shape['fsdp']
   if batch % (devices * parts):
@@ -108,22 +108,22 @@ def split_batch(mesh: Mesh, batch: int, parts: int = 1) -> NamedSharding:
 
 
 def over_tokens(x: jax.Array, mesh: Mesh | None) -> jax.Array:
-  """x [B, L, ...] with its tokens split over the devices that share a sequence."""
+  """x [B, L, ...] with its tokens split over the axis `context`, if that is in use."""
   if mesh is None or mesh.shape[CONTEXT] == 1:
     return x
   return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, TOKENS))
 
 
 def over_heads(run: Callable[..., jax.Array], mesh: Mesh | None) -> Callable[..., jax.Array]:
-  """`run` on every device's own rows and heads, for a program that the compiler cannot split.
+  """`run` on the rows and heads of each device, for a kernel that the compiler cannot split.
 
   Args:
-    run: takes trees of arrays of heads [G, ...], of rows and heads [B, G, ...], of rows [B, ...],
-      and returns [B, G, ...].
-    mesh: of the devices; None or one device: `run` itself.
+    run: takes trees of arrays of heads [G, ...], of rows and heads [B, G, ...], and of rows
+      [B, ...], and returns [B, G, ...].
+    mesh: the devices; None or one device returns `run` itself.
 
   Raises:
-    ValueError: as the result is called, where the heads do not split.
+    ValueError: in a call of the result, if the heads do not split evenly.
   """
   if mesh is None or mesh.size == 1:
     return run
@@ -143,6 +143,9 @@ def over_heads(run: Callable[..., jax.Array], mesh: Mesh | None) -> Callable[...
 
 
 def place(arrays: Any, sharding: NamedSharding) -> Any:
-  """Global arrays from NumPy ones that every process holds whole."""
-  make = lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+  """Global arrays from NumPy arrays that every process has whole."""
+
+  def make(x):
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
   return jax.tree.map(make, arrays)

@@ -12,7 +12,7 @@ from pe_research.common import digest, progress, sharding
 from pe_research.data import texts
 from pe_research.evaluation import fixed_inputs, measures, programs, scoring
 from pe_research.machines import jax_setup, multiprocess
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.proof.programs import Both, keep
 from pe_research.runs import run_folder
 from pe_research.settings import cli, protocols
@@ -38,11 +38,11 @@ def evaluate(
     beat: is called with what begins.
   """
   jax_setup.prepare(config)
-  mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
+  mesh, functional = sharding.mesh(config['run']['mesh']), FunctionalDecoder(config)
   corpus = texts.load(config, beat)
   run_folder.check_data(workdir, corpus.facts)
   plan = measures.plan(corpus, config)
-  scorer = scoring.Scorer(blueprint, config, mesh)
+  scorer = scoring.Scorer(functional, config, mesh)
   for *_, length in protocols.measurements(config):
     ring.check(scorer.spec, length)
   scoring_programs = programs.Scoring(config, params, scorer)
@@ -69,7 +69,7 @@ def evaluate(
     beat('measuring ' + '/'.join(map(str, measurement)))
     subject = scoring.Subject(scorer, params)
     arithmetic = fixed_inputs.of_row(*measurement[:2], config['data']['task'])
-    row |= measures.measure(subject, blueprint.scheme, plan, corpus, *measurement)
+    row |= measures.measure(subject, functional.scheme, plan, corpus, *measurement)
     used = [scoring_programs.of(call) for call in dict.fromkeys(subject.calls)]
     row |= evidence(subject, used, arithmetic) if used else {}
     keep(workdir, used)

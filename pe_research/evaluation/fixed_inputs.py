@@ -54,7 +54,7 @@ class _Everywhere:
     """Accepts every length."""
 
 
-class _Blueprint:
+class _Functional:
   """Stands for a model; its initial weights are 1, and the weights that are scored 0."""
 
   scheme = _Everywhere()
@@ -68,7 +68,7 @@ class _Scorer(scoring.Scorer):
   """A scorer whose losses are a fixed function of the tokens of a window."""
 
   def __init__(self):
-    self.blueprint, self.mesh = _Blueprint(), sharding.one_device()
+    self.functional, self.mesh = _Functional(), sharding.one_device()
     self.devices, self.tokens = 1, TOKENS
     self._programs = {'nats': _nats, 'hits': _hits, 'hidden': _states}
 

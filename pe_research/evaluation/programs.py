@@ -8,7 +8,7 @@ import jax
 
 from pe_research.common import sharding
 from pe_research.evaluation import scoring
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.proof import program_text
 from pe_research.proof import programs as proof
 from pe_research.settings import configs
@@ -52,7 +52,7 @@ class _OneDevice:
 
   @functools.cached_property
   def scorer(self) -> scoring.Scorer:
-    return scoring.Scorer(Blueprint(self.config), self.config, sharding.one_device())
+    return scoring.Scorer(FunctionalDecoder(self.config), self.config, sharding.one_device())
 
   def text(self, call: scoring.Call) -> str:
     key = [*call], {name: str(kind) for name, kind in sorted(self.types.items())}
@@ -61,6 +61,6 @@ class _OneDevice:
   def _lowered(self, call: scoring.Call) -> str:
     params = {
       name: jax.ShapeDtypeStruct(x.shape, self.types.get(name, x.dtype))
-      for name, x in jax.eval_shape(self.scorer.blueprint.init).items()
+      for name, x in jax.eval_shape(self.scorer.functional.init).items()
     }
     return program_text.of(self.scorer.lower(params, call))

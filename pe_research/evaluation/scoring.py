@@ -12,7 +12,7 @@ from pe_research.attention.spec import Spec, narrowest
 from pe_research.attention.tokens import Tokens
 from pe_research.common import digest, sharding
 from pe_research.model import transformer
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 
 
 class Call(NamedTuple):
@@ -35,11 +35,11 @@ class Scorer:
   Windows are int [W, N + 1]; `eval.batch_tokens` tokens are scored at once, over all devices.
   """
 
-  def __init__(self, blueprint: Blueprint, config: Mapping[str, Any], mesh):
+  def __init__(self, functional: FunctionalDecoder, config: Mapping[str, Any], mesh):
     """Compiles nothing yet; a program is compiled at the first call of its kind and length."""
     attention = config['attention'] | {'implementation': config['eval']['implementation']}
     self.spec = Spec(**attention, mesh=mesh)
-    self.blueprint, self.mesh = blueprint, mesh
+    self.functional, self.mesh = functional, mesh
     self.devices = mesh.shape['data'] * mesh.shape['fsdp']
     self.tokens = config['eval']['batch_tokens']
     replicated = sharding.replicated(mesh)
@@ -51,7 +51,7 @@ class Scorer:
     }
 
   def _logits(self, params, tokens, last, scale=1.0, window=None):
-    decoder, window = self.blueprint.bind(params), narrowest(self.spec.window, window)
+    decoder, window = self.functional.bind(params), narrowest(self.spec.window, window)
     spec = dataclasses.replace(self.spec, scale=scale, window=window)
     at = Tokens.contiguous(tokens.shape[1] - 1)
     features, _ = decoder.features(tokens[:, :-1], at, spec, last=last)
@@ -64,7 +64,7 @@ class Scorer:
     return self._logits(params, tokens, last, scale).argmax(-1) == tokens[:, -last:]
 
   def _hidden(self, params, tokens, layers):
-    decoder = self.blueprint.bind(params)
+    decoder = self.functional.bind(params)
     decoder.blocks = decoder.blocks[:layers]
     at = Tokens.contiguous(tokens.shape[1] - 1)
     return decoder.features(tokens[:, :-1], at, self.spec)[0]
@@ -84,7 +84,7 @@ class Scorer:
     return self._programs[call.kind].lower(params, tokens, *call.static)
 
   def _batched(self, kind: str, params, windows: np.ndarray, *static) -> np.ndarray:
-    self.blueprint.scheme.check_length(windows.shape[1] - 1)
+    self.functional.scheme.check_length(windows.shape[1] - 1)
     program, size = self._programs[kind], -(-self._size(windows) // self.devices) * self.devices
     rows = sharding.split_batch(self.mesh, size)
     scored = []
@@ -118,9 +118,9 @@ class Scorer:
 
   def hidden(self, params, windows: np.ndarray, layers: int) -> np.ndarray:
     """States after the first `layers` blocks and the final norm: [W, N, D]."""
-    if not 0 <= layers <= self.blueprint.model.layers:
+    if not 0 <= layers <= self.functional.model.layers:
       raise ValueError(
-        f'there is no layer {layers}; the model has {self.blueprint.model.layers} (0: embeddings).'
+        f'there is no layer {layers}; the model has {self.functional.model.layers} (0: embeddings).'
       )
     return self._batched('hidden', params, windows, layers)
 
@@ -162,5 +162,5 @@ class Subject:
   def hidden(self, windows: np.ndarray, layer: int, initial: bool) -> np.ndarray:
     """See Scorer.hidden; `initial` takes the weights before training."""
     self._record('hidden', windows, layer)
-    params = jax.jit(self.scorer.blueprint.init)() if initial else self.params
+    params = jax.jit(self.scorer.functional.init)() if initial else self.params
     return self.scorer.hidden(params, windows, layer)

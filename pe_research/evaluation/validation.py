@@ -4,16 +4,16 @@ from collections.abc import Callable
 
 from pe_research.data import texts
 from pe_research.evaluation import measures, scoring
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 
 
 def validator(
-  blueprint: Blueprint, corpus: texts.Corpus, config, mesh
+  functional: FunctionalDecoder, corpus: texts.Corpus, config, mesh
 ) -> Callable[..., measures.Row]:
   """A function params -> {'validation_loss': nats/token} at the training length."""
   evaluation = {'reach': config['length'], 'protocols': ('non_overlapping',)}
   config = config | {'eval': config['eval'] | evaluation}
-  scorer, plan = scoring.Scorer(blueprint, config, mesh), measures.plan(corpus, config)
+  scorer, plan = scoring.Scorer(functional, config, mesh), measures.plan(corpus, config)
 
   def validate(params) -> measures.Row:
     subject = scoring.Subject(scorer, params)

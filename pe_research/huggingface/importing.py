@@ -15,7 +15,7 @@ from pe_research.huggingface import families, folder, memory, positions_read
 from pe_research.huggingface.family import Described, Family, Fields
 from pe_research.huggingface.tensors import Tensor, table
 from pe_research.model.decoder_config import DecoderConfig
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.settings import configs
 
 TOKENIZER = 'tokenizer.json'
@@ -135,7 +135,7 @@ def _shapes(config: Mapping[str, Any]) -> Mapping[str, tuple[int, ...]]:
   """Shapes of all parameters; all blocks have those of the first."""
   model = config['model']
   one = config | {'model': model | {'layers': 1}, 'attention': {'window': None}, 'seed': 0}
-  shapes = {name: tuple(x.shape) for name, x in jax.eval_shape(Blueprint(one).init).items()}
+  shapes = {name: tuple(x.shape) for name, x in jax.eval_shape(FunctionalDecoder(one).init).items()}
   return {
     re.sub(r'^blocks/0/', f'blocks/{i}/', name): shape
     for name, shape in shapes.items()
@@ -215,16 +215,16 @@ def load(path: pathlib.Path, config: Mapping[str, Any]) -> dict[str, jax.Array]:
       before any weights are read.
   """
   source = checkpoint(path)
-  mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
-  abstract = jax.eval_shape(blueprint.init)
+  mesh, functional = sharding.mesh(config['run']['mesh']), FunctionalDecoder(config)
+  abstract = jax.eval_shape(functional.init)
   shapes = {name: tuple(x.shape) for name, x in abstract.items()}
-  found, problems = match(source.family, blueprint.model, shapes, source.entries)
+  found, problems = match(source.family, functional.model, shapes, source.entries)
   folder.refuse(path, problems)
   layout = sharding.layout(abstract, mesh)
   types = {p: folder.TYPES[source.entries[name].dtype] for name, t in found.items()
            for p in t.params}  # fmt: skip
   memory.check(str(path), shapes, types, layout)
-  _check_tied(blueprint.model, source.entries, found, path)
+  _check_tied(functional.model, source.entries, found, path)
   params = {}
   for name, array in folder.read(found, source.entries):
     for param, part in found[name].split(array).items():

@@ -1,1 +1,1 @@
-"""The decoder."""
+"""The decoder: transformer.py has its blocks, functional.py is what training and evaluation use."""

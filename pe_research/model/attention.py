@@ -1,4 +1,4 @@
-"""The attention layer: projections to heads (MHA, GQA, MQA) around `attend`."""
+"""The attention layer: projections to heads (MHA, GQA, MQA) around `attend.attend`."""
 
 import jax
 import jax.numpy as jnp
@@ -11,21 +11,6 @@ from pe_research.model import kv_cache, layers
 from pe_research.positions import base
 
 PROJECTIONS = ('mha', 'gqa', 'mqa', 'mla')
-
-
-def scaled(
-  q: jax.Array,
-  scheme: base.PositionScheme,
-  spec: Spec,
-  at: Tokens,
-  length,
-  width: int,
-) -> jax.Array:
-  """Queries [B, L, H, ...] times the logit scale over sqrt(width), taken in float32."""
-  last = last_seen(at.pos, spec, scheme)
-  scale = jnp.asarray(scheme.logit_scale(last, length)) * spec.scale / width**0.5
-  scale = scale.reshape(*scale.shape, *(1,) * (q.ndim - scale.ndim)) if scale.ndim else scale
-  return (q.astype(jnp.float32) * scale).astype(q.dtype)
 
 
 class Attention(nnx.Module):
@@ -66,22 +51,26 @@ class Attention(nnx.Module):
     self.key = layers.linear(key, 'key', width, kv_heads * head_dim, **common)
     self.value = layers.linear(key, 'value', width, kv_heads * head_dim, **common)
     self.out = layers.linear(key, 'out', heads * head_dim, width, std=out_std, **common)
-    norm = lambda name: qk_norm.make(key, name, head_dim, dtype=dtype) if qk_norm else None
+
+    def norm(name):
+      return qk_norm.make(key, name, head_dim, dtype=dtype) if qk_norm else None
+
     self.query_norm, self.key_norm = norm('query_norm'), norm('key_norm')
 
   def slots(self) -> tuple[tuple[int, int], ...]:
-    """Shapes of what a token leaves in the cache: keys and values."""
+    """Shapes of what the cache keeps of a token: keys and values."""
     return ((self.kv_heads, self.head_dim),) * 2
 
   def __call__(
     self,
     x: jax.Array,
     at: Tokens,
-    length,
     scheme: base.PositionScheme,
     spec: Spec,
+    *,
+    length: jax.Array | int | None = None,
     slots: tuple[jax.Array, ...] | None = None,
-    filled: kv_cache.KVCache | None = None,
+    cache: kv_cache.KVCache | None = None,
     last: int | None = None,
   ) -> tuple[jax.Array, tuple[jax.Array, ...] | None]:
     """Attends from x to itself, or to the cache with x appended.
@@ -89,28 +78,38 @@ class Attention(nnx.Module):
     Args:
       x: [B, L, D].
       at: positions and documents of x.
-      length: positions that each document spans, for a scheme that depends on it.
       scheme: encodes queries and keys, biases and scales the logits.
       spec: how to attend.
+      length: positions that each document spans, for a scheme that depends on it.
       slots: this layer's cached keys and values, [B, N, G, K] each; None without a cache.
-      filled: the cache, in which x has its place already.
-      last: tokens at the end of x that ask, so that the others are only attended to; None for all.
+      cache: the cache, in which x has its place already.
+      last: tokens at the end of x that are queries; None for all. All are keys.
 
     Returns:
       [B, L or `last`, D], and the slots with the keys and values of x written in.
     """
-    asking, at_asking, length_asking = ending((x, at, length), last)
-    split = lambda y, heads: y.reshape(*y.shape[:2], heads, self.head_dim)
-    q = split(self.query(asking), self.heads)
-    k, v = split(self.key(x), self.kv_heads), split(self.value(x), self.kv_heads)
+    q_x, q_at, q_length = ending((x, at, length), last)
+    q = layers.split_heads(self.query(q_x), self.heads)
+    k = layers.split_heads(self.key(x), self.kv_heads)
+    v = layers.split_heads(self.value(x), self.kv_heads)
     if self.query_norm is not None:
       q, k = self.query_norm(q), self.key_norm(k)
-    q = scheme.query(q, at_asking.pos, length_asking)
-    q = scaled(q, scheme, spec, at_asking, length_asking, self.head_dim)
+    q = scheme.query(q, q_at.pos, q_length)
+    q = scaled(q, scheme, spec, q_at, q_length, self.head_dim)
     k = scheme.key(k, at.pos, length)
-    seen, offset = at, x.shape[1] - asking.shape[1]
-    if filled is not None:
-      slots = filled.append(slots, (k, v))
-      (k, v), seen, offset = slots, filled.at, filled.used + offset
-    out = attend.attend(q, k, v, at_asking, seen, scheme=scheme, spec=spec, offset=offset)
-    return self.out(out.reshape(*asking.shape[:2], -1)), slots
+    k_at, offset = at, x.shape[1] - q_x.shape[1]
+    if cache is not None:
+      slots = cache.append(slots, (k, v))
+      (k, v), k_at, offset = slots, cache.at, cache.used + offset
+    out = attend.attend(q, k, v, q_at, k_at, scheme=scheme, spec=spec, offset=offset)
+    return self.out(out.reshape(*q_x.shape[:2], -1)), slots
+
+
+def scaled(
+  q: jax.Array, scheme: base.PositionScheme, spec: Spec, at: Tokens, length, width: int
+) -> jax.Array:
+  """Queries [B, L, H, ...] times the logit scale over sqrt(width), computed in float32."""
+  last = last_seen(at.pos, spec, scheme)
+  scale = jnp.asarray(scheme.logit_scale(last, length)) * spec.scale / width**0.5
+  scale = scale.reshape(*scale.shape, *(1,) * (q.ndim - scale.ndim)) if scale.ndim else scale
+  return (q.astype(jnp.float32) * scale).astype(q.dtype)

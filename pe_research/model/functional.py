@@ -11,16 +11,11 @@ from pe_research.model import transformer
 from pe_research.model.decoder_config import DecoderConfig
 
 
-def of_position(path: str) -> bool:
-  """Whether a parameter is there for a scheme's sake: its own, or latent attention's slice."""
-  return any(part.startswith('position') for part in path.split('/'))
+class FunctionalDecoder:
+  """The decoder of a resolved config, with its parameters as arguments and results.
 
-
-class Blueprint:
-  """What a resolved config says about the model; parameters come and go as arguments.
-
-  NNX walks the module graph at every call, which a small model feels. Here the graph is split off
-  once, and paths name parameters in sharding rules, checkpoints and records alike.
+  NNX walks the module graph at every call, which slows small models down. Here the graph is split
+  off once. Sharding rules, checkpoints and records name parameters by the same paths.
   """
 
   def __init__(self, config: Mapping[str, Any]):
@@ -31,8 +26,8 @@ class Blueprint:
     self.seed = config['seed']
     abstract = nnx.eval_shape(self._create)
     self.scheme = abstract.position[0]  # the first layer's, where each has its own; shapes only
-    windows = [[w for w in (self.length, window, s.sees) if w] for s in abstract.position]
-    self.windows = [min(known) for known in windows]  # tokens that a query sees in training
+    # Tokens that a query sees in training, for each scheme.
+    self.windows = [min(w for w in (self.length, window, s.sees) if w) for s in abstract.position]
     self.graphdef, state = nnx.split(abstract)
     self.paths = {'/'.join(map(str, path)): path for path, _ in nnx.to_flat_state(state)}
 
@@ -51,19 +46,24 @@ class Blueprint:
     return nnx.merge(self.graphdef, nnx.from_flat_state(flat))
 
   def sizes(self) -> dict[str, int]:
-    """Numbers of parameters, and matrix-product FLOPs of one training step's token.
+    """Numbers of parameters, and matrix-product FLOPs per token of a training step.
 
-    A multiply-add counts 2; backward twice forward; causal attention counts each visible pair once.
+    A multiply-add counts 2; the backward pass twice the forward pass; causal attention counts each
+    visible pair once.
     """
-    shapes = jax.eval_shape(self.init)
-    count = lambda keep: sum(int(np.prod(s.shape)) for name, s in shapes.items() if keep(name))
-    own = count(of_position)
-    products = count(lambda name: name.endswith('kernel')) + self.model.vocab * self.model.width
-    attention = self.model.products(self.scheme.encodes())
+    sizes = {name: int(np.prod(x.shape)) for name, x in jax.eval_shape(self.init).items()}
+    kernels = sum(n for name, n in sizes.items() if name.endswith('kernel'))
+    products = kernels + self.model.vocab * self.model.width
+    attention = self.model.products_per_pair(self.scheme.encodes())
     seen = np.minimum(np.arange(1, self.length + 1)[None], np.array(self.windows)[:, None])
     mean_context = float(seen.mean())
     return {
-      'parameters': count(lambda name: True),
-      'position_parameters': own,
+      'parameters': sum(sizes.values()),
+      'position_parameters': sum(n for name, n in sizes.items() if of_position(name)),
       'train_flops_per_token': int(3 * 2 * (products + attention * mean_context)),
     }
+
+
+def of_position(path: str) -> bool:
+  """Whether a parameter belongs to the scheme, or to the slice of latent attention for position."""
+  return any(part.startswith('position') for part in path.split('/'))

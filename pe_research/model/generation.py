@@ -16,8 +16,8 @@ def choose(logits: jax.Array, key: jax.Array, temperature: float, top_p: float) 
     logits: float32 [B, V].
     key: randomness.
     temperature: divides the logits; 0 takes the likeliest token.
-    top_p: samples among the likeliest tokens that together have this probability (nucleus
-      sampling, arXiv:1904.09751); 1 leaves all.
+    top_p: samples from the likeliest tokens that together have this probability (nucleus sampling,
+      arXiv:1904.09751); 1 keeps all.
 
   Returns:
     int32 [B].
@@ -49,7 +49,7 @@ def generate(
     decoder: a trained model.
     prompt: int [B, P], P at least 1.
     tokens: how many to add.
-    lengths: int [B], tokens of each prompt, what follows them being padding; None: all of P.
+    lengths: int [B], tokens of each prompt, the rest being padding; None for P.
     key: randomness.
     temperature: see `choose`.
     top_p: see `choose`.
@@ -59,27 +59,29 @@ def generate(
     int32 [B, tokens].
 
   Raises:
-    ValueError: prompt and continuation are longer than the scheme reaches.
+    ValueError: prompt and continuation are longer than the scheme's `max_length`.
   """
   spec, (batch, length) = spec or Spec(), prompt.shape
-  filled = decoder.new_cache(batch, length + tokens - 1)
+  cache = decoder.new_cache(batch, length + tokens - 1)
   at = Tokens.contiguous(length)
   if lengths is not None:
     lengths = jnp.asarray(lengths, jnp.int32)
     at = Tokens(at.pos, (at.pos < lengths[:, None]).astype(jnp.int32))
-  features, filled = decoder.features(prompt, at, spec, filled)
+  features, cache = decoder.features(prompt, at, spec, cache)
   if lengths is not None:
     features = slice_rows(features, lengths - 1, 1)
   keys = jax.random.split(key, tokens)
-  pick = lambda x, key: choose(decoder.logits(x[:, -1:])[:, 0], key, temperature, top_p)
+
+  def pick(features, key):
+    return choose(decoder.logits(features[:, -1:])[:, 0], key, temperature, top_p)
 
   def step(carry, key):
-    token, filled = carry
-    at = Tokens(filled.used[:, None])
-    features, filled = decoder.features(token[:, None], at, spec, filled)
+    token, cache = carry
+    at = Tokens(cache.used[:, None])
+    features, cache = decoder.features(token[:, None], at, spec, cache)
     following = pick(features, key)
-    return (following, filled), following
+    return (following, cache), following
 
   first = pick(features, keys[0])
-  _, rest = lax.scan(step, (first, filled), keys[1:])
+  _, rest = lax.scan(step, (first, cache), keys[1:])
   return jnp.concatenate([first[:, None], rest.T], axis=1)

@@ -1,6 +1,7 @@
-"""The cache: what every layer keeps of each token, and the positions and documents of the slots."""
+"""The KV cache: what every layer keeps of each token, and the tokens, positions and documents."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -17,10 +18,10 @@ class KVCache:
   """Preallocated slots, each row filled from its left. N is the capacity in tokens.
 
   Attributes:
-    layers: for each layer what its projection keeps, each [B, N, ...]; keys are encoded already.
-    tokens: int32 [B, N], from which all of it can be computed anew.
+    layers: the arrays that each layer keeps, [B, N, ...]; keys are encoded already.
+    tokens: int32 [B, N], from which the layers can be recomputed.
     at: positions and documents of the slots, [B, N]; document 0 marks an empty slot or padding.
-    used: int32 [B], slots filled.
+    used: int32 [B], filled slots.
   """
 
   layers: tuple[tuple[jax.Array, ...], ...]
@@ -30,14 +31,14 @@ class KVCache:
 
   @property
   def capacity(self) -> int:
-    """Tokens that fit."""
+    """N."""
     return self.at.pos.shape[1]
 
   def place(self, tokens: jax.Array, at: Tokens) -> 'KVCache':
     """Writes new tokens, their positions and documents into the next slots of each row.
 
     Raises:
-      ValueError: they do not fit, and this is not traced; see `reserve`.
+      ValueError: they do not fit; checked only outside of jit. See `reserve`.
     """
     size = at.pos.shape[1]
     if not isinstance(self.used, jax.core.Tracer):
@@ -48,18 +49,19 @@ class KVCache:
           'it with a larger capacity, or reserve room in it.'
         )
     segments = jnp.ones_like(at.pos) if at.segments is None else at.segments
-    placed = Tokens(put(self.at.pos, at.pos, self.used), put(self.at.segments, segments, self.used))
-    return dataclasses.replace(self, tokens=put(self.tokens, tokens, self.used), at=placed)
+    placed = Tokens(
+      _write(self.at.pos, at.pos, self.used), _write(self.at.segments, segments, self.used)
+    )
+    return dataclasses.replace(self, tokens=_write(self.tokens, tokens, self.used), at=placed)
 
   def append(self, slots: Sequence[jax.Array], new: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
-    """One layer's slots [B, N, ...] with [B or 1, L, ...] written after those that are filled."""
-    return tuple(put(old, part, self.used) for old, part in zip(slots, new, strict=True))
+    """One layer's slots [B, N, ...] with [B or 1, L, ...] written after the filled ones."""
+    return tuple(_write(old, part, self.used) for old, part in zip(slots, new, strict=True))
 
-  def taken(self, at: Tokens) -> jax.Array:
-    """Slots filled, int32 [B], after these tokens: those up to each row's last that is no padding.
+  def used_after(self, at: Tokens) -> jax.Array:
+    """Filled slots after appending these tokens, int32 [B]; padding on the right does not count.
 
-    So rows may be prompts of several lengths, padded on the right: what follows a prompt is
-    written over its padding.
+    So the rows may be prompts of several lengths: what follows a prompt overwrites its padding.
     """
     size = at.pos.shape[1]
     if at.segments is None:
@@ -73,12 +75,15 @@ class KVCache:
     if needed <= self.capacity:
       return self
     capacity = -(-needed // BLOCK) * BLOCK
-    grow = lambda x: jnp.pad(x, [(0, 0), (0, capacity - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
+
+    def grow(x):
+      return jnp.pad(x, [(0, 0), (0, capacity - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
+
     grown = jax.tree.map(grow, (self.layers, self.tokens, self.at))
     return KVCache(*grown, self.used)
 
   def bytes_per_token(self) -> int:
-    """Of the layers, measured on what is allocated."""
+    """Bytes of the layers' allocated arrays per token."""
     slots = jax.tree.leaves(self.layers)
     return sum(x.nbytes for x in slots) // (self.at.pos.shape[0] * self.capacity)
 
@@ -89,15 +94,16 @@ jax.tree_util.register_dataclass(KVCache, ['layers', 'tokens', 'at', 'used'], []
 def empty(
   batch: int, capacity: int, layers: Sequence[Sequence[tuple[int, ...]]], dtype=jnp.float32
 ) -> KVCache:
-  """A cache of `capacity` tokens, for layers that keep arrays of these shapes of each."""
-  make = lambda shape: jnp.zeros((batch, capacity, *shape), dtype)
-  slots = tuple(tuple(map(make, shapes)) for shapes in layers)
+  """A cache of `capacity` tokens; `layers` has the shapes that each layer keeps of a token."""
+  slots = tuple(
+    tuple(jnp.zeros((batch, capacity, *shape), dtype) for shape in shapes) for shapes in layers
+  )
   ids = jnp.zeros((batch, capacity), jnp.int32)
   return KVCache(slots, ids, Tokens(ids, ids), jnp.zeros(batch, jnp.int32))
 
 
-def put(slots: jax.Array, new: jax.Array, used: jax.Array) -> jax.Array:
+def _write(slots: jax.Array, new: jax.Array, used: jax.Array) -> jax.Array:
   """Writes [B or 1, L, ...] into [B, N, ...], row b from slot used[b] on, where it must fit."""
   new = jnp.broadcast_to(new, (slots.shape[0], *new.shape[1:])).astype(slots.dtype)
-  write = lambda row, part, start: lax.dynamic_update_slice_in_dim(row, part, start, axis=0)
+  write = functools.partial(lax.dynamic_update_slice_in_dim, axis=0)
   return jax.vmap(write)(slots, new, used)

@@ -1,6 +1,10 @@
-"""Multi-head latent attention: keys and values from a small latent, position in a slice apart."""
+"""Multi-head latent attention: keys and values from a small latent, a separate slice for position.
+
+What model/transformer.py builds for the projection 'mla'; model/attention.py is the other layer.
+"""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +17,7 @@ from pe_research.model import kv_cache, layers
 from pe_research.model.attention import scaled
 from pe_research.positions import base
 
-EPS = 1e-6  # of the latents' norms, whatever the model's is: DeepSeek's code passes it none
+EPS = 1e-6  # of the latents' norms whatever norm_eps is: DeepSeek's code does not pass it on
 
 
 class LatentAttention(nnx.Module):
@@ -21,12 +25,12 @@ class LatentAttention(nnx.Module):
 
   Keys and values of all heads come from a latent of width C per token. A rotation of such keys
   could not be absorbed into the queries, so position has a slice of its own: R more channels of
-  each query head, against one rotated key that all heads share. What is cached is C + R numbers.
+  each query head, against one rotated key that all heads share. The cache keeps C + R numbers.
 
-  Training and prefill expand the latents into keys and values. Decoding absorbs: a query is taken
-  to the latents by the transposed key matrix, attends to them as MQA would with one head of width
-  C + R, and the mean latent goes through the value matrix. That reads C + R numbers a cached token
-  for all heads; the logits and their scale, 1 / sqrt(K + R), are the same.
+  Training and prefill expand the latents into keys and values. Decoding absorbs: the transposed key
+  matrix projects a query to the latent width, the query attends to the latents as in MQA with one
+  head of width C + R, and the value matrix projects the mean latent. That reads C + R numbers per
+  cached token for all heads; the logits and their scale, 1 / sqrt(K + R), are the same.
 
   Letters: B batch, L tokens, D model width, H heads, K key width without the slice, R width of the
   slice (0 where the scheme leaves queries and keys alone), V value width, C latent width.
@@ -55,99 +59,96 @@ class LatentAttention(nnx.Module):
       heads: H.
       head_dim: K.
       latent: C.
-      query_latent: width that queries are compressed to first; 0: they are not.
+      query_latent: width that queries are compressed to first; 0 for no compression.
       rotary: R.
       value_dim: V.
-      bias: whether the projections of x and that to x have one.
-      norm: of the latents, with EPS for its own.
+      bias: whether the projections from x and back to x have one.
+      norm: of the latents; its eps is replaced by EPS.
       out_std: multiplies the initial scale of the output projection.
       dtype: to compute in.
       key: every matrix is drawn from this and its own name.
     """
     self.heads, self.head_dim, self.value_dim = heads, head_dim, value_dim
     self.latent_dim, self.rotary = latent, rotary
-    make = lambda name, inputs, outputs, **more: layers.linear(
-      key, name, inputs, outputs, dtype=dtype, **more
-    )
-    norm = dataclasses.replace(norm, eps=EPS)
-    normed = lambda name, size: norm.make(key, name, size, dtype=dtype)
+    linear = functools.partial(layers.linear, key, dtype=dtype)
+    normed = functools.partial(dataclasses.replace(norm, eps=EPS).make, key, dtype=dtype)
     source = query_latent or width
-    self.query_down = make('query_down', width, query_latent, bias=bias) if query_latent else None
-    self.query_norm = normed('query_norm', source) if query_latent else None
-    self.query = make('query', source, heads * head_dim)
-    self.position_query = make('position_query', source, heads * rotary) if rotary else None
-    self.latent = make('latent', width, latent, bias=bias)
+    self.query_down = linear('query_down', width, query_latent, bias=bias) if query_latent else None
+    self.query_norm = normed('query_norm', query_latent) if query_latent else None
+    self.query = linear('query', source, heads * head_dim)
+    self.position_query = linear('position_query', source, heads * rotary) if rotary else None
+    self.latent = linear('latent', width, latent, bias=bias)
     self.latent_norm = normed('latent_norm', latent)
-    self.position_key = make('position_key', width, rotary, bias=bias) if rotary else None
-    self.key = make('key', latent, heads * head_dim)
-    self.value = make('value', latent, heads * value_dim)
-    self.out = make('out', heads * value_dim, width, bias=bias, std=out_std)
+    self.position_key = linear('position_key', width, rotary, bias=bias) if rotary else None
+    self.key = linear('key', latent, heads * head_dim)
+    self.value = linear('value', latent, heads * value_dim)
+    self.out = linear('out', heads * value_dim, width, bias=bias, std=out_std)
 
   def slots(self) -> tuple[tuple[int, int], ...]:
-    """Shapes of what a token leaves in the cache: the latent and the shared rotated key."""
+    """Shapes of what the cache keeps of a token: the latent and the shared rotated key."""
     return ((1, self.latent_dim + self.rotary),)
 
   def __call__(
     self,
     x: jax.Array,
     at: Tokens,
-    length,
     scheme: base.PositionScheme,
     spec: Spec,
+    *,
+    length: jax.Array | int | None = None,
     slots: tuple[jax.Array, ...] | None = None,
-    filled: kv_cache.KVCache | None = None,
+    cache: kv_cache.KVCache | None = None,
     last: int | None = None,
   ) -> tuple[jax.Array, tuple[jax.Array, ...] | None]:
-    """As Attention; `slots` are of this layer, [B, N, 1, C + R] with room for N tokens."""
-    asking, at_asking, length_asking = ending((x, at, length), last)
-    q, q_turned = self._queries(asking, at_asking, length_asking, scheme, spec)
+    """As Attention; `slots` are one array [B, N, 1, C + R] with room for N tokens."""
+    q_x, q_at, q_length = ending((x, at, length), last)
+    q, q_rotated = self._queries(q_x, q_at, q_length, scheme, spec)
     latent = self.latent_norm(self.latent(x))[:, :, None]
     if self.rotary:
-      turned = scheme.key(self.position_key(x)[:, :, None], at.pos, length)
-      latent = jnp.concatenate([latent, turned], axis=-1)
-    seen, offset = at, x.shape[1] - asking.shape[1]
-    if filled is not None:
-      slots = filled.append(slots, (latent,))
-      (latent,), seen, offset = slots, filled.at, filled.used + offset
-    settings = {'scheme': scheme, 'spec': spec, 'offset': offset}
-    run = lambda q, k, v: attend.attend(q, k, v, at_asking, seen, **settings)
-    absorbs = filled is not None and x.shape[1] == 1 and spec.absorbed
-    out = (self._absorbed if absorbs else self._expanded)(run, q, q_turned, latent)
-    return self.out(out.reshape(*asking.shape[:2], -1)), slots
+      rotated = scheme.key(self.position_key(x)[:, :, None], at.pos, length)
+      latent = jnp.concatenate([latent, rotated], axis=-1)
+    k_at, offset = at, x.shape[1] - q_x.shape[1]
+    if cache is not None:
+      slots = cache.append(slots, (latent,))
+      (latent,), k_at, offset = slots, cache.at, cache.used + offset
+
+    def run(q, k, v):
+      return attend.attend(q, k, v, q_at, k_at, scheme=scheme, spec=spec, offset=offset)
+
+    absorbs = cache is not None and x.shape[1] == 1 and spec.absorbed
+    out = (self._absorbed if absorbs else self._expanded)(run, q, q_rotated, latent)
+    return self.out(out.reshape(*q_x.shape[:2], -1)), slots
 
   def _queries(self, x, at, length, scheme, spec):
-    """[B, L, H, K], and the slice [B, L, H, R] if there is one; both times the logits' scale."""
+    """[B, L, H, K], and the slice [B, L, H, R] if there is one; both scaled as the logits."""
     source = x if self.query_down is None else self.query_norm(self.query_down(x))
-    split = lambda y, width: y.reshape(*x.shape[:2], self.heads, width)
-    scale = lambda y: scaled(y, scheme, spec, at, length, self.head_dim + self.rotary)
-    q = scale(split(self.query(source), self.head_dim))
+    scale = scheme, spec, at, length, self.head_dim + self.rotary
+    q = scaled(layers.split_heads(self.query(source), self.heads), *scale)
     if not self.rotary:
       return q, None
-    turned = scheme.query(split(self.position_query(source), self.rotary), at.pos, length)
-    return q, scale(turned)
+    rotated = layers.split_heads(self.position_query(source), self.heads)
+    return q, scaled(scheme.query(rotated, at.pos, length), *scale)
 
-  def _expanded(self, run, q, q_turned, cached):
+  def _expanded(self, run, q, q_rotated, cached):
     """Attends to keys [B, N, H, K + R] and values [B, N, H, V] made from all the latents."""
-    latent, turned = jnp.split(cached, [self.latent_dim], axis=-1)
-    split = lambda y, width: y.reshape(*latent.shape[:2], self.heads, width)
-    k = split(self.key(latent[:, :, 0]), self.head_dim)
-    v = split(self.value(latent[:, :, 0]), self.value_dim)
+    latent, rotated = jnp.split(cached, [self.latent_dim], axis=-1)
+    k = layers.split_heads(self.key(latent[:, :, 0]), self.heads)
+    v = layers.split_heads(self.value(latent[:, :, 0]), self.heads)
     if self.rotary:
-      q = jnp.concatenate([q, q_turned], axis=-1)
-      k = jnp.concatenate([k, jnp.broadcast_to(turned, (*k.shape[:3], self.rotary))], axis=-1)
+      q = jnp.concatenate([q, q_rotated], axis=-1)
+      k = jnp.concatenate([k, jnp.broadcast_to(rotated, (*k.shape[:3], self.rotary))], axis=-1)
     return run(q, k, v)
 
-  def _absorbed(self, run, q, q_turned, cached):
+  def _absorbed(self, run, q, q_rotated, cached):
     """Attends to the latents themselves, [B, N, 1, C + R] for all heads."""
-    split = lambda layer, width: (
-      layer.kernel[...].astype(q.dtype).reshape(self.latent_dim, self.heads, width)
-    )
-    taken = {'preferred_element_type': jnp.float32}
-    q = jnp.einsum('blhk,chk->blhc', q, split(self.key, self.head_dim), **taken)
-    q = q.astype(cached.dtype)
+    einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+    def by_head(layer):
+      return layers.split_heads(layer.kernel[...].astype(q.dtype), self.heads)
+
+    query = einsum('blhk,chk->blhc', q, by_head(self.key)).astype(cached.dtype)
     if self.rotary:
-      q = jnp.concatenate([q, q_turned], axis=-1)
+      query = jnp.concatenate([query, q_rotated], axis=-1)
     # The rotated key rides along as value channels that are dropped: a slice would copy the cache.
-    mean = run(q, cached, cached)[..., : self.latent_dim]
-    out = jnp.einsum('blhc,chv->blhv', mean, split(self.value, self.value_dim), **taken)
-    return out.astype(mean.dtype)
+    mean = run(query, cached, cached)[..., : self.latent_dim]
+    return einsum('blhc,chv->blhv', mean, by_head(self.value)).astype(mean.dtype)

@@ -1,4 +1,4 @@
-"""The decoder: embed, pre-norm blocks, unembed. It owns the positional scheme and knows no name."""
+"""The decoder: embed, pre-norm blocks, unembed. It owns its positional scheme and names none."""
 
 import dataclasses
 import functools
@@ -20,13 +20,13 @@ from pe_research.positions.base import Dims, PositionScheme
 
 
 class Block(nnx.Module):
-  """x + attention(norm(x)), then x + mlp(norm(x)); both of the same x where they are parallel."""
+  """x + attention(norm(x)), then x + mlp(norm(x)); parallel blocks read the same x in both."""
 
   def __init__(self, model: DecoderConfig, encodes: bool, *, dtype, key: jax.Array):
     out_std = (2 * model.layers) ** -0.5  # keeps the variance of the residual sum near 1 (GPT-2)
     norm = layers.Norm(model.norm, model.norm_eps, model.norm_bias)
     common = {'bias': model.attention_bias, 'out_std': out_std, 'dtype': dtype}
-    common['key'] = keys.key(key, 'attention')
+    common |= {'key': keys.key(key, 'attention')}
     self.parallel = model.parallel
     self.attention_norm = norm.make(key, 'attention_norm', model.width, dtype=dtype)
     self.mlp_norm = norm.make(key, 'mlp_norm', model.width, dtype=dtype)
@@ -56,12 +56,9 @@ class Block(nnx.Module):
       key=keys.key(key, 'mlp'),
     )
 
-  def __call__(
-    self, x, at, length, scheme: PositionScheme, spec, slots=None, filled=None, last=None
-  ):
-    """[B, L, D] -> [B, L or `last`, D], and this layer's part of the cache; see Attention."""
-    normed = self.attention_norm(x)
-    out, slots = self.attention(normed, at, length, scheme, spec, slots, filled, last)
+  def __call__(self, x, at: Tokens, scheme: PositionScheme, spec: Spec, *, last=None, **cached):
+    """[B, L, D] -> [B, L or `last`, D], and this layer's slots of the cache; see Attention."""
+    out, slots = self.attention(self.attention_norm(x), at, scheme, spec, last=last, **cached)
     x = ending(x, last)
     attended = x + out
     return attended + self.mlp(self.mlp_norm(x if self.parallel else attended)), slots
@@ -70,50 +67,56 @@ class Block(nnx.Module):
 class Decoder(nnx.Module):
   """Token ids and positions in, logits out.
 
-  Every parameter outside `position` is drawn by its own name, so it starts with the same bits
-  whatever the scheme. Token embeddings start at N(0, 1/D) and with `embedding_scale` are read times
-  sqrt(D) (arXiv:1706.03762, sec. 3.4), hence with unit variance, which is what schemes that add to
-  them are measured against.
+  Every parameter outside `position` is drawn from a key of its own name, so its initial value is
+  the same under every scheme. Token embeddings start at N(0, 1/D) and with `embedding_scale` are
+  multiplied by sqrt(D) (arXiv:1706.03762, sec. 3.4): they have unit variance, the scale that
+  schemes which add to them assume.
   """
 
   def __init__(
     self, model: DecoderConfig, position: Mapping[str, Any], length: int, *, key: jax.Array
   ):
-    """Draws a decoder.
+    """Draws the initial parameters.
 
     Args:
       model: sizes and kinds.
-      position: the scheme's name and arguments, as `configs.position` gives them.
-      length: tokens, the training length, which some schemes take their defaults from.
+      position: the scheme's name and arguments, as `configs.position` returns them.
+      length: tokens, the training length, from which some schemes compute their defaults.
       key: every parameter is drawn from this and its own name.
     """
     self.model = model
     kind = positions.scheme(position['name'])
     dims = Dims.of(dataclasses.asdict(model), length, kind.encodes())
-    owners = model.layers if kind.per_layer else 1
-    build = lambda i: positions.build(
-      position, dataclasses.replace(dims, layer=i), keys.rngs(key, f'position{i}')
-    )
-    self.position = nnx.List([build(i) for i in range(owners)])
-    table = nnx.initializers.normal(model.width**-0.5)
-    shape = model.vocab, model.width
-    self.embedding = nnx.Param(table(keys.key(key, 'embedding'), shape, jnp.float32))
     dtype = jnp.dtype(model.dtype)
-    block = lambda i: Block(model, kind.encodes(), dtype=dtype, key=keys.key(key, f'block{i}'))
-    self.blocks = nnx.List([block(i) for i in range(model.layers)])
-    norm = layers.Norm(model.norm, model.norm_eps, model.norm_bias)
-    normed = lambda name: norm.make(key, name, model.width, dtype=dtype)
-    self.embedding_norm = normed('embedding_norm') if model.embedding_norm else None
-    self.norm = normed('norm')
-    output = lambda: nnx.Param(table(keys.key(key, 'output'), shape, jnp.float32))
-    self.output = None if model.tied else output()
+
+    def scheme(i):
+      rngs = keys.rngs(key, f'position{i}')
+      return positions.build(position, dataclasses.replace(dims, layer=i), rngs)
+
+    def table(name):
+      draw = nnx.initializers.normal(model.width**-0.5)
+      return nnx.Param(draw(keys.key(key, name), (model.vocab, model.width), jnp.float32))
+
+    def block(i):
+      return Block(model, kind.encodes(), dtype=dtype, key=keys.key(key, f'block{i}'))
+
+    def norm(name):
+      made = layers.Norm(model.norm, model.norm_eps, model.norm_bias)
+      return made.make(key, name, model.width, dtype=dtype)
+
+    self.position = nnx.List(map(scheme, range(model.layers if kind.per_layer else 1)))
+    self.embedding = table('embedding')
+    self.blocks = nnx.List(map(block, range(model.layers)))
+    self.embedding_norm = norm('embedding_norm') if model.embedding_norm else None
+    self.norm = norm('norm')
+    self.output = None if model.tied else table('output')
 
   def features(
     self,
     tokens: jax.Array,
     at: Tokens,
     spec: Spec,
-    filled: kv_cache.KVCache | None = None,
+    cache: kv_cache.KVCache | None = None,
     last: int | None = None,
   ) -> tuple[jax.Array, kv_cache.KVCache | None]:
     """The last block's output after the final norm.
@@ -122,54 +125,53 @@ class Decoder(nnx.Module):
       tokens: int [B, L].
       at: positions and documents of the tokens.
       spec: how to attend.
-      filled: a cache to attend to and to append to, or None.
-      last: tokens at the end that are wanted, so that the last block computes no others; None for
-        all. Not with a cache.
+      cache: a cache to attend to and to append to, or None.
+      last: tokens at the end whose features are returned, so that the last block computes no
+        others; None for all. Not with a cache.
 
     Returns:
       [B, L or `last`, D] in the compute dtype, and the cache with these tokens in it.
     """
-    if filled is not None and last is not None:
-      raise ValueError(f'last={last} goes without a cache, which every token enters.')
+    if cache is not None and last is not None:
+      raise ValueError(f'last={last} leaves tokens out, and a cache needs all; drop one of them.')
     for scheme in self.position:
       scheme.check_length(tokens.shape[1])
     varies = self.position[0].depends_on_length
-    if filled is None:
-      return self._blocks(tokens, at, at.lengths() if varies else None, spec, None, last)
-    before, filled, used = filled, filled.place(tokens, at), filled.taken(at)
+    if cache is None:
+      return self._blocks(tokens, at, spec, length=at.lengths() if varies else None, last=last)
+    placed, used = cache.place(tokens, at), cache.used_after(at)
     if varies:
-      x, filled = self._follow_length(tokens.shape[1], spec, before, filled, used)
+      x, cache = self._append_or_recompute(tokens.shape[1], spec, cache, placed)
     else:
-      at = filled.at.slice(filled.used, tokens.shape[1])
-      x, filled = self._blocks(tokens, at, None, spec, filled)
-    return x, dataclasses.replace(filled, used=used)
+      at = placed.at.slice(placed.used, tokens.shape[1])
+      x, cache = self._blocks(tokens, at, spec, cache=placed)
+    return x, dataclasses.replace(cache, used=used)
 
-  def _follow_length(self, size: int, spec, before, filled: kv_cache.KVCache, used):
-    """Appends `size` placed tokens; where documents outgrew their encoding, computes all anew.
+  def _append_or_recompute(self, size: int, spec: Spec, before, cache: kv_cache.KVCache):
+    """Appends `size` placed tokens; recomputes the cache where a document outgrew its encoding.
 
-    Every layer's keys and values follow from encodings, so nothing cached can be kept then: not
-    even keys before their encoding, which in all layers but the first depend on that of others.
+    In all layers but the first, keys and values depend on the encodings of the layers below, so no
+    cached value stays right then: not even keys before their own encoding.
     """
-    lengths = filled.at.lengths()
+    lengths = cache.at.lengths()
     regime = self.position[0].regime
-    occupied = jnp.arange(filled.capacity)[None] < filled.used[:, None]
-    outgrown = (regime(before.at.lengths()) != regime(lengths)) & (filled.at.segments > 0)
+    occupied = jnp.arange(cache.capacity)[None] < cache.used[:, None]
+    outgrown = (regime(before.at.lengths()) != regime(lengths)) & (cache.at.segments > 0)
 
-    def append(filled):
-      at = filled.at.slice(filled.used, size)
-      tokens, length = (slice_rows(x, filled.used, size) for x in (filled.tokens, lengths))
-      return self._blocks(tokens, at, length, spec, filled)
+    def append(cache):
+      at = cache.at.slice(cache.used, size)
+      tokens, length = (slice_rows(x, cache.used, size) for x in (cache.tokens, lengths))
+      return self._blocks(tokens, at, spec, length=length, cache=cache)
 
-    def renew(filled):
-      whole = dataclasses.replace(filled, used=jnp.zeros_like(filled.used))
-      x, renewed = self._blocks(filled.tokens, filled.at, lengths, spec, whole)
-      x = slice_rows(x, filled.used, size)
-      return x, dataclasses.replace(renewed, used=filled.used)
+    def recompute(cache):
+      empty = dataclasses.replace(cache, used=jnp.zeros_like(cache.used))
+      x, full = self._blocks(cache.tokens, cache.at, spec, length=lengths, cache=empty)
+      return slice_rows(x, cache.used, size), dataclasses.replace(full, used=cache.used)
 
-    return lax.cond((outgrown & occupied).any(), renew, append, filled)
+    return lax.cond((outgrown & occupied).any(), recompute, append, cache)
 
-  def _blocks(self, tokens, at, length, spec, filled, last=None):
-    """`features`, for tokens that have their place in the cache if there is one."""
+  def _blocks(self, tokens, at: Tokens, spec: Spec, *, length=None, cache=None, last=None):
+    """`features`; with a cache, the tokens are already placed in it."""
     x = (
       self.embedding[...]
       .at[tokens]
@@ -184,16 +186,17 @@ class Decoder(nnx.Module):
     slots = []
     for i, block in enumerate(self.blocks):
       scheme = self.position[i % len(self.position)]
-      if filled is not None:
-        x, slot = block(x, at, length, scheme, spec, filled.layers[i], filled)
+      if cache is not None:
+        layer = cache.layers[i]
+        x, slot = block(x, at, scheme, spec, length=length, slots=layer, cache=cache)
         slots.append(slot)
         continue
-      only = last if i == len(self.blocks) - 1 else None
-      run = functools.partial(_without_cache, block, at, length, scheme, spec, only)
+      kept = last if i == len(self.blocks) - 1 else None
+      run = functools.partial(_without_cache, block, at, scheme, spec, length=length, last=kept)
       x = (jax.checkpoint(run) if self.model.remat == 'block' else run)(x)
-    if filled is not None:
-      filled = dataclasses.replace(filled, layers=tuple(slots))
-    return self.norm(x), filled
+    if cache is not None:
+      cache = dataclasses.replace(cache, layers=tuple(slots))
+    return self.norm(x), cache
 
   def logits(self, features: jax.Array) -> jax.Array:
     """float32 [B, L, V] of features [B, L, D]."""
@@ -206,21 +209,21 @@ class Decoder(nnx.Module):
     return self.logits(self.features(tokens, at, spec)[0])
 
   def new_cache(self, batch: int, capacity: int) -> kv_cache.KVCache:
-    """An empty cache of `capacity` tokens; ValueError where the scheme does not reach so far."""
+    """An empty cache of `capacity` tokens; ValueError where that is past the scheme's maximum."""
     for scheme in self.position:
       scheme.check_length(capacity)
-    kept = [block.attention.slots() for block in self.blocks]
-    return kv_cache.empty(batch, capacity, kept, jnp.dtype(self.model.dtype))
+    shapes = [block.attention.slots() for block in self.blocks]
+    return kv_cache.empty(batch, capacity, shapes, jnp.dtype(self.model.dtype))
 
-  def reserve(self, filled: kv_cache.KVCache, tokens: int) -> kv_cache.KVCache:
+  def reserve(self, cache: kv_cache.KVCache, tokens: int) -> kv_cache.KVCache:
     """The cache with room for `tokens` more in each row, grown by whole blocks; not traced."""
     for scheme in self.position:
-      scheme.check_length(int(filled.used.max()) + tokens)
-    return filled.reserve(tokens)
+      scheme.check_length(int(cache.used.max()) + tokens)
+    return cache.reserve(tokens)
 
 
-def _without_cache(block, at, length, scheme, spec, last, x):
-  return block(x, at, length, scheme, spec, last=last)[0]
+def _without_cache(block: Block, at: Tokens, scheme, spec: Spec, x, **settings):
+  return block(x, at, scheme, spec, **settings)[0]
 
 
 def loss(logits: jax.Array, targets: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The registry of positional schemes: a file each, imported here, and a line in SCHEMES."""
+"""The registry of positional schemes: each has a file, an import here and a line in SCHEMES."""
 
 import inspect
 from collections.abc import Mapping
@@ -55,13 +55,13 @@ SCHEMES: dict[str, type[PositionScheme]] = {
   'rand_pos': RandPos,
 }
 
-NONE = 'nope'  # no scheme at all: what is left of a model when its scheme is taken out
-# One of each way to tell a decoder where tokens are: added, learned by distance, turned, fixed.
+NONE = 'nope'  # no positional encoding: the scheme of a config without its own
+# One of each kind: added to embeddings, learned bias, rotary, fixed bias.
 FAMILIES = ('sinusoidal', 't5', 'rope', 'alibi')
 
 
 def scheme(name: str) -> type[PositionScheme]:
-  """The class of the scheme called `name`; ValueError with the nearest names if there is none."""
+  """The class of the scheme `name`; ValueError with the nearest names if there is none."""
   if name not in SCHEMES:
     raise ValueError(
       f'no positional scheme {name!r}.{checks.nearest(name, SCHEMES)} '
@@ -71,20 +71,20 @@ def scheme(name: str) -> type[PositionScheme]:
 
 
 def arguments(name: str) -> dict[str, inspect.Parameter]:
-  """The scheme's own configuration: the keyword-only arguments of its constructor.
+  """The configuration of a scheme: the keyword-only arguments of its constructor.
 
-  Those that it passes on (**) are its parents', own ones first. NNX's metaclass hides the
-  signature of the class, hence that of `__init__`.
+  Where that has **, its parent's arguments follow its own. NNX's metaclass hides the signature of
+  the class, so that of `__init__` is read.
   """
-  found: dict[str, inspect.Parameter] = {}
+  merged: dict[str, inspect.Parameter] = {}
   for cls in scheme(name).__mro__:
     if '__init__' in vars(cls):
       parameters = inspect.signature(cls.__init__).parameters.values()
       named = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != 'rngs'}
-      found = found | {k: p for k, p in named.items() if k not in found}
+      merged |= {k: p for k, p in named.items() if k not in merged}
       if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         break
-  return found
+  return merged
 
 
 def defaults(name: str) -> dict[str, Any]:
@@ -93,34 +93,34 @@ def defaults(name: str) -> dict[str, Any]:
 
 
 def example(name: str, pairs: int, factor: float = 4.0) -> dict[str, Any]:
-  """The defaults, and where these leave open how far a scheme always stretches, by `factor`.
+  """A config with defaults, and with `factor` where a scheme needs one.
 
   Args:
     name: of the scheme.
     pairs: that rotate in a head; LongRoPE's factors rise over them from 1 to `factor`.
     factor: target length over training length.
   """
-  given = defaults(name)
-  if 'factor' in given and given['factor'] is None and not scheme(name).depends_on_length:
-    given['factor'] = factor
-  if 'long_factor' in given:
+  config = defaults(name)
+  if 'factor' in config and config['factor'] is None and not scheme(name).depends_on_length:
+    config['factor'] = factor
+  if 'long_factor' in config:
     share = [i / max(pairs - 1, 1) for i in range(pairs)]
-    given['long_factor'] = [round(factor ** (x * x), 3) for x in share]  # unlike NTK-aware's
-  return given
+    config['long_factor'] = [round(factor ** (x * x), 3) for x in share]  # unlike NTK-aware's
+  return config
 
 
 def resolve(config: Mapping[str, Any], dims: Dims) -> dict[str, Any]:
-  """`config` (a name and arguments) with every argument, those left open settled.
+  """`config` (a name and arguments) with every argument, None filled in where it has a default.
 
   Raises:
-    ValueError: an unknown argument, or one that has to be given.
+    ValueError: an unknown argument, or a missing one that has no default.
   """
-  name, known = config['name'], arguments(config['name'])
+  name, allowed = config['name'], arguments(config['name'])
   for key in config:
-    if key not in known and key != 'name':
+    if key not in allowed and key != 'name':
       raise ValueError(
-        f'position.{key} is unknown to {name!r}.{checks.nearest(key, known)} '
-        f'It takes {", ".join(known) or "nothing"}.'
+        f'position.{key} is unknown to {name!r}.{checks.nearest(key, allowed)} '
+        f'It takes {", ".join(allowed) or "nothing"}.'
       )
   given = defaults(name) | dict(config)
   del given['name']
@@ -133,22 +133,22 @@ def build(
   """A scheme for a model of these sizes.
 
   Args:
-    position: its name, with its arguments in `given`; or a config that has both.
+    position: its name, or a config with name and arguments.
     dims: sizes of the model.
-    rngs: what parameters are drawn by, where the scheme draws any.
-    **given: arguments, those that are left out at their defaults.
+    rngs: for schemes that draw parameters.
+    **given: further arguments; the others have their defaults.
 
   Raises:
     ValueError: an unknown name or argument, a bad value, or parameters and no `rngs`.
   """
   config = {'name': position, **given} if isinstance(position, str) else {**position, **given}
-  settled = resolve(config, dims)
-  name = settled.pop('name')
-  return scheme(name)(dims, **settled, rngs=_NoRngs(name) if rngs is None else rngs)
+  config = resolve(config, dims)
+  name = config.pop('name')
+  return scheme(name)(dims, **config, rngs=_NoRngs(name) if rngs is None else rngs)
 
 
 class _NoRngs:
-  """In place of what was not given."""
+  """Stands for missing rngs: raises where a scheme draws parameters."""
 
   def __init__(self, name: str):
     self._name = name

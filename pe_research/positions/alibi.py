@@ -11,15 +11,15 @@ from flax import nnx
 
 from pe_research.positions import base, facts
 
-DROP = 1000  # a window ends where the bias alone divides a weight by as much
+DROP = 1000  # a window ends where the bias alone divides a weight by this
 
 
 def slopes(heads: int, max_bias: float = 8.0) -> np.ndarray:
   """Slope of each head, [heads] float64.
 
-  A power of two has 2^(-max_bias h / heads), h = 1 .. heads. Any other number takes the slopes of
-  the power below it, then every other slope of the power above, as the authors' code does; the
-  result is not monotone.
+  A power of two has 2^(-max_bias h / heads), h = 1 .. heads. Any other number has the slopes of
+  the power below it, then every other slope of the power above, as in the authors' code; the result
+  is not monotone.
   """
   lower = 2 ** (heads.bit_length() - 1)
   below = 2.0 ** (-max_bias * np.arange(1, lower + 1) / lower)
@@ -31,9 +31,9 @@ class ALiBi(base.PositionScheme):
   """Adds -slope * (q_pos - k_pos) to each head's logits, after the division by sqrt(d).
 
   Paper and code: the paper's formula is for a power of two of heads; the slopes of any other number
-  are those of the authors' code. Most code adds slope * k_pos and lets softmax drop what a row
-  shares. That is right only in exact arithmetic and only under plain softmax; the distance itself
-  is used here.
+  are those of the authors' code. Most code adds slope * k_pos, which differs by a constant of the
+  row that softmax cancels. That is right only in exact arithmetic and under plain softmax; here the
+  bias is of the distance.
   """
 
   label = 'ALiBi'
@@ -52,16 +52,16 @@ class ALiBi(base.PositionScheme):
 
     Args:
       dims: sizes of the model.
-      max_bias: the gentlest slope of a power-of-two number of heads is 2^-max_bias.
-      biased_heads: heads with a bias, the others see no position; None means all.
+      max_bias: the smallest slope of a power-of-two number of heads is 2^-max_bias.
+      biased_heads: heads with a bias, the others have no position; None means all.
       rngs: unused.
     """
-    del rngs
     self.max_bias = max_bias
-    self.biased_heads = base.filled('biased_heads', biased_heads)
+    self.biased_heads = base.resolved('biased_heads', biased_heads)
     if not 1 <= self.biased_heads <= dims.heads:
       raise ValueError(
-        f'position.biased_heads is {biased_heads}; the model has {dims.heads} heads.'
+        f'position.biased_heads is {biased_heads}; it must be at least 1, and at most the '
+        f'{dims.heads} heads of the model.'
       )
     if max_bias <= 0:
       raise ValueError(f'position.max_bias is {max_bias}; it must be positive.')
@@ -70,9 +70,8 @@ class ALiBi(base.PositionScheme):
 
   @classmethod
   def resolve(cls, given: Mapping[str, Any], dims: base.Dims) -> dict[str, Any]:
-    """Settles biased_heads."""
-    given = super().resolve(given, dims)
-    return given | ({'biased_heads': dims.heads} if given['biased_heads'] is None else {})
+    """Fills in biased_heads."""
+    return base.fill(super().resolve(given, dims), biased_heads=dims.heads)
 
   def bias(self, q_pos: jax.Array, k_pos: jax.Array) -> jax.Array:
     """-slope_h (q_pos - k_pos): [B or 1, Lq], [B or 1, Lk] -> float32 [B or 1, H, Lq, Lk]."""
@@ -80,7 +79,7 @@ class ALiBi(base.PositionScheme):
     return -jnp.asarray(self.slopes, jnp.float32)[None, :, None, None] * distance
 
   def distance_bias(self) -> base.DistanceBias:
-    """The slopes, downwards."""
+    """The negative slopes."""
     slopes = -jnp.asarray(self.slopes, jnp.float32)
     return base.DistanceBias(slopes, jnp.zeros((len(self.slopes), 0)), ())
 
@@ -88,7 +87,7 @@ class ALiBi(base.PositionScheme):
     """Adds slopes and windows: the distance at which a head's bias is -ln DROP."""
     windows = tuple(math.log(DROP) / slope if slope else math.inf for slope in self.slopes)
     wider = sum(window > length for window in windows)
-    found = (
+    added = (
       facts.Fact('heads', len(windows)),
       facts.Fact('heads without a bias', windows.count(math.inf), f'of {len(windows)}'),
       facts.Fact(f'bias where a window ends (-ln {DROP:,})', -math.log(DROP), 'logits'),
@@ -102,4 +101,4 @@ class ALiBi(base.PositionScheme):
       facts.Column('window', 'tokens', windows),
       facts.Column('bias across training', 'logits', bias, drawn=False),
     )
-    return super().card(length, longest).more(*found, part='head', columns=columns)
+    return super().card(length, longest).more(*added, part='head', columns=columns)

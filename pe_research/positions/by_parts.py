@@ -1,4 +1,4 @@
-"""Interpolation by parts, fast pairs staying as they are: NTK-by-parts, Llama 3."""
+"""Interpolation by parts, which leaves fast pairs as they are: NTK-by-parts, Llama 3."""
 
 import math
 from typing import Any, ClassVar
@@ -14,9 +14,9 @@ RAMPS = ('pairs', 'unrounded', 'rotations')
 
 
 def by_rotations(rotations: np.ndarray, slow: float, fast: float) -> np.ndarray:
-  """Gamma of each pair, [R/2]: 0 where it turns less than `slow` times in training, 1 past `fast`.
+  """Gamma of each pair, [R/2]: 0 below `slow` turns in training, 1 above `fast`, linear between.
 
-  Linear between (arXiv:2309.00071, eq. 18).
+  Source: arXiv:2309.00071, eq. 18.
   """
   return np.clip((rotations - slow) / (fast - slow), 0, 1)
 
@@ -26,14 +26,14 @@ def bounds(
 ) -> tuple[float, float]:
   """Indices of the pairs that turn `fast` and `slow` times within `length`, as code clamps them.
 
-  c(r) = R ln(length / (2 pi r)) / (2 ln base), floor and ceil where `rounded`, at least 0 and at
-  most R - 1: with a small base the upper end lies past the last pair, R / 2 - 1, which then is
-  never fully interpolated.
+  c(r) = R ln(length / (2 pi r)) / (2 ln base), floor and ceil if `rounded`, at least 0 and at most
+  R - 1. With a small base the upper end lies past the last pair, R / 2 - 1, which then is never
+  fully interpolated.
   """
-  pair = lambda turns: (
+  low, high = (
     rotated * math.log(length / (fixed_point.TURN * turns)) / (2 * math.log(base))
+    for turns in (fast, slow)
   )
-  low, high = pair(fast), pair(slow)
   if rounded:
     low, high = math.floor(low), math.ceil(high)
   return max(low, 0), min(high, rotated - 1)
@@ -57,39 +57,34 @@ class ByParts(interpolation.Stretched):
     return rotary.RoPE.frequencies(self, None) * self.train_length / fixed_point.TURN
 
   def mixed(self, factor) -> np.ndarray | jax.Array:
-    """Radians per token, float64, for a factor that is a number or [..., 1]."""
+    """Radians per token, float64: [rotated/2] for a number, [..., rotated/2] for [..., 1]."""
     gamma = self.gamma()
     return self.spectrum(self.base) * (gamma + (1 - gamma) / factor)
 
   def frequencies(self, length) -> np.ndarray | jax.Array:
     """[rotated/2] radians per token, float64."""
-    del length
     return self.mixed(self.factor)
 
   def card(self, length: int, longest: int) -> facts.Card:
     """Adds gamma."""
-    gamma = self.gamma()
+    card, gamma = super().card(length, longest), self.gamma()
     of = f'of {gamma.size}'
-    return (
-      super()
-      .card(length, longest)
-      .more(
-        facts.Fact('pairs that stay as they are', int((gamma == 1).sum()), of),
-        facts.Fact('pairs interpolated by the whole factor', int((gamma == 0).sum()), of),
-        columns=(facts.Column('gamma', '', tuple(gamma.tolist()), drawn=False),),
-      )
+    return card.more(
+      facts.Fact('pairs that stay as they are', int((gamma == 1).sum()), of),
+      facts.Fact('pairs interpolated by the whole factor', int((gamma == 0).sum()), of),
+      columns=(facts.Column('gamma', '', tuple(gamma.tolist()), drawn=False),),
     )
 
 
 class NTKByParts(ByParts):
   """Pairs that turn often in training stay, those that hardly turn are interpolated.
 
-  Paper and code: the paper lets gamma be linear in the number of rotations (eq. 18). All code, the
-  authors' and that behind the published numbers included, lets it be linear in the index of the
+  Paper and code: in the paper gamma is linear in the number of rotations (eq. 18). In all code,
+  the authors' and that behind the published numbers included, it is linear in the index of the
   pair, between bounds rounded outwards. At L = 4096, base 10,000, R = 128, s = 16 the paper
   interpolates pair 30 by 3.4 and code by 1.6. `ramp` is one of
     pairs: linear in the pair index, bounds rounded (code; transformers' truncate=True).
-    unrounded: linear in the pair index, bounds as they fall (transformers' truncate=False).
+    unrounded: linear in the pair index, bounds not rounded (transformers' truncate=False).
     rotations: linear in the number of rotations (the paper).
   """
 
@@ -120,7 +115,7 @@ class NTKByParts(ByParts):
     if not 0 < beta_slow < beta_fast < math.inf:
       raise ValueError(
         f'position.beta_slow is {beta_slow:g} and position.beta_fast {beta_fast:g}, in rotations '
-        'within the training length; the first must be positive and below the second, a number.'
+        'within the training length; the first must be positive and below the second, both finite.'
       )
     self.ramp, self.beta_fast, self.beta_slow = ramp, beta_fast, beta_slow
 
@@ -137,9 +132,9 @@ class NTKByParts(ByParts):
 
   @classmethod
   def matched(cls, length: int) -> dict[str, Any]:
-    """The matched base, and the beta_fast at which that keeps LLaMA-2's share of pairs whole.
+    """The matched base, and the beta_fast that leaves LLaMA-2's share of pairs as they are.
 
-    32 turns in 4,096 tokens at base 10,000 are 32.7 % of the pairs.
+    There 32.7 % of the pairs turn 32 times in 4,096 tokens, at base 10,000.
     """
     if length <= fixed_point.TURN:
       return {}
@@ -148,24 +143,24 @@ class NTKByParts(ByParts):
 
   def notes(self, length: int) -> list[str]:
     """Adds warnings where no pair turns beta_fast times, or where none is interpolated."""
-    said, most = super().notes(length), float(self.rotations().max())
+    notes, most = super().notes(length), float(self.rotations().max())
     if most < self.beta_fast:
-      fitting, hint = self.matched(self.train_length), ''
-      if 'beta_fast' in fitting:
+      matched, hint = self.matched(self.train_length), ''
+      if 'beta_fast' in matched:
         hint = (
-          f' beta_fast {fitting["beta_fast"]:g} keeps the share of pairs that it has in LLaMA-2, '
-          f'at base {fitting["base"]:g}.'
+          f' beta_fast {matched["beta_fast"]:g} keeps the share of pairs that it has in LLaMA-2, '
+          f'at base {matched["base"]:g}.'
         )
-      said.append(
+      notes.append(
         f'beta_fast is {self.beta_fast:g}, and the fastest pair turns {most:.3g} times within '
         f'{self.train_length} tokens: that end of the ramp lies outside the pairs.{hint}'
       )
     if self.factor > 1 and (self.gamma() == 1).all():
-      said.append(
+      notes.append(
         f'the ramp {self.ramp!r} leaves every pair as it is, so nothing is stretched: no pair lies '
         f'past the one that turns {self.beta_slow:g} times within {self.train_length} tokens.'
       )
-    return said
+    return notes
 
   def card(self, length: int, longest: int) -> facts.Card:
     """Adds the ends of the ramp."""
@@ -175,15 +170,15 @@ class NTKByParts(ByParts):
 
 
 class Llama3(ByParts):
-  """Llama 3.1: by parts, linear in rotations, between other bounds and without temperature.
+  """Llama 3.1: by parts, linear in rotations, with other bounds and without temperature.
 
-  As published, factor 8 of 8,192 tokens serves 131,072: twice what the factor says.
+  As published, factor 8 of 8,192 tokens is used up to 131,072: twice the 65,536 of the factor.
 
-  Paper and code: none known. The rule is that of transformers.
+  Paper and code: no known difference. The rule is that of transformers.
   """
 
   label = 'Llama 3'
-  bounded: ClassVar[bool] = False
+  within_target: ClassVar[bool] = False
   paper = 'arXiv:2407.21783, sec. 3.4.2; transformers, rope_type llama3'
   formula = 'γᵢ θᵢ + (1 − γᵢ) θᵢ / s,  γᵢ from 1 at f_high turns within L to 0 at f_low'
 

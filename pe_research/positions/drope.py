@@ -1,4 +1,4 @@
-"""DroPE: a model trained with RoPE that goes on without it."""
+"""DroPE: a model trained with RoPE, used without it."""
 
 import math
 
@@ -9,27 +9,27 @@ from pe_research.positions import base, interpolation
 
 
 class DroPE(interpolation.Stretched):
-  """No pair of a RoPE model turns any more; logits times 1 + c ln s at a stretch by s.
+  """A RoPE model without rotation; logits times 1 + c ln s for a stretch by s.
 
-  Meant after a short fine-tuning at the training length under this scheme with factor 1. The
-  coefficient was fitted at each target length: 0.412 for a model trained from scratch, 0.103 for
+  For use after a short fine-tuning at the training length with this scheme and factor 1. The paper
+  fits the coefficient at each target length: 0.412 for a model trained from scratch, 0.103 for
   SmolLM.
 
-  Paper and code: none known.
+  Paper and code: no known difference.
   """
 
   label = 'DroPE'
   paper = 'arXiv:2512.12167'
   formula = 'ℓ (1 + c ln s),  θᵢ = 0'
-  unsaid = 1.0
+  default_factor = 1.0
 
   def __init__(self, dims: base.Dims, *, coefficient: float = 0.412, **stretched):
     """Chooses the temperature.
 
     Args:
       dims: sizes of the model.
-      coefficient: c; 0 leaves the logits alone.
-      **stretched: as in Stretched; what RoPE takes says how the weights were trained.
+      coefficient: c; 0 does not scale the logits.
+      **stretched: as in Stretched; the arguments of RoPE say how the weights were trained.
     """
     super().__init__(dims, **stretched)
     if not 0 <= coefficient < math.inf:
@@ -42,5 +42,4 @@ class DroPE(interpolation.Stretched):
 
   def logit_scale(self, q_pos: jax.Array, length) -> float:
     """1 + c ln s."""
-    del q_pos, length
     return 1 + self.coefficient * math.log(self.factor)

@@ -1,4 +1,4 @@
-"""What a scheme means at given lengths, as plain data: facts, and a table of its parts."""
+"""The card of a scheme at given lengths, as plain data: facts, and a table of its parts."""
 
 import dataclasses
 import math
@@ -10,8 +10,8 @@ class Fact:
   """One number, or a word, with its unit.
 
   Attributes:
-    name: what it is, unique on a card.
-    value: the number.
+    name: unique on a card.
+    value: the number or word.
     unit: 'tokens', 'radians', 'of 64', ...
   """
 
@@ -25,11 +25,11 @@ class Column:
   """One quantity of every part: of each rotary pair, each head, each bucket.
 
   Attributes:
-    quantity: what it is; columns of one quantity are drawn on one axis.
+    quantity: 'wavelength', ...; columns of one quantity are drawn on one axis.
     unit: 'tokens', 'turns', ...
-    values: one a part; inf where there is no end to it, nan where it does not apply.
+    values: one for each part; inf without a limit, nan where it does not apply.
     at: tells columns of one quantity apart; '' where there is one.
-    drawn: whether a drawing has it.
+    drawn: whether figures show it.
   """
 
   quantity: str
@@ -50,11 +50,11 @@ class Card:
 
   Attributes:
     label: of the scheme.
-    paper: where it is from.
-    marks: lengths in tokens that values are held against, by what they are; 'training' is one.
+    paper: its source.
+    marks: lengths (tokens) by name that the card has values at; 'training' is one.
     facts: about the scheme as a whole.
-    notes: what makes no sense at these lengths, and what would.
-    part: what the table has a row for, 'rotary pair'; '' where there is no table.
+    notes: warnings about settings that do not suit these lengths, with ones that do.
+    part: what a row of the table is, 'rotary pair'; '' where there is no table.
     columns: of that table.
   """
 
@@ -69,10 +69,7 @@ class Card:
   def more(self, *facts: Fact, part: str = '', columns: tuple[Column, ...] = ()) -> 'Card':
     """The card with more facts, and more columns of the same parts."""
     return dataclasses.replace(
-      self,
-      facts=self.facts + facts,
-      part=part or self.part,
-      columns=self.columns + columns,
+      self, facts=self.facts + facts, part=part or self.part, columns=self.columns + columns
     )
 
   def lengths(self) -> tuple[Fact, ...]:
@@ -89,7 +86,7 @@ class Card:
 
 
 def text(value: float | int | str) -> str:
-  """A value for people: four digits, thousands apart; a dash where it does not apply."""
+  """A value as text: four digits, commas between thousands; a dash for nan."""
   if isinstance(value, str):
     return value
   if not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""FIRE: a learned function of the distance, as a share of the query's position."""
+"""FIRE: a learned function of the distance divided by the query's position, on a log scale."""
 
 import jax
 import jax.numpy as jnp
@@ -6,17 +6,17 @@ from flax import nnx
 
 from pe_research.positions import base
 
-EPS = 1e-6  # keeps the first query's share finite
+EPS = 1e-6  # keeps the share of the first query finite
 
 
 class FIRE(base.PositionScheme):
   """Adds f(psi(q_pos - k_pos) / psi(max(q_pos, threshold))), psi(x) = ln(|c| x + 1).
 
-  f is an MLP with one hidden layer from the share, a number in [0, 1], to a bias for each head.
-  c and the threshold are learned too. The share is of the query's own position, so the bias is no
+  f is an MLP with one hidden layer from this ratio, a share in [0, 1], to a bias for each head. c
+  and the threshold are learned too. The ratio depends on the query's position, so the bias is not a
   function of the distance alone. Every layer has its own parameters (the paper's FIRE-S shares).
 
-  Paper and code: none known.
+  Paper and code: no known difference.
   """
 
   label = 'FIRE'
@@ -39,8 +39,8 @@ class FIRE(base.PositionScheme):
     Args:
       dims: sizes of the model.
       hidden: width of the MLP.
-      c: its initial value; larger tells near distances better apart.
-      threshold: tokens, its initial value; queries before it share one denominator.
+      c: its initial value; a larger one separates near distances better.
+      threshold: tokens, its initial value; queries before it have the same denominator.
       rngs: source of the initial values.
     """
     if hidden < 1 or c <= 0 or threshold <= 0:
@@ -49,24 +49,31 @@ class FIRE(base.PositionScheme):
         'them must be positive.'
       )
     self.threshold = threshold
-    draw = lambda shape, inputs: nnx.Param(
-      jax.random.uniform(rngs.params(), shape, jnp.float32, -(inputs**-0.5), inputs**-0.5)
-    )
+
+    def draw(shape, inputs):
+      limit = inputs**-0.5
+      return nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -limit, limit))
+
     self.inner, self.inner_bias = draw((hidden,), 1), draw((hidden,), 1)
     self.outer, self.outer_bias = draw((hidden, dims.heads), hidden), draw((dims.heads,), hidden)
     self.rate = nnx.Param(jnp.asarray(c, jnp.float32))  # c
     self.multiplier = nnx.Param(jnp.asarray(1.0, jnp.float32))  # of the threshold
 
   def bias(self, q_pos: jax.Array, k_pos: jax.Array) -> jax.Array:
-    """float32 [B or 1, H, Lq, Lk]; keys ahead count by their distance."""
-    psi = lambda x: jnp.log(jnp.abs(self.rate[...]) * x + 1)
+    """float32 [B or 1, H, Lq, Lk]; keys ahead have the bias of their distance."""
+
+    def psi(x):
+      return jnp.log(jnp.abs(self.rate[...]) * x + 1)
+
+    def wide(parameter):
+      return parameter[...][None, None, None]
+
     queries, keys = q_pos.astype(jnp.float32), k_pos.astype(jnp.float32)
     distance = jnp.abs(queries[:, :, None] - keys[:, None, :])
     threshold = jnp.abs(self.multiplier[...] * self.threshold)
     share = psi(distance) / (psi(jnp.maximum(queries, threshold)) + EPS)[:, :, None]
-    along = lambda parameter: parameter[...][None, None, None]
-    hidden = jax.nn.relu(share[..., None] * along(self.inner) + along(self.inner_bias))
-    return jnp.moveaxis(hidden @ self.outer[...] + along(self.outer_bias), -1, 1)
+    hidden = jax.nn.relu(share[..., None] * wide(self.inner) + wide(self.inner_bias))
+    return jnp.moveaxis(hidden @ self.outer[...] + wide(self.outer_bias), -1, 1)
 
   @classmethod
   def matched(cls, length: int) -> dict[str, float]:

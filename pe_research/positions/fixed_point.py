@@ -1,4 +1,4 @@
-"""Angles that stay right far out: position times frequency in fixed point."""
+"""Angles that stay exact at large positions: position times frequency in fixed point."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 TURN = 2 * np.pi
-MAX_POSITION = 2**24  # tokens; from there on the low limb overflows
+MAX_POSITION = 2**24  # tokens; from here on the low limb overflows
 
 
 class Turns(NamedTuple):
@@ -21,17 +21,17 @@ class Turns(NamedTuple):
 
 @contextlib.contextmanager
 def float64() -> Iterator[None]:
-  """Computes what is traced in float64, broadcasting as NumPy does.
+  """A context in which jax computes in float64 and broadcasts as NumPy does.
 
-  For the few numbers that are frequencies: those of a traced length must be the bits that NumPy
-  gives for a length that is known when the program is compiled.
+  For frequencies alone: those of a traced length must have the same bits as those that NumPy
+  computes for a static length.
   """
   with jax.enable_x64(True), jax.numpy_rank_promotion('allow'):
     yield
 
 
 def numpy_of(x) -> 'np | jnp':
-  """The module whose functions apply to x: jax.numpy for its arrays, numpy for all else."""
+  """The module whose functions apply to x: jax.numpy for jax arrays, else numpy."""
   return jnp if isinstance(x, jax.Array) else np
 
 
@@ -39,10 +39,12 @@ def fixed_point(frequencies: np.ndarray | jax.Array) -> Turns:
   """Radians per token, float64 [..., F], as turns per token rounded to 2^-40.
 
   Raises:
-    ValueError: a jax array of fewer bits; compute it under `float64`.
+    ValueError: the frequencies are not float64; compute them under `float64`.
   """
   if frequencies.dtype != np.float64:
-    raise ValueError(f'frequencies are {frequencies.dtype}; angles far out need float64.')
+    raise ValueError(
+      f'frequencies are {frequencies.dtype}; angles at large positions need float64.'
+    )
   xp = numpy_of(frequencies)
   with float64():
     turns = xp.mod(frequencies / TURN, 1.0)
@@ -54,13 +56,13 @@ def fixed_point(frequencies: np.ndarray | jax.Array) -> Turns:
 def angles(pos: jax.Array, turns: Turns) -> jax.Array:
   """Rotation angles pos * frequency, reduced to [-pi, pi).
 
-  The float32 product is off by 0.1 rad at position 2,000,000, since neither factor has bits to
-  spare. Here the product is a uint32 that wraps at one turn, so reducing it is exact; the error
-  stays below 1e-4 rad up to position 2^24.
+  The float32 product is off by 0.1 rad at position 2,000,000, since float32 has too few bits for
+  both factors. Here the product is a uint32 that wraps at one turn, so reducing it is exact; the
+  error stays below 1e-4 rad up to position 2^24.
 
   Args:
     pos: int [B or 1, L], tokens, 0 <= pos < 2^24.
-    turns: of each token, or the same for all.
+    turns: for each token, or the same for all.
 
   Returns:
     float32 [B or 1, L, F] radians.

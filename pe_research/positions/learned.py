@@ -1,4 +1,4 @@
-"""Learned absolute positions: one trained vector a position."""
+"""Learned absolute positions: one trained vector for each position."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,12 +14,12 @@ from pe_research.positions import base, facts
 class Learned(base.PositionScheme):
   """A table of positions, treated like the table of tokens.
 
-  Entries start at N(0, 1/D) and are read times sqrt(D), as the decoder's token embeddings are, so
-  that both begin with unit variance. There is nothing past the last row: `check_length` raises,
-  and a position that only the compiled program sees reads NaN, never a neighbour's row.
+  Entries start at N(0, 1/D) and are multiplied by sqrt(D), as the decoder's token embeddings are,
+  so that both begin with unit variance. There is nothing past the last row: `check_length` raises,
+  and under jit such a position reads NaN, never a neighbour's row.
 
   Paper and code: GPT-2 draws both tables from N(0, 0.02^2) and scales neither: the ratio is the
-  same. Its tables are read with scaled=False.
+  same. Its weights need scaled=False.
   """
 
   label = 'Learned'
@@ -41,10 +41,10 @@ class Learned(base.PositionScheme):
     Args:
       dims: sizes of the model.
       max_length: tokens, rows of the table; None means the training length.
-      scaled: whether rows are read times sqrt(D).
+      scaled: whether rows are multiplied by sqrt(D).
       rngs: source of the initial values.
     """
-    self.max_length = base.filled('max_length', max_length)
+    self.max_length = base.resolved('max_length', max_length)
     checks.at_least('position.max_length', self.max_length, 1, 'tokens')
     self.scaled, self.scale = scaled, dims.width**0.5 if scaled else 1.0
     init = nnx.initializers.normal(dims.width**-0.5)
@@ -52,9 +52,8 @@ class Learned(base.PositionScheme):
 
   @classmethod
   def resolve(cls, given: Mapping[str, Any], dims: base.Dims) -> dict[str, Any]:
-    """Settles max_length."""
-    given = super().resolve(given, dims)
-    return given | ({'max_length': dims.length} if given['max_length'] is None else {})
+    """Fills in max_length."""
+    return base.fill(super().resolve(given, dims), max_length=dims.length)
 
   def embed(self, x: jax.Array, pos: jax.Array) -> jax.Array:
     """x + sqrt(D) table[pos], or table[pos] unscaled. x [B, L, D], pos [B or 1, L]."""
@@ -63,14 +62,10 @@ class Learned(base.PositionScheme):
     return x + (self.scale * rows).astype(x.dtype)
 
   def card(self, length: int, longest: int) -> facts.Card:
-    """Adds the rows of the table, and the positions that have none."""
-    rows = self.max_length
-    return (
-      super()
-      .card(length, longest)
-      .more(
-        facts.Fact('rows of the table', rows),
-        facts.Fact('rows never trained', max(0, rows - length), f'of {rows:,}'),
-        facts.Fact(f'positions without a row at {longest:,} tokens', max(0, longest - rows)),
-      )
+    """Adds the rows of the table, and the positions without a row."""
+    card, rows = super().card(length, longest), self.max_length
+    return card.more(
+      facts.Fact('rows of the table', rows),
+      facts.Fact('rows never trained', max(0, rows - length), f'of {rows:,}'),
+      facts.Fact(f'positions without a row at {longest:,} tokens', max(0, longest - rows)),
     )

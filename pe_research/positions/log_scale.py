@@ -1,6 +1,6 @@
-"""Logits that sharpen with the number of keys a query sees, so that attention does not spread out.
+"""Logits times the log of the number of keys, so that attention stays sharp in long texts.
 
-With n keys the largest of n softmax weights shrinks as n grows; logits times ln n keep it.
+The largest of n softmax weights shrinks as n grows, unless the logits grow with ln n.
 """
 
 import math
@@ -15,7 +15,7 @@ from pe_research.positions import base, rotary
 
 
 def log_keys(q_pos: jax.Array) -> jax.Array:
-  """ln n, float32 [B or 1, Lq]: a query whose last key is at m, from its first on, sees m + 1."""
+  """ln n, float32 [B or 1, Lq]: a query at position m sees n = m + 1 keys."""
   return jnp.log(q_pos.astype(jnp.float32) + 1)
 
 
@@ -24,7 +24,7 @@ class LogN(rotary.RoPE):
 
   n counts the keys of each query, not the length of the text.
 
-  Paper and code: none known.
+  Paper and code: no known difference.
   """
 
   label = 'Log-n RoPE'
@@ -35,7 +35,7 @@ class LogN(rotary.RoPE):
   trains_as = 'rope'
 
   def __init__(self, dims: base.Dims, *, train_length: int | None = None, **rope):
-    """Settles where scaling begins.
+    """Chooses the length at which scaling begins.
 
     Args:
       dims: sizes of the model.
@@ -43,48 +43,43 @@ class LogN(rotary.RoPE):
       **rope: as in RoPE.
     """
     super().__init__(dims, **rope)
-    self.train_length = base.filled('train_length', train_length)
+    self.train_length = base.resolved('train_length', train_length)
     if self.train_length < 2:
-      raise ValueError(f'position.train_length is {self.train_length}; ln of it must be positive.')
+      raise ValueError(f'position.train_length is {self.train_length}; it must be at least 2.')
 
   @classmethod
   def resolve(cls, given: Mapping[str, Any], dims: base.Dims) -> dict[str, Any]:
-    """Settles train_length."""
-    given = super().resolve(given, dims)
-    return given | ({'train_length': dims.length} if given['train_length'] is None else {})
+    """Fills in train_length."""
+    return base.fill(super().resolve(given, dims), train_length=dims.length)
 
   def marks(self, length: int, longest: int) -> dict[str, int]:
-    """As the weights were trained, which a config's length need not say."""
+    """With the training length of the weights, which may differ from the config's."""
     return super().marks(self.train_length, longest)
 
   def logit_scale(self, q_pos: jax.Array, length) -> jax.Array:
     """float32 [B or 1, Lq]."""
-    del length
     return jnp.maximum(log_keys(q_pos) / math.log(self.train_length), 1.0)
 
 
 class ByHead:
-  """Logits times s_h ln n, with s_h float32 [H] a parameter, for a scheme to be made of."""
+  """Logits times s_h ln n, with s_h float32 [H] a parameter: a mixin for schemes."""
 
   counts_keys = True
 
   @classmethod
   def resolve(cls, given: Mapping[str, Any], dims: base.Dims) -> dict[str, Any]:
-    """Settles initial."""
-    given = super().resolve(given, dims)
-    softmax = 1 / math.log(max(dims.length, 2))
-    return given | ({'initial': softmax} if given['initial'] is None else {})
+    """Fills in initial."""
+    return base.fill(super().resolve(given, dims), initial=1 / math.log(max(dims.length, 2)))
 
-  def own_scale(self, dims: base.Dims, initial: float | None) -> None:
+  def add_scale(self, dims: base.Dims, initial: float | None) -> None:
     """Creates s_h."""
-    if not 0 < base.filled('initial', initial) < math.inf:
+    if not 0 < base.resolved('initial', initial) < math.inf:
       raise ValueError(f'position.initial is {initial}; it must be positive.')
     self.initial = initial
     self.scale = nnx.Param(jnp.full(dims.heads, initial, jnp.float32))
 
   def logit_scale(self, q_pos: jax.Array, length) -> jax.Array:
     """float32 [B or 1, Lq, H]."""
-    del length
     return log_keys(q_pos)[..., None] * self.scale[...][None, None]
 
   def _scale_at(self, length: int) -> float:
@@ -94,7 +89,7 @@ class ByHead:
 class SSMax(ByHead, base.PositionScheme):
   """Scalable softmax: logits times s_h ln n, s_h learned for each head; no other positions.
 
-  The first query, which sees itself alone, has logits of 0 and the same weight as with any others.
+  The first query sees itself alone: its logit is 0 and its weight 1, as without the scale.
 
   Paper and code: several ports take ln of the length of the whole text for every query. Here n
   counts the keys that a query sees.
@@ -109,21 +104,21 @@ class SSMax(ByHead, base.PositionScheme):
   def __init__(
     self, dims: base.Dims, *, initial: float | None = None, rngs: nnx.Rngs | None = None
   ):
-    """Begins as softmax at the training length.
+    """Starts as plain softmax at the training length.
 
     Args:
       dims: sizes of the model.
-      initial: s_h before training; None: 1 / ln L, L the training length.
+      initial: s_h before training; None means 1 / ln L, L the training length.
       rngs: unused.
     """
     super().__init__(dims, rngs=rngs)
-    self.own_scale(dims, initial)
+    self.add_scale(dims, initial)
 
 
 class SSMaxRoPE(ByHead, rotary.RoPE):
   """Scalable softmax, as SSMax, with RoPE.
 
-  Paper and code: as of SSMax.
+  Paper and code: as in SSMax.
   """
 
   label = 'SSMax RoPE'
@@ -133,12 +128,12 @@ class SSMaxRoPE(ByHead, rotary.RoPE):
   per_layer = True
 
   def __init__(self, dims: base.Dims, *, initial: float | None = None, **rope):
-    """Begins as softmax at the training length.
+    """Starts as plain softmax at the training length.
 
     Args:
       dims: sizes of the model.
-      initial: s_h before training; None: 1 / ln L, L the training length.
+      initial: s_h before training; None means 1 / ln L, L the training length.
       **rope: as in RoPE.
     """
     super().__init__(dims, **rope)
-    self.own_scale(dims, initial)
+    self.add_scale(dims, initial)

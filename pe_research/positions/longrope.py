@@ -1,4 +1,4 @@
-"""LongRoPE: a factor for each pair, first tokens left alone, and other factors for short texts."""
+"""LongRoPE: a factor for each pair, unchanged first tokens, and other factors for short texts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from pe_research.common import checks
 from pe_research.positions import base as base_lib
 from pe_research.positions import facts, fixed_point, interpolation, longrope_file, rotary, yarn
 
-NAME = 'longrope'  # of LongRoPE in the registry, for those that search its factors
+NAME = 'longrope'  # of LongRoPE in the registry, for the search for its factors
 TEMPERATURES = ('none', 'su', 'yarn')
 
 
 def temperature_of(policy: str, factor: float, train_length: int) -> float:
-  """What multiplies queries and keys under a policy of TEMPERATURES, for s = factor."""
+  """The multiplier of queries and keys under a policy of TEMPERATURES, for s = factor."""
   if policy == 'none' or factor == 1:
     return 1.0
   if policy == 'yarn':
@@ -27,12 +27,11 @@ def temperature_of(policy: str, factor: float, train_length: int) -> float:
 
 
 class LongRoPE(interpolation.Stretched):
-  """Pair i turns by n theta_i / lambda_i at position n, and by n theta_i at the first n-hat ones.
+  """Pair i rotates by n theta_i / lambda_i at position n, by n theta_i at the first n-hat of them.
 
-  Where factors for short texts are given, those serve every document of at most `switch_length`
-  tokens and the long ones all others: all positions of a document change at once. Without them
-  the long factors serve every length, as in the paper before its search for short contexts
-  (sec. 3.3).
+  If factors for short texts are given, documents of at most `switch_length` tokens use them and
+  all others the long factors: all positions of a document change at once. Without them every
+  length uses the long factors, as in the paper before its search for short contexts (sec. 3.3).
 
   Paper and code: they differ in the temperature, and transformers' remark that the paper recommends
   'su' is wrong. transformers and Phi-3 have no n-hat, and the authors' released search never looks
@@ -66,23 +65,21 @@ class LongRoPE(interpolation.Stretched):
     train_length: int | None = None,
     **rope,
   ):
-    """Takes the factors from the arguments, or from a file that a search left.
+    """Takes the factors; `resolve` reads them from the file of a search, if one is named.
 
     Args:
       dims: sizes of the model.
-      file: path of such a file; what it holds goes into the other arguments, and `file` is ''
-        from then on.
-      lineage: name and hash of the file that the factors came from; on record only.
-      long_factor: lambda of each rotated pair, fastest first, or one for all; must not fall.
-      start_tokens: n-hat, positions whose angles stay; None means 0.
-      short_factor: the same for short documents; None: `long_factor` serves all.
-      short_start_tokens: n-hat of those; None means 0.
+      file: path of such a file; its contents replace the other arguments, and `file` becomes ''.
+      lineage: name and hash of the file that the factors came from, a record only.
+      long_factor: lambda of each rotated pair, fastest first, or one for all; must not decrease.
+      start_tokens: n-hat, the first positions, whose angles stay; None means 0.
+      short_factor: as `long_factor`, for short documents; None: `long_factor` is for all.
+      short_start_tokens: as `start_tokens`, for short documents; None means 0.
       switch_length: tokens up to which a document is short; None means `train_length`.
-      temperature: 'none', 'su' or 'yarn', see the class; None: as in the search of the file, or
-        else 'none'.
-      attention_factor: multiplies queries and keys instead; None: by `temperature`.
-      slice_factor: multiplies what rotates of queries and keys, and no more.
-      factor: s, as in Stretched, which the temperature reads.
+      temperature: 'none', 'su' or 'yarn', see the class; None: that of the file, or else 'none'.
+      attention_factor: multiplies queries and keys; None computes it by `temperature`.
+      slice_factor: multiplies only the rotated channels of queries and keys.
+      factor: s, as in Stretched, which the temperature depends on.
       target_length: tokens, s L, as in Stretched.
       train_length: tokens, L, as in Stretched.
       **rope: as in RoPE.
@@ -91,24 +88,29 @@ class LongRoPE(interpolation.Stretched):
       dims, factor=factor, target_length=target_length, train_length=train_length, **rope
     )
     if file:
-      raise ValueError(f'position.file {file} is not read; build schemes by positions.build.')
+      raise ValueError(
+        f'position.file {file} is not read here; build schemes by positions.build, which reads it.'
+      )
     pairs = self.rotated // 2
     self.file, self.lineage = file, lineage
     self.long_factor = longrope_file.check(
-      'long_factor', base_lib.filled('long_factor', long_factor), pairs
+      'long_factor', base_lib.resolved('long_factor', long_factor), pairs
     )
     self.short_factor = short_factor
     if short_factor is not None:
       self.short_factor = longrope_file.check('short_factor', short_factor, pairs)
-    self.start_tokens = base_lib.filled('start_tokens', start_tokens)
-    self.short_start_tokens = base_lib.filled('short_start_tokens', short_start_tokens)
-    self.switch_length = base_lib.filled('switch_length', switch_length)
+    self.start_tokens = base_lib.resolved('start_tokens', start_tokens)
+    self.short_start_tokens = base_lib.resolved('short_start_tokens', short_start_tokens)
+    self.switch_length = base_lib.resolved('switch_length', switch_length)
     for name in ('start_tokens', 'short_start_tokens', 'switch_length'):
-      if getattr(self, name) < 0 or getattr(self, name) != int(getattr(self, name)):
-        raise ValueError(f'position.{name} is {getattr(self, name)}; it counts tokens.')
+      tokens = getattr(self, name)
+      if tokens < 0 or tokens != int(tokens):
+        raise ValueError(
+          f'position.{name} is {tokens} tokens; it must be a whole number, at least 0.'
+        )
     if short_factor is None:
-      for name, idle in (('short_start_tokens', 0), ('switch_length', self.train_length)):
-        if getattr(self, name) != idle:
+      for name, default in (('short_start_tokens', 0), ('switch_length', self.train_length)):
+        if getattr(self, name) != default:
           raise ValueError(
             f'position.{name} is {getattr(self, name)}, and there are no factors for short texts; '
             'give position.short_factor as well.'
@@ -119,7 +121,7 @@ class LongRoPE(interpolation.Stretched):
         f'{self.target_length} tokens, the target length.'
       )
     checks.choose('position.temperature', temperature, TEMPERATURES)
-    if not 0 < base_lib.filled('attention_factor', attention_factor) < math.inf:
+    if not 0 < base_lib.resolved('attention_factor', attention_factor) < math.inf:
       raise ValueError(f'position.attention_factor is {attention_factor:g}; it must be positive.')
     if not 0 < slice_factor < math.inf:
       raise ValueError(f'position.slice_factor is {slice_factor:g}; it must be positive.')
@@ -133,21 +135,21 @@ class LongRoPE(interpolation.Stretched):
 
   @classmethod
   def resolve(cls, given: Mapping[str, Any], dims: base_lib.Dims) -> dict[str, Any]:
-    """Reads the file, if one is named, and settles what it and the arguments leave open."""
+    """Reads the file, if one is named, and fills in what neither it nor the arguments have."""
     file, found = given['file'], {}
     if file:
       found, lineage = longrope_file.read(file)
       given = _from_file(given, found, dims) | {'file': '', 'lineage': lineage}
     given = super().resolve(given, dims)
     partial = given['partial'] != 'width'
-    rotated = rotary.rotating(dims, 1.0 if partial else given['fraction'])
+    rotated = rotary.channels(dims, 1.0 if partial else given['fraction'])
     if file:
-      own = {field: given[field] for field in longrope_file.FIELDS if field != 'rotated'}
-      longrope_file.check_made_for(file, found, own | {'rotated': rotated})
+      model = {field: given[field] for field in longrope_file.FIELDS if field != 'rotated'}
+      longrope_file.check_made_for(file, found, model | {'rotated': rotated})
     if given['long_factor'] is None:
       raise ValueError(
-        "'LongRoPE' has no factors: give position.file, which python -m pe_research.search "
-        f'makes, or position.long_factor, {rotated // 2} numbers.'
+        "'LongRoPE' has no factors: give position.file, as written by python -m "
+        f'pe_research.search, or position.long_factor, {rotated // 2} numbers.'
       )
     for name in ('long_factor', 'short_factor'):
       if given[name] is not None:
@@ -156,14 +158,13 @@ class LongRoPE(interpolation.Stretched):
     checks.choose('position.temperature', temperature, TEMPERATURES)
     if temperature == 'su' and trained == 1:
       raise ValueError("position.temperature 'su' divides by ln L, and position.train_length is 1.")
-    settled = {
-      'start_tokens': 0,
-      'short_start_tokens': 0,
-      'switch_length': trained,
-      'attention_factor': temperature_of(temperature, given['factor'], trained),
-    }
-    missing = {name: value for name, value in settled.items() if given[name] is None}
-    return given | missing | {'temperature': temperature}
+    return base_lib.fill(
+      given | {'temperature': temperature},
+      start_tokens=0,
+      short_start_tokens=0,
+      switch_length=trained,
+      attention_factor=temperature_of(temperature, given['factor'], trained),
+    )
 
   def _by_length(self, length, short, long):
     """`short` where the document is at most switch_length tokens, else `long`."""
@@ -175,72 +176,74 @@ class LongRoPE(interpolation.Stretched):
     return jnp.where(is_short[..., None], np.asarray(short), np.asarray(long))
 
   def frequencies(self, length) -> np.ndarray | jax.Array:
-    """Theta / lambda, float64 [rotated/2], or [B or 1, L or 1, rotated/2] by the length."""
-    factors_ = self._by_length(length, self.short_factor, self.long_factor)
+    """Theta / lambda, float64 [rotated/2], or [B or 1, L or 1, rotated/2] for each length."""
+    factors = self._by_length(length, self.short_factor, self.long_factor)
     theta = self.spectrum(self.base)
-    return theta / (factors_ if isinstance(factors_, jax.Array) else np.asarray(factors_))
+    return theta / (factors if isinstance(factors, jax.Array) else np.asarray(factors))
 
   def angles(self, pos: jax.Array, length) -> jax.Array:
-    """Float32 [B or 1, L, rotated/2] radians, RoPE's own at the first n-hat positions."""
+    """Float32 [B or 1, L, rotated/2] radians, those of RoPE at the first n-hat positions."""
     stretched = super().angles(pos, length)
     if not (self.start_tokens or self.short_start_tokens):
       return stretched
     first = self._by_length(length, self.short_start_tokens, self.start_tokens)
-    own = fixed_point.angles(pos, fixed_point.fixed_point(rotary.RoPE.frequencies(self, length)))
-    return jnp.where(pos[..., None] < first, own, stretched)
+    rope = fixed_point.angles(pos, fixed_point.fixed_point(rotary.RoPE.frequencies(self, length)))
+    return jnp.where(pos[..., None] < first, rope, stretched)
 
   def logit_scale(self, q_pos: jax.Array, length) -> float:
-    """The square of what multiplies queries and keys, at every length."""
-    del q_pos, length
+    """The square of the multiplier of queries and keys, at every length."""
     return self.attention_factor**2
 
   def regime(self, length):
-    """Whether the long factors serve."""
+    """Whether the long factors are in use."""
     return length > self.switch_length
 
   def notes(self, length: int) -> list[str]:
-    """Says where no file of a search is behind the factors."""
+    """Says if the factors do not come from the file of a search."""
     unknown = (
-      'the factors were given by hand, as an illustration or as a published model has them; no '
-      'search of this project found them (python -m pe_research.search finds those of a run).'
+      'the factors were given by hand, for illustration or from a published model, and not found '
+      'by a search of this project (python -m pe_research.search finds those of a run).'
     )
     return super().notes(length) + ([] if self.lineage else [unknown])
 
   def card(self, length: int, longest: int) -> facts.Card:
-    """Adds the first tokens, and where short texts end."""
-    found = [facts.Fact('first tokens left alone', self.start_tokens, 'tokens')]
+    """Adds the first tokens, and the longest short text."""
+    added = [facts.Fact('first tokens left alone', self.start_tokens, 'tokens')]
     if self.depends_on_length:
-      found = [
+      added = [
         facts.Fact('factors for short texts serve up to', self.switch_length, 'tokens'),
         facts.Fact('first tokens left alone, short', self.short_start_tokens, 'tokens'),
         facts.Fact('first tokens left alone, long', self.start_tokens, 'tokens'),
       ]
-    return super().card(length, longest).more(*found)
+    return super().card(length, longest).more(*added)
 
 
 def _from_file(
   given: Mapping[str, Any], found: Mapping[str, Any], dims: base_lib.Dims
 ) -> dict[str, Any]:
-  """All arguments, with what was found in the file that they name."""
+  """All arguments, with the contents of the file that they name."""
   file = given['file']
   names = 'long_factor', 'start_tokens', 'short_factor', 'short_start_tokens', 'switch_length'
   twice = [name for name in names if given[name] is not None]
   if twice:
     raise ValueError(
-      f'position.{twice[0]} cannot be given beside position.file {file}, which settles it; '
+      f'position.{twice[0]} cannot be given beside position.file {file}, which has it; '
       'leave one of them out.'
     )
   trained = dims.length if given['train_length'] is None else given['train_length']
   longrope_file.check_made_for(file, found, {'train_length': trained})
-  settled = {name: found.get(name) for name in names}
-  settled['temperature'] = given['temperature'] or found.get('temperature')
+  read = {name: found.get(name) for name in names}
+  read['temperature'] = given['temperature'] or found.get('temperature')
   if given['factor'] is None and given['target_length'] is None:
-    settled['target_length'] = found['target_length']
-  return dict(given) | settled
+    read['target_length'] = found['target_length']
+  return dict(given) | read
 
 
 class Searched(rotary.RoPE):
-  """LongRoPE at one length whose factors are data, so that one program serves them all."""
+  """LongRoPE at one length with factors as data: one compiled program for all candidates.
+
+  For the search in pe_research/search.
+  """
 
   def __init__(
     self,
@@ -251,11 +254,11 @@ class Searched(rotary.RoPE):
     attention_factor: float,
     **rope,
   ):
-    """Takes the factors as the frequencies that they make.
+    """Takes the frequencies instead of the factors.
 
     Args:
       dims: sizes of the model.
-      turns: uint32 [rotated/2] limbs of theta / lambda, see phase.fixed_point.
+      turns: uint32 [rotated/2] limbs of theta / lambda, see fixed_point.fixed_point.
       start_tokens: int32 scalar, n-hat.
       attention_factor: multiplies queries and keys.
       **rope: as in RoPE.
@@ -265,11 +268,10 @@ class Searched(rotary.RoPE):
     self.attention_factor = attention_factor
 
   def angles(self, pos: jax.Array, length) -> jax.Array:
-    """Float32 [B or 1, L, rotated/2] radians, RoPE's own at the first n-hat positions."""
-    own = super().angles(pos, length)
-    return jnp.where(pos[..., None] < self.start_tokens, own, fixed_point.angles(pos, self.turns))
+    """Float32 [B or 1, L, rotated/2] radians, those of RoPE at the first n-hat positions."""
+    rope = super().angles(pos, length)
+    return jnp.where(pos[..., None] < self.start_tokens, rope, fixed_point.angles(pos, self.turns))
 
   def logit_scale(self, q_pos: jax.Array, length) -> float:
-    """The square of what multiplies queries and keys."""
-    del q_pos, length
+    """The square of the multiplier of queries and keys."""
     return self.attention_factor**2

@@ -1,4 +1,4 @@
-"""The file that a search for LongRoPE factors leaves behind and a config names."""
+"""The file that a search for LongRoPE factors writes and position.file names."""
 
 import json
 import pathlib
@@ -8,21 +8,21 @@ from typing import Any
 from pe_research.common import digest
 
 KIND = 'LongRoPE factors'
-FIELDS = ('base', 'rotated', 'train_length', 'target_length')  # what the factors are made for
+FIELDS = ('base', 'rotated', 'train_length', 'target_length')  # the model that the factors fit
 
 
 def check(name: str, factors: Sequence[float], pairs: int) -> tuple[float, ...]:
-  """The factors as floats; a single one is that of all pairs.
+  """The factors as floats; a single one is for all pairs.
 
   Raises:
-    ValueError: there are not as many as rotated pairs, or they fall, or one is not positive.
+    ValueError: there are not as many as rotated pairs, they decrease, or one is not positive.
   """
   factors = tuple(map(float, factors))
   factors = factors * pairs if len(factors) == 1 else factors
   if len(factors) != pairs:
     raise ValueError(
       f'position.{name} has {len(factors)} factors; {pairs} pairs of channels rotate, and each '
-      'needs one.'
+      'needs one factor.'
     )
   for i, (one, following) in enumerate(zip(factors, (*factors[1:], float('inf')), strict=True)):
     if not 0 < one < float('inf'):
@@ -36,7 +36,7 @@ def check(name: str, factors: Sequence[float], pairs: int) -> tuple[float, ...]:
 
 
 def read(path: str) -> tuple[dict[str, Any], str]:
-  """The file's contents, and 'NAME sha256:...' to put on record.
+  """The file's contents, and 'NAME sha256:...' for the record.
 
   Raises:
     ValueError: there is no such file, or it holds something else.
@@ -46,28 +46,33 @@ def read(path: str) -> tuple[dict[str, Any], str]:
     found = json.loads(text)
   except FileNotFoundError as error:
     raise ValueError(
-      f'position.file {path} does not exist; python -m pe_research.search makes one.'
+      f'position.file {path} does not exist; python -m pe_research.search writes one.'
     ) from error
   except (OSError, ValueError) as error:
     raise ValueError(f'position.file {path} cannot be read: {error}.') from error
   if not isinstance(found, dict) or found.get('kind') != KIND:
     raise ValueError(f'position.file {path} does not hold {KIND}.')
-  number = lambda x: isinstance(x, int | float) and not isinstance(x, bool)
-  listed = lambda x: isinstance(x, list) and all(map(number, x))
-  wanted = dict.fromkeys(FIELDS, number) | {'long_factor': listed}
-  allowed = {'short_factor': listed, 'temperature': lambda x: isinstance(x, str)}
-  allowed |= dict.fromkeys(('start_tokens', 'short_start_tokens', 'switch_length'), number)
-  wanted |= {field: fits for field, fits in allowed.items() if found.get(field) is not None}
-  bad = [field for field, fits in wanted.items() if not fits(found.get(field))]
+
+  def number(x):
+    return isinstance(x, int | float) and not isinstance(x, bool)
+
+  def numbers(x):
+    return isinstance(x, list) and all(map(number, x))
+
+  required = dict.fromkeys(FIELDS, number) | {'long_factor': numbers}
+  optional = {'short_factor': numbers, 'temperature': lambda x: isinstance(x, str)}
+  optional |= dict.fromkeys(('start_tokens', 'short_start_tokens', 'switch_length'), number)
+  fields = required | {name: fits for name, fits in optional.items() if found.get(name) is not None}
+  bad = [name for name, fits in fields.items() if not fits(found.get(name))]
   if bad:
     raise ValueError(
-      f'position.file {path} is damaged: {bad[0]} is missing or not what it should be. Search anew.'
+      f'position.file {path} is damaged: {bad[0]} is missing or of the wrong type. Search again.'
     )
   return found, f'{pathlib.Path(path).name} sha256:{digest.of_bytes(text)}'
 
 
-def check_made_for(path: str, found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-  """Raises ValueError where the file was made for another model than `own` (FIELDS) describes."""
+def check_made_for(path: str, found: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+  """Raises ValueError if the file was made for another model than `model` (FIELDS) describes."""
   words = {
     'base': 'a rotary base of',
     'rotated': 'a rotated head width of',
@@ -75,8 +80,8 @@ def check_made_for(path: str, found: Mapping[str, Any], own: Mapping[str, Any]) 
     'target_length': 'a target length of',
   }
   for field in FIELDS:
-    if field in own and found[field] != own[field]:
+    if field in model and found[field] != model[field]:
       raise ValueError(
         f'position.file {path} was made for {words[field]} {found[field]:g}; here it is '
-        f'{own[field]:g}. Search anew for this model, or name the file that belongs to it.'
+        f'{model[field]:g}. Search again for this model, or name the file that belongs to it.'
       )

@@ -1,4 +1,4 @@
-"""Pairs of channels that turn with position: what their frequencies mean at given lengths."""
+"""The part of a card about pairs of channels: what their frequencies mean at given lengths."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ ROUNDING = 1 + 1e-9  # an angle larger by no more than this factor counts as the
 
 
 def wavelengths(frequencies: np.ndarray) -> np.ndarray:
-  """Tokens of one turn, float64 [F], for radians per token; inf for a pair that stands still."""
+  """Tokens of one turn, float64 [F], for radians per token; inf for a pair that does not rotate."""
   with np.errstate(divide='ignore'):
     return fixed_point.TURN / frequencies
 
@@ -21,16 +21,17 @@ def angle_error(frequencies: np.ndarray, length: int) -> tuple[float, float]:
   """The largest error of angles at the last positions below `length`, against float64.
 
   Returns:
-    Radians: of `phase.angles`, and of the product in float32 that it is there to avoid.
+    Radians: of `fixed_point.angles`, and of a float32 product, which that replaces.
   """
   pos = np.arange(max(0, length - ERROR_SPAN), length, dtype=np.int32)
   exact = pos[:, None].astype(np.float64) * frequencies
-  away = lambda angle: float(
-    np.abs(np.remainder(angle - exact + np.pi, fixed_point.TURN) - np.pi).max()
-  )
+
+  def error(angle):
+    return float(np.abs(np.remainder(angle - exact + np.pi, fixed_point.TURN) - np.pi).max())
+
   fixed = fixed_point.angles(jnp.asarray(pos)[None], fixed_point.fixed_point(frequencies))
   single = pos[:, None].astype(np.float32) * frequencies.astype(np.float32)
-  return away(np.asarray(fixed[0], np.float64)), away(single.astype(np.float64))
+  return error(np.asarray(fixed[0], np.float64)), error(single.astype(np.float64))
 
 
 def describe(
@@ -39,6 +40,7 @@ def describe(
   trained: np.ndarray,
   used: Mapping[str, np.ndarray],
   reach: tuple[int, int | None],
+  *,
   by_length: bool,
 ) -> facts.Card:
   """Adds wavelengths, turns and interpolation of every pair to a card.
@@ -48,12 +50,12 @@ def describe(
     part: what a pair is called.
     trained: float64 [F], radians per token that the weights were trained with.
     used: the same at each of the marks.
-    reach: distances of training are below the first, those of any use below the second, if any.
-    by_length: whether these follow the length.
+    reach: training has distances below the first; a window limits all use to the second, if any.
+    by_length: whether the frequencies depend on the length.
   """
-  (shown, sees), longest = reach, max(card.marks, key=card.marks.get)
+  (distances, sees), longest = reach, max(card.marks, key=card.marks.get)
   pairs, moves, waves = len(trained), trained > 0, wavelengths(trained)
-  of, turns = f'of {pairs}', trained * shown / fixed_point.TURN
+  of, turns = f'of {pairs}', trained * distances / fixed_point.TURN
   turning = int((turns >= 1).sum())
   found = [
     facts.Fact(f'{part}s', pairs),
@@ -86,21 +88,20 @@ def _columns(
   turns: np.ndarray,
   by_length: bool,
 ) -> tuple[facts.Column, ...]:
-  """The table; lengths at which frequencies are the same share their columns."""
+  """The table; lengths with the same frequencies share their columns."""
   same: dict[bytes, list[str]] = {}
   for name, frequencies in used.items():
     if not np.array_equal(frequencies, trained):
       same.setdefault(frequencies.tobytes(), []).append(name)
-  lengths = lambda names: ', '.join(f'{card.marks[name]:,}' for name in names)
-  changed = {
-    f'at {lengths(names)} tokens' if by_length else 'stretched': used[names[0]]
-    for names in same.values()
-  }
+  changed = {}
+  for names in same.values():
+    lengths = ', '.join(f'{card.marks[name]:,}' for name in names)
+    changed[f'at {lengths} tokens' if by_length else 'stretched'] = used[names[0]]
 
   def column(quantity: str, unit: str, values: np.ndarray, at: str = '', drawn: bool = True):
     return facts.Column(quantity, unit, tuple(values.tolist()), at, drawn)
 
-  # A pair that never turned is not interpolated, one that stands still is stretched without end.
+  # 0 / 0 is nan: a pair that never rotated is not interpolated; x / 0 is an infinite stretch.
   with np.errstate(invalid='ignore', divide='ignore'):
     stretch = {at: trained / frequencies for at, frequencies in changed.items()}
   return (

@@ -14,8 +14,8 @@ LAYOUTS = ('paper', 'tensor2tensor', 'concatenated')
 class Sinusoidal(base.PositionScheme):
   """Sines and cosines of geometrically spaced frequencies, added to the embedding.
 
-  Paper and code: sines and cosines alternate in the paper; code has them one after the other, some
-  with other frequencies, all under the one name. `layout` is one of
+  Paper and code: sines and cosines alternate in the paper; code has all sines before all cosines,
+  some with other frequencies, under the same name. `layout` is one of
     paper: PE(m, 2i) = sin(m base^(-2i/D)), PE(m, 2i+1) = cos(same).
     tensor2tensor: all sines, then all cosines, frequencies base^(-i / (D/2 - 1)); also fairseq.
     concatenated: all sines, then all cosines, with the paper's frequencies.
@@ -45,7 +45,6 @@ class Sinusoidal(base.PositionScheme):
       scale: amplitude; token embeddings have unit variance.
       rngs: unused.
     """
-    del rngs
     checks.choose('position.layout', layout, LAYOUTS)
     if dims.width < 4:
       raise ValueError(f'sinusoidal positions need a width of at least 4; got {dims.width}.')

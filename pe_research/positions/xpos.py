@@ -1,22 +1,21 @@
-"""xPos: RoPE whose pairs also fade with distance."""
+"""xPos: RoPE whose pairs also decay with distance."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from pe_research.positions import base, rotary
 
-LARGEST = 80.0  # e^80 is near the end of float32 and bfloat16
+LARGEST = 80.0  # e^80 is near the largest float32 and bfloat16
 
 
 class XPos(rotary.RoPE):
   """Pair i of q_m . k_n is also multiplied by zeta_i^((m - n) / scale_base).
 
-  zeta_i = (i / (R/2) + gamma) / (1 + gamma), so that slow pairs fade least. Queries carry
-  zeta^(m / scale_base), keys the inverse: beyond `max_length` that leaves the range of floats. The
+  zeta_i = (i / (R/2) + gamma) / (1 + gamma), so that slow pairs decay least. Queries are multiplied
+  by zeta^(m / scale_base), keys by the inverse at n, which overflows beyond `max_length`. The
   paper's results beyond the training length also need its blockwise attention.
 
   Paper and code: some code (x-transformers) counts positions from the middle of the text, which
@@ -29,24 +28,17 @@ class XPos(rotary.RoPE):
   remedy = 'Use a shorter length, or a larger position.scale_base.'
 
   def __init__(
-    self,
-    dims: base.Dims,
-    *,
-    scale_base: float = 512.0,
-    gamma: float = 0.4,
-    rngs: nnx.Rngs | None = None,
-    **rope: Any,
+    self, dims: base.Dims, *, scale_base: float = 512.0, gamma: float = 0.4, **rope: Any
   ):
-    """Chooses how fast pairs fade.
+    """Chooses how fast pairs decay.
 
     Args:
       dims: sizes of the model.
       scale_base: tokens; 512 was published with a training length of 1,024.
-      gamma: larger fades less.
-      rngs: unused.
+      gamma: a larger one decays less.
       **rope: see RoPE.
     """
-    super().__init__(dims, rngs=rngs, **rope)
+    super().__init__(dims, **rope)
     if scale_base <= 0 or gamma <= 0:
       raise ValueError(
         f'position.scale_base is {scale_base} and position.gamma {gamma}; both must be positive.'
@@ -58,14 +50,14 @@ class XPos(rotary.RoPE):
   def query(self, q: jax.Array, pos: jax.Array, length) -> jax.Array:
     """Rotates [B, L, H, R] at `pos` [B or 1, L], times zeta^(pos / scale_base)."""
     self.check_positions(pos)
-    return self._faded(super().query(q, pos, length), pos)
+    return self._decayed(super().query(q, pos, length), pos)
 
   def key(self, k: jax.Array, pos: jax.Array, length) -> jax.Array:
-    """As queries, by the inverse."""
+    """As queries, times the inverse."""
     self.check_positions(pos)
-    return self._faded(super().query(k, pos, length), -pos)
+    return self._decayed(super().query(k, pos, length), -pos)
 
-  def _faded(self, x, pos):
+  def _decayed(self, x, pos):
     rate = jnp.asarray(self.rate, jnp.float32)
     rate = jnp.repeat(rate, 2) if self.layout == 'interleaved' else jnp.tile(rate, 2)
     rate = jnp.pad(rate, (0, x.shape[-1] - self.rotated))

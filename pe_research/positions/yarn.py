@@ -13,27 +13,27 @@ from pe_research.positions import by_parts, fixed_point, interpolation
 
 
 def mscale(factor, weight: float = 1.0):
-  """0.1 weight ln(factor) + 1 (eq. 22 for weight 1), by which queries and keys are multiplied."""
+  """0.1 weight ln(factor) + 1 (eq. 22 for weight 1), which multiplies queries and keys."""
   return 0.1 * weight * fixed_point.numpy_of(factor).log(factor) + 1
 
 
 def ratio(factor, weight: float | None, all_dim: float | None):
-  """`mscale` of the first weight over that of the second; 1 where one of them is not given."""
+  """`mscale` of the first weight over that of the second; 1 unless both are given."""
   return mscale(factor, weight) / mscale(factor, all_dim) if weight and all_dim else 1.0
 
 
 class YaRN(by_parts.NTKByParts):
   """NTK-by-parts, and logits sharper by (0.1 ln s + 1)^2.
 
-  The first three arguments mean what they mean in transformers. In latent attention, where a slice
-  of the head carries position, the temperature stays on the whole logit. With mscale and
-  mscale_all_dim it is (0.1 m' ln s + 1)^2, and their ratio is left to the slice: 1 in DeepSeek-V2
-  and V3, whose two are equal.
+  The first three arguments are those of transformers. In latent attention, where a slice of the
+  head carries position, the temperature multiplies the whole logit. With mscale and mscale_all_dim
+  it is (0.1 m' ln s + 1)^2, and their ratio multiplies the slice alone: 1 in DeepSeek-V2 and V3,
+  where the two are equal.
 
-  Paper and code: the ramp differs, as of NTK-by-parts. The paper multiplies queries and keys by
-  sqrt(1/t) = 0.1 ln s + 1 each (eq. 22), code multiplies cos and sin; here the square of it
-  multiplies the logits, so that rotation keeps norms, and so that the temperature acts on the whole
-  logit where only a part of the head rotates (in code it then acts on that part alone).
+  Paper and code: the ramp differs, as in NTK-by-parts. The paper multiplies queries and keys by
+  sqrt(1/t) = 0.1 ln s + 1 each (eq. 22), code multiplies cos and sin; here its square multiplies
+  the logits, so that rotation keeps norms, and so that the temperature acts on the whole logit
+  where only a part of the head rotates (in code it then acts on that part alone).
   """
 
   label = 'YaRN'
@@ -54,12 +54,13 @@ class YaRN(by_parts.NTKByParts):
 
     Args:
       dims: sizes of the model.
-      attention_factor: multiplies queries and keys, so its square the logits; None computes it.
+      attention_factor: multiplies queries and keys, so its square multiplies the logits; None
+        computes it.
       mscale: m, with mscale_all_dim: the factor is (0.1 m ln s + 1) / (0.1 m' ln s + 1).
       mscale_all_dim: m' above. One of the two alone is ignored, as in transformers; in latent
-        attention, where DeepSeek's code has a use for each, it is refused.
-      slice_factor: multiplies what rotates of queries and keys, and no more; None: 1, or the ratio
-        above in latent attention.
+        attention, where DeepSeek's code uses each, it is an error.
+      slice_factor: multiplies only the rotated channels of queries and keys; None: 1, or in latent
+        attention the ratio above.
       **parts: as in NTKByParts.
     """
     super().__init__(dims, **parts)
@@ -77,7 +78,7 @@ class YaRN(by_parts.NTKByParts):
       )
     self.mscale, self.mscale_all_dim = mscale, mscale_all_dim
     self.attention_factor = attention_factor
-    self.slice_factor = base_lib.filled('slice_factor', slice_factor)
+    self.slice_factor = base_lib.resolved('slice_factor', slice_factor)
     self.sliced = dims.sliced
     if dims.sliced and attention_factor is None and self.depends_on_length and self.ratio(2.0) != 1:
       raise ValueError(
@@ -87,20 +88,18 @@ class YaRN(by_parts.NTKByParts):
 
   @classmethod
   def resolve(cls, given: Mapping[str, Any], dims: base_lib.Dims) -> dict[str, Any]:
-    """Settles slice_factor."""
-    given = super().resolve(given, dims)
-    if given['slice_factor'] is None:
-      parted = dims.sliced and given['attention_factor'] is None
-      both = given['mscale'], given['mscale_all_dim']
-      given['slice_factor'] = float(ratio(given['factor'], *both)) if parted else 1.0
-    return given
+    """Fills in slice_factor."""
+    given, computed = super().resolve(given, dims), 1.0
+    if dims.sliced and given['attention_factor'] is None and given['slice_factor'] is None:
+      computed = float(ratio(given['factor'], given['mscale'], given['mscale_all_dim']))
+    return base_lib.fill(given, slice_factor=computed)
 
   def ratio(self, factor):
-    """See `ratio`, of this scheme's own weights."""
+    """`ratio` for the weights of this scheme."""
     return ratio(factor, self.mscale, self.mscale_all_dim)
 
   def temperature(self, factor):
-    """What multiplies queries and keys, for a factor that is a number or an array."""
+    """The multiplier of queries and keys, for a factor that is a number or an array."""
     if self.attention_factor is not None:
       return self.attention_factor
     if self.mscale and self.mscale_all_dim:
@@ -108,28 +107,27 @@ class YaRN(by_parts.NTKByParts):
     return mscale(factor)
 
   def logit_scale(self, q_pos: jax.Array, length) -> float:
-    """The square of what multiplies queries and keys."""
-    del q_pos, length
+    """The square of the multiplier of queries and keys."""
     return float(self.temperature(self.factor)) ** 2
 
   def notes(self, length: int) -> list[str]:
-    """Adds what is ignored."""
-    said = super().notes(length)
+    """Adds which arguments are ignored."""
+    notes = super().notes(length)
     given = [n for n in ('mscale', 'mscale_all_dim') if getattr(self, n)]
     if given and self.attention_factor is not None:
-      said.append(f'attention_factor is given, so {" and ".join(given)} changes nothing.')
+      notes.append(f'attention_factor is given, so {" and ".join(given)} changes nothing.')
     elif len(given) == 1:
-      said.append(f'{given[0]} alone is ignored, as in transformers: the other is not given.')
-    return said
+      notes.append(f'{given[0]} alone is ignored, as in transformers: the other is not given.')
+    return notes
 
 
 class DynamicYaRN(YaRN):
   """YaRN whose factor follows the length: RoPE itself up to L tokens, then s = l / L.
 
-  The temperature follows as well. A model that was fine-tuned at some factor starts from that one.
-  What a cache holds is computed anew as the document grows.
+  The temperature follows as well. `factor` is the smallest s, for a model that was fine-tuned at
+  it. The cache is recomputed as the document grows.
 
-  Paper and code: as of YaRN. Of code only the authors' has it; transformers stretches every length
+  Paper and code: as in YaRN. Only the authors' code has it; transformers stretches every length
   alike.
   """
 
@@ -137,20 +135,19 @@ class DynamicYaRN(YaRN):
   paper = 'arXiv:2309.00071, sec. 3.3'
   formula = 'YaRN with s = max(1, l/L) at length l'
   depends_on_length = True
-  unsaid: ClassVar[float | None] = 1.0
+  default_factor: ClassVar[float | None] = 1.0
 
   def factors(self, length):
     """S for each length, float64: a number, or [B or 1, L or 1, 1]."""
-    over = interpolation.over(length, self.train_length)
-    return fixed_point.numpy_of(over).maximum(over, self.factor)
+    stretch = interpolation.stretch_at(length, self.train_length)
+    return fixed_point.numpy_of(stretch).maximum(stretch, self.factor)
 
   def frequencies(self, length) -> np.ndarray | jax.Array:
-    """Radians per token by the length, float64 [rotated/2] or [B or 1, L or 1, rotated/2]."""
+    """Radians per token for each length, float64 [rotated/2] or [B or 1, L or 1, rotated/2]."""
     return self.mixed(self.factors(length))
 
   def logit_scale(self, q_pos: jax.Array, length):
-    """The square of what multiplies queries and keys: a number, or float32 [B or 1, L or 1]."""
-    del q_pos
+    """The square of the multiplier of queries and keys: a number, or float32 [B or 1, L or 1]."""
     with fixed_point.float64():
       squared = self.temperature(self.factors(length)) ** 2
       return squared[..., 0].astype(jnp.float32) if np.ndim(squared) else float(squared)

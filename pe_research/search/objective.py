@@ -15,7 +15,7 @@ from pe_research.attention.tokens import Tokens
 from pe_research.common import digest, sharding
 from pe_research.data import texts
 from pe_research.model import transformer
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.positions import fixed_point, longrope, rotary
 from pe_research.runs import lineage
 from pe_research.search.space import Candidate
@@ -93,12 +93,12 @@ class Objective:
       batch_tokens: tokens evaluated at once, at least one candidate's on each device.
       absolute: see the class.
     """
-    blueprint = Blueprint(config)
+    functional = FunctionalDecoder(config)
     arguments = lineage.carried_over(config, longrope.NAME)
     rope = {field: arguments[field] for field in ROPE}
     dims = positions.Dims.of(config['model'], config['length'], encodes=True)
     plain = rotary.RoPE(dims, **rope).frequencies(None)
-    trained = np.asarray(blueprint.scheme.frequencies(config['length']), np.float64)
+    trained = np.asarray(functional.scheme.frequencies(config['length']), np.float64)
     divisor = np.where(trained, trained, 1)  # a pair that does not rotate has no factor
     self.stretched = np.where(trained, plain / divisor, 1)
     self.theta = plain if absolute else trained  # frequencies that candidates divide
@@ -110,7 +110,7 @@ class Objective:
     spec = Spec(**(config['attention'] | {'implementation': 'tiled'}))
 
     def loss(params, high, low, start_tokens, tokens):
-      decoder = blueprint.bind(params)
+      decoder = functional.bind(params)
       scheme = longrope.Searched(
         dims,
         turns=fixed_point.Turns(high, low),

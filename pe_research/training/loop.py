@@ -14,7 +14,7 @@ from pe_research.data import batches, texts
 from pe_research.evaluation import measures, validation
 from pe_research.machines import jax_setup
 from pe_research.machines.signals import Stop
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.training import optimizers, programs, train_state
 from pe_research.training.member import Member
 from pe_research.training.train_step import Step
@@ -51,9 +51,11 @@ def train_all(runs: Runs, beat: Callable[[str], None] = unheard) -> list[train_s
   config = next(iter(runs.values()))
   if len(runs) > 1:
     check_together([*runs.values()])
-  blueprints = [Blueprint(one) for one in runs.values()]  # they differ in their initial weights
-  blueprint = blueprints[0]
-  batches.check(config, blueprint.scheme.reads_beyond)
+  blueprints = [
+    FunctionalDecoder(one) for one in runs.values()
+  ]  # they differ in their initial weights
+  functional = blueprints[0]
+  batches.check(config, functional.scheme.reads_beyond)
   jax_setup.prepare(config)
   mesh = sharding.mesh(config['run']['mesh'])
   if mesh.shape[sharding.CONTEXT] > 1:
@@ -65,21 +67,21 @@ def train_all(runs: Runs, beat: Callable[[str], None] = unheard) -> list[train_s
   corpus = texts.load(config, beat)
   measures.plan(corpus, config)  # refuses now what could not be evaluated after training
   optimizer = optimizers.build(config['optimizer'], config['steps'])
-  like = train_state.abstract(blueprint, optimizer, mesh)
+  like = train_state.abstract(functional, optimizer, mesh)
   validate = (
-    validation.validator(blueprint, corpus, config, mesh) if config['eval']['every'] else None
+    validation.validator(functional, corpus, config, mesh) if config['eval']['every'] else None
   )
   with contextlib.ExitStack() as stack:
     # Exits last, so that a signal while checkpoints are written is still recorded.
     stop = stack.enter_context(Stop())
     members = [
-      Member(one, workdir, blueprint, corpus, stack)
-      for (workdir, one), blueprint in zip(runs.items(), blueprints, strict=True)
+      Member(one, workdir, functional, corpus, stack)
+      for (workdir, one), functional in zip(runs.items(), blueprints, strict=True)
     ]
     beat('initialising or restoring')
     final = {member: member.final(like) for member in members}
     if unfinished := [member for member in members if final[member] is None]:
-      step = Step(config, blueprint, optimizer, rows, len(unfinished))
+      step = Step(config, functional, optimizer, rows, len(unfinished))
       states = _run(unfinished, step, like, validate, stop, beat)
       if states is None:
         return None

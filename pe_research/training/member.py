@@ -9,7 +9,7 @@ import jax
 
 from pe_research.common import digest, sharding
 from pe_research.data import batches, texts
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.proof import programs
 from pe_research.runs import checkpoints, run_folder
 from pe_research.training import costs, metrics, run_record, train_state
@@ -29,14 +29,14 @@ class Member:
     self,
     config: Mapping[str, Any],
     workdir: pathlib.Path,
-    blueprint: Blueprint,
+    functional: FunctionalDecoder,
     corpus: texts.Corpus,
     stack: contextlib.ExitStack,
   ):
     """Opens the checkpoints, until `stack` is closed; changes nothing."""
     self.config, self.workdir, self.corpus, self.stack = config, workdir, corpus, stack
-    self.blueprint = blueprint
-    self.stream = batches.build(corpus, config, blueprint.scheme.reads_beyond)
+    self.functional = functional
+    self.stream = batches.build(corpus, config, functional.scheme.reads_beyond)
     self.saved = stack.enter_context(checkpoints.Checkpoints(workdir, config['run']['keep']))
     if self.saved.steps():
       run_folder.check_data(workdir, corpus.facts)
@@ -61,9 +61,9 @@ class Member:
       texts: of its programs by name, see training.programs.
     """
     self.texts = texts
-    parts = self.config, self.blueprint, self.corpus
+    parts = self.config, self.functional, self.corpus
     if restored is None:
-      state, start = train_state.begin(self.config, self.blueprint, optimizer, like)
+      state, start = train_state.begin(self.config, self.functional, optimizer, like)
       self.record = run_record.describe(*parts, state['params'], start, texts)
     else:
       state, extra = restored

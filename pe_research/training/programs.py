@@ -9,7 +9,7 @@ import numpy as np
 from pe_research.attention.spec import Spec
 from pe_research.common import sharding
 from pe_research.data import batches
-from pe_research.model.functional import Blueprint, of_position
+from pe_research.model.functional import FunctionalDecoder, of_position
 from pe_research.proof import program_text
 from pe_research.proof import programs as proof
 from pe_research.settings import configs
@@ -31,7 +31,9 @@ def of_training(
   draws = not (config['start']['workdir'] or config['start']['pretrained'])
   kind, make = ('drawn', _drawn) if draws else ('given', _given)
   shared = proof.Program(proof.text(kind, plain, make))
-  differs = any(map(of_position, Blueprint(own).paths))  # or else the first state is the same
+  differs = any(
+    map(of_position, FunctionalDecoder(own).paths)
+  )  # or else the first state is the same
   own_first = proof.Program(proof.text(kind, own, make)) if differs else shared
   texts = {'initial': proof.Both(shared, own_first)}
   if config['steps']:
@@ -47,12 +49,12 @@ def _decisive(step: jax.stages.Lowered) -> str:
 
 
 def _step(config: Mapping[str, Any]) -> str:
-  mesh, blueprint = sharding.one_device(), Blueprint(config)
+  mesh, functional = sharding.one_device(), FunctionalDecoder(config)
   optimizer = optimizers.build(config['optimizer'], config['steps'])
   spec = Spec(**config['attention'], mesh=mesh)
-  step = jax.jit(train_step.plain(config, blueprint, optimizer, spec), keep_unused=True)
-  like = train_state.abstract(blueprint, optimizer, mesh)
-  batch = batches.shapes(config, blueprint.scheme.reads_beyond)
+  step = jax.jit(train_step.plain(config, functional, optimizer, spec), keep_unused=True)
+  like = train_state.abstract(functional, optimizer, mesh)
+  batch = batches.shapes(config, functional.scheme.reads_beyond)
   return _decisive(step.lower(like, batch, jax.ShapeDtypeStruct((), np.uint32)))
 
 
@@ -65,12 +67,12 @@ def _first(config: Mapping[str, Any], params):
 
 def _drawn(config: Mapping[str, Any]) -> str:
   """The first state of parameters that are drawn on the host, see train_state.begin."""
-  blueprint = Blueprint(dict(config) | {'seed': 0})
-  first = jax.jit(lambda: _first(config, blueprint.init()))
+  functional = FunctionalDecoder(dict(config) | {'seed': 0})
+  first = jax.jit(lambda: _first(config, functional.init()))
   return program_text.of(first.trace().lower(lowering_platforms=('cpu',)))
 
 
 def _given(config: Mapping[str, Any]) -> str:
   """The first state of another run's parameters, or of a published model's."""
   first = jax.jit(lambda params: _first(config, params), keep_unused=True)
-  return program_text.of(first.lower(jax.eval_shape(Blueprint(config).init)))
+  return program_text.of(first.lower(jax.eval_shape(FunctionalDecoder(config).init)))

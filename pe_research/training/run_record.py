@@ -10,7 +10,7 @@ from pe_research.common import digest, nested, provenance
 from pe_research.data import texts
 from pe_research.evaluation import measures
 from pe_research.machines import jax_setup
-from pe_research.model.functional import Blueprint, of_position
+from pe_research.model.functional import FunctionalDecoder, of_position
 from pe_research.proof.programs import Both, keep
 from pe_research.runs import conditions, lineage, run_folder
 from pe_research.storage import files
@@ -23,13 +23,13 @@ def adopt(config: Mapping[str, Any], workdir: pathlib.Path) -> train_state.State
   Its folder is like that of any run, without checkpoints: the weights stay where they are.
   """
   jax_setup.prepare(config)
-  blueprint, corpus = Blueprint(config), texts.load(config)
+  functional, corpus = FunctionalDecoder(config), texts.load(config)
   measures.plan(corpus, config)
   run_folder.check_data(workdir, corpus.facts)
   params, _ = train_state.load_params(config, workdir)
   weights = digest.of_arrays(params)
   origin, shown = lineage.published(config, weights), programs.of_training(config)
-  record = describe(config, blueprint, corpus, params, origin, shown)
+  record = describe(config, functional, corpus, params, origin, shown)
   write(workdir, 'config.json', config)
   write(workdir, 'run.json', record | {'steps': 0, 'batches': '', 'final_parameters': weights})
   keep(workdir, shown.values())
@@ -41,7 +41,7 @@ def adopt(config: Mapping[str, Any], workdir: pathlib.Path) -> train_state.State
 
 def describe(
   config,
-  blueprint: Blueprint,
+  functional: FunctionalDecoder,
   corpus: texts.Corpus,
   params,
   start: dict[str, Any] | None,
@@ -51,7 +51,7 @@ def describe(
 
   Args:
     config: resolved.
-    blueprint: of the config.
+    functional: of the config.
     corpus: what it reads.
     params: before the first step.
     start: lineage.source of the parameters; None if they were drawn.
@@ -70,9 +70,9 @@ def describe(
     'provenance': provenance.provenance(),
     'devices': jax.device_count(),
     'changed_on_resume': [],
-    'notes': blueprint.scheme.notes(lineage.original_length(config)),
+    'notes': functional.scheme.notes(lineage.original_length(config)),
     'start': start,
-  } | blueprint.sizes()
+  } | functional.sizes()
 
 
 def conditions_of(
@@ -89,11 +89,11 @@ def conditions_of(
 
 
 def describe_resumed(
-  config, blueprint: Blueprint, corpus: texts.Corpus, workdir: pathlib.Path, shown
+  config, functional: FunctionalDecoder, corpus: texts.Corpus, workdir: pathlib.Path, shown
 ) -> dict[str, Any]:
   """The record of a run that resumes, with the conditions that have changed since it began."""
   before = files.read_json(workdir / 'run.json')
-  record = describe(config, blueprint, corpus, {}, before['start'], shown)
+  record = describe(config, functional, corpus, {}, before['start'], shown)
   changed = conditions.changed(before['conditions'], record['conditions'])
   if before.get('programs'):
     old, new = ({'own_program': kept['programs']} for kept in (before, record))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from pe_research.common import digest, sharding
 from pe_research.huggingface import importing
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.runs import checkpoints, lineage, run_folder
 from pe_research.storage import files, paths
 from pe_research.training import optimizers
@@ -23,7 +23,7 @@ def layout(like: State) -> State:
 
 
 def begin(
-  config: Mapping[str, Any], blueprint: Blueprint, optimizer, like: State
+  config: Mapping[str, Any], functional: FunctionalDecoder, optimizer, like: State
 ) -> tuple[State, dict[str, Any] | None]:
   """The state before the first step, and the record of where its parameters come from.
 
@@ -42,14 +42,14 @@ def begin(
     origin = lineage.source(workdir, step, digest.of_arrays(params))
   else:
     with jax.default_device(jax.local_devices(backend='cpu')[0]):
-      drawn = jax.device_get(jax.jit(blueprint.init)())
+      drawn = jax.device_get(jax.jit(functional.init)())
     params = jax.tree.map(sharding.place, drawn, layout(like)['params'])
   return jax.jit(lambda p: first(p, optimizer), out_shardings=layout(like))(params), origin
 
 
-def abstract(blueprint: Blueprint, optimizer, mesh) -> State:
+def abstract(functional: FunctionalDecoder, optimizer, mesh) -> State:
   """Shapes, types and shardings of the state, for restoring."""
-  shapes = jax.eval_shape(lambda: first(blueprint.init(), optimizer))
+  shapes = jax.eval_shape(lambda: first(functional.init(), optimizer))
   return jax.tree.map(
     lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
     shapes,
@@ -82,8 +82,8 @@ def load_params(
         'restore them, or import the model again in another --workdir.'
       )
     return params, 0
-  mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
-  like = abstract(blueprint, optimizers.build(config['optimizer'], config['steps']), mesh)
+  mesh, functional = sharding.mesh(config['run']['mesh']), FunctionalDecoder(config)
+  like = abstract(functional, optimizers.build(config['optimizer'], config['steps']), mesh)
   with checkpoints.Checkpoints(workdir, config['run']['keep'], read_only=True) as saved:
     restored = saved.restore(like, step)
   if restored is None:

@@ -13,7 +13,7 @@ from pe_research.attention.tokens import Tokens
 from pe_research.common import keys, sharding
 from pe_research.data import batches
 from pe_research.model import transformer
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.training import costs, optimizers, train_state
 
 
@@ -41,19 +41,19 @@ def token_loss(
   return (nll * scored).sum(), scored.sum(dtype=jnp.float32)
 
 
-def compiled(config, blueprint: Blueprint, optimizer, like: train_state.State, rows):
+def compiled(config, functional: FunctionalDecoder, optimizer, like: train_state.State, rows):
   """The jitted training step, see `plain`; it donates the old state.
 
   Args:
     config: resolved.
-    blueprint: of the config.
+    functional: of the config.
     optimizer: of the config.
     like: of the state, see train_state.abstract.
     rows: sharding of a batch.
   """
   spec, layout = Spec(**config['attention'], mesh=rows.mesh), train_state.layout(like)
   return jax.jit(
-    plain(config, blueprint, optimizer, spec),
+    plain(config, functional, optimizer, spec),
     in_shardings=(layout, rows, sharding.replicated(rows.mesh)),
     out_shardings=(layout, None),
     donate_argnums=0,
@@ -68,21 +68,21 @@ class Step:
   alone, to tolerance.
   """
 
-  def __init__(self, config, blueprint: Blueprint, optimizer, rows, runs: int):
+  def __init__(self, config, functional: FunctionalDecoder, optimizer, rows, runs: int):
     """Lowers and compiles nothing yet; arguments as of `compiled`, and the number of runs."""
-    self.config, self.blueprint, self.optimizer = config, blueprint, optimizer
+    self.config, self.functional, self.optimizer = config, functional, optimizer
     self.rows, self.runs = rows, runs
     self.alone = runs == 1 and rows.mesh.size == 1  # the program whose text is on record
 
   def lower(self, like: train_state.State) -> jax.stages.Lowered:
     """Lowers the program."""
-    batch = batches.shapes(self.config, self.blueprint.scheme.reads_beyond)
+    batch = batches.shapes(self.config, self.functional.scheme.reads_beyond)
     given = like, batch, jax.ShapeDtypeStruct((), np.uint32)
     if self.runs == 1:
-      step = compiled(self.config, self.blueprint, self.optimizer, like, self.rows)
+      step = compiled(self.config, self.functional, self.optimizer, like, self.rows)
     else:
       spec = Spec(**self.config['attention'], mesh=self.rows.mesh)
-      one = plain(self.config, self.blueprint, self.optimizer, spec)
+      one = plain(self.config, self.functional, self.optimizer, spec)
       step = jax.jit(jax.vmap(one), donate_argnums=0)
       given = jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.runs, *x.shape), x.dtype), given)
     self.lowered = step.lower(*given)
@@ -122,7 +122,7 @@ def seed(config: Mapping[str, Any], mesh) -> jax.Array:
   return sharding.place(np.array(config['seed'] % 2**32, np.uint32), sharding.replicated(mesh))
 
 
-def plain(config, blueprint: Blueprint, optimizer, spec: Spec):
+def plain(config, functional: FunctionalDecoder, optimizer, spec: Spec):
   """The training step, a pure function: (state, batch, seed) -> (state, metrics).
 
   The third argument is the result of `seed`; everything drawn in training derives from it.
@@ -131,7 +131,7 @@ def plain(config, blueprint: Blueprint, optimizer, spec: Spec):
   learning_rate = optimizers.schedule(config['optimizer'], config['steps'])
 
   def loss(params, batch, key):
-    return token_loss(blueprint.bind(params), batch, spec, key)
+    return token_loss(functional.bind(params), batch, spec, key)
 
   def step(state, batch, drawn):
     params = state['params']

@@ -76,15 +76,17 @@ class Biased:
 
 
 @functools.partial(jax.jit, static_argnames='spec')
-def run(slopes, q, k, v, queries, keys, offset, spec):
+def run(slopes, given, offset, spec):
+  """Attention of what `inputs` gives."""
   bias = Biased(functools.partial(slope_bias, slopes), slopes)
-  return attend.attend(q, k, v, queries, keys, scheme=bias, spec=spec, offset=offset)
+  return attend.attend(*given, scheme=bias, spec=spec, offset=offset)
 
 
 @functools.partial(jax.jit, static_argnames='spec')
-def pull_back(cotangent, slopes, q, k, v, queries, keys, offset, spec):
+def pull_back(cotangent, slopes, given, offset, spec):
   """Output, and gradients with respect to slopes, q, k and v: one program for both tests."""
-  out, pull = jax.vjp(lambda *x: run(*x, queries, keys, offset, spec), slopes, q, k, v)
+  q, k, v, *at = given
+  out, pull = jax.vjp(lambda s, *qkv: run(s, (*qkv, *at), offset, spec), slopes, q, k, v)
   return out, pull(cotangent)
 
 
@@ -113,7 +115,7 @@ def both_ways(case):
   given = inputs(queries, keys, offset, groups, documents)
   cotangent = np.random.default_rng(1).normal(size=(2, queries, HEADS, VALUES)).astype(np.float32)
   specs = [Spec(name, window, tile) for name in IN_XLA]
-  return given, [pull_back(cotangent, SLOPES, *given, offset, spec) for spec in specs]
+  return given, [pull_back(cotangent, SLOPES, given, offset, spec) for spec in specs]
 
 
 @each_case
@@ -137,14 +139,16 @@ def test_tiles_give_the_gradients_of_dense(case):
 @each_case
 def test_parts_of_the_queries_give_what_all_at_once_give(case, monkeypatch):
   queries, keys, offset, groups, _, window, documents = case
-  q, k, v, asked, seen = inputs(queries, keys, offset, groups, documents)
+  given = inputs(queries, keys, offset, groups, documents)
+  q, k, v, *at = given
   cotangent = np.random.default_rng(1).normal(size=(2, queries, HEADS, VALUES)).astype(np.float32)
   spec, sizes = Spec('dense', window), []
-  whole = pull_back(cotangent, SLOPES, q, k, v, asked, seen, offset, spec)
+  whole = pull_back(cotangent, SLOPES, given, offset, spec)
   monkeypatch.setattr(attend, 'LEAST_PART', 2)
-  one, part = attend._dense_part, lambda *given: sizes.append(given[3].shape[2]) or one(*given)
+  one = attend._dense_part
+  part = lambda bias, spec, given: sizes.append(given.k.shape[2]) or one(bias, spec, given)
   monkeypatch.setattr(attend, '_dense_part', part)
-  constant = lambda *x: run.__wrapped__(*x, asked, seen, offset, spec)
+  constant = lambda s, *qkv: run.__wrapped__(s, (*qkv, *at), offset, spec)
   out, pull = jax.vjp(constant, SLOPES, q, k, v)
   parts = -(-queries // max(2, -(-queries // attend.PARTS)))
   assert len(sizes) == parts and sizes[-1] == offset + queries
@@ -164,7 +168,7 @@ def test_any_sizes(keys, short, room, tile, window, documents):
   offset = min(short, keys - 1)
   queries = max(1, keys - offset - room)
   given = inputs(queries, keys, offset, 2, documents)
-  got = run(SLOPES, *given, offset, Spec('tiled', window, tile))
+  got = run(SLOPES, given, offset, Spec('tiled', window, tile))
   tiny.close(got, reference(*given, offset, window), 2e-5)
 
 
@@ -205,7 +209,7 @@ def test_tiles_never_hold_all_logits(window, documents):
     for length in (128, 256):
       q, k, v, *at = inputs(length, length, 0, 2, documents)
       spec = Spec(name, window, tile=16)
-      value = lambda *x, at=at, spec=spec: run(*x, *at, 0, spec).sum()
+      value = lambda s, *qkv, at=at, spec=spec: run(s, (*qkv, *at), 0, spec).sum()
       sizes[name, length] = largest(jax.grad(value, argnums=(0, 1, 2, 3)), SLOPES, q, k, v)
       assert sizes[name, length] >= largest(value, SLOPES, q, k, v)
   # A [2, H, 128, 128] array is what dense makes; tiles stay linear in the length.
@@ -237,10 +241,10 @@ def test_softmax_is_float32_under_bfloat16(implementation):
   # Logits of about 40: rounded to bfloat16, they would be off by more than a tenth.
   narrow = [x.astype(jnp.bfloat16) for x in (10 * q, k, v)]
   spec = Spec(implementation, tile=5)
-  jaxpr = jax.make_jaxpr(lambda *x: run(SLOPES, *x, *at, 0, spec))(*narrow)
+  jaxpr = jax.make_jaxpr(lambda *x: run(SLOPES, (*x, *at), 0, spec))(*narrow)
   exps = [e for e in tiny.equations(jaxpr) if e.primitive.name in ('exp', 'exp2')]
   assert exps and all(e.invars[0].aval.dtype == jnp.float32 for e in exps)
-  out = run(SLOPES, *narrow, *at, 0, spec)
+  out = run(SLOPES, (*narrow, *at), 0, spec)
   assert out.dtype == jnp.bfloat16
   want = reference(*(np.asarray(x, np.float32) for x in narrow), *at, 0, None)
   tiny.close(out.astype(np.float32), want, 2e-2)
@@ -262,9 +266,10 @@ def test_sums_are_float32_under_bfloat16(implementation):
 def test_huge_logits_stay_finite(implementation):
   q, k, v, *at = inputs(13, 13, 0, 2, True)
   spec = Spec(implementation, tile=5)
-  value = lambda q: run(SLOPES, q, k, v, *at, 0, spec).sum()
+  value = lambda q: run(SLOPES, (q, k, v, *at), 0, spec).sum()
   assert np.isfinite(jax.grad(value)(1e4 * q)).all()
-  tiny.close(run(SLOPES, 1e3 * q, k, v, *at, 0, spec), reference(1e3 * q, k, v, *at, 0, None), 1e-3)
+  large = 1e3 * q, k, v, *at
+  tiny.close(run(SLOPES, large, 0, spec), reference(*large, 0, None), 1e-3)
 
 
 @pytest.mark.parametrize('implementation', HERE)
@@ -273,7 +278,8 @@ def test_rows_that_agree_may_share_positions(implementation):
   one = Tokens(at.pos[:1], at.segments[:1])
   both = Tokens(np.tile(one.pos, (2, 1)), np.tile(one.segments, (2, 1)))
   spec = Spec(implementation, tile=5)
-  tiny.close(run(SLOPES, q, k, v, one, one, 0, spec), run(SLOPES, q, k, v, both, both, 0, spec))
+  shared, apart = (run(SLOPES, (q, k, v, at, at), 0, spec) for at in (one, both))
+  tiny.close(shared, apart)
 
 
 def test_cutting_and_padding_tokens():

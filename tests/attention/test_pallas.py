@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 from flax import nnx
-from test_attend import CASES, HEADS, WIDTH, inputs
+from test_attend import CASES, HEADS, VALUES, WIDTH, inputs
 
 from pe_research import positions
 from pe_research.attention import attend
@@ -32,12 +32,13 @@ def build(name, **arguments):
 
 
 @functools.partial(jax.jit, static_argnames=('graph', 'spec'))
-def pull_back(cotangent, graph, parameters, q, k, v, queries, keys, offset, spec):
+def pull_back(cotangent, graph, parameters, given, offset, spec):
   """Output, and gradients with respect to the scheme's parameters, q, k and v."""
+  q, k, v, *at = given
 
-  def run(parameters, q, k, v):
+  def run(parameters, *qkv):
     scheme = nnx.merge(graph, parameters)
-    return attend.attend(q, k, v, queries, keys, scheme=scheme, spec=spec, offset=offset)
+    return attend.attend(*qkv, *at, scheme=scheme, spec=spec, offset=offset)
 
   out, pull = jax.vjp(run, parameters, q, k, v)
   return out, pull(cotangent)
@@ -48,11 +49,11 @@ def pull_back(cotangent, graph, parameters, q, k, v, queries, keys, offset, spec
 @pytest.mark.parametrize('name', SCHEMES)
 def test_kernel_equals_dense_attention(name, case):
   rows, columns, offset, groups, tile, window, documents = case
-  q, k, v, queries, keys = inputs(rows, columns, offset, groups, documents)
+  given = inputs(rows, columns, offset, groups, documents)
   graph, parameters = nnx.split(build(name, **SCHEMES[name]))
-  cotangent = np.random.default_rng(1).normal(size=(*q.shape[:3], v.shape[-1])).astype(np.float32)
+  cotangent = np.random.default_rng(1).normal(size=(2, rows, HEADS, VALUES)).astype(np.float32)
   found = [
-    pull_back(cotangent, graph, parameters, q, k, v, queries, keys, offset, Spec(how, window, tile))
+    pull_back(cotangent, graph, parameters, given, offset, Spec(how, window, tile))
     for how in ('dense', 'interpreted')
   ]
   assert len(jax.tree.leaves(found[0])) == (5 if name == 't5' else 4)
@@ -105,7 +106,7 @@ def test_several_devices_without_a_mesh_are_refused(monkeypatch):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
   monkeypatch.setattr(jax, 'device_count', lambda: 4)
   q, k, v, queries, keys = inputs(7, 7, 0, 4, False)
-  with pytest.raises(ValueError, match='no mesh to be split over, and here are 4 devices'):
+  with pytest.raises(ValueError, match='needs a mesh to be split over the 4 devices here'):
     attend.attend(q, k, v, queries, keys, scheme=build('rope'), spec=Spec('pallas'))
 
 

@@ -64,7 +64,7 @@ def test_what_cannot_be_shared_is_refused_by_name():
   ring.check(spec('dense', 1), 63)
   with pytest.raises(ValueError, match=r'63 tokens do not split over run\.mesh\.context=4'):
     ring.check(spec(), 63)
-  with pytest.raises(ValueError, match="='tiled', and it is 'dense'"):
+  with pytest.raises(ValueError, match="='tiled'; it is 'dense'"):
     ring.check(spec('dense'), 64)
 
 

@@ -12,23 +12,23 @@ from pe_research.data import needles, tasks, texts, tokenizers
 from pe_research.evaluation import measures, scoring
 from pe_research.evaluation.measures import retrieval
 from pe_research.model import generation
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 
 
 @pytest.fixture(scope='module')
 def subject(tmp_path_factory):
   """A model that has learned a little, so that some of its answers are its own likeliest ones."""
   config = small.config(small.write_corpus(tmp_path_factory.mktemp('text') / 'c'), 'alibi')
-  blueprint = Blueprint(config)
+  functional = FunctionalDecoder(config)
   mesh = sharding.mesh(config['run']['mesh'])
-  params = jax.jit(blueprint.init)()
-  return scoring.Subject(scoring.Scorer(blueprint, config, mesh), params)
+  params = jax.jit(functional.init)()
+  return scoring.Subject(scoring.Scorer(functional, config, mesh), params)
 
 
 def test_an_answer_is_exact_where_greedy_decoding_gives_it(subject):
   rng = np.random.default_rng(0)
   prompts, answer = rng.integers(0, 256, (12, 20)).astype(np.int32), 5
-  decoder = subject.scorer.blueprint.bind(subject.params)
+  decoder = subject.scorer.functional.bind(subject.params)
   greedy = generation.generate(decoder, prompts, answer, key=jax.random.key(0), temperature=0)
   wanted = np.array(greedy)
   for row in range(1, 12, 2):  # wrong somewhere, the first token or a later one

@@ -7,7 +7,7 @@ import small
 
 from pe_research.common import sharding
 from pe_research.evaluation import scoring
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 
 
 @pytest.fixture(scope='module')
@@ -15,9 +15,9 @@ def ask(tmp_path_factory):
   """Losses of a model of one layer without positions, whose targets depend on keys alone."""
   corpus = small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
   config = small.config(corpus, 'nope', model__layers=1)
-  blueprint = Blueprint(config)
-  params = jax.jit(blueprint.init)()
-  scorer = scoring.Scorer(blueprint, config, sharding.mesh({'data': 1, 'fsdp': 1, 'tensor': 1}))
+  functional = FunctionalDecoder(config)
+  params = jax.jit(functional.init)()
+  scorer = scoring.Scorer(functional, config, sharding.mesh({'data': 1, 'fsdp': 1, 'tensor': 1}))
   return lambda *given: scorer.nats(params, *given)
 
 

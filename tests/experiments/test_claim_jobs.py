@@ -12,7 +12,7 @@ from experiments.studies import runner, scales
 from launch import job
 from pe_research.attention.spec import Spec
 from pe_research.data import batches
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.training import train_step
 
 SEEDS = 2
@@ -30,13 +30,13 @@ def test_jobs_of_all_claims_are_written_and_read(scale, tmp_path):
 
 def taken(config) -> float:
   """Bytes of a chip that trains alone: state, gradients, and what a part of a step keeps."""
-  blueprint, spec = Blueprint(config), Spec(**config['attention'])
+  functional, spec = FunctionalDecoder(config), Spec(**config['attention'])
   rows = config['optimizer']['batch'] // config['optimizer']['accumulate']
   part = lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype)
-  params, key = jax.eval_shape(blueprint.init), jax.random.key(0)
+  params, key = jax.eval_shape(functional.init), jax.random.key(0)
 
   def back(params, batch):
-    loss = lambda p: train_step.token_loss(blueprint.bind(p), batch, spec, key)[0]
+    loss = lambda p: train_step.token_loss(functional.bind(p), batch, spec, key)[0]
     return jax.vjp(loss, params)[1]
 
   kept = jax.eval_shape(back, params, jax.tree.map(part, batches.shapes(config, 0)))

@@ -16,7 +16,7 @@ from experiments.studies.terms import SURE, Expect, Model, Quantity, nll, solved
 from launch import local
 from launch.job import Job
 from pe_research import positions
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 
 ALL = list(claims.CLAIMS.values())
 each_claim = pytest.mark.parametrize('claim', ALL, ids=lambda c: c.id)
@@ -64,7 +64,8 @@ def test_latent_and_grouped_attention_have_the_parameters_of_the_plain(name, tmp
   claim = claims.CLAIMS['C31']
   _, nodes = runner.prepare([claim], scales.SCALES[name], 1, tmp_path)
   counts = {
-    model: Blueprint(node.config).sizes()['parameters'] for model, (node,) in nodes['C31'].items()
+    model: FunctionalDecoder(node.config).sizes()['parameters']
+    for model, (node,) in nodes['C31'].items()
   }
   assert all(abs(n / counts['mha, published'] - 1) < 2e-3 for n in counts.values()), counts
   if name == 'cpu':

@@ -39,7 +39,7 @@ def test_traffic_is_what_collectives_bring():
 @pytest.mark.parametrize('name', scale_estimate.SIZES)
 def test_parameters_are_about_those_of_the_model(name):
   size = scale_estimate.SIZES[name]
-  made = functional.Blueprint(
+  made = functional.FunctionalDecoder(
     scale_estimate.config(size, scale_estimate.MACHINES['v5p-64'], 1)
   ).sizes()
   assert scale_estimate.parameters(size) == pytest.approx(made['parameters'], rel=0.03)

@@ -133,7 +133,7 @@ def test_narrow_weights_stay_as_they_are(dtype, tmp_path):
   config = golden_models.config_of(path)
   tokens, at = jnp.asarray(published.ids('llama')), golden_models.attend.Tokens.contiguous(24)
   logits = [
-    golden_models.Blueprint(config).bind(p)(tokens, at, golden_models.attend.Spec())
+    golden_models.FunctionalDecoder(config).bind(p)(tokens, at, golden_models.attend.Spec())
     for p in (params, wide)
   ]
   assert np.array_equal(*logits)
@@ -226,7 +226,7 @@ def test_the_host_holds_the_weights_and_one_file(tmp_path):
   small = published.exported(tmp_path / 'small', dtype='bfloat16')
   changes = {'width': 512, 'mlp_width': 2048, 'layers': 12, 'head_dim': 128}
   config = published.resolved('rope', {}, published.LLAMA | changes)
-  shapes = jax.eval_shape(golden_models.Blueprint(config).init)
+  shapes = jax.eval_shape(golden_models.FunctionalDecoder(config).init)
   params = {name: np.ones(x.shape, ml_dtypes.bfloat16) for name, x in shapes.items()}
   shard = 12 * 2**20
   exporting.export(exporting.plan(config), params, tmp_path / 'large', shard_bytes=shard)

@@ -18,7 +18,7 @@ import pytest
 from pe_research.attention.spec import Spec
 from pe_research.attention.tokens import Tokens
 from pe_research.huggingface import exporting
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 
 TEXT = 'Fellow citizens, naïve 🙂 — and\ttabs  or two spaces.\n'
 
@@ -64,7 +64,7 @@ def folders(tmp_path_factory) -> dict[str, pathlib.Path]:
 def test_logits_are_those_of_transformers(folders, name):
   config = published.config(name)
   tokens = jnp.asarray(published.ids(name))
-  decoder = Blueprint(config).bind(published.params(config))
+  decoder = FunctionalDecoder(config).bind(published.params(config))
   ours = decoder(tokens, Tokens.contiguous(tokens.shape[1]), Spec())
   theirs = np.load(folders[name] / 'logits.npy')
   assert theirs.std() > 0.1

@@ -11,7 +11,7 @@ from pe_research import generate, positions
 from pe_research.attention.spec import Spec
 from pe_research.attention.tokens import Tokens
 from pe_research.model import generation
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.training import loop
 
 
@@ -26,8 +26,8 @@ FIRST = ('learned', 't5', 'rope', 'dynamic_ntk', 'longrope')
 
 @pytest.mark.parametrize('name', tiny.slow_but(FIRST, positions.SCHEMES))
 def test_greedy_text_is_the_argmax_of_full_forward_passes(name, corpus):
-  blueprint = Blueprint(small.config(corpus, name))
-  decoder = blueprint.bind(blueprint.init())
+  functional = FunctionalDecoder(small.config(corpus, name))
+  decoder = functional.bind(functional.init())
   prompt = jnp.array([[1, 2, 3], [200, 5, 77]])
   made = jax.jit(
     lambda: generation.generate(decoder, prompt, 8, key=jax.random.key(0), temperature=0)

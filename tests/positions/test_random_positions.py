@@ -17,7 +17,7 @@ from pe_research.attention.tokens import Tokens
 from pe_research.common import sharding
 from pe_research.data import batches
 from pe_research.evaluation import scoring
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.positions import base, random_positions
 from pe_research.training import loop, train_step
 
@@ -164,10 +164,10 @@ def test_schemes_draw_in_their_range():
 def test_loss_is_that_of_the_drawn_positions(name, tmp_path):
   given = {} if name == 'randomized' else {'position__factor': 4.0}
   config = small.config(small.write_corpus(tmp_path / 'text'), name, **given)
-  blueprint, key = Blueprint(config), jax.random.key(7)
-  decoder = blueprint.bind(jax.jit(blueprint.init)())
+  functional, key = FunctionalDecoder(config), jax.random.key(7)
+  decoder = functional.bind(jax.jit(functional.init)())
   tokens = np.random.default_rng(0).integers(0, 256, (3, 17))
-  pos = blueprint.scheme.draw_positions(jnp.arange(16)[None], 3, key)
+  pos = functional.scheme.draw_positions(jnp.arange(16)[None], 3, key)
   logits = decoder(tokens[:, :-1], Tokens(pos), Spec())
   want = -jax.nn.log_softmax(logits)[np.arange(3)[:, None], np.arange(16)[None], tokens[:, 1:]]
   total, count = train_step.token_loss(decoder, {'tokens': tokens}, Spec(), key)
@@ -179,19 +179,19 @@ def test_loss_is_that_of_the_drawn_positions(name, tmp_path):
 def test_evaluation_counts_on_from_0(name, tmp_path):
   given = {} if name == 'randomized' else {'position__factor': 4.0}
   config = small.config(small.write_corpus(tmp_path / 'text'), name, **given)
-  blueprint = Blueprint(config)
-  params = jax.jit(blueprint.init)()
-  scorer = scoring.Scorer(blueprint, config, sharding.mesh({'data': 1, 'fsdp': 1, 'tensor': 1}))
+  functional = FunctionalDecoder(config)
+  params = jax.jit(functional.init)()
+  scorer = scoring.Scorer(functional, config, sharding.mesh({'data': 1, 'fsdp': 1, 'tensor': 1}))
   windows = np.random.default_rng(0).integers(0, 256, (3, 17))
-  logits = blueprint.bind(params)(windows[:, :-1], Tokens(jnp.arange(16)[None]), Spec())
+  logits = functional.bind(params)(windows[:, :-1], Tokens(jnp.arange(16)[None]), Spec())
   want = -jax.nn.log_softmax(logits)[np.arange(3)[:, None], np.arange(16)[None], windows[:, 1:]]
   np.testing.assert_allclose(scorer.nats(params, windows), want, rtol=2e-5)
 
 
 def test_loss_is_that_of_the_chunks_put_together(tmp_path):
   config = small.config(small.write_corpus(tmp_path / 'text'), 'pose')
-  blueprint, key = Blueprint(config), jax.random.key(7)
-  decoder, scheme = blueprint.bind(jax.jit(blueprint.init)()), blueprint.scheme
+  functional, key = FunctionalDecoder(config), jax.random.key(7)
+  decoder, scheme = functional.bind(jax.jit(functional.init)()), functional.scheme
   text = np.random.default_rng(0).integers(0, 256, (3, 17 + scheme.reads_beyond), np.int32)
   place, pos = places(2, 3, 16, scheme.reads_beyond, key)
   assert (place[:, -1] > 16).all()
@@ -216,7 +216,7 @@ def test_text_that_belongs_together_is_not_parted(setting, value, tmp_path, monk
   with pytest.raises(ValueError, match=rf'unset data\.{setting}'):
     loop.train_all({tmp_path / 'run': config})
   config['position'] |= {'text': 'whole'}
-  batches.check(config, Blueprint(config).scheme.reads_beyond)
+  batches.check(config, FunctionalDecoder(config).scheme.reads_beyond)
 
 
 @pytest.mark.parametrize('name', ['randomized', 'pose'])

@@ -237,7 +237,7 @@ def test_one_program_serves_all_candidates_and_documents(measured):
 @pytest.mark.parametrize('temperature', ['none', 'su'])
 def test_losses_are_those_of_the_scheme_that_a_config_builds(measured, temperature):
   from pe_research.model import transformer
-  from pe_research.model.functional import Blueprint
+  from pe_research.model.functional import FunctionalDecoder
 
   config, params, windows = measured
   found = draw(2)
@@ -250,7 +250,7 @@ def test_losses_are_those_of_the_scheme_that_a_config_builds(measured, temperatu
     stretched = configs.resolve(config | {'position': written})
     scale = stretched['position']['attention_factor']
     measure = objective.Objective(config, params, (2, 64), scale, 128)
-    decoder = Blueprint(stretched).bind(params)
+    decoder = FunctionalDecoder(stretched).bind(params)
     at = Tokens.contiguous(64)
     nll = transformer.loss(decoder(windows.tokens[:, :-1], at, Spec()), windows.tokens[:, 1:])
     np.testing.assert_allclose(measure([candidate], windows)[0], nll.mean(), rtol=2e-6)

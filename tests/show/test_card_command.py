@@ -65,7 +65,7 @@ BAD = {
   '--lenght=3': '--lenght is unknown. Did you mean --length',
   '--position=rope --factor=3': '--factor is unknown.',
   '--position=yarm': "no positional scheme 'yarm'. Did you mean yarn",
-  '--position=yarn': 'needs to know how far it stretches',
+  '--position=yarn': 'needs position.factor',
   '--length=abc': '--length=abc is not int.',
   '--base=abc': '--base=abc is not float.',
   '--position=t5 --scale_logits=maybe': '--scale-logits=maybe is not bool.',

@@ -15,7 +15,7 @@ from experiments.report import __main__ as report_command
 from pe_research import positions
 from pe_research.explorer import main
 from pe_research.main import run
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.positions import alibi, longrope_file
 from pe_research.runs import run_folder
 from pe_research.settings import configs
@@ -83,7 +83,7 @@ def test_learned_values_are_those_of_the_run(workdirs, data):
   scheme, dims = trained.Run(workdirs[1]).scheme()[0]
   np.testing.assert_allclose(given['parameters'][0]['table'], scheme.table[...], atol=1e-8)
   assert given['notes'] == ['learned by the run t5'] and given['dims']['heads'] == dims.heads
-  begun = Blueprint(run_folder.load_config(workdirs[1])).init()['position/0/table']
+  begun = FunctionalDecoder(run_folder.load_config(workdirs[1])).init()['position/0/table']
   assert np.abs(np.array(given['parameters'][0]['table']) - begun).max() > 1e-3
   fresh = data['schemes']['kerple']
   assert 'untrained' in fresh['notes'][0] and fresh['dims']['heads'] == dims.heads

@@ -20,7 +20,7 @@ from pe_research.attention.tokens import Tokens
 from pe_research.data import texts
 from pe_research.evaluation import measures
 from pe_research.model import attention, transformer
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.positions.base import Dims
 from pe_research.runs import lineage, run_folder
 from pe_research.settings import configs
@@ -175,7 +175,7 @@ def opened(workdir, position=''):
   if position:
     config['position'] = lineage.parse_position(position, config)
   params, _ = train_state.load_params(config, workdir)
-  return Blueprint(config).bind(params), texts.load(config).validation
+  return FunctionalDecoder(config).bind(params), texts.load(config).validation
 
 
 def losses(decoder, windows):
@@ -283,7 +283,7 @@ def test_one_window_has_no_standard_error(corpus, rope, tmp_path):
 
 def test_what_a_scheme_learned_is_what_the_checkpoint_has(fire):
   made, (decoder, _) = trained.Run(fire).scheme(), opened(fire)
-  begun = Blueprint(run_folder.load_config(fire)).init()
+  begun = FunctionalDecoder(run_folder.load_config(fire)).init()
   for i, name in itertools.product((0, 1), ('inner', 'inner_bias', 'outer', 'outer_bias', 'rate')):
     got = np.asarray(getattr(made[i][0], name)[...])
     np.testing.assert_array_equal(got, getattr(decoder.position[i], name)[...])

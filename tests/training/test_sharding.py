@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from pe_research import positions
 from pe_research.common import digest, sharding
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 
 
 def mesh(data=1, fsdp=1, tensor=1):
@@ -28,7 +28,9 @@ def test_every_matrix_is_split_and_nothing_of_a_scheme_is(name, projection, corp
   sizes = {'model__projection': projection}
   if projection == 'mla':
     sizes |= {'model__rotary_dim': 8, 'model__query_latent': 8, 'model__latent': 8}
-  shapes = jax.eval_shape(Blueprint(small.config(corpus, name, model__tied=False, **sizes)).init)
+  shapes = jax.eval_shape(
+    FunctionalDecoder(small.config(corpus, name, model__tied=False, **sizes)).init
+  )
   shared = ('query_down/kernel', 'latent/kernel', 'position_key/kernel')  # by all heads
   for path, placed in sharding.layout(shapes, mesh(fsdp=2, tensor=2)).items():
     split = {axis for axes in placed.spec if axes for axis in np.atleast_1d(axes)}
@@ -41,9 +43,9 @@ def test_the_optimizer_is_laid_out_as_its_parameters(corpus):
   from pe_research.training import optimizers, train_state
 
   config = small.config(corpus)
-  blueprint = Blueprint(config)
+  functional = FunctionalDecoder(config)
   optimizer = optimizers.build(config['optimizer'], 10)
-  state = sharding.layout(train_state._shapes(blueprint, optimizer), mesh(fsdp=2))
+  state = sharding.layout(train_state._shapes(functional, optimizer), mesh(fsdp=2))
   moments = [s for s in jax.tree.leaves(state['optimizer'], is_leaf=lambda x: isinstance(x, dict))
              if isinstance(s, dict)]  # fmt: skip
   assert len(moments) == 2
@@ -51,7 +53,7 @@ def test_the_optimizer_is_laid_out_as_its_parameters(corpus):
 
 
 def test_a_width_that_does_not_split_is_refused_by_name(corpus):
-  shapes = jax.eval_shape(Blueprint(small.config(corpus)).init)
+  shapes = jax.eval_shape(FunctionalDecoder(small.config(corpus)).init)
   message = r'attention/query/kernel \(16, 16\).*over 3 devices \(tensor\).*16 is not a multiple'
   with pytest.raises(ValueError, match=message):
     sharding.layout({k: v for k, v in shapes.items() if 'query' in k}, mesh(tensor=3))

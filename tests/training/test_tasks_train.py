@@ -12,7 +12,7 @@ from pe_research.attention.spec import Spec
 from pe_research.attention.tokens import Tokens
 from pe_research.data import batches, needles, tasks, texts, tokenizers
 from pe_research.model import transformer
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.settings import cli, configs
 from pe_research.storage import files
 from pe_research.training import train_step  # fmt: skip
@@ -35,8 +35,8 @@ def measured(workdir):
 
 def test_only_answers_are_scored():
   wanted = config()
-  blueprint = Blueprint(wanted)
-  decoder = blueprint.bind(jax.jit(blueprint.init)())
+  functional = FunctionalDecoder(wanted)
+  decoder = functional.bind(jax.jit(functional.init)())
   batch = batches.build(texts.load(wanted), wanted, 0).draw()
   total, count = train_step.token_loss(decoder, batch, Spec(), jax.random.key(0))
   tokens = batch['tokens']

@@ -17,7 +17,7 @@ from pe_research.attention.spec import Spec
 from pe_research.common import provenance, sharding
 from pe_research.data import batches, texts
 from pe_research.evaluation import evaluate
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.positions import rotary
 from pe_research.runs import checkpoints
 from pe_research.storage import files, paths
@@ -204,12 +204,12 @@ def test_nan_stops_with_its_step_and_keeps_the_checkpoint_before(corpus, tmp_pat
 
 def gradients(config, batch):
   """Loss and update of one step from the initial state."""
-  mesh, blueprint = sharding.mesh(config['run']['mesh']), Blueprint(config)
+  mesh, functional = sharding.mesh(config['run']['mesh']), FunctionalDecoder(config)
   optimizer = optimizers.build(config['optimizer'], config['steps'])
-  like = train_state.abstract(blueprint, optimizer, mesh)
-  state, _ = train_state.begin(config, blueprint, optimizer, like)
+  like = train_state.abstract(functional, optimizer, mesh)
+  state, _ = train_state.begin(config, functional, optimizer, like)
   rows = sharding.split_batch(mesh, len(batch['tokens']))
-  step = train_step.compiled(config, blueprint, optimizer, like, rows)
+  step = train_step.compiled(config, functional, optimizer, like, rows)
   state, measured = step(state, sharding.place(batch, rows), train_step.seed(config, mesh))
   return measured, state['params']
 
@@ -232,8 +232,8 @@ def test_accumulated_parts_equal_the_large_batch(corpus, packing):
 def test_packed_documents_are_trained_as_if_alone(corpus):
   """The loss of a packed batch is the mean over its documents' own targets."""
   config = small.config(corpus, data__packing=True)
-  blueprint, stream = Blueprint(config), batches.build(texts.load(config), config, 0)
-  decoder = blueprint.bind(blueprint.init())
+  functional, stream = FunctionalDecoder(config), batches.build(texts.load(config), config, 0)
+  decoder = functional.bind(functional.init())
   batch = next(b for b in stream if b['segments'].max() > 1)
   given = Spec(), jax.random.key(0)
   total, count = train_step.token_loss(decoder, jax.tree.map(np.asarray, batch), *given)
@@ -289,8 +289,8 @@ def test_a_rate_that_falls_from_the_warmup_on_ends_at_the_final_one(decay):
 
 def test_only_matrices_decay(corpus):
   config = small.config(corpus, position='learned')
-  blueprint = Blueprint(config)
-  params = blueprint.init()
+  functional = FunctionalDecoder(config)
+  params = functional.init()
   optimizer = optimizers.build(config['optimizer'] | {'warmup': 0, 'clip': 0}, 10)
   zero = jax.tree.map(np.zeros_like, params)
   updates, _ = optimizer.update(zero, optimizer.init(params), params)

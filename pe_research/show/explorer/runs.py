@@ -32,7 +32,9 @@ def _stretches_of(run: trained.Run, stretches: Sequence[str]) -> list[str]:
 def _shown(run: trained.Run, stretch: str | None) -> page.Shown:
   built = run.scheme(stretch)
   layers, dims = [scheme for scheme, _ in built], built[0][1]
-  position = run.saved['position'] if stretch is None else lineage.parse_position(stretch, run.saved)
+  position = (
+    run.saved['position'] if stretch is None else lineage.parse_position(stretch, run.saved)
+  )
   position = without_derived(positions.resolve(position, dims), dims)
   learned = bool(page.parameters(layers[0]))
   source = f'learned by the run {run.workdir.name}' if learned else ''
@@ -73,7 +75,7 @@ def looks(runs: Sequence[trained.Run], stretches: Sequence[str]) -> list[dict[st
 def _look(run: trained.Run, stretches: Sequence[str]) -> dict[str, Any]:
   length, name = run.saved['length'], run.saved['position']['name']
   far = FAR * length
-  limit = run.blueprint().scheme.max_length or far
+  limit = run.functional().scheme.max_length or far
   wanted = [(length, None)] + [(far, None)] * (limit >= far)
   wanted += [(far, stretch) for stretch in _stretches_of(run, stretches)]
   seen = [run.look(*one) for one in wanted]

@@ -21,7 +21,7 @@ from pe_research.data import texts
 from pe_research.evaluation import measures, scoring
 from pe_research.machines import jax_setup
 from pe_research.model import transformer
-from pe_research.model.functional import Blueprint
+from pe_research.model.functional import FunctionalDecoder
 from pe_research.positions.base import Dims, PositionScheme
 from pe_research.runs import lineage, run_folder
 from pe_research.settings import configs
@@ -93,7 +93,7 @@ class Run:
         f'{workdir} holds results of the weights of {owner["run"]} and none of its own; name that '
         f'run, and the scheme {self.saved["position"]["name"]!r} as its position.'
       )
-    self._blueprints: dict[str | None, Blueprint] = {}
+    self._blueprints: dict[str | None, FunctionalDecoder] = {}
 
   @functools.cached_property
   def corpus(self) -> texts.Corpus:
@@ -127,10 +127,10 @@ class Run:
       config['position'] = lineage.parse_position(position, saved)
     return configs.resolve(config)
 
-  def blueprint(self, position: str | None = None) -> Blueprint:
+  def functional(self, position: str | None = None) -> FunctionalDecoder:
     """The model, without its parameters."""
     if position not in self._blueprints:
-      self._blueprints[position] = Blueprint(self.config(position))
+      self._blueprints[position] = FunctionalDecoder(self.config(position))
     return self._blueprints[position]
 
   def look(self, length: int, position: str | None = None) -> Look:
@@ -142,7 +142,7 @@ class Run:
     Raises:
       ValueError: no text of that length, or the scheme is not defined there.
     """
-    blueprint = self._checked(length, position)
+    functional = self._checked(length, position)
     window = _text(self.corpus.validation, length)
     maps, edges = [], _edges(length)
 
@@ -153,7 +153,7 @@ class Run:
     spec = Spec(**config['attention'], watch=watch)
     tokens = jnp.asarray(window[None], jnp.int32)
     jax_setup.prepare(config)
-    model = blueprint.bind(self.params)
+    model = functional.bind(self.params)
     logits = model(tokens[:, :-1], Tokens.contiguous(length), spec)
     loss = np.asarray(transformer.loss(logits, tokens[:, 1:])[0])
     decode = self.corpus.tokenizer.decode
@@ -162,10 +162,10 @@ class Run:
 
   def loss_by_position(self, length: int, position: str | None = None) -> Curve:
     """The measure 'by_position' of evaluation, with its standard error; raises as `look`."""
-    blueprint = self._checked(length, position)
+    functional = self._checked(length, position)
     config, windows = self.config(position, length), []
     jax_setup.prepare(config)
-    scorer = scoring.Scorer(blueprint, config, sharding.mesh(config['run']['mesh']))
+    scorer = scoring.Scorer(functional, config, sharding.mesh(config['run']['mesh']))
     subject = scoring.Subject(scorer, self.params)
 
     def score(*arguments) -> np.ndarray:
@@ -184,10 +184,10 @@ class Run:
     config = self.config(position)
     dims = Dims.of(config['model'], config['length'], encodes=True)  # whole heads: no slices here
     jax_setup.prepare(config)
-    layers = self.blueprint(position).bind(self.params).position
+    layers = self.functional(position).bind(self.params).position
     return [(scheme, dataclasses.replace(dims, layer=i)) for i, scheme in enumerate(layers)]
 
-  def _checked(self, length: int, position: str | None) -> Blueprint:
+  def _checked(self, length: int, position: str | None) -> FunctionalDecoder:
     """The model, if it can read text of that length."""
     checks.at_least('length', length, 1, 'tokens')
     if self.saved['data']['task']:
@@ -195,9 +195,9 @@ class Run:
         f'{self.workdir} was trained on the task {self.saved["data"]["task"]!r} and has no text to '
         'read; name a run that was trained on text.'
       )
-    blueprint = self.blueprint(position)
-    blueprint.scheme.check_length(length)
-    return blueprint
+    functional = self.functional(position)
+    functional.scheme.check_length(length)
+    return functional
 
   def _label(self, config, position: str | None) -> str:
     kind = positions.scheme(config['position']['name']).label
