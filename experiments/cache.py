@@ -155,7 +155,7 @@ def table(rows: list[Row]) -> str:
 def main(argv: list[str]) -> int:
   """Measures one projection after another, prints and writes the table."""
   given = parse(argv)
-  from experiments.report.cached import FILE
+  from experiments.report.tables import CACHE_FILE
 
   with exits.errors():
     contexts = given.contexts
@@ -174,8 +174,8 @@ def main(argv: list[str]) -> int:
     about |= {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
     given.workdir.mkdir(parents=True, exist_ok=True)
     found = {'settings': about, 'rows': [dataclasses.asdict(row) for row in rows]}
-    files.write_json(given.workdir / FILE, found)
-    print(f'wrote {given.workdir / FILE}')
+    files.write_json(given.workdir / CACHE_FILE, found)
+    print(f'wrote {given.workdir / CACHE_FILE}')
   return 0
 
 

@@ -1,24 +1,11 @@
 """What a section of results shows, in sentences that are computed from its numbers."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from experiments.report import summary
+from experiments.report.numbers import joined, number
 from experiments.report.summary import TOLERANCE, Scheme, Section
-
-
-def number(value: float, signed: bool = False) -> str:
-  """Three decimals, a true minus sign; 'not finite' where there is no number."""
-  if not math.isfinite(value):
-    return 'not finite'
-  text = f'{value:{"+" if signed else ""}.3f}'
-  return (text.lstrip('+-') if float(text) == 0 else text).replace('-', '−')
-
-
-def joined(words: Iterable[str]) -> str:
-  """'a, b and c'."""
-  words = list(words)
-  return ' and '.join([', '.join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def findings(section: Section) -> list[str]:

@@ -1,0 +1,108 @@
+"""Renders the templates, which hold all HTML and Markdown; Python hands them plain data."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jinja2
+import markupsafe
+
+from experiments.report import numbers
+from pe_research.show import drawing, palette
+
+TEMPLATES = pathlib.Path(__file__).parent / 'templates'
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """A cell of a table, or the head of a column or a row.
+
+  Attributes:
+    text: plain.
+    note: small print beside it.
+    value: the exact number that `text` rounds; None: `text` is no number.
+    kind: 'none' for no value, 'undefined' for one that cannot be (`title` says why), 'worse'.
+    title: shown on hover.
+    strong: in bold.
+    series: index of the colour of its line in a figure; None: it has no line.
+  """
+
+  text: str
+  note: str = ''
+  value: float | None = None
+  kind: str = ''
+  title: str = ''
+  strong: bool = False
+  series: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """A table; the first cell of a row is its head.
+
+  Attributes:
+    caption: its first sentence names the table for screen readers.
+    head: of the columns.
+    rows: of cells; text alone is a plain cell.
+    kind: CSS class.
+  """
+
+  caption: str
+  head: Sequence[Cell | str]
+  rows: Sequence[Sequence[Cell | str]]
+  kind: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+  """A drawing for wide and one for narrow windows, inline SVG."""
+
+  wide: markupsafe.Markup
+  narrow: markupsafe.Markup
+  alternative: str
+  caption: str
+
+
+def figure(
+  draw: Callable[[bool], Any], names: tuple[str, str], alternative: str, caption: str
+) -> Figure | None:
+  """A figure; None where there is nothing to draw.
+
+  Args:
+    draw: whether narrow -> a matplotlib figure, or None.
+    names: of the wide and the narrow drawing, unique in the page.
+    alternative: text for screen readers.
+    caption: below it.
+  """
+  drawn = draw(False), draw(True)
+  if None in drawn:
+    return None
+  wide, narrow = map(svg, drawn, names)
+  return Figure(wide, narrow, alternative, caption)
+
+
+def svg(drawn: Any, name: str) -> markupsafe.Markup:
+  """A matplotlib figure as inline SVG; `name` makes its ids unique in the page."""
+  return markupsafe.Markup(drawing.inline(drawn, name))
+
+
+def text(template: str, **values: Any) -> str:
+  """The template filled in; values are escaped in templates of HTML.
+
+  Raises:
+    jinja2.UndefinedError: the template uses a value that is missing.
+  """
+  return ENVIRONMENT.get_template(template).render(values)
+
+
+ENVIRONMENT = jinja2.Environment(
+  loader=jinja2.FileSystemLoader(TEMPLATES),
+  autoescape=jinja2.select_autoescape(['html'], default=False),
+  undefined=jinja2.StrictUndefined,
+  trim_blocks=True,
+  lstrip_blocks=True,
+  keep_trailing_newline=True,
+)
+ENVIRONMENT.filters |= {'joined': numbers.joined, 'thousands': '{:,}'.format}
+ENVIRONMENT.globals |= {'palette': palette.PALETTE, 'ink': palette.INK}
