@@ -10,33 +10,19 @@ import matplotlib.style
 import matplotlib.ticker
 import numpy as np
 
+from experiments.report import axes as axes_lib
 from experiments.report.summary import Scheme, Section
 from pe_research.show.drawing import apart, defaults
-from pe_research.show.palette import INK, PALETTE
+from pe_research.show.palette import INK
 
-MARKERS = 'osD^vXP<>'
-DASHES = ((), (5, 1.6), (1.2, 1.4), (6, 1.6, 1.2, 1.6), (9, 2))
 UNIFORM = 8.0  # bits/byte of a uniform guess
 CEILING = 8.6  # bits/byte; lines leave the figure above it
 SHARE = 0.68  # of the height, for what lies below the knee
 
 
-def look(index: int) -> dict[str, object]:
-  """Colour, marker and dashes of a line; no two of the first 360 share all three."""
-  dashes = DASHES[index % len(DASHES)]
-  return {
-    'color': PALETTE[index % len(PALETTE)][0],
-    'marker': MARKERS[index % len(MARKERS)],
-    'linestyle': (0, dashes) if dashes else '-',
-    'linewidth': 1.8,
-    'markersize': 5.5,
-    'markeredgewidth': 0,
-  }
-
-
 def style(scheme: Scheme) -> dict[str, object]:
   """The look of a scheme, by its place in the registry."""
-  return look(scheme.style)
+  return axes_lib.look(scheme.style)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,10 +87,7 @@ def loss_by_length(section: Section, narrow: bool = False) -> matplotlib.figure.
     else:
       handles = [matplotlib.lines.Line2D([], [], label=n, **style(s))
                  for s, n in zip(drawn, names, strict=True)]  # fmt: skip
-      figure.legend(
-        handles=handles, loc='lower left', bbox_to_anchor=(0.01, 0), ncols=columns, frameon=False,
-        handlelength=2.6, columnspacing=1.2, fontsize=9, labelspacing=0.35, borderaxespad=0.1,
-      )  # fmt: skip
+      axes_lib.legend_below(figure, columns, handles=handles, columnspacing=1.2, labelspacing=0.35)
   return figure
 
 
@@ -126,8 +109,7 @@ def _line(axes, section: Section, scheme: Scheme) -> None:
   line.set_gid(f'line-{scheme.key}')
   if any(len(v) > 1 for v in values):
     low, high = ([f(v) for v in values] for f in (min, max))
-    band = axes.fill_between(lengths, low, high, color=line.get_color(), alpha=0.13, linewidth=0)
-    band.set_gid(f'band-{scheme.key}')
+    axes_lib.band(axes, lengths, low, high, line.get_color()).set_gid(f'band-{scheme.key}')
 
 
 def _scale_lengths(axes, section: Section, most: int) -> None:
@@ -136,16 +118,10 @@ def _scale_lengths(axes, section: Section, most: int) -> None:
   low, high = min(lengths), max(lengths)
   powers = [2**i for i in range(high.bit_length()) if low <= 2**i <= high]
   ticks = powers if len(powers) > 1 else sorted(set(lengths))
-  axes.set_xscale('log', base=2)
-  axes.set_xlim(low / 2**0.2, high * 2**0.2)
-  axes.xaxis.set_major_locator(matplotlib.ticker.FixedLocator(ticks))
-  axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
   every = math.ceil(len(ticks) / most)
-  axes.xaxis.set_major_formatter(
-    matplotlib.ticker.FixedFormatter(
-      [str(n) if i % every == 0 else '' for i, n in enumerate(ticks)]
-    )
-  )
+  labels = [str(n) if i % every == 0 else '' for i, n in enumerate(ticks)]
+  axes_lib.log_lengths(axes, ticks, labels)
+  axes.set_xlim(low / 2**0.2, high * 2**0.2)
   axes.set_xlabel('evaluation length (tokens)')
 
 
@@ -175,9 +151,8 @@ def _scale_losses(axes, limit: Limits) -> None:
     axes.yaxis.set_major_formatter(matplotlib.ticker.FixedFormatter(texts))
     axes.axhspan(knee, top, color=INK, alpha=0.06, linewidth=0, gid='compressed')
   axes.set_ylabel('validation loss (bits per byte)')
-  axes.grid(axis='y', color=INK, alpha=0.13, linewidth=0.6)
+  axes_lib.bare(axes)
   axes.set_axisbelow(True)
-  axes.spines[['top', 'right']].set_visible(False)
   if limit.top > UNIFORM:
     axes.axhline(UNIFORM, color=INK, linewidth=0.8, linestyle=':', gid='uniform')
 

@@ -8,7 +8,7 @@ import matplotlib.lines
 import matplotlib.ticker
 import numpy as np
 
-from experiments.report import figures
+from experiments.report import axes as axes_lib
 from experiments.studies import verdicts
 from experiments.studies.ledger import Finding
 from experiments.studies.terms import Claim
@@ -93,9 +93,7 @@ def lines(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure | 
     figure.text(0.08 / width, middle, y_label, rotation=90, va='center')
     figure.text(0.5, (below + 0.04) / height, x_label, ha='center')
     handles = [matplotlib.lines.Line2D([], [], label=text, **look) for text, look in looks.items()]
-    figure.legend(handles=handles, loc='lower left', bbox_to_anchor=(0.01, 0), fontsize=9,
-                  ncols=1 if narrow else 3, frameon=False, labelspacing=0.3, borderaxespad=0.1,
-                  handlelength=2.6)  # fmt: skip
+    axes_lib.legend_below(figure, 1 if narrow else 3, handles=handles, labelspacing=0.3)
   return figure
 
 
@@ -122,14 +120,12 @@ def scales(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure |
     for i, (name, values) in enumerate(drawn.items()):
       x = sorted(values)
       y = np.array([np.mean(values[at]) for at in x])
-      axes.plot(x, y - y.min(), label=name, **figures.look(i))
+      axes.plot(x, y - y.min(), label=name, **axes_lib.look(i))
     axes.set_ylim(bottom=0)
     axes.set_xlabel('factor on queries and keys')
     axes.set_ylabel('above the lowest (nats/token)')
-    axes.grid(axis='y', color=palette.INK, alpha=0.13, linewidth=0.6)
-    axes.spines[['top', 'right']].set_visible(False)
-    figure.legend(loc='lower left', bbox_to_anchor=(0.01, 0), ncols=columns, fontsize=9,
-                  frameon=False, labelspacing=0.3, borderaxespad=0.1, handlelength=2.6)  # fmt: skip
+    axes_lib.bare(axes)
+    axes_lib.legend_below(figure, columns, labelspacing=0.3)
   return figure
 
 
@@ -142,10 +138,10 @@ def _looks(finding: Finding, names: Sequence[str]) -> dict[str, dict[str, object
     while taken.get(index, text) != text:
       index += len(palette.PALETTE)
     taken[index] = text
-  return {text: figures.look(index) for index, text in taken.items()}
+  return {text: axes_lib.look(index) for index, text in taken.items()}
 
 
-def _apart(ticks: Sequence[int], wide: float) -> list[str]:
+def _tick_labels(ticks: Sequence[int], wide: float) -> list[str]:
   """Labels of ticks on a logarithmic axis so many inches wide; none for those too near another."""
   place = [math.log2(n) for n in ticks]
   inches = wide / max(place[-1] - place[0], 1e-9)
@@ -161,14 +157,11 @@ def _apart(ticks: Sequence[int], wide: float) -> list[str]:
 def _panel(axes, drawn: dict[str, Curve], looks, wide: float) -> None:
   for name, (lengths, mean, low, high) in drawn.items():
     axes.plot(lengths, mean, **looks[name])
-    axes.fill_between(lengths, low, high, color=looks[name]['color'], alpha=0.13, linewidth=0)
-  axes.set_xscale('log', base=2)
+    axes_lib.band(axes, lengths, low, high, looks[name]['color'])
   ticks = sorted({n for lengths, *_ in drawn.values() for n in lengths})
-  axes.set_xticks(ticks, _apart(ticks, wide))
-  axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+  axes_lib.log_lengths(axes, ticks, _tick_labels(ticks, wide))
   axes.tick_params(axis='x', labelsize=9)
-  axes.grid(axis='y', color=palette.INK, alpha=0.13, linewidth=0.6)
-  axes.spines[['top', 'right']].set_visible(False)
+  axes_lib.bare(axes)
 
 
 def effects(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure | None:
