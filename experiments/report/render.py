@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from experiments.report import numbers
+from experiments.report import markdown, numbers
 from pe_research.show import drawing, palette
 
 TEMPLATES = pathlib.Path(__file__).parent / 'templates'
@@ -104,5 +104,10 @@ ENVIRONMENT = jinja2.Environment(
   lstrip_blocks=True,
   keep_trailing_newline=True,
 )
-ENVIRONMENT.filters |= {'joined': numbers.joined, 'thousands': '{:,}'.format}
+ENVIRONMENT.filters |= {
+  'joined': numbers.joined,
+  'thousands': '{:,}'.format,
+  'plain': markdown.plain,
+  'papers': markdown.with_papers,
+}
 ENVIRONMENT.globals |= {'palette': palette.PALETTE, 'ink': palette.INK}

@@ -5,9 +5,9 @@ import pathlib
 import shutil
 import tempfile
 
-from experiments.site import documents, markdown, modules, pages
+from experiments.report import render
+from experiments.site import documents, modules, pages
 from pe_research import positions
-from pe_research.show.palette import INK, PALETTE
 
 HERE = pathlib.Path(__file__).parent
 MARK = '.pe_research-site'  # a folder that has it may be replaced
@@ -53,7 +53,7 @@ def _stage(stage: pathlib.Path) -> None:
   """Writes everything that Sphinx reads."""
   tree = documents.Tree()
   made = tree.pages | dict(pages.pages()) | dict(modules.pages())
-  made['index'] += '\n'.join(['', '', *_navigation()])
+  made['index'] += _navigation()
   for name, text in made.items():
     _write(stage / f'{name}.md', text)
   for name in positions.SCHEMES:
@@ -67,17 +67,17 @@ def _stage(stage: pathlib.Path) -> None:
     _write(stage / '_extra' / path, text)
   shutil.copyfile(HERE / 'conf.py', stage / 'conf.py')
   (stage / '_static').mkdir()
-  (stage / '_static' / 'site.css').write_text(_colors() + (HERE / 'site.css').read_text())
+  (stage / '_static' / 'site.css').write_text(render.text('site/site.css'))
 
 
-def _navigation() -> list[str]:
+def _navigation() -> str:
   own = [documents.page_of(path) for path in documents.paths() if path != documents.FIRST]
   groups = {
-    'Research': [('', f'{pages.FOLDER}/index'), ('', 'claims')],
-    'Documents': [('', page) for page in own],
-    'Code': [('', modules.page_of(modules.ROOT))],
+    'Research': [f'{pages.FOLDER}/index', 'claims'],
+    'Documents': own,
+    'Code': [modules.page_of(modules.ROOT)],
   }
-  return [line for name, group in groups.items() for line in markdown.toctree(group, name)]
+  return render.text('site/navigation.md', groups=groups)
 
 
 def _write(path: pathlib.Path, text: str) -> None:
@@ -88,18 +88,6 @@ def _write(path: pathlib.Path, text: str) -> None:
 def _copy(path: str, folder: pathlib.Path) -> None:
   (folder / path).parent.mkdir(parents=True, exist_ok=True)
   shutil.copyfile(documents.ROOT / path, folder / path)
-
-
-def _colors() -> str:
-  """Colours of drawings by day and by night, as the theme tells these apart."""
-  of = lambda i: ' '.join(f'--series-{n}: {pair[i]};' for n, pair in enumerate(PALETTE))
-  day, night = f'--ink: {INK}; {of(0)}', f'--ink: #e6e8ea; {of(1)}'
-  return (
-    f'body {{ {day} }}\n'
-    f'body[data-theme="dark"] {{ {night} }}\n'
-    '@media (prefers-color-scheme: dark) {\n'
-    f'  body:not([data-theme="light"]) {{ {night} }}\n}}\n'
-  )
 
 
 def _build(stage: pathlib.Path, made: pathlib.Path, doctrees: pathlib.Path) -> None:

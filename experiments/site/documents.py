@@ -4,10 +4,12 @@ import pathlib
 import posixpath
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pygments.lexers
 
-from experiments.site import markdown, modules
+from experiments.report import render
+from experiments.site import modules
 
 ROOT = pathlib.Path(__file__).parents[2]
 FIRST = 'README.md'
@@ -72,15 +74,14 @@ class Tree:
       return modules.page_of(self._modules[path])
     name = f'{FOLDER}/{path}'
     if name not in self.pages:
-      lines = ['---', 'orphan: true', '---', f'# {markdown.plain(path)}', '']
-      self.pages[name] = '\n'.join([*lines, *self._source(path), ''])
+      self.pages[name] = render.text('site/source.md', path=path, **self._source(path))
     return name
 
-  def _source(self, path: str) -> list[str]:
+  def _source(self, path: str) -> dict[str, Any]:
+    """What the page of a file or a folder shows."""
     whole = ROOT / path
     if whole.is_dir():
       files = sorted(file.relative_to(ROOT).as_posix() for file in whole.glob('*.py'))
-      return [f'- [{markdown.plain(file)}](/{self._page(file)}.md)' for file in files]
+      return {'children': [(file, self._page(file)) for file in files]}
     language = pygments.lexers.get_lexer_for_filename(path).aliases[0]
-    fence = '`' * 10
-    return [f'{fence}{language}', whole.read_text().rstrip(), fence]
+    return {'children': [], 'language': language, 'text': whole.read_text().rstrip()}
