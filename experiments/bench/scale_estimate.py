@@ -214,10 +214,7 @@ def main(argv: list[str]) -> None:
   parser.add_argument('--size', choices=SIZES)
   parser.add_argument('--machine', choices=MACHINES)
   given = parser.parse_args(argv)
-  from experiments.bench import (
-    scale_markdown,  # which are made of what is here
-    scale_rows,
-  )
+  from experiments.bench import scale_markdown, scale_rows  # both import this module
 
   if given.size and given.machine:
     print(json.dumps(row(given.size, given.machine)))
@@ -231,8 +228,7 @@ def main(argv: list[str]) -> None:
       files.append_row(ROWS, in_a_process('experiments.bench.scale_estimate', machine, **asked))
     print(f'{size} on {machine}', flush=True)
   files.write_rows(ROWS, kept())
-  document = scale_rows.markdown(scale_rows.rows())
-  files.write_bytes(TABLE, (scale_markdown.markdown(kept()) + document).encode())
+  files.write_bytes(TABLE, scale_markdown.markdown(kept(), scale_rows.rows()).encode())
   print(f'wrote {TABLE}')
 
 
