@@ -1,33 +1,17 @@
 """Scheme cards: what each scheme means at the lengths of a report."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import markupsafe
 
 from experiments.report import render
-from experiments.report.numbers import joined
 from experiments.report.render import Cell, Table
 from experiments.report.summary import Scheme
 from pe_research.positions import facts
 from pe_research.show import card_figure, card_text
-
-
-@dataclasses.dataclass(frozen=True)
-class Panel:
-  """A drawing of one quantity, with its text for screen readers."""
-
-  svg: markupsafe.Markup
-  alternative: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Panels:
-  """A drawing for each quantity of a card, all of one size."""
-
-  drawings: Sequence[Panel]
-  caption: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +24,11 @@ class View:
     about: paper and arguments.
     notes: warnings.
     facts: names and values with units.
-    panels: None where the card has no parts.
-    table: a row for each part; None where it has none.
+    part: that the drawings and the table have a mark and a row for; '' where there is none.
+    drawings: SVG by quantity, all of one size.
+    past_training: whether the drawings shade what is longer than the training length.
+    endless: whether a value is infinite.
+    table: a row for each part; None without parts.
   """
 
   label: str
@@ -49,7 +36,10 @@ class View:
   about: str = ''
   notes: Sequence[str] = ()
   facts: Sequence[tuple[str, str]] = ()
-  panels: Panels | None = None
+  part: str = ''
+  drawings: Mapping[str, markupsafe.Markup] = dataclasses.field(default_factory=dict)
+  past_training: bool = False
+  endless: bool = False
   table: Table | None = None
 
 
@@ -71,6 +61,8 @@ def of_scheme(scheme: Scheme, longest: int, index: int) -> View:
 
 def view(card: facts.Card, label: str, position: Mapping[str, Any], index: int = 0) -> View:
   """A card as pages show it; `position` is the config, `index` as in `of_scheme`."""
+  groups = card_figure.panels(card)
+  columns = [column for group in groups for column in group]
   return View(
     label=label,
     about='. '.join(filter(None, [card.paper, card_text.described(position)])),
@@ -79,30 +71,15 @@ def view(card: facts.Card, label: str, position: Mapping[str, Any], index: int =
       (fact.name, f'{facts.text(fact.value)} {fact.unit}'.strip())
       for fact in (*card.lengths(), *card.facts)
     ],
-    panels=_panels(card, label, index),
+    part=card.part,
+    drawings={
+      group[0].name: render.svg(card_figure.panel(card, group), f'card{index}-{i}')
+      for i, group in enumerate(groups)
+    },
+    past_training=any(column.unit == 'tokens' for column in columns),
+    endless=any(math.inf in column.values for column in columns),
     table=_table(card, label),
   )
-
-
-def _panels(card: facts.Card, label: str, index: int) -> Panels | None:
-  groups = card_figure.panels(card)
-  if not groups:
-    return None
-  quantities = [columns[0].name for columns in groups]
-  drawings = [
-    Panel(
-      render.svg(card_figure.panel(card, columns), f'card{index}-{i}'),
-      f'{label}: {name} of each {card.part}, the numbers of the table below.',
-    )
-    for i, (columns, name) in enumerate(zip(groups, quantities, strict=True))
-  ]
-  drawn = [column for columns in groups for column in columns]
-  caption = [f'{joined(quantities).capitalize()} of each {card.part}']
-  if any(column.unit == 'tokens' for column in drawn):
-    caption.append('shaded: longer than the training length')
-  if any(float('inf') in column.values for column in drawn):
-    caption.append('a triangle at the upper edge has no end')
-  return Panels(drawings, f'{"; ".join(caption)}.')
 
 
 def _table(card: facts.Card, label: str) -> Table | None:

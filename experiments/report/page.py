@@ -12,12 +12,6 @@ from experiments.studies import comparability
 from experiments.studies.measured import Run
 from pe_research.evaluation import measures
 
-CONTROLS = {
-  'none': '',
-  'cropped': 'The input keeps only its last tokens, as many as the training length.',
-  'shuffled': 'All tokens of the input but the last, as many as the training length, are shuffled.',
-}
-
 
 def page(
   runs: Sequence[Run],
@@ -58,6 +52,7 @@ def page(
     cards=[cards.of_scheme(scheme, longest, i) for i, scheme in enumerate(main.schemes)],
     cache=tables.cache(cache),
     runs=[(tables.row_head(scheme), run) for scheme in main.schemes for run in scheme.runs],
+    uniform=figures.UNIFORM,
     has_final=any('final_parameters' in run.record for run in runs),
     conditions=list(tables.conditions(runs)),
   )
@@ -120,64 +115,29 @@ def _range(values: Iterable[int]) -> str:
 
 def _section(section: Section, index: int) -> dict[str, Any]:
   """Text, figure and tables of one protocol and control; 0 is the main section."""
-  name = section.protocol.replace('_', ' ')
-  control = '' if section.control == 'none' else f', {section.control}'
   protocol = inspect.getdoc(measures.MEASURES[section.protocol]).splitlines()[0].replace('`', '')
-  about = (
-    f'Protocol: {name}{control}. {protocol}', CONTROLS[section.control], _scored(section)
-  )  # fmt: skip
-  changes, pairs = tables.changes(section), tables.pairs(section)
+  rows = [row for rows in section.rows.values() for row in rows if row['value'] is not None]
+  count = lambda name: _range(row[name] for row in rows)
+  scored = {name: count(name) for name in ('tokens', 'bytes', 'windows') if rows}
   return {
-    'heading': 'Loss by evaluation length' if index == 0 else f'{name.capitalize()}{control}',
-    'about': ' '.join(filter(None, about)),
+    'name': section.protocol.replace('_', ' '),
+    'control': section.control,
+    'protocol': protocol,
+    'scored': scored,
+    'documents': _range(len(row['documents']) for row in rows) if rows else '',
+    'stride': rows[0].get('stride') if rows else None,
     'mixed': list(map(str, section.mixed)),
     'lengths': section.lengths,
-    'figure': _figure(section, index),
+    'labels': [scheme.label for scheme in section.schemes],
+    'several_seeds': section.several_seeds,
+    'limits': figures.limits(section),
+    'figure': render.figure(
+      lambda narrow: figures.loss_by_length(section, narrow), f'{{}}{index}'
+    ),
     'findings': findings(section) if index == 0 else [],
     'losses': tables.losses(section, 'bits_per_byte'),
     'ends': tables.ends(section),
-    'comparisons': [changes, pairs, tables.losses(section, 'value')],
-  }
-
-
-def _scored(section: Section) -> str:
-  """How much text a value stands for."""
-  rows = [row for rows in section.rows.values() for row in rows if row['value'] is not None]
-  if not rows:
-    return ''
-  tokens, sizes, windows = (
-    _range(row[name] for row in rows) for name in ('tokens', 'bytes', 'windows')
-  )
-  documents = _range(len(row['documents']) for row in rows)
-  stride = f' The stride is {rows[0]["stride"]} tokens.' if 'stride' in rows[0] else ''
-  return (
-    f'A value is the mean over {tokens} tokens ({sizes} bytes) in {windows} windows of {documents} '
-    f'documents, the same for every scheme.{stride}'
-  )
-
-
-def _figure(section: Section, index: int) -> render.Figure:
-  """The figure with its description and caption."""
-  limit = figures.limits(section)
-  caption = ['Validation loss against evaluation length']
-  if section.several_seeds:
-    caption.append('lines are means over seeds, bands reach from the lowest seed to the highest')
-  caption.append('a line ends where its scheme has no value')
-  if limit.knee is not None:
-    caption.append(f'the shaded part of the axis, above {limit.knee:g} bits/byte, is compressed')
-  if limit.top > figures.UNIFORM:
-    caption.append(
-      f'the dotted line at {figures.UNIFORM:g} is a uniform guess, and lines that rise above '
-      f'{limit.top:g} leave the figure'
-    )
-  labels = joined(scheme.label for scheme in section.schemes)
-  alternative = (
-    f'Line chart: bits per byte at {section.lengths[0]} to {section.lengths[-1]} tokens for '
-    f'{labels}. The tables below hold its numbers.'
-  )
-  return render.figure(
-    lambda narrow: figures.loss_by_length(section, narrow),
-    (f'wide{index}', f'narrow{index}'),
-    alternative,
-    f'{"; ".join(caption)}.',
-  )
+    'comparisons': [
+      tables.changes(section), tables.pairs(section), tables.losses(section, 'value')
+    ],
+  }  # fmt: skip

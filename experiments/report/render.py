@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import markupsafe
@@ -54,32 +54,22 @@ class Table:
   kind: str = ''
 
 
-@dataclasses.dataclass(frozen=True)
-class Figure:
+class Figure(NamedTuple):
   """A drawing for wide and one for narrow windows, inline SVG."""
 
   wide: markupsafe.Markup
   narrow: markupsafe.Markup
-  alternative: str
-  caption: str
 
 
-def figure(
-  draw: Callable[[bool], Any], names: tuple[str, str], alternative: str, caption: str
-) -> Figure | None:
-  """A figure; None where there is nothing to draw.
+def figure(draw: Callable[[bool], Any], name: str) -> Figure | None:
+  """Draws for a wide and a narrow window; None where there is nothing to draw.
 
   Args:
-    draw: whether narrow -> a matplotlib figure, or None.
-    names: of the wide and the narrow drawing, unique in the page.
-    alternative: text for screen readers.
-    caption: below it.
+    draw: takes whether the window is narrow, returns a matplotlib figure or None.
+    name: with {} for 'wide' and 'narrow'; makes ids unique in the page.
   """
   drawn = draw(False), draw(True)
-  if None in drawn:
-    return None
-  wide, narrow = map(svg, drawn, names)
-  return Figure(wide, narrow, alternative, caption)
+  return None if None in drawn else Figure(*map(svg, drawn, map(name.format, Figure._fields)))
 
 
 def svg(drawn: Any, name: str) -> markupsafe.Markup:

@@ -1,7 +1,8 @@
 """Writes the claims with their verdicts as a page, as Markdown and as a picture."""
 
+import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from experiments.report import render
@@ -75,27 +76,11 @@ def _section(row: Row, scale: Scale) -> dict[str, Any]:
   }
 
 
-def _figures(finding: Finding) -> list[render.Figure]:
-  means = 'Means over seeds; bands reach from the lowest to the highest.'
-  above_lowest = 'Means over seeds of the loss at that many tokens, each line above its own lowest.'
-  intervals = (
-    'Effects with 95 % intervals, a scale each; shaded: where the claim has them; dotted: zero.'
-  )
-  figures = (
-    _figure(finding, 'lines', drawings.lines, means, means),
-    _figure(finding, 'scales', drawings.scales, above_lowest, above_lowest),
-    _figure(finding, 'effects', drawings.effects, 'the table below holds the numbers.', intervals),
-  )
-  return [figure for figure in figures if figure]
-
-
-def _figure(
-  finding: Finding, kind: str, draw: Callable, alternative: str, caption: str
-) -> render.Figure | None:
-  name = f'{finding.claim.id}{kind}'
-  return render.figure(
-    lambda narrow: draw(finding, narrow),
-    (f'{name}wide', f'{name}narrow'),
-    f'{finding.claim.id}, {kind}: {alternative}',
-    caption,
-  )
+def _figures(finding: Finding) -> dict[str, render.Figure]:
+  """By kind, those for which there is something to draw."""
+  kinds = {'lines': drawings.lines, 'scales': drawings.scales, 'effects': drawings.effects}
+  figures = {
+    kind: render.figure(functools.partial(draw, finding), f'{finding.claim.id}{kind}{{}}')
+    for kind, draw in kinds.items()
+  }
+  return {kind: figure for kind, figure in figures.items() if figure}
