@@ -1,9 +1,9 @@
-"""What a cached token takes and how fast decoding is, for each projection of heads.
+"""Memory of a cached token and speed of decoding, for each projection of heads.
 
   python -m experiments.cache --workdir=results/demo
 
-Prints bytes a token, by formula and as allocated, and tokens/s of decoding after contexts of
-several lengths, and writes them to DIR/cache.json, which a report of DIR shows.
+Prints bytes per token, by formula and as allocated, and tokens/s of decoding after contexts of
+several lengths, and writes them to DIR/cache.json, which the report of DIR shows.
 """
 
 import argparse
@@ -37,9 +37,9 @@ class Row:
 
   Attributes:
     name: of PROJECTIONS.
-    formula: bytes a token over all layers, from the sizes.
-    allocated: bytes a token, of the arrays.
-    speed: tokens/s by tokens of context.
+    formula: bytes per token over all layers, from the sizes.
+    allocated: bytes per token, of the arrays.
+    speed: tokens/s by context length in tokens.
   """
 
   name: str
@@ -71,7 +71,7 @@ def setup(given: argparse.Namespace, projection: dict[str, Any], longest: int) -
 
 
 def formula(model: dict[str, Any], encodes: bool) -> int:
-  """Bytes a token: 2 G D numbers a layer, or C + R in MLA (arXiv:2405.04434, table 1)."""
+  """Bytes per token: 2 G D numbers a layer, or C + R in MLA (arXiv:2405.04434, table 1)."""
   numbers = 2 * model['kv_heads'] * model['head_dim']
   if model['projection'] == 'mla':
     numbers = model['latent'] + (model['rotary_dim'] if encodes else 0)
@@ -123,7 +123,7 @@ def measure(given: argparse.Namespace, name: str, contexts: Sequence[int]) -> Ro
 
 
 def occupied(filled, context: int):
-  """The empty cache with `context` random tokens in each row: as slow as any others."""
+  """The cache with `context` random tokens in each row."""
   import jax
   import jax.numpy as jnp
 

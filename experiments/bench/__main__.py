@@ -1,4 +1,4 @@
-"""Speed on this machine; a measurement prints one JSON line.
+"""Measures speed on this machine and prints one JSON line.
 
 python -m experiments.bench train --width=128 --layers=4 --heads=4 --batch=32 --length=128
 python -m experiments.bench forward --position=alibi --length=16384
@@ -8,8 +8,8 @@ python -m experiments.bench together --seeds=4 --width=64 --layers=3 --length=64
 python -m experiments.bench scaling --workdir=results/bench
 python -m experiments.bench peers --peers-python=PYTHON --workdir=results/bench
 
-The last two run the others in processes of their own: scaling draws time and memory of a forward
-pass against length, peers takes turns with PyTorch models on the same work.
+scaling and peers run the other modes in processes of their own: scaling draws time and memory of a
+forward pass against length, peers alternates with PyTorch models on the same work.
 """
 
 import argparse

@@ -31,7 +31,7 @@ class Limits:
 
   Attributes:
     low: its lower end.
-    top: its upper end; lines that go on above it leave the figure.
+    top: its upper end; higher values are outside the figure.
     knee: above it the axis is compressed; None: nowhere.
   """
 
@@ -41,7 +41,7 @@ class Limits:
 
 
 def limits(section: Section) -> Limits:
-  """An axis on which lines that differ little stay apart although others rise far above them."""
+  """An axis that separates lines that differ little, even where others rise far above them."""
   values = [v for s in section.schemes for n in section.lengths for v in section.values(s, n)]
   values = [v for v in values if math.isfinite(v)] or [0.0, UNIFORM]
   first = [section.mean(s, section.reference(s)) for s in section.schemes]
@@ -92,7 +92,7 @@ def loss_by_length(section: Section, narrow: bool = False) -> matplotlib.figure.
 
 
 def _name(section: Section, scheme: Scheme) -> str:
-  """The label, and where the line ends or what it leaves the figure for."""
+  """The label, with the length where the line ends early or the value that is too high to draw."""
   last = section.last(scheme)
   value = section.mean(scheme, last)
   name = scheme.label if last == section.lengths[-1] else f'{scheme.label}, to {last}'
@@ -113,7 +113,7 @@ def _line(axes, section: Section, scheme: Scheme) -> None:
 
 
 def _scale_lengths(axes, section: Section, most: int) -> None:
-  """Log2, with the powers of two as ticks, or the measured lengths where these are too few."""
+  """Log2, with ticks at the powers of two, or at the measured lengths if there are too few."""
   lengths = [*section.lengths, *section.train_lengths]
   low, high = min(lengths), max(lengths)
   powers = [2**i for i in range(high.bit_length()) if low <= 2**i <= high]
@@ -158,7 +158,7 @@ def _scale_losses(axes, limit: Limits) -> None:
 
 
 def _notes(axes, section: Section, narrow: bool) -> None:
-  """Above the axes, where no line can be: what the vertical line and the shaded part are."""
+  """Explains vertical lines and the shaded part, above the axes where no curve is."""
   small = {'fontsize': 9, 'va': 'bottom', 'transform': axes.transAxes}
   for length in section.train_lengths:
     axes.axvline(length, color=INK, linewidth=1, linestyle=(0, (4, 3)), gid='training-length')
@@ -178,7 +178,7 @@ def _notes(axes, section: Section, narrow: bool) -> None:
 
 
 def _names_beside(axes, section: Section, drawn, names, inner) -> None:
-  """Names right of the axes (`inner` inches), near the ends of lines but never over each other."""
+  """Names right of the axes (`inner` inches), near the ends of their lines, without overlap."""
   place, (bottom, top), ends = axes.transScale + axes.transLimits, axes.get_ylim(), []
   for scheme in drawn:
     last = section.last(scheme)

@@ -1,4 +1,4 @@
-"""What a section of results shows, in sentences that are computed from its numbers."""
+"""Sentences about a section of results, computed from its numbers."""
 
 import math
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from experiments.report.summary import TOLERANCE, Scheme, Section
 
 
 def findings(section: Section) -> list[str]:
-  """Sentences on losses at the training length, what becomes of them, and the longest length."""
+  """Sentences on losses at the training length, their changes, and losses at the longest length."""
   return [
     *_at_first(section),
     *_kept(section),
@@ -37,7 +37,7 @@ def _at_first(section: Section) -> Iterator[str]:
 
 
 def _kept(section: Section) -> Iterator[str]:
-  """Those whose loss never exceeds that at the training length by much."""
+  """Schemes whose loss stays within TOLERANCE of that at the training length."""
   longest = section.lengths[-1]
   steady = [s for s in section.schemes if section.kept(s) == longest != section.reference(s)]
   if not steady:
@@ -59,7 +59,7 @@ def _times(steady: list[Scheme], longest: int) -> str:
 
 
 def _lost(section: Section) -> Iterator[str]:
-  """One sentence a scheme that gets worse or ends, those that last longest first."""
+  """A sentence for each scheme whose loss rises or ends, the latest first."""
   longest = section.lengths[-1]
   lost = [s for s in section.schemes if section.last(s) and section.kept(s) < longest]
   for scheme in sorted(lost, key=lambda s: -section.kept(s)):

@@ -1,4 +1,4 @@
-"""The repository's Markdown as pages, with what it links to: images, other pages, source files."""
+"""The repository's Markdown as pages, with the images, pages and source files that it links to."""
 
 import pathlib
 import posixpath
@@ -14,7 +14,7 @@ from experiments.site import modules
 ROOT = pathlib.Path(__file__).parents[2]
 FIRST = 'README.md'
 PATTERNS = ('launch/*.md', 'experiments/*.md', 'experiments/bench/*.md', 'pe_research/**/*.md')
-WHOLE = ('.png', '.svg', '.html', '.ipynb')  # what goes along as it is
+WHOLE = ('.png', '.svg', '.html', '.ipynb')  # copied as they are
 FOLDER = 'source'
 FENCED = re.compile(r'(^```.*?^```$)', re.DOTALL | re.MULTILINE)
 LINK = re.compile(r'(?<=\]\()([^)\s#:]+)(#[^)\s]*)?(?=\))')  # a ':' is in links to other sites
@@ -32,11 +32,11 @@ def page_of(path: str) -> str:
 
 
 class Tree:
-  """What the documents come to.
+  """The pages of all documents.
 
   Attributes:
-    pages: Markdown by name of the page, sources that are linked to included.
-    whole: paths of images and other files that go along, relative to the repository.
+    pages: Markdown by name of the page, linked sources included.
+    whole: paths of images and other files to copy, relative to the repository.
   """
 
   def __init__(self):
@@ -49,7 +49,7 @@ class Tree:
       self.pages[page_of(path)] = self._linked(path)
 
   def _linked(self, path: str) -> str:
-    """The text of a document, its links to files of the repository turned to pages."""
+    """The text of a document, with links to pages for links to files of the repository."""
     parts = FENCED.split((ROOT / path).read_text())
     parts[::2] = [LINK.sub(self._target(path), part) for part in parts[::2]]
     return ''.join(parts)
@@ -58,7 +58,7 @@ class Tree:
     def target(found: re.Match) -> str:
       path = posixpath.normpath(posixpath.join(posixpath.dirname(document), found[1]))
       if path.startswith('..') or not (ROOT / path).exists():
-        raise ValueError(f'{document} links to {found[1]}, and there is no {path}; correct it.')
+        raise ValueError(f'{document} links to {found[1]}, but {path} does not exist; correct it.')
       if path.endswith(WHOLE):
         self.whole.add(path)
         return f'/{path}'
@@ -67,7 +67,7 @@ class Tree:
     return target
 
   def _page(self, path: str) -> str:
-    """The page that shows a file or a folder, made if there is none."""
+    """The page that shows a file or a folder; it is added where there is none."""
     if path in self._documents:
       return page_of(path)
     if path in self._modules:

@@ -28,7 +28,7 @@ def cells(row: Row) -> list[str]:
 
 
 def text(rows: Sequence[Row]) -> str:
-  """All that the picture says, a line a claim."""
+  """The text of the picture, a line for each claim."""
   return '\n'.join(' | '.join(cells(row)).replace('\n', '; ') for row in rows)
 
 
