@@ -79,11 +79,8 @@ def _compared(runs: Sequence[Run], section: Section) -> dict[str, str]:
 
 
 def _training(run: Run) -> str:
-  steps, batch, length = (
-    run.record['steps'],
-    run.config['optimizer']['batch'],
-    run.config['length'],
-  )
+  steps, length = run.record['steps'], run.config['length']
+  batch = run.config['optimizer']['batch']
   return f'{steps:,} steps of {batch} × {length} ({steps * batch * length:,} tokens)'
 
 
@@ -116,16 +113,11 @@ def _range(values: Iterable[int]) -> str:
 def _section(section: Section, index: int) -> dict[str, Any]:
   """Text, figure and tables of one protocol and control; 0 is the main section."""
   protocol = inspect.getdoc(measures.MEASURES[section.protocol]).splitlines()[0].replace('`', '')
-  rows = [row for rows in section.rows.values() for row in rows if row['value'] is not None]
-  count = lambda name: _range(row[name] for row in rows)
-  scored = {name: count(name) for name in ('tokens', 'bytes', 'windows') if rows}
   return {
     'name': section.protocol.replace('_', ' '),
     'control': section.control,
     'protocol': protocol,
-    'scored': scored,
-    'documents': _range(len(row['documents']) for row in rows) if rows else '',
-    'stride': rows[0].get('stride') if rows else None,
+    'scored': _scored(section.scored),
     'mixed': list(map(str, section.mixed)),
     'lengths': section.lengths,
     'labels': [scheme.label for scheme in section.schemes],
@@ -141,3 +133,12 @@ def _section(section: Section, index: int) -> dict[str, Any]:
       tables.changes(section), tables.pairs(section), tables.losses(section, 'value')
     ],
   }  # fmt: skip
+
+
+def _scored(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """How much text a value stands for; {} without values."""
+  if not rows:
+    return {}
+  counts = {name: _range(row[name] for row in rows) for name in ('tokens', 'bytes', 'windows')}
+  documents = _range(len(row['documents']) for row in rows)
+  return counts | {'documents': documents, 'stride': rows[0].get('stride')}

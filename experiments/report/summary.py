@@ -198,10 +198,10 @@ class Section:
     ranked = [s for s in self.schemes if means[s.key] is not None and math.isfinite(means[s.key])]
     return min(ranked, key=lambda scheme: means[scheme.key], default=None)
 
-  def scored(self) -> dict[str, Any] | None:
-    """A row with a value, for the numbers of tokens, bytes, windows and documents."""
-    found = [row for rows in self.rows.values() for row in rows if row['value'] is not None]
-    return found[0] if found else None
+  @property
+  def scored(self) -> list[dict[str, Any]]:
+    """All rows that have a value."""
+    return [row for rows in self.rows.values() for row in rows if row['value'] is not None]
 
   @functools.cached_property
   def mixed(self) -> list[int]:

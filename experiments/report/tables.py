@@ -95,7 +95,7 @@ def pairs(section: Section) -> Table:
   references = {section.reference(scheme) for scheme in section.schemes}
   best = {n: section.best(n) for n in sorted({*references, section.lengths[-1]})}
   best = {length: scheme for length, scheme in best.items() if scheme is not None}
-  documents = section.scored()['documents']
+  documents = section.scored[0]['documents']
   caption = (
     'Bits per byte above the lowest scheme of a length, paired by document, with 95 % intervals '
     f'over {"seeds and " if section.several_seeds else ""}{len(documents)} documents.'

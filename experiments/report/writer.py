@@ -1,11 +1,10 @@
 """Writes the report of a sweep: all rows, a figure, and a page that needs no other file."""
 
 import pathlib
-import statistics
 from collections.abc import Sequence
 
-from experiments.report import figures, page, summary, tables
-from experiments.report.numbers import deviation, joined, number
+from experiments.report import figures, page, render, summary, tables
+from experiments.report.numbers import joined
 from experiments.studies import comparability
 from experiments.studies.measured import Run
 from pe_research.settings import cli
@@ -76,19 +75,15 @@ def _text(section: summary.Section) -> str:
   lines = [
     f'{section.protocol}{control}: bits/byte by evaluation length in tokens; trained at {trained}'
   ]
+  losses = tables.losses(section, 'bits_per_byte')
   rows = [['', *map(str, section.lengths)]]
-  rows += [[s.label, *(_cell(section, s, n) for n in section.lengths)] for s in section.schemes]
+  rows += [[head.text, *map(_text_cell, cells)] for head, *cells in losses.rows]
   lines += cli.aligned(rows)
   if section.several_seeds:
     lines.append('mean ± standard deviation over seeds')
-  for scheme in section.schemes:
-    if end := section.end(scheme):
-      lines.append(f'- {scheme.label}, from {end[0]}: {end[1]}')
+  lines += [f'- {label}, from {n}: {reason}' for label, n, reason in tables.ends(section)]
   return '\n'.join(lines)
 
 
-def _cell(section: summary.Section, scheme: summary.Scheme, length: int) -> str:
-  values = section.values(scheme, length)
-  if not values:
-    return '-' if section.undefined(scheme, length) else 'not run'
-  return f'{number(statistics.fmean(values))} {deviation(values)}'.rstrip()
+def _text_cell(cell: render.Cell) -> str:
+  return '-' if cell.kind == 'undefined' else f'{cell.text} {cell.note}'.rstrip()
