@@ -130,13 +130,13 @@ def occupied(filled, context: int):
   from pe_research.attention.tokens import Tokens
 
   shape = filled.at.pos.shape
-  wide = lambda row: jnp.broadcast_to(row[None], shape).astype(jnp.int32)
-  index = jnp.arange(shape[1])
-  draw = lambda x: jax.random.normal(jax.random.key(0), x.shape, x.dtype)
+  index = jnp.broadcast_to(jnp.arange(shape[1], dtype=jnp.int32), shape)
   return dataclasses.replace(
     filled,
-    layers=jax.tree.map(draw, filled.layers),
-    at=Tokens(wide(index), wide(index < context)),
+    layers=jax.tree.map(
+      lambda x: jax.random.normal(jax.random.key(0), x.shape, x.dtype), filled.layers
+    ),
+    at=Tokens(index, (index < context).astype(jnp.int32)),
     used=jnp.full(shape[0], context, jnp.int32),
   )
 

@@ -254,17 +254,15 @@ def together(given) -> dict[str, Any]:
   blueprint, optimizer, rows, _, state, tokens = begin(config)
   one = state, {'tokens': tokens}, train_step.seed(config, rows.mesh)
   step = train_step.plain(config, blueprint, optimizer, Spec(**config['attention']))
-  repeated = lambda tree: jax.tree.map(lambda x: jnp.stack([x] * count), tree)
-  ready = lambda run, arguments: lambda: jax.block_until_ready(run(*arguments))
-  runs = {
-    'alone': (ready(jax.jit(step), one), count),
-    'together': (ready(jax.jit(jax.vmap(step)), repeated(one)), 1),
-  }
-  seconds: dict[str, list[float]] = {name: [] for name in runs}
+  several = jax.tree.map(lambda x: jnp.stack([x] * count), one)
+  step_alone, step_together = jax.jit(step), jax.jit(jax.vmap(step))
+  alone_seconds, together_seconds = [], []
   for _ in range(given.steps + 2):
-    for name, (call, times) in runs.items():
-      seconds[name].append(sum(seconds_of(call) for _ in range(times)))
-  alone, both = (statistics.median(seconds[name][2:]) for name in runs)
+    call = lambda: jax.block_until_ready(step_alone(*one))
+    alone_seconds.append(sum(seconds_of(call) for _ in range(count)))
+    call = lambda: jax.block_until_ready(step_together(*several))
+    together_seconds.append(seconds_of(call))
+  alone, both = (statistics.median(s[2:]) for s in (alone_seconds, together_seconds))
   return {
     'alone_seconds': round(alone, 4),
     'together_seconds': round(both, 4),

@@ -277,9 +277,9 @@ def paired(section: Section, scheme: Scheme, other: Scheme, length: int) -> Pair
   ]
   if any(count != counts[0] for count in counts):
     return None
-  nats = lambda row: np.array([row['documents'][d][0] for d in names])
-  gap, tokens = (np.array([nats(mine) - nats(theirs) for mine, theirs in pairs]),
-                 np.array([counts[0][d] for d in names], float))  # fmt: skip
+  nats = np.array([[[row['documents'][d][0] for d in names] for row in pair] for pair in pairs])
+  gap = nats[:, 0] - nats[:, 1]  # [seeds, documents]
+  tokens = np.array([counts[0][d] for d in names], float)
   bits = row['tokens'] / (row['bytes'] * math.log(2))  # bits/byte for one nat/token
   if len(names) < FEWEST_DOCUMENTS or not np.isfinite(gap).all():
     difference = gap.mean(0).sum() / tokens.sum() * bits

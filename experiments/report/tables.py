@@ -138,8 +138,10 @@ def cache(measured: Mapping[str, Any] | None) -> Table | None:
   )
   head = [Cell('bytes/token', note='formula'), Cell('bytes/token', note='allocated')]
   head += [Cell(f'{int(n):,}', note='tokens/s after') for n in contexts]
-  values = lambda row: [row['formula'], row['allocated'], *(row['speed'][n] for n in contexts)]
-  cells = [[row['name'], *(Cell(f'{v:,.0f}', value=v) for v in values(row))] for row in rows]
+  cells = []
+  for row in rows:
+    values = row['formula'], row['allocated'], *row['speed'].values()
+    cells.append([row['name'], *(Cell(f'{v:,.0f}', value=v) for v in values)])
   return Table(
     f'What a cached token takes and how fast decoding is. {about}.', ['Projection', *head], cells
   )

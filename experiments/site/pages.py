@@ -34,9 +34,11 @@ def page_of(name: str) -> str:
 def panels(name: str) -> dict[str, bytes]:
   """SVG drawings of the scheme called `name`, by the theme of the page."""
   shown = page.shown(name)
-  length = tokens(shown)
-  draw = lambda theme: figure.drawn([shown], length, theme=theme)
-  return {theme: figure.written(draw(theme), 'svg')['.svg'] for theme in themes.THEMES}
+  length, drawings = tokens(shown), {}
+  for theme in themes.THEMES:
+    drawn = figure.drawn([shown], length, theme=theme)
+    drawings[theme] = figure.written(drawn, 'svg')['.svg']
+  return drawings
 
 
 def tokens(shown: page.Shown) -> int:
@@ -44,10 +46,12 @@ def tokens(shown: page.Shown) -> int:
   own = positions.scheme(shown.name).trains_as
   if not own:
     return page.TOKENS
-  does = lambda one, n: effects.of(one.layers[0], one.dims, n).modifier
-  other, lengths = page.shown(own), (page.TOKENS, 2 * shown.dims.length)
-  differs = lambda n: not np.array_equal(does(shown, n), does(other, n), equal_nan=True)
-  return next(filter(differs, lengths), page.TOKENS)
+  both = shown, page.shown(own)
+  for length in (page.TOKENS, 2 * shown.dims.length):
+    matrices = [effects.of(one.layers[0], one.dims, length).modifier for one in both]
+    if not np.array_equal(*matrices, equal_nan=True):
+      return length
+  return page.TOKENS
 
 
 def panel_of(name: str, theme: str) -> str:
