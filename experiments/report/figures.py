@@ -188,10 +188,10 @@ def _names_beside(axes, section: Section, drawn, names, inner) -> None:
   start, width, space = 0.3 / inner[0], 0.36 / inner[0], 0.08 / inner[0]
   heights = apart([y for _, y in ends], 13.5 / 72 / inner[1])
   for scheme, name, (x, y), height in zip(drawn, names, ends, heights, strict=True):
-    own, free = style(scheme), {'transform': axes.transAxes, 'clip_on': False}
+    look, free = style(scheme), {'transform': axes.transAxes, 'clip_on': False}
     if section.last(scheme) == section.lengths[-1] and y < 1:
       leader = [x, 1 + start - space], [y, height]
-      axes.plot(*leader, color=own['color'], linewidth=0.8, alpha=0.7, **free)
+      axes.plot(*leader, color=look['color'], linewidth=0.8, alpha=0.7, **free)
     handle = 1 + np.array([start, start + width / 2, start + width])
-    axes.plot(handle, [height] * 3, markevery=[1], **own, **free)
+    axes.plot(handle, [height] * 3, markevery=[1], **look, **free)
     axes.text(1 + start + width + space, height, name, va='center', **free)

@@ -85,14 +85,14 @@ def _label(run: Run, runs: Sequence[Run]) -> str:
   """The label in the config of the run, or that of the class with the arguments that differ."""
   if run.config.get('run', {}).get('label'):
     return run.config['run']['label']
-  own = _identity(run)
-  name, length = own['name'], own.pop('trained at')
-  del own['label']
+  identity = _identity(run)
+  name, length = identity['name'], identity.pop('trained at')
+  del identity['label']
   label = positions.SCHEMES[name].label if name in positions.SCHEMES else name
   others = [r.config['position'] for r in runs if r.config['position']['name'] == name]
   differing = [
     f'{k}={v}'
-    for k, v in own.items()
+    for k, v in identity.items()
     if not isinstance(v, list) and any(other.get(k) != v for other in others)
   ]
   if any(r.record['train_length'] != length for r in runs):

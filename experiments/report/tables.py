@@ -122,8 +122,8 @@ def _pair(section: Section, scheme: Scheme, best: Scheme, length: int) -> Cell:
 
 def ends(section: Section) -> list[tuple[str, int, str]]:
   """Label, first undefined length and reason of every scheme that ends."""
-  found = [(scheme.label, section.end(scheme)) for scheme in section.schemes]
-  return [(label, *end) for label, end in found if end]
+  reasons = [(scheme.label, section.end(scheme)) for scheme in section.schemes]
+  return [(label, *end) for label, end in reasons if end]
 
 
 def cache(measured: Mapping[str, Any] | None) -> Table | None:
@@ -163,9 +163,9 @@ def conditions(runs: Sequence[Run]) -> Iterator[tuple[str, list[str]]]:
     yield same(field, (origin[field] for origin in origins))
   yield same('devices', (record['devices'] for record in records))
   for seed in sorted({record['seed'] for record in records}):
-    own = [record for record in records if record['seed'] == seed]
-    initial = (record['initial_parameters'] for record in own)
+    same_seed = [record for record in records if record['seed'] == seed]
+    initial = (record['initial_parameters'] for record in same_seed)
     yield same(f'initial parameters outside the scheme, seed {seed}', initial)
-    yield same(f'batches, seed {seed}', (record['batches'] for record in own))
+    yield same(f'batches, seed {seed}', (record['batches'] for record in same_seed))
   for field in sorted({field for record in records for field in record['conditions']}):
     yield same(field, (record['conditions'].get(field, '(absent)') for record in records))

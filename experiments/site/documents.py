@@ -82,6 +82,6 @@ class Tree:
     whole = ROOT / path
     if whole.is_dir():
       files = sorted(file.relative_to(ROOT).as_posix() for file in whole.glob('*.py'))
-      return {'children': [(file, self._page(file)) for file in files]}
+      return {'language': '', 'children': [(file, self._page(file)) for file in files]}
     language = pygments.lexers.get_lexer_for_filename(path).aliases[0]
-    return {'children': [], 'language': language, 'text': whole.read_text().rstrip()}
+    return {'language': language, 'text': whole.read_text().rstrip()}

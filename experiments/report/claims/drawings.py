@@ -34,7 +34,7 @@ class Curve(NamedTuple):
 def curves(finding: Finding) -> dict[str, Curve]:
   """Each model's exact answers in tasks, or loss on fixed targets, by length."""
   wanted = ('task', 'exact') if _tasks(finding) else ('fixed_targets', 'none')
-  found = {}
+  drawn = {}
   for name in finding.claim.models:
     values: dict[int, list[float]] = {}
     for seed in finding.seeds:
@@ -45,8 +45,8 @@ def curves(finding: Finding) -> dict[str, Curve]:
       lengths = sorted(values)
       by_length = [values[n] for n in lengths]
       mean = [float(np.mean(v)) for v in by_length]
-      found[name] = Curve(lengths, mean, [*map(min, by_length)], [*map(max, by_length)])
-  return found
+      drawn[name] = Curve(lengths, mean, [*map(min, by_length)], [*map(max, by_length)])
+  return drawn
 
 
 def _tasks(finding: Finding) -> bool:
@@ -56,8 +56,8 @@ def _tasks(finding: Finding) -> bool:
 def label(claim: Claim, name: str, panel: bool = True) -> str:
   """Of a model; with its panel, or without as in a legend."""
   model = claim.models[name]
-  own = model.label or positions.scheme(model.position.partition(':')[0]).label
-  return f'{own}, {model.panel}' if panel and model.panel else own
+  text = model.label or positions.scheme(model.position.partition(':')[0]).label
+  return f'{text}, {model.panel}' if panel and model.panel else text
 
 
 def panels(finding: Finding) -> dict[str, list[str]]:
@@ -70,7 +70,7 @@ def panels(finding: Finding) -> dict[str, list[str]]:
 
 def lines(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure | None:
   """Loss or exact answers against length, a line for each model; None without any curve."""
-  drawn, found = panels(finding), curves(finding)
+  drawn, by_model = panels(finding), curves(finding)
   if not drawn:
     return None
   looks = _looks(finding, [name for own in drawn.values() for name in own])
@@ -88,7 +88,7 @@ def lines(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure | 
       },
     )  # fmt: skip
     for axes, (title, models) in zip(grid.flat, drawn.items(), strict=False):
-      own = {label(finding.claim, name, False): found[name] for name in models}
+      own = {label(finding.claim, name, False): by_model[name] for name in models}
       _panel(axes, own, looks, (width - 0.8) / columns)
       axes.set_title(title, fontsize=9.5, loc='left', pad=3)
     for empty in range(len(drawn), rows * columns):
@@ -108,8 +108,8 @@ def lines(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure | 
 def scales(finding: Finding, narrow: bool = False) -> matplotlib.figure.Figure | None:
   """Loss above its lowest against the factor on queries and keys; None where none was measured."""
   drawn: dict[str, dict[float, list[float]]] = {}
-  for (name, _), own in finding.rows.items():
-    for (_, control, length), row in own.items():
+  for (name, _), rows in finding.rows.items():
+    for (_, control, length), row in rows.items():
       scale = measures.option(control, 'scale')
       if scale and row['value'] is not None:
         line = drawn.setdefault(f'{label(finding.claim, name)}, at {length}', {})

@@ -62,13 +62,14 @@ class Row:
 
     'alone: refuted; 10 seeds would keep it'.
     """
-    own = [o for o in self.finding.outcomes if o.test.variant in ('', variant)]
+    outcomes = [o for o in self.finding.outcomes if o.test.variant in ('', variant)]
     alone, whose = self.alone(variant), 'alone'
-    if self.finding.verdicts[variant][0] == verdicts.INCONCLUSIVE and verdicts.one_refutes(own):
+    inconclusive = self.finding.verdicts[variant][0] == verdicts.INCONCLUSIVE
+    if inconclusive and verdicts.one_refutes(outcomes):
       alone, whose = verdicts.REFUTED, 'by one test alone'
     if not alone:
       return ''
-    seeds = verdicts.seeds_to_stand(own, alone, self.among[variant])
+    seeds = verdicts.seeds_to_stand(outcomes, alone, self.among[variant])
     return f'{whose}: {alone}; {seeds or "no number of"} seeds would keep it'
 
   @property
@@ -121,10 +122,10 @@ def claimed_text(test: Expect) -> str:
 
 def judge(findings: Sequence[Finding]) -> list[Row]:
   """A row for each claim, in their order, verdicts corrected for the number of claims."""
-  own = {f.claim.id: f.verdicts for f in findings}
-  corrected, among = verdicts.hold(own), {}
-  for family in verdicts.families(own):
-    run = sum(own[claim][variant][0] != verdicts.MISSING for claim, variant in family)
+  uncorrected = {f.claim.id: f.verdicts for f in findings}
+  corrected, among = verdicts.hold(uncorrected), {}
+  for family in verdicts.families(uncorrected):
+    run = sum(uncorrected[claim][variant][0] != verdicts.MISSING for claim, variant in family)
     among |= dict.fromkeys(family, run)
   return [
     Row(f, corrected[f.claim.id], deciding(f), {v: among[f.claim.id, v] for v in f.verdicts})
@@ -137,15 +138,15 @@ def deciding(finding: Finding) -> verdicts.Outcome | None:
 
   A control that fails; else the test of a refuted claim that fails most; else the least certain.
   """
-  own = [
+  outcomes = [
     outcome
     for outcome in finding.outcomes
     if outcome.test.variant in ('', finding.claim.variants[0]) and outcome.estimate is not None
   ]
-  if not own:
+  if not outcomes:
     return None
-  failed_controls = verdicts.lost(own)
-  tests = [o for o in own if not o.test.control]
+  failed_controls = verdicts.lost(outcomes)
+  tests = [o for o in outcomes if not o.test.control]
   refuting = [o for o in tests if o.verdict == verdicts.REFUTED]
   if failed_controls or not refuting:
     return max(failed_controls or tests, key=lambda o: o.p_holds)
@@ -188,5 +189,5 @@ def alike(findings: Sequence[Finding]) -> bool:
 
 def ordered() -> list[Claim]:
   """All claims, those of FIRST before the others."""
-  own = claims.CLAIMS
-  return [own[i] for i in FIRST if i in own] + [c for i, c in own.items() if i not in FIRST]
+  by_id = claims.CLAIMS
+  return [by_id[i] for i in FIRST if i in by_id] + [c for i, c in by_id.items() if i not in FIRST]

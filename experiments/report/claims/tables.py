@@ -54,13 +54,13 @@ def _by_model(
 def shares(finding: Finding) -> Table | None:
   """Exact answers of every model, seed by seed with Wilson's interval; None without any."""
   rows = []
-  for name, own in _by_model(finding, lambda row: 'hits' in row):
+  for name, measured in _by_model(finding, lambda row: 'hits' in row):
     each = []
-    for row in own:
+    for row in measured:
       low, high = statistics.wilson(row['hits'], row['windows'])
       each.append(f'{row["hits"] / row["windows"]:.3f} ({low:.2f} to {high:.2f})')
-    middle = median(row['hits'] / row['windows'] for row in own)
-    rows.append([*name, f'{middle:.3f}', _chance(own[0]), '; '.join(each)])
+    middle = median(row['hits'] / row['windows'] for row in measured)
+    rows.append([*name, f'{middle:.3f}', _chance(measured[0]), '; '.join(each)])
   head = ['Model', 'Measured', 'Length', 'Median seed', 'Chance', 'Each seed (95 %, Wilson)']
   caption = f'Exact answers of {finding.claim.id}. Shares of the same prompts for all models.'
   return Table(caption, head, rows) if rows else None
@@ -69,8 +69,8 @@ def shares(finding: Finding) -> Table | None:
 def probes(finding: Finding) -> Table | None:
   """Errors of every probe, seed by seed; None without any."""
   rows = [
-    [*name, _chance(own[0]), '; '.join(f'{row["value"]:.2f}' for row in own)]
-    for name, own in _by_model(finding, lambda row: 'chance' in row and 'hits' not in row)
+    [*name, _chance(measured[0]), '; '.join(f'{row["value"]:.2f}' for row in measured)]
+    for name, measured in _by_model(finding, lambda row: 'chance' in row and 'hits' not in row)
   ]
   head = ['Model', 'Measured', 'Length', 'Chance', 'Each seed']
   caption = f'Mean errors of the probes of {finding.claim.id}, tokens.'
@@ -108,14 +108,14 @@ def models(finding: Finding, scale: Scale) -> Table:
 
 def _position(position: Mapping[str, Any]) -> str:
   """Its name and arguments, without the usual ones."""
-  own = {
+  arguments = {
     k: v
     for k, v in sorted(position.items())
     if k not in SHOWN_ELSEWHERE and v not in (None, '') and USUAL.get(k) != v
   }
-  if own.pop('file', None):
+  if arguments.pop('file', None):
     return f'{position["name"]}: searched factors'
-  texts = [f'{k}={v:g}' if isinstance(v, float) else f'{k}={v}' for k, v in own.items()]
+  texts = [f'{k}={v:g}' if isinstance(v, float) else f'{k}={v}' for k, v in arguments.items()]
   return f'{position["name"]}: {", ".join(texts)}' if texts else position['name']
 
 

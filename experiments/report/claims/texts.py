@@ -46,8 +46,8 @@ def cost(rows: Sequence[Row], scale: Scale) -> str:
     return ''
   seconds: dict[str, float] = {}  # by job
   for row in rows:
-    for job, own in (row.finding.record.get('costs') or {}).items():
-      seconds[job] = max(own or 0.0, seconds.get(job, 0.0))
+    for job, cost_of_job in (row.finding.record.get('costs') or {}).items():
+      seconds[job] = max(cost_of_job or 0.0, seconds.get(job, 0.0))
   minutes = sum(seconds.values()) / 60
   unknown = ', '.join(row.claim.id for row in run if row.cost == '–')
   without = f', without all jobs of {unknown}, of which it is not known' if unknown else ''
