@@ -1,9 +1,9 @@
-"""What a cached token takes and how fast decoding is, for each projection of heads.
+"""Memory of a cached token and speed of decoding, for each projection of heads.
 
   python -m experiments.cache --workdir=results/demo
 
-Prints bytes a token, by formula and as allocated, and tokens/s of decoding after contexts of
-several lengths, and writes them to DIR/cache.json, which a report of DIR shows.
+Prints bytes per token, by formula and as allocated, and tokens/s of decoding after contexts of
+several lengths, and writes them to DIR/cache.json, which the report of DIR shows.
 """
 
 import argparse
@@ -37,9 +37,9 @@ class Row:
 
   Attributes:
     name: of PROJECTIONS.
-    formula: bytes a token over all layers, from the sizes.
-    allocated: bytes a token, of the arrays.
-    speed: tokens/s by tokens of context.
+    formula: bytes per token over all layers, from the sizes.
+    allocated: bytes per token, of the arrays.
+    speed: tokens/s by context length in tokens.
   """
 
   name: str
@@ -71,7 +71,7 @@ def setup(given: argparse.Namespace, projection: dict[str, Any], longest: int) -
 
 
 def formula(model: dict[str, Any], encodes: bool) -> int:
-  """Bytes a token: 2 G D numbers a layer, or C + R in MLA (arXiv:2405.04434, table 1)."""
+  """Bytes per token: 2 G D numbers a layer, or C + R in MLA (arXiv:2405.04434, table 1)."""
   numbers = 2 * model['kv_heads'] * model['head_dim']
   if model['projection'] == 'mla':
     numbers = model['latent'] + (model['rotary_dim'] if encodes else 0)
@@ -123,20 +123,20 @@ def measure(given: argparse.Namespace, name: str, contexts: Sequence[int]) -> Ro
 
 
 def occupied(filled, context: int):
-  """The empty cache with `context` random tokens in each row: as slow as any others."""
+  """The cache with `context` random tokens in each row."""
   import jax
   import jax.numpy as jnp
 
   from pe_research.attention.tokens import Tokens
 
   shape = filled.at.pos.shape
-  wide = lambda row: jnp.broadcast_to(row[None], shape).astype(jnp.int32)
-  index = jnp.arange(shape[1])
-  draw = lambda x: jax.random.normal(jax.random.key(0), x.shape, x.dtype)
+  index = jnp.broadcast_to(jnp.arange(shape[1], dtype=jnp.int32), shape)
   return dataclasses.replace(
     filled,
-    layers=jax.tree.map(draw, filled.layers),
-    at=Tokens(wide(index), wide(index < context)),
+    layers=jax.tree.map(
+      lambda x: jax.random.normal(jax.random.key(0), x.shape, x.dtype), filled.layers
+    ),
+    at=Tokens(index, (index < context).astype(jnp.int32)),
     used=jnp.full(shape[0], context, jnp.int32),
   )
 
@@ -155,7 +155,7 @@ def table(rows: list[Row]) -> str:
 def main(argv: list[str]) -> int:
   """Measures one projection after another, prints and writes the table."""
   given = parse(argv)
-  from experiments.report.cached import FILE
+  from experiments.report.tables import CACHE_FILE
 
   with exits.errors():
     contexts = given.contexts
@@ -174,8 +174,8 @@ def main(argv: list[str]) -> int:
     about |= {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
     given.workdir.mkdir(parents=True, exist_ok=True)
     found = {'settings': about, 'rows': [dataclasses.asdict(row) for row in rows]}
-    files.write_json(given.workdir / FILE, found)
-    print(f'wrote {given.workdir / FILE}')
+    files.write_json(given.workdir / CACHE_FILE, found)
+    print(f'wrote {given.workdir / CACHE_FILE}')
   return 0
 
 

@@ -1,4 +1,4 @@
-"""Speed on this machine; a measurement prints one JSON line.
+"""Measures speed on this machine and prints one JSON line.
 
 python -m experiments.bench train --width=128 --layers=4 --heads=4 --batch=32 --length=128
 python -m experiments.bench forward --position=alibi --length=16384
@@ -8,8 +8,8 @@ python -m experiments.bench together --seeds=4 --width=64 --layers=3 --length=64
 python -m experiments.bench scaling --workdir=results/bench
 python -m experiments.bench peers --peers-python=PYTHON --workdir=results/bench
 
-The last two run the others in processes of their own: scaling draws time and memory of a forward
-pass against length, peers takes turns with PyTorch models on the same work.
+scaling and peers run the other modes in processes of their own: scaling draws time and memory of a
+forward pass against length, peers alternates with PyTorch models on the same work.
 """
 
 import argparse
@@ -22,23 +22,14 @@ from pe_research.settings import cli
 from pe_research.storage import locks
 
 MEASURES = ('train', 'forward', 'decode', 'search', 'together')
-SIZES = {
-  'width': 128,
-  'layers': 4,
-  'heads': 4,
-  'batch': 32,
-  'length': 128,
-  'steps': 20,
-  'tokens': 64,
-  'candidates': 64,
-  'seeds': 4,
-}
+SIZES = {'width': 128, 'layers': 4, 'heads': 4, 'batch': 32, 'length': 128, 'steps': 20,
+         'tokens': 64, 'candidates': 64, 'seeds': 4}  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
   """Flags of every mode."""
-  made = cli.parser('experiments.bench', __doc__)
-  add = made.add_argument
+  flags = cli.parser('experiments.bench', __doc__)
+  add = flags.add_argument
   add('mode', choices=(*MEASURES, 'scaling', 'peers'))
   add('--position', default='rope')
   add('--mlp', default='swiglu')
@@ -46,10 +37,10 @@ def parser() -> argparse.ArgumentParser:
   add('--attention', help="default: 'dense' to train, 'tiled' for one forward pass")
   for name, default in SIZES.items():
     add(f'--{name}', type=int, default=default)
-  add('--workdir', type=pathlib.Path, help='where scaling and peers keep what they measured')
+  add('--workdir', type=pathlib.Path, help='of the results of scaling and peers')
   add('--rounds', type=int, default=5, help='of peers')
   add('--peers-python', metavar='PYTHON', help='that has torch, transformers and x-transformers')
-  return made
+  return flags
 
 
 def main(argv: list[str]) -> None:
@@ -57,11 +48,11 @@ def main(argv: list[str]) -> None:
   given = parser().parse_args(argv)
   given.attention = given.attention or ('tiled' if given.mode == 'forward' else 'dense')
   with exits.errors():
-    from experiments.bench import measure, peers, scaling, seeds  # slow to import
+    from experiments.bench import measure, peers, scaling  # slow to import
 
     if given.mode in ('scaling', 'peers'):
       if given.workdir is None:
-        raise ValueError(f'{given.mode} needs --workdir=DIR, where it keeps what it measured.')
+        raise ValueError(f'{given.mode} needs --workdir=DIR for its results.')
       with locks.claim(given.workdir):
         {'scaling': scaling.run, 'peers': peers.run}[given.mode](given)
       return
@@ -69,7 +60,7 @@ def main(argv: list[str]) -> None:
     import jax
 
     jax.config.update('jax_enable_compilation_cache', False)  # compiling is measured as well
-    figures = getattr(seeds if given.mode == 'together' else measure, given.mode)(given)
+    figures = getattr(measure, given.mode)(given)
   about = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
   settings = {name: getattr(given, name) for name in ('mode', 'position', 'mlp', 'dtype', *SIZES)}
   print(json.dumps(settings | {'attention': given.attention} | figures | about), flush=True)

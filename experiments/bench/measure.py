@@ -1,4 +1,4 @@
-"""What is measured of this project, one function a kind of work."""
+"""Measurements of this project, one function for each kind of work."""
 
 import resource
 import statistics
@@ -26,6 +26,28 @@ def setup(given, length: int, batch: int) -> dict[str, Any]:
   return configs.resolve(cli.read_config(flags))
 
 
+class Decoder(NamedTuple):
+  """A decoder with fresh parameters."""
+
+  config: dict[str, Any]
+  functional: Any
+  spec: Spec
+  params: Any
+
+
+def decoder(given, length: int, batch: int) -> Decoder:
+  """The decoder of `setup`, on the device."""
+  import jax
+
+  from pe_research.machines import jax_setup
+  from pe_research.model.functional import FunctionalDecoder
+
+  config = setup(given, length, batch)
+  jax_setup.prepare(config)
+  functional = FunctionalDecoder(config)
+  return Decoder(config, functional, Spec(**config['attention']), jax.jit(functional.init)())
+
+
 def matmul_peak(size: int = 2048, dtype: str = 'float32') -> float:
   """FLOP/s of a square matrix product, the best of ten."""
   import jax
@@ -44,19 +66,19 @@ def seconds_of(call) -> float:
   return time.perf_counter() - start
 
 
-class Begun(NamedTuple):
-  """A run before its first step, on random tokens [batch, length + 1]."""
+class Start(NamedTuple):
+  """A run before its first step, with random tokens [batch, length + 1]."""
 
   functional: Any
   optimizer: Any
-  rows: Any  # how a batch is laid out
-  like: Any
+  rows: Any  # sharding of a batch
+  like: Any  # shapes and shardings of the state
   state: Any
   tokens: Any
 
 
-def begin(config: Mapping[str, Any]) -> Begun:
-  """What a training step of a resolved config takes."""
+def begin(config: Mapping[str, Any]) -> Start:
+  """The inputs of a training step of a resolved config."""
   import numpy as np
 
   from pe_research.common import sharding
@@ -71,7 +93,7 @@ def begin(config: Mapping[str, Any]) -> Begun:
   like = train_state.abstract(functional, optimizer, mesh)
   state, _ = train_state.begin(config, functional, optimizer, like)
   tokens = np.random.default_rng(0).integers(0, config['data']['vocab'], shape, np.int32)
-  return Begun(functional, optimizer, sharding.split_batch(mesh, shape[0]), like, state, tokens)
+  return Start(functional, optimizer, sharding.split_batch(mesh, shape[0]), like, state, tokens)
 
 
 def step_seconds(config: Mapping[str, Any], steps: int) -> tuple[float, float]:
@@ -125,13 +147,7 @@ def forward(given) -> dict[str, Any]:
   import jax
   import jax.numpy as jnp
 
-  from pe_research.machines import jax_setup
-  from pe_research.model.functional import FunctionalDecoder
-
-  config = setup(given, given.length, 1)
-  jax_setup.prepare(config)
-  functional, spec = FunctionalDecoder(config), Spec(**config['attention'])
-  params = jax.jit(functional.init)()
+  _, functional, spec, params = decoder(given, given.length, 1)
   tokens = jax.random.randint(jax.random.key(0), (1, given.length), 0, 256, jnp.int32)
   at = Tokens.contiguous(given.length)
   run = jax.jit(lambda params, tokens: functional.bind(params)(tokens, at, spec))
@@ -151,22 +167,18 @@ def forward(given) -> dict[str, Any]:
 def search(given) -> dict[str, Any]:
   """Candidates a second of LongRoPE's search, on `batch` texts of `length` tokens.
 
-  The search's one program, a batch of candidates at a time, against a program compiled for each
-  candidate, as where frequencies are constants of it; and against the passes alone: one program
+  Compares the search's one program, which takes a batch of candidates at a time, with a program
+  compiled for each candidate (frequencies as constants), and with bare forward passes: one program
   with the run's own frequencies, called as often.
   """
   import jax
   import numpy as np
 
-  from pe_research.machines import jax_setup
   from pe_research.model import transformer
   from pe_research.model.functional import FunctionalDecoder
   from pe_research.search import methods, objective, sizes, space
 
-  config = setup(given, given.length // 4, given.batch)
-  jax_setup.prepare(config)
-  functional = FunctionalDecoder(config)
-  params = jax.jit(functional.init)()
+  config, functional, _, params = decoder(given, given.length // 4, given.batch)
   where = space.Space(10_000.0, functional.model.head_dim, given.length // 4, 4.0, 5.0)
   operators = methods.Paper(where, methods.Settings(), np.random.default_rng(0))
   candidates = [operators.mutate(operators.seeds[1], set()) for _ in range(given.candidates)]
@@ -208,19 +220,14 @@ def search(given) -> dict[str, Any]:
 def decode(given) -> dict[str, Any]:
   """Tokens a second of greedy decoding through the cache, after a prompt of `length` tokens.
 
-  The whole of a generation, prompt included, less one of a single token, so that reading the prompt
-  is not counted.
+  The time of generating `tokens` + 1 tokens minus that of one token, so that the prompt cancels.
   """
   import jax
 
-  from pe_research.machines import jax_setup
-  from pe_research.model.functional import FunctionalDecoder
   from pe_research.model.generation import generate
 
-  config = setup(given, given.length, given.batch)
-  jax_setup.prepare(config)
-  functional, spec = FunctionalDecoder(config), Spec(**config['attention'])
-  params, key = jax.jit(functional.init)(), jax.random.key(0)
+  _, functional, spec, params = decoder(given, given.length, given.batch)
+  key = jax.random.key(0)
   prompt = jax.random.randint(key, (given.batch, given.length), 0, 256, 'int32')
 
   def seconds(tokens: int) -> float:
@@ -234,3 +241,30 @@ def decode(given) -> dict[str, Any]:
 
   taken = seconds(given.tokens + 1) - seconds(1)
   return {'tokens_per_second': round(given.batch * given.tokens / taken)}
+
+
+def together(given) -> dict[str, Any]:
+  """Training steps of `seeds` runs in one program against as many single steps, in turns."""
+  import jax
+  import jax.numpy as jnp
+
+  from pe_research.training import train_step
+
+  config, count = setup(given, given.length, given.batch), given.seeds
+  functional, optimizer, rows, _, state, tokens = begin(config)
+  one = state, {'tokens': tokens}, train_step.seed(config, rows.mesh)
+  step = train_step.plain(config, functional, optimizer, Spec(**config['attention']))
+  several = jax.tree.map(lambda x: jnp.stack([x] * count), one)
+  step_alone, step_together = jax.jit(step), jax.jit(jax.vmap(step))
+  alone_seconds, together_seconds = [], []
+  for _ in range(given.steps + 2):
+    call = lambda: jax.block_until_ready(step_alone(*one))
+    alone_seconds.append(sum(seconds_of(call) for _ in range(count)))
+    call = lambda: jax.block_until_ready(step_together(*several))
+    together_seconds.append(seconds_of(call))
+  alone, both = (statistics.median(s[2:]) for s in (alone_seconds, together_seconds))
+  return {
+    'alone_seconds': round(alone, 4),
+    'together_seconds': round(both, 4),
+    'gain': round(alone / both, 3),
+  }

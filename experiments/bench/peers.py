@@ -1,4 +1,4 @@
-"""Ours and PyTorch's in turn on the same work: only ratios within a round are compared."""
+"""Our models and PyTorch's on the same work in turn; only ratios within a round are compared."""
 
 import dataclasses
 import json
@@ -24,14 +24,14 @@ COMMON = {'tokens': 0, 'steps': 1, 'compile': False}
 
 @dataclasses.dataclass(frozen=True)
 class Contest:
-  """One kind of work, ours against others.
+  """One kind of work, done by our model and by others.
 
   Attributes:
     name: in the table.
     work: sizes, and `mode`.
     ours: position.
     others: (peer, position, whether compiled).
-    figure: what is compared: tokens a second, or seconds.
+    figure: the field that is compared: tokens_per_second, or seconds.
   """
 
   name: str
@@ -60,13 +60,15 @@ def contests() -> list[Contest]:
 
 
 def run(given) -> None:
-  """Measures every contest `rounds` times, printing a row each; a stopped run resumes.
+  """Measures every contest `rounds` times and prints a row for each; a stopped run resumes.
 
   Raises:
     ValueError: no Python is named, or it lacks a library.
   """
   if not given.peers_python:
-    raise ValueError('peers needs --peers-python=PYTHON, one with torch and x-transformers.')
+    raise ValueError(
+      'peers needs --peers-python=PYTHON, with torch, transformers and x-transformers.'
+    )
   rows = given.workdir / 'peers.jsonl'
   for contest in contests():
     for number in range(given.rounds):
@@ -84,7 +86,7 @@ def run(given) -> None:
 
 
 def summary(contest: Contest, rows: list[dict[str, Any]]) -> str:
-  """A line: medians, and how much faster ours is than the best other of the same round."""
+  """Medians, and the ratio of ours to the best other of the same round, on one line."""
   own = [row['figures'] for row in rows if row['contest'] == contest.name]
   medians = {n: statistics.median(f[n][contest.figure] for f in own) for n in own[0]}
   values = [{n: f[n][contest.figure] for n in f} for f in own]
@@ -119,9 +121,9 @@ def _theirs(contest: Contest, peer, position, compiled, python: str) -> dict[str
 
 
 def _json(command: list[str]) -> dict[str, Any]:
-  """The last line that a command prints; ValueError with its last words where it fails."""
+  """The last line that a command prints; ValueError with its last line of stderr if it fails."""
   done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
   if done.returncode:
-    said = (done.stderr.strip().splitlines() or ['no message'])[-1]
-    raise ValueError(f'{" ".join(command[:4])} ... failed: {said}')
+    error = (done.stderr.strip().splitlines() or ['no message'])[-1]
+    raise ValueError(f'{" ".join(command[:4])} ... failed: {error}')
   return json.loads(done.stdout.splitlines()[-1])

@@ -1,11 +1,11 @@
-"""What a training step of a large model takes on machines that are not here, by XLA's own count.
+"""Memory, FLOPs and traffic of a training step of large models on large machines, by XLA's count.
 
   python -m experiments.bench.scale_estimate                              all, into launch/SCALE.md
   python -m experiments.bench.scale_estimate --size=125M --machine=v5e-8  one row anew, as JSON
 
-The step is compiled for as many virtual devices as the machine has chips, with the sharding that is
-chosen for it; nothing is computed. Rows are kept beside the table, and those that are there are not
-compiled again. The compiler is that of the CPU, see the notes under the table.
+The step is compiled for as many virtual devices as the machine has chips, with the sharding of
+`mesh`; nothing is computed. Rows are kept beside the table, and kept rows are not compiled again.
+The compiler is that of the CPU, see the notes under the table.
 """
 
 import itertools
@@ -29,7 +29,7 @@ ROWS = TABLE.with_name('scale.jsonl')
 
 
 class Size(NamedTuple):
-  """Of a decoder."""
+  """Sizes of a decoder."""
 
   width: int
   layers: int
@@ -37,11 +37,11 @@ class Size(NamedTuple):
 
 
 class Machine(NamedTuple):
-  """What its vendor says of it.
+  """A machine by its data sheet.
 
   Attributes:
-    chips: of it.
-    kind: of a chip, as JAX calls it.
+    chips: their number.
+    kind: of a chip, as JAX names it.
     memory: bytes of a chip.
     link: bytes a second that a chip sends to the others, all its links together.
     source: of these numbers.
@@ -75,18 +75,18 @@ FULL = 0.8  # of it that all may take
 
 
 def mesh(size: Size, machine: Machine) -> tuple[dict[str, int], str]:
-  """How the model is laid out, and why: as little split as memory allows.
+  """Axes of the mesh, and the reason: as little sharding as memory allows.
 
-  Copies need no traffic but the gradients' sum, so they come first; then parameters are split over
-  enough chips that the state leaves room. Nothing here is large enough to split heads.
+  Data parallelism needs no traffic but the sum of gradients, so it comes first; then parameters are
+  split over enough chips that the state leaves room. No model here needs its heads split.
   """
-  held = STATE * parameters(size)
-  if held <= ROOM * machine.memory:
-    return {'data': machine.chips}, f'the state, {held / 1e9:.1f} GB, fits on every chip'
+  state = STATE * parameters(size)
+  if state <= ROOM * machine.memory:
+    return {'data': machine.chips}, f'the state, {state / 1e9:.1f} GB, fits on every chip'
   split = 2
-  while held / split > ROOM * machine.memory and split < machine.chips:
+  while state / split > ROOM * machine.memory and split < machine.chips:
     split *= 2
-  why = f'the state, {held / 1e9:.1f} GB, is split over {split} chips'
+  why = f'the state, {state / 1e9:.1f} GB, is split over {split} chips'
   return {'data': machine.chips // split, 'fsdp': split}, why
 
 
@@ -96,23 +96,23 @@ def parameters(size: Size) -> float:
 
 
 def by_formula(size: Size, machine: Machine, rows: int) -> float:
-  """Bytes of a chip that computes `rows` sequences at a time, as a good compiler plans them.
+  """Bytes on a chip that computes `rows` sequences at a time, as a good compiler would plan them.
 
   State and gradients, split as the state is; for each sequence the input of every block, which is
   what recomputation keeps, the work of one block, and logits with their gradients; and one block's
   weights, gathered.
   """
   split = mesh(size, machine)[0].get('fsdp', 1)
-  held = (STATE + 4) * parameters(size) / split
-  kept = 2 * LENGTH * size.width * size.layers
+  state = (STATE + 4) * parameters(size) / split
+  inputs = 2 * LENGTH * size.width * size.layers
   block = 2 * LENGTH * size.width * 40
   logits = 2 * 4 * LENGTH * VOCAB
   gathered = 2 * 2 * 12 * size.width**2 if split > 1 else 0
-  return held + rows * (kept + block + logits) + gathered
+  return state + rows * (inputs + block + logits) + gathered
 
 
 def at_once(size: Size, machine: Machine) -> int:
-  """Sequences of a chip in one pass: as many as fit, since each pass sums gradients over chips.
+  """Sequences on a chip in one pass: as many as fit, since each pass sums gradients over chips.
 
   0 where not even one fits.
   """
@@ -122,14 +122,14 @@ def at_once(size: Size, machine: Machine) -> int:
 
 
 def enough(size: Size, machine: Machine) -> int:
-  """Chips of that kind, the least number doubled, on which one sequence a chip fits."""
+  """The number of chips, doubled until one sequence fits on each."""
   while not at_once(size, machine):
     machine = machine._replace(chips=2 * machine.chips)
   return machine.chips
 
 
 def config(size: Size, machine: Machine, rows: int) -> dict[str, Any]:
-  """Resolved, with `rows` sequences a chip at a time."""
+  """The resolved config, with `rows` sequences on a chip at a time."""
   from pe_research.settings import configs  # slow to import, and --help needs none of it
 
   axes, _ = mesh(size, machine)
@@ -147,7 +147,7 @@ def config(size: Size, machine: Machine, rows: int) -> dict[str, Any]:
 
 
 def compiled(wanted: Mapping[str, Any]):
-  """The training step, compiled for the devices of this process, and the functional decoder."""
+  """The training step of a config, compiled for the devices of this process, and its functional."""
   import numpy as np
 
   from pe_research.common import sharding
@@ -198,7 +198,7 @@ def row(size_name: str, machine_name: str) -> dict[str, Any]:
 
 
 def in_a_process(module: str, machine: str, **asked: str) -> dict[str, Any]:
-  """A row, from a process of its own that sees as many devices as the machine has chips."""
+  """A row from a process of its own, with as many devices as the machine has chips."""
   flags = f'--xla_force_host_platform_device_count={MACHINES[machine].chips}'
   environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags}
   command = [sys.executable, '-m', module, *(f'--{name}={text}' for name, text in asked.items())]
@@ -214,10 +214,7 @@ def main(argv: list[str]) -> None:
   parser.add_argument('--size', choices=SIZES)
   parser.add_argument('--machine', choices=MACHINES)
   given = parser.parse_args(argv)
-  from experiments.bench import (
-    scale_markdown,  # which are made of what is here
-    scale_rows,
-  )
+  from experiments.bench import scale_markdown, scale_rows  # both import this module
 
   if given.size and given.machine:
     print(json.dumps(row(given.size, given.machine)))
@@ -231,13 +228,12 @@ def main(argv: list[str]) -> None:
       files.append_row(ROWS, in_a_process('experiments.bench.scale_estimate', machine, **asked))
     print(f'{size} on {machine}', flush=True)
   files.write_rows(ROWS, kept())
-  document = scale_rows.markdown(scale_rows.rows())
-  files.write_bytes(TABLE, (scale_markdown.markdown(kept()) + document).encode())
+  files.write_bytes(TABLE, scale_markdown.markdown(kept(), scale_rows.rows()).encode())
   print(f'wrote {TABLE}')
 
 
 def kept() -> list[dict[str, Any]]:
-  """The rows that are kept, in the order of the table; of two of one name the last."""
+  """The kept rows in the order of the table; the last of those with the same model and machine."""
   found = {(row['size'], row['machine']): row for row in files.read_rows(ROWS)}
   return [found[key] for key in itertools.product(SIZES, MACHINES) if key in found]
 

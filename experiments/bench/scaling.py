@@ -12,7 +12,7 @@ SIZES = {'width': 128, 'layers': 4, 'heads': 4, 'batch': 1}
 
 
 def run(given) -> None:
-  """Measures what is not there yet, and draws DIR/scaling.png."""
+  """Measures what DIR/scaling.jsonl lacks, and draws DIR/scaling.png."""
   rows = given.workdir / 'scaling.jsonl'
   for length in LENGTHS:
     for position in POSITIONS:
@@ -29,7 +29,7 @@ def run(given) -> None:
 
 
 def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
-  """Seconds and gigabytes by length, with a square and a line to hold them against."""
+  """Seconds and gigabytes by length, beside the square of the length."""
   import matplotlib
 
   matplotlib.use('Agg')

@@ -1,9 +1,10 @@
-"""Writes what a sweep found: all rows, a figure, and a page that needs nothing but itself.
+"""Writes the report of a sweep: all rows, a figure, and a page that needs no other file.
 
   python -m experiments.report --workdir=results/demo
   python -m experiments.report results/alibi results/rope --workdir=results/both
 
-The files are written into DIR. The first compares the runs in DIR/runs, the second those named.
+The files are written into DIR. The first command compares the runs in DIR/runs, the second those
+that it names.
 """
 
 import pathlib
@@ -21,9 +22,11 @@ def main(argv: list[str]) -> None:
     '--workdir', type=pathlib.Path, metavar='DIR', help='default: results/report, for named runs'
   )
   parser.add_argument('--allow-different', action='append', default=[], metavar='FIELD')
-  parser.add_argument('--explorer', action='store_true', help='also a page to explore the runs')
   parser.add_argument(
-    '--stretch', action='append', default=[], metavar='NAME:...', help='to look at in that page'
+    '--explorer', action='store_true', help='also write explorer.html, of the runs'
+  )
+  parser.add_argument(
+    '--stretch', action='append', default=[], metavar='NAME:...', help='also shown there'
   )
   arguments = parser.parse_args(argv)
   with exits.errors():
@@ -31,20 +34,20 @@ def main(argv: list[str]) -> None:
     from experiments.studies import comparability
 
     if arguments.stretch and not arguments.explorer:
-      raise ValueError('--stretch is for the page to explore; give --explorer, too.')
+      raise ValueError('--stretch is shown in explorer.html only; add --explorer.')
     if not (arguments.runs or arguments.workdir):
       raise ValueError('name runs to compare, or --workdir=DIR of a sweep.')
-    home = arguments.workdir or pathlib.Path('results/report')
-    folders = (home / 'runs').glob('*')
+    workdir = arguments.workdir or pathlib.Path('results/report')
+    folders = (workdir / 'runs').glob('*')
     workdirs = arguments.runs or sorted(path for path in folders if path.is_dir())
     if not workdirs:
       raise ValueError(
-        f'{home / "runs"} holds no runs; --workdir names the directory of a sweep. To compare runs '
-        'that lie elsewhere, name them: python -m experiments.report RUN RUN.'
+        f'{workdir / "runs"} holds no runs; --workdir names the directory of a sweep. To compare '
+        'runs that lie elsewhere, name them: python -m experiments.report RUN RUN.'
       )
     runs = comparability.load(workdirs)
-    marks = comparability.check(runs, arguments.allow_different)
-    writer.publish(runs, home, marks, arguments.explorer, arguments.stretch)
+    differences = comparability.check(runs, arguments.allow_different)
+    writer.publish(runs, workdir, differences, arguments.explorer, arguments.stretch)
 
 
 if __name__ == '__main__':

@@ -10,33 +10,19 @@ import matplotlib.style
 import matplotlib.ticker
 import numpy as np
 
+from experiments.report import axes as axes_lib
 from experiments.report.summary import Scheme, Section
 from pe_research.show.drawing import apart, defaults
-from pe_research.show.palette import INK, PALETTE
+from pe_research.show.palette import INK
 
-MARKERS = 'osD^vXP<>'
-DASHES = ((), (5, 1.6), (1.2, 1.4), (6, 1.6, 1.2, 1.6), (9, 2))
 UNIFORM = 8.0  # bits/byte of a uniform guess
 CEILING = 8.6  # bits/byte; lines leave the figure above it
 SHARE = 0.68  # of the height, for what lies below the knee
 
 
-def look(index: int) -> dict[str, object]:
-  """Colour, marker and dashes of a line; no two of the first 360 share all three."""
-  dashes = DASHES[index % len(DASHES)]
-  return {
-    'color': PALETTE[index % len(PALETTE)][0],
-    'marker': MARKERS[index % len(MARKERS)],
-    'linestyle': (0, dashes) if dashes else '-',
-    'linewidth': 1.8,
-    'markersize': 5.5,
-    'markeredgewidth': 0,
-  }
-
-
 def style(scheme: Scheme) -> dict[str, object]:
   """The look of a scheme, by its place in the registry."""
-  return look(scheme.style)
+  return axes_lib.look(scheme.style)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +31,7 @@ class Limits:
 
   Attributes:
     low: its lower end.
-    top: its upper end; lines that go on above it leave the figure.
+    top: its upper end; higher values are outside the figure.
     knee: above it the axis is compressed; None: nowhere.
   """
 
@@ -55,7 +41,7 @@ class Limits:
 
 
 def limits(section: Section) -> Limits:
-  """An axis on which lines that differ little stay apart although others rise far above them."""
+  """An axis that separates lines that differ little, even where others rise far above them."""
   values = [v for s in section.schemes for n in section.lengths for v in section.values(s, n)]
   values = [v for v in values if math.isfinite(v)] or [0.0, UNIFORM]
   first = [section.mean(s, section.reference(s)) for s in section.schemes]
@@ -101,15 +87,12 @@ def loss_by_length(section: Section, narrow: bool = False) -> matplotlib.figure.
     else:
       handles = [matplotlib.lines.Line2D([], [], label=n, **style(s))
                  for s, n in zip(drawn, names, strict=True)]  # fmt: skip
-      figure.legend(
-        handles=handles, loc='lower left', bbox_to_anchor=(0.01, 0), ncols=columns, frameon=False,
-        handlelength=2.6, columnspacing=1.2, fontsize=9, labelspacing=0.35, borderaxespad=0.1,
-      )  # fmt: skip
+      axes_lib.legend_below(figure, columns, handles=handles, columnspacing=1.2, labelspacing=0.35)
   return figure
 
 
 def _name(section: Section, scheme: Scheme) -> str:
-  """The label, and where the line ends or what it leaves the figure for."""
+  """The label, with the length where the line ends early or the value that is too high to draw."""
   last = section.last(scheme)
   value = section.mean(scheme, last)
   name = scheme.label if last == section.lengths[-1] else f'{scheme.label}, to {last}'
@@ -126,26 +109,19 @@ def _line(axes, section: Section, scheme: Scheme) -> None:
   line.set_gid(f'line-{scheme.key}')
   if any(len(v) > 1 for v in values):
     low, high = ([f(v) for v in values] for f in (min, max))
-    band = axes.fill_between(lengths, low, high, color=line.get_color(), alpha=0.13, linewidth=0)
-    band.set_gid(f'band-{scheme.key}')
+    axes_lib.band(axes, lengths, low, high, line.get_color()).set_gid(f'band-{scheme.key}')
 
 
 def _scale_lengths(axes, section: Section, most: int) -> None:
-  """Log2, with the powers of two as ticks, or the measured lengths where these are too few."""
+  """Log2, with ticks at the powers of two, or at the measured lengths if there are too few."""
   lengths = [*section.lengths, *section.train_lengths]
   low, high = min(lengths), max(lengths)
   powers = [2**i for i in range(high.bit_length()) if low <= 2**i <= high]
   ticks = powers if len(powers) > 1 else sorted(set(lengths))
-  axes.set_xscale('log', base=2)
-  axes.set_xlim(low / 2**0.2, high * 2**0.2)
-  axes.xaxis.set_major_locator(matplotlib.ticker.FixedLocator(ticks))
-  axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
   every = math.ceil(len(ticks) / most)
-  axes.xaxis.set_major_formatter(
-    matplotlib.ticker.FixedFormatter(
-      [str(n) if i % every == 0 else '' for i, n in enumerate(ticks)]
-    )
-  )
+  labels = [str(n) if i % every == 0 else '' for i, n in enumerate(ticks)]
+  axes_lib.log_lengths(axes, ticks, labels)
+  axes.set_xlim(low / 2**0.2, high * 2**0.2)
   axes.set_xlabel('evaluation length (tokens)')
 
 
@@ -175,15 +151,14 @@ def _scale_losses(axes, limit: Limits) -> None:
     axes.yaxis.set_major_formatter(matplotlib.ticker.FixedFormatter(texts))
     axes.axhspan(knee, top, color=INK, alpha=0.06, linewidth=0, gid='compressed')
   axes.set_ylabel('validation loss (bits per byte)')
-  axes.grid(axis='y', color=INK, alpha=0.13, linewidth=0.6)
+  axes_lib.bare(axes)
   axes.set_axisbelow(True)
-  axes.spines[['top', 'right']].set_visible(False)
   if limit.top > UNIFORM:
     axes.axhline(UNIFORM, color=INK, linewidth=0.8, linestyle=':', gid='uniform')
 
 
 def _notes(axes, section: Section, narrow: bool) -> None:
-  """Above the axes, where no line can be: what the vertical line and the shaded part are."""
+  """Explains vertical lines and the shaded part, above the axes where no curve is."""
   small = {'fontsize': 9, 'va': 'bottom', 'transform': axes.transAxes}
   for length in section.train_lengths:
     axes.axvline(length, color=INK, linewidth=1, linestyle=(0, (4, 3)), gid='training-length')
@@ -203,7 +178,7 @@ def _notes(axes, section: Section, narrow: bool) -> None:
 
 
 def _names_beside(axes, section: Section, drawn, names, inner) -> None:
-  """Names right of the axes (`inner` inches), near the ends of lines but never over each other."""
+  """Names right of the axes (`inner` inches), near the ends of their lines, without overlap."""
   place, (bottom, top), ends = axes.transScale + axes.transLimits, axes.get_ylim(), []
   for scheme in drawn:
     last = section.last(scheme)
@@ -213,10 +188,10 @@ def _names_beside(axes, section: Section, drawn, names, inner) -> None:
   start, width, space = 0.3 / inner[0], 0.36 / inner[0], 0.08 / inner[0]
   heights = apart([y for _, y in ends], 13.5 / 72 / inner[1])
   for scheme, name, (x, y), height in zip(drawn, names, ends, heights, strict=True):
-    own, free = style(scheme), {'transform': axes.transAxes, 'clip_on': False}
+    look, free = style(scheme), {'transform': axes.transAxes, 'clip_on': False}
     if section.last(scheme) == section.lengths[-1] and y < 1:
       leader = [x, 1 + start - space], [y, height]
-      axes.plot(*leader, color=own['color'], linewidth=0.8, alpha=0.7, **free)
+      axes.plot(*leader, color=look['color'], linewidth=0.8, alpha=0.7, **free)
     handle = 1 + np.array([start, start + width / 2, start + width])
-    axes.plot(handle, [height] * 3, markevery=[1], **own, **free)
+    axes.plot(handle, [height] * 3, markevery=[1], **look, **free)
     axes.text(1 + start + width + space, height, name, va='center', **free)

@@ -1,32 +1,20 @@
-"""What a section of results shows, in sentences that are computed from its numbers."""
+"""Sentences about a section of results, computed from its numbers."""
 
+import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from experiments.report import summary
+from experiments.report.numbers import joined, number
 from experiments.report.summary import TOLERANCE, Scheme, Section
 
 
-def number(value: float, signed: bool = False) -> str:
-  """Three decimals, a true minus sign; 'not finite' where there is no number."""
-  if not math.isfinite(value):
-    return 'not finite'
-  text = f'{value:{"+" if signed else ""}.3f}'
-  return (text.lstrip('+-') if float(text) == 0 else text).replace('-', '−')
-
-
-def joined(words: Iterable[str]) -> str:
-  """'a, b and c'."""
-  words = list(words)
-  return ' and '.join([', '.join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
 def findings(section: Section) -> list[str]:
-  """Sentences on losses at the training length, what becomes of them, and the longest length."""
+  """Sentences on losses at the training length, their changes, and losses at the longest length."""
   return [
     *_at_first(section),
     *_kept(section),
-    *_lost(section),
+    *_worse(section),
     *_at_last(section),
     *_seeds(section),
   ]
@@ -50,7 +38,7 @@ def _at_first(section: Section) -> Iterator[str]:
 
 
 def _kept(section: Section) -> Iterator[str]:
-  """Those whose loss never exceeds that at the training length by much."""
+  """Schemes whose loss stays within TOLERANCE of that at the training length."""
   longest = section.lengths[-1]
   steady = [s for s in section.schemes if section.kept(s) == longest != section.reference(s)]
   if not steady:
@@ -71,25 +59,26 @@ def _times(steady: list[Scheme], longest: int) -> str:
   return f', {ratios.pop():g} times the training length' if len(ratios) == 1 else ''
 
 
-def _lost(section: Section) -> Iterator[str]:
-  """One sentence a scheme that gets worse or ends, those that last longest first."""
+def _worse(section: Section) -> Iterator[str]:
+  """A sentence for each scheme whose loss rises or ends, the latest first."""
   longest = section.lengths[-1]
-  lost = [s for s in section.schemes if section.last(s) and section.kept(s) < longest]
-  for scheme in sorted(lost, key=lambda s: -section.kept(s)):
-    kept, last, said = section.kept(scheme), section.last(scheme), []
-    after = lambda length: min(n for n in section.lengths if n > length)
+  following = dict(itertools.pairwise(section.lengths))
+  worse = [s for s in section.schemes if section.last(s) and section.kept(s) < longest]
+  for scheme in sorted(worse, key=lambda s: -section.kept(s)):
+    kept, last, parts = section.kept(scheme), section.last(scheme), []
     change = section.change(scheme, last)
     if last > kept and change is not None:
-      stays = f'stays within {TOLERANCE} bits/byte up to {kept} tokens'
-      leaves = f'is more than {TOLERANCE} bits/byte worse at {after(kept)} tokens already'
-      worse = f'at {last} tokens its change is {number(change, signed=True)} bits/byte'
-      said.append(leaves if kept == section.reference(scheme) else stays)
-      said[-1] += f', and {worse}' if last > after(kept) else f' ({number(change, signed=True)})'
+      text = f'stays within {TOLERANCE} bits/byte up to {kept} tokens'
+      if kept == section.reference(scheme):
+        text = f'is more than {TOLERANCE} bits/byte worse at {following[kept]} tokens already'
+      rise = number(change, signed=True)
+      at_last = f', and at {last} tokens its change is {rise} bits/byte'
+      parts.append(text + (at_last if last > following[kept] else f' ({rise})'))
     if last < longest:
-      why = section.undefined(scheme, after(last))
-      said.append(f'{"has no value" if why else "was not measured"} past {last} tokens')
-      said[-1] += f' ({why.rstrip(".")})' if why else ''
-    yield f'{scheme.label} {"; it ".join(said)}.'
+      why = section.undefined(scheme, following[last])
+      text = f'has no value past {last} tokens ({why.rstrip(".")})' if why else ''
+      parts.append(text or f'was not measured past {last} tokens')
+    yield f'{scheme.label} {"; it ".join(parts)}.'
 
 
 def _at_last(section: Section) -> Iterator[str]:

@@ -1,7 +1,4 @@
-"""What runs say: losses by scheme and length, their changes, paired differences, and sentences.
-
-Nothing here knows how a number is shown; page.py and figures.py show them.
-"""
+"""Losses of runs by scheme and length, their changes, and paired differences, as numbers."""
 
 import collections
 import dataclasses
@@ -19,7 +16,12 @@ from experiments.studies import measured, statistics
 from experiments.studies.measured import Run
 from pe_research import positions
 
-LOSSES = ('fixed_targets', 'non_overlapping', 'sliding', 'by_position')  # what sections are of
+LOSSES = (
+  'fixed_targets',
+  'non_overlapping',
+  'sliding',
+  'by_position',
+)  # protocols that have sections
 CONTROLS = ('none', 'cropped', 'shuffled')
 TOLERANCE = 0.05  # bits/byte above the loss at the training length that still counts as kept
 FEWEST_DOCUMENTS = 5  # below these there is no interval
@@ -80,22 +82,22 @@ def _identity(run: Run) -> dict[str, Any]:
 
 
 def _label(run: Run, runs: Sequence[Run]) -> str:
-  """What the run calls itself, or the label of the class and what tells variants of it apart."""
+  """The label in the config of the run, or that of the class with the arguments that differ."""
   if run.config.get('run', {}).get('label'):
     return run.config['run']['label']
-  own = _identity(run)
-  name, length = own['name'], own.pop('trained at')
-  del own['label']
+  identity = _identity(run)
+  name, length = identity['name'], identity.pop('trained at')
+  del identity['label']
   label = positions.SCHEMES[name].label if name in positions.SCHEMES else name
   others = [r.config['position'] for r in runs if r.config['position']['name'] == name]
-  told = [
+  differing = [
     f'{k}={v}'
-    for k, v in own.items()
+    for k, v in identity.items()
     if not isinstance(v, list) and any(other.get(k) != v for other in others)
   ]
   if any(r.record['train_length'] != length for r in runs):
-    told.append(f'trained at {length}')
-  return f'{label or name} ({", ".join(told)})' if told else label or name
+    differing.append(f'trained at {length}')
+  return f'{label or name} ({", ".join(differing)})' if differing else label or name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,8 +126,8 @@ class Section:
   @property
   def target_length(self) -> int | None:
     """Tokens that all stretched schemes are stretched to; None if they differ or there is none."""
-    owned = [run.config.get('position', {}) for scheme in self.schemes for run in scheme.runs]
-    targets = {position.get('target_length') for position in owned} - {None}
+    configs = [run.config for scheme in self.schemes for run in scheme.runs]
+    targets = {config.get('position', {}).get('target_length') for config in configs} - {None}
     return targets.pop() if len(targets) == 1 else None
 
   @property
@@ -161,8 +163,10 @@ class Section:
 
   def changes(self, scheme: Scheme, length: int) -> list[float]:
     """Bits/byte at `length` minus those at `reference`, one a seed that has both."""
-    at = lambda n: {row['seed']: row for row in self.rows.get((scheme.key, n), [])}
-    now, before = at(length), at(self.reference(scheme))
+    now, before = (
+      {row['seed']: row for row in self.rows.get((scheme.key, n), [])}
+      for n in (length, self.reference(scheme))
+    )
     return [
       now[seed]['bits_per_byte'] - before[seed]['bits_per_byte']
       for seed in sorted(now.keys() & before.keys())
@@ -194,14 +198,14 @@ class Section:
     ranked = [s for s in self.schemes if means[s.key] is not None and math.isfinite(means[s.key])]
     return min(ranked, key=lambda scheme: means[scheme.key], default=None)
 
-  def scored(self) -> dict[str, Any] | None:
-    """A row with a value, for the numbers of tokens, bytes, windows and documents."""
-    found = [row for rows in self.rows.values() for row in rows if row['value'] is not None]
-    return found[0] if found else None
+  @property
+  def scored(self) -> list[dict[str, Any]]:
+    """All rows that have a value."""
+    return [row for rows in self.rows.values() for row in rows if row['value'] is not None]
 
   @functools.cached_property
   def mixed(self) -> list[int]:
-    """Lengths whose rows were made with other settings than those of the first length."""
+    """Lengths that were measured with other settings than the first length."""
     settings = {n: {r['settings'] for s in self.schemes for r in self.rows.get((s.key, n), [])}
                 for n in self.lengths}  # fmt: skip
     return [n for n in self.lengths if settings[n] != settings[self.lengths[0]]]
@@ -210,7 +214,7 @@ class Section:
 def sections(runs: Sequence[Run]) -> list[Section]:
   """One for each protocol and control that has rows, in the order of configs, the main one first.
 
-  Of the rows, those that measured.used says.
+  Of rows that measure the same, those that `measured.used` selects.
 
   Raises:
     ValueError: there are no rows.
@@ -248,7 +252,7 @@ class Paired:
     difference: bits/byte, of token-weighted means over seeds.
     interval: 95 %, over seeds and documents, bits/byte; of one seed over documents; None with too
       few of them or where a loss is not finite.
-    documents: number.
+    documents: their number.
   """
 
   difference: float
@@ -273,9 +277,9 @@ def paired(section: Section, scheme: Scheme, other: Scheme, length: int) -> Pair
   ]
   if any(count != counts[0] for count in counts):
     return None
-  nats = lambda row: np.array([row['documents'][d][0] for d in names])
-  gap, tokens = (np.array([nats(mine) - nats(theirs) for mine, theirs in pairs]),
-                 np.array([counts[0][d] for d in names], float))  # fmt: skip
+  nats = np.array([[[row['documents'][d][0] for d in names] for row in pair] for pair in pairs])
+  gap = nats[:, 0] - nats[:, 1]  # [seeds, documents]
+  tokens = np.array([counts[0][d] for d in names], float)
   bits = row['tokens'] / (row['bytes'] * math.log(2))  # bits/byte for one nat/token
   if len(names) < FEWEST_DOCUMENTS or not np.isfinite(gap).all():
     difference = gap.mean(0).sum() / tokens.sum() * bits

@@ -1,97 +1,72 @@
-"""Tables of the report, as HTML."""
+"""Tables of the sweep report, as data."""
 
-import html
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from experiments.report import summary
-from experiments.report.findings import interval, number
+from experiments.report.findings import interval
+from experiments.report.numbers import deviation, number
+from experiments.report.render import Cell, Table
 from experiments.report.summary import TOLERANCE, Scheme, Section
 from experiments.studies.measured import Run
 from pe_research.show import palette
 
+CACHE_FILE = 'cache.json'  # of a workdir; written by experiments.cache
 UNITS = {'bits_per_byte': 'bits per byte', 'value': 'nats per token'}
 
 
-def data(value: float, signed: bool = False) -> str:
-  """A number to three decimals that carries all of them."""
-  return f'<data value="{value!r}">{number(value, signed)}</data>'
-
-
-def grid(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = '') -> str:
-  """A table in a box of its own that scrolls.
-
-  Args:
-    caption: HTML; what stands before its first full stop names the box.
-    head: cells of the first row: HTML.
-    rows: whole cells, the first a row header: HTML.
-    kind: class of the table.
-  """
-  name = html.escape(html.unescape(caption.partition('.')[0]))
-  columns = ''.join(f'<th scope="col">{cell}</th>' for cell in head)
-  lines = '\n'.join(f'<tr>{"".join(row)}</tr>' for row in rows)
-  return (
-    f'<div class="scroll" role="region" tabindex="0" aria-label="{name}">\n'
-    f'<table{f""" class="{kind}" """.rstrip() if kind else ""}>\n'
-    f'<caption><span>{caption}</span></caption>\n'
-    f'<thead><tr>{columns}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table>\n</div>'
-  )
-
-
-def row_head(scheme: Scheme) -> str:
+def row_head(scheme: Scheme) -> Cell:
   """The scheme's label with the colour of its line."""
-  series = scheme.style % len(palette.PALETTE)
-  label = html.escape(scheme.label)
-  return f'<th scope="row" style="--key: var(--series-{series})">{label}</th>'
+  return Cell(scheme.label, series=scheme.style % len(palette.PALETTE))
 
 
-def _length_heads(section: Section) -> list[str]:
+def _length_heads(section: Section) -> list[Cell | str]:
   trained = section.train_lengths
-  heads = ['Scheme']
+  heads: list[Cell | str] = ['Scheme']
   for length in section.lengths:
     note = 'trained' if length in trained else f'×{length / trained[0]:.3g}'
-    heads.append(f'{length}<small>{note if len(trained) == 1 or length in trained else ""}</small>')
+    unclear = len(trained) > 1 and length not in trained  # a multiple of which?
+    heads.append(Cell(str(length), note='' if unclear else note))
   return heads
 
 
-def losses(section: Section, unit: str) -> str:
+def losses(section: Section, unit: str) -> Table:
   """Scheme by length; the lowest of a column in bold."""
   spread = ' Mean ± standard deviation over seeds.' if section.several_seeds else ''
-  ended = any(section.end(scheme) for scheme in section.schemes)
+  dash = ' A dash: not defined at this length.' if any(map(section.end, section.schemes)) else ''
   caption = (
     f'Validation loss in {UNITS[unit]} by evaluation length in tokens.{spread} The lowest of a '
-    f'column is in bold.{" A dash: not defined at this length." if ended else ""}'
+    f'column is in bold.{dash}'
   )
   best = {length: section.best(length) for length in section.lengths}
   rows = [
     [row_head(s), *(_loss(section, s, n, unit, best[n] is s) for n in section.lengths)]
     for s in section.schemes
   ]
-  return grid(caption, _length_heads(section), rows)
+  return Table(caption, _length_heads(section), rows)
 
 
-def _loss(section: Section, scheme: Scheme, length: int, unit: str, best: bool) -> str:
+def _loss(section: Section, scheme: Scheme, length: int, unit: str, best: bool) -> Cell:
   values = section.values(scheme, length, unit)
-  if not values:
-    return _nothing(section, scheme, length)
-  text = data(statistics.fmean(values))
-  text = f'<strong>{text}</strong>' if best else text
-  deviation = f' <small>± {number(statistics.stdev(values))}</small>' if len(values) > 1 else ''
-  return f'<td>{text}{deviation}</td>'
+  return _mean(values, strong=best) if values else _no_value(section, scheme, length)
 
 
-def _nothing(section: Section, scheme: Scheme, length: int) -> str:
+def _mean(values: list[float], signed: bool = False, **looks: Any) -> Cell:
+  """Mean and standard deviation over seeds."""
+  mean = statistics.fmean(values)
+  return Cell(number(mean, signed), value=mean, note=deviation(values), **looks)
+
+
+def _no_value(section: Section, scheme: Scheme, length: int) -> Cell:
   reason = section.undefined(scheme, length)
-  if reason is None:
-    return '<td class="none">not run</td>'
-  hidden = '<span class="hidden">not defined</span>'
   return (
-    f'<td class="none" title="{html.escape(reason)}"><span aria-hidden="true">–</span>{hidden}</td>'
+    Cell('not run', kind='none') if reason is None else Cell('–', kind='undefined', title=reason)
   )
 
 
-def changes(section: Section) -> str:
+def changes(section: Section) -> Table:
   """Scheme by length, against the same runs at the training length."""
   references = {section.reference(scheme) for scheme in section.schemes}
   at = f'{references.pop()} tokens' if len(references) == 1 else 'the training length'
@@ -102,115 +77,95 @@ def changes(section: Section) -> str:
   rows = [
     [row_head(s), *(_change(section, s, n) for n in section.lengths)] for s in section.schemes
   ]
-  return grid(caption, _length_heads(section), rows)
+  return Table(caption, _length_heads(section), rows)
 
 
-def _change(section: Section, scheme: Scheme, length: int) -> str:
+def _change(section: Section, scheme: Scheme, length: int) -> Cell:
   changed = section.changes(scheme, length)
-  if changed and length == section.reference(scheme):
-    return '<td class="none">0</td>'
   if not changed:
-    return _nothing(section, scheme, length)
-  mean = statistics.fmean(changed)
-  deviation = f' <small>± {number(statistics.stdev(changed))}</small>' if len(changed) > 1 else ''
-  worse = '' if mean <= TOLERANCE else ' class="worse"'
-  return f'<td{worse}>{data(mean, signed=True)}{deviation}</td>'
+    return _no_value(section, scheme, length)
+  if length == section.reference(scheme):
+    return Cell('0', kind='none')
+  worse = not statistics.fmean(changed) <= TOLERANCE  # so is a mean that is not finite
+  return _mean(changed, signed=True, kind='worse' if worse else '')
 
 
-def pairs(section: Section) -> str:
+def pairs(section: Section) -> Table:
   """Differences from the lowest loss, at the training length and at the longest."""
   references = {section.reference(scheme) for scheme in section.schemes}
-  lengths = sorted({*references, section.lengths[-1]})
-  best = {length: section.best(length) for length in lengths}
-  lengths = [length for length in lengths if best[length] is not None]
-  documents = section.scored()['documents']
+  best = {n: section.best(n) for n in sorted({*references, section.lengths[-1]})}
+  best = {length: scheme for length, scheme in best.items() if scheme is not None}
+  documents = section.scored[0]['documents']
   caption = (
     'Bits per byte above the lowest scheme of a length, paired by document, with 95 % intervals '
     f'over {"seeds and " if section.several_seeds else ""}{len(documents)} documents.'
   )
-  heads = ['Scheme']
-  heads += [f'at {n} tokens<small>above {html.escape(best[n].label)}</small>' for n in lengths]
-  rows = [[row_head(s), *(_pair(section, s, best[n], n) for n in lengths)] for s in section.schemes]
-  return grid(caption, heads, rows)
+  heads = [Cell(f'at {n} tokens', note=f'above {scheme.label}') for n, scheme in best.items()]
+  rows = [
+    [row_head(s), *(_pair(section, s, lowest, n) for n, lowest in best.items())]
+    for s in section.schemes
+  ]
+  return Table(caption, ['Scheme', *heads], rows)
 
 
-def _pair(section: Section, scheme: Scheme, best: Scheme, length: int) -> str:
+def _pair(section: Section, scheme: Scheme, best: Scheme, length: int) -> Cell:
   if scheme is best:
-    return '<td class="none">lowest</td>'
+    return Cell('lowest', kind='none')
   if not section.values(scheme, length):
-    return _nothing(section, scheme, length)
+    return _no_value(section, scheme, length)
   pair = summary.paired(section, scheme, best, length)
   if pair is None:
-    return '<td class="none">other targets</td>'
-  if not math.isfinite(pair.difference):
-    return f'<td>{data(pair.difference, signed=True)}</td>'
-  return f'<td>{data(pair.difference, signed=True)} <small>({interval(pair)})</small></td>'
+    return Cell('other targets', kind='none')
+  note = f'({interval(pair)})' if math.isfinite(pair.difference) else ''
+  return Cell(number(pair.difference, signed=True), value=pair.difference, note=note)
 
 
-def reasons(section: Section) -> str:
-  """Why schemes end, a line each; nothing if none does."""
-  ends = [(scheme, section.end(scheme)) for scheme in section.schemes]
-  lines = [
-    f'<li>– {html.escape(scheme.label)}, from {end[0]} tokens: {html.escape(end[1])}</li>'
-    for scheme, end in ends
-    if end
-  ]
-  return f'<ul class="note plain">{"".join(lines)}</ul>' if lines else ''
+def ends(section: Section) -> list[tuple[str, int, str]]:
+  """Label, first undefined length and reason of every scheme that ends."""
+  reasons = [(scheme.label, section.end(scheme)) for scheme in section.schemes]
+  return [(label, *end) for label, end in reasons if end]
 
 
-def of_runs(schemes: Sequence[Scheme]) -> str:
-  """One row a run."""
-  runs = [(scheme, run) for scheme in schemes for run in scheme.runs]
-  final = any('final_parameters' in run.record for _, run in runs)
-  heads = ['Scheme', 'seed', 'parameters', 'positional', 'training FLOPs/token']
-  heads += [*(['final parameters'] if final else []), 'batches', 'workdir']
-  rows = []
-  for scheme, run in runs:
-    record = run.record
-    numbers = ('seed', 'parameters', 'position_parameters', 'train_flops_per_token')
-    cells = [f'<td>{record[name]:,}</td>' for name in numbers]
-    if final:
-      cells.append(f'<td>{short(record.get("final_parameters", ""))}</td>')
-    cells += [f'<td>{short(record["batches"])}</td>']
-    cells += [f'<td><code>{html.escape(run.workdir.name)}</code></td>']
-    rows.append([row_head(scheme), *cells])
-  caption = (
-    'Runs. FLOPs are those of matrix products, forward and backward; digests are cut to 12 digits.'
+def cache(measured: Mapping[str, Any] | None) -> Table | None:
+  """Bytes and speed of a cached token, from the file of experiments.cache; None without it."""
+  if measured is None:
+    return None
+  settings, rows = measured['settings'], measured['rows']
+  contexts = list(rows[0]['speed'])
+  about = (
+    f'{settings["layers"]} layers, width {settings["width"]}, {settings["heads"]} heads, batch '
+    f'{settings["batch"]}, {settings["dtype"]}, {settings["position"]}, {settings["device"]}'
   )
-  return grid(caption, heads, rows)
+  head = [Cell('bytes/token', note='formula'), Cell('bytes/token', note='allocated')]
+  head += [Cell(f'{int(n):,}', note='tokens/s after') for n in contexts]
+  cells = []
+  for row in rows:
+    values = row['formula'], row['allocated'], *row['speed'].values()
+    cells.append([row['name'], *(Cell(f'{v:,.0f}', value=v) for v in values)])
+  return Table(
+    f'What a cached token takes and how fast decoding is. {about}.', ['Projection', *head], cells
+  )
 
 
-def short(digest: str) -> str:
-  """The first digits of a digest."""
-  return f'<code title="{html.escape(digest)}">{html.escape(digest[:12])}</code>'
+def conditions(runs: Sequence[Run]) -> Iterator[tuple[str, list[str]]]:
+  """Every condition of the runs with its values; several where they were allowed to differ."""
+  records = [run.record for run in runs]
 
+  def same(name: str, values) -> tuple[str, list[str]]:
+    return name, sorted(set(map(str, values)))
 
-def conditions(runs: Sequence[Run]) -> str:
-  """Every condition of the runs; where they were allowed to differ, all values."""
-  rows = [_condition('fingerprint', {run.record['fingerprint'] for run in runs})]
-  made = [run.record['provenance'] for run in runs]
-  rows.append(_condition('commit', {str(p['commit']) for p in made}))
-  rows.append(_condition('working tree', {_tree(p) for p in made}))
+  yield same('fingerprint', (record['fingerprint'] for record in records))
+  origins = [record['provenance'] for record in records]
+  yield same('commit', (origin['commit'] for origin in origins))
+  tree = {True: 'clean', False: 'had changes that are not in the commit'}
+  yield same('working tree', (tree[bool(origin['clean'])] for origin in origins))
   for field in ('python', 'machine'):
-    rows.append(_condition(field, {p[field] for p in made}))
-  rows.append(_condition('devices', {str(run.record['devices']) for run in runs}))
-  for seed in sorted({run.record['seed'] for run in runs}):
-    same = [run.record for run in runs if run.record['seed'] == seed]
-    initial = {record['initial_parameters'] for record in same}
-    rows.append(_condition(f'initial parameters outside the scheme, seed {seed}', initial))
-    rows.append(_condition(f'batches, seed {seed}', {record['batches'] for record in same}))
-  for field in sorted({field for run in runs for field in run.record['conditions']}):
-    absent = '(absent)'
-    values = {str(run.record['conditions'].get(field, absent)) for run in runs}
-    rows.append(_condition(field, values))
-  return grid('Every condition.', ['condition', 'value'], rows, kind='conditions')
-
-
-def _tree(provenance) -> str:
-  return 'clean' if provenance['clean'] else 'had changes that are not in the commit'
-
-
-def _condition(name: str, values: set[str]) -> list[str]:
-  text = '<br>'.join(f'<code>{html.escape(value)}</code>' for value in sorted(values))
-  differs = f'<small>{len(values)} values:</small> ' if len(values) > 1 else ''
-  return [f'<th scope="row">{html.escape(name)}</th>', f'<td>{differs}{text}</td>']
+    yield same(field, (origin[field] for origin in origins))
+  yield same('devices', (record['devices'] for record in records))
+  for seed in sorted({record['seed'] for record in records}):
+    same_seed = [record for record in records if record['seed'] == seed]
+    initial = (record['initial_parameters'] for record in same_seed)
+    yield same(f'initial parameters outside the scheme, seed {seed}', initial)
+    yield same(f'batches, seed {seed}', (record['batches'] for record in same_seed))
+  for field in sorted({field for record in records for field in record['conditions']}):
+    yield same(field, (record['conditions'].get(field, '(absent)') for record in records))

@@ -1,11 +1,10 @@
-"""Writes what a sweep found: all rows, a figure, and a page that needs nothing but itself."""
+"""Writes the report of a sweep: all rows, a figure, and a page that needs no other file."""
 
 import pathlib
-import statistics
 from collections.abc import Sequence
 
-from experiments.report import cached, figures, page, summary
-from experiments.report.findings import joined, number
+from experiments.report import figures, page, render, summary, tables
+from experiments.report.numbers import joined
 from experiments.studies import comparability
 from experiments.studies.measured import Run
 from experiments.studies.study import Comparison
@@ -17,33 +16,33 @@ from pe_research.storage import files
 def write(
   runs: Sequence[Run],
   workdir: pathlib.Path,
-  marks: Sequence[str] = (),
-  explored: bool = False,
+  differences: Sequence[str] = (),
+  with_explorer: bool = False,
   stretches: Sequence[str] = (),
 ) -> list[pathlib.Path]:
   """Writes results.jsonl, loss_by_length.svg and .png, report.html; the same runs, the same bytes.
 
   Args:
-    runs: finished, and comparable but for `marks`.
+    runs: finished, and comparable but for `differences`.
     workdir: where the files go.
-    marks: differences that were allowed; the page says them first.
-    explored: whether explorer.html is written too, a view into one run of every scheme.
-    stretches: extensions of such runs to look at there, 'yarn:factor=4'.
+    differences: between the runs, that were allowed; the page begins with them.
+    with_explorer: whether explorer.html is written too, which shows one run of every scheme.
+    stretches: extensions of these runs that the explorer shows, 'yarn:factor=4'.
 
   Returns:
     The files.
   """
-  sections, measured = summary.sections(runs), files.read_json(workdir / cached.FILE)
+  sections, measured = summary.sections(runs), files.read_json(workdir / tables.CACHE_FILE)
   figure = figures.loss_by_length(sections[0])
   contents = {
     'loss_by_length.svg': drawing.svg(figure, 'loss').encode(),
     'loss_by_length.png': drawing.png(figure),
-    'report.html': page.page(runs, sections, marks, measured, explored).encode(),
+    'report.html': page.page(runs, sections, differences, measured, with_explorer).encode(),
   }
-  if explored:
-    seen = {run.config['position']['name']: run.workdir for run in reversed(runs)}
-    looked = list(reversed(seen.values()))
-    contents['explorer.html'] = explorer.html(looked, stretches).encode()
+  if with_explorer:
+    first = {run.config['position']['name']: run.workdir for run in reversed(runs)}
+    workdirs = list(reversed(first.values()))
+    contents['explorer.html'] = explorer.html(workdirs, stretches).encode()
   workdir.mkdir(parents=True, exist_ok=True)
   files.write_rows(workdir / 'results.jsonl', (row for run in runs for row in run.rows))
   for name, content in contents.items():
@@ -70,15 +69,15 @@ def _covers(name: str, field: str) -> bool:
 def publish(
   runs: Sequence[Run],
   workdir: pathlib.Path,
-  marks: Sequence[str] = (),
-  explored: bool = False,
+  differences: Sequence[str] = (),
+  with_explorer: bool = False,
   stretches: Sequence[str] = (),
 ) -> None:
-  """Prints the table, writes the files and says which; arguments as in `write`."""
+  """Prints the table and the paths of the files that it writes; arguments as in `write`."""
   print(table(runs))
   for note in comparability.notes(runs):
     print(f'note: {note}')
-  for path in write(runs, workdir, marks, explored, stretches):
+  for path in write(runs, workdir, differences, with_explorer, stretches):
     print(f'wrote {path}')
 
 
@@ -93,20 +92,15 @@ def _text(section: summary.Section) -> str:
   lines = [
     f'{section.protocol}{control}: bits/byte by evaluation length in tokens; trained at {trained}'
   ]
+  losses = tables.losses(section, 'bits_per_byte')
   rows = [['', *map(str, section.lengths)]]
-  rows += [[s.label, *(_cell(section, s, n) for n in section.lengths)] for s in section.schemes]
+  rows += [[head.text, *map(_text_cell, cells)] for head, *cells in losses.rows]
   lines += cli.aligned(rows)
   if section.several_seeds:
     lines.append('mean ± standard deviation over seeds')
-  for scheme in section.schemes:
-    if end := section.end(scheme):
-      lines.append(f'- {scheme.label}, from {end[0]}: {end[1]}')
+  lines += [f'- {label}, from {n}: {reason}' for label, n, reason in tables.ends(section)]
   return '\n'.join(lines)
 
 
-def _cell(section: summary.Section, scheme: summary.Scheme, length: int) -> str:
-  values = section.values(scheme, length)
-  if not values:
-    return '-' if section.undefined(scheme, length) else 'not run'
-  deviation = f' ± {number(statistics.stdev(values))}' if len(values) > 1 else ''
-  return number(statistics.fmean(values)) + deviation
+def _text_cell(cell: render.Cell) -> str:
+  return '-' if cell.kind == 'undefined' else f'{cell.text} {cell.note}'.rstrip()

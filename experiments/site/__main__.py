@@ -3,7 +3,7 @@
 python -m experiments.site --out=site
 
 It has the repository's Markdown, a page for every registered scheme and the docstrings of all
-modules. A folder that holds anything but such a site is left alone.
+modules. A folder with other files in it is refused.
 """
 
 import pathlib

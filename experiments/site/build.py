@@ -5,56 +5,56 @@ import pathlib
 import shutil
 import tempfile
 
-from experiments.site import documents, markdown, modules, pages
+from experiments.report import render
+from experiments.site import documents, modules, pages
 from pe_research import positions
-from pe_research.show.palette import INK, PALETTE
 
 HERE = pathlib.Path(__file__).parent
-MARK = '.pe_research-site'  # a folder that has it may be replaced
+MARK = '.pe_research-site'  # a file in every site: its folder may be replaced
 NEEDED = ('sphinx', 'myst_parser', 'furo')
 
 
 def write(out: pathlib.Path) -> pathlib.Path:
-  """Builds the site in place of `out`, which stays as it is where that fails; its first page.
+  """Builds the site, replaces `out` with it if that succeeds, and returns its first page.
 
   Raises:
-    ValueError: `out` holds something else, a link leads nowhere, or Sphinx warns.
+    ValueError: `out` holds other files, a link is broken, or Sphinx warns.
   """
   check(out)
   with tempfile.TemporaryDirectory() as folder:
-    stage, made = pathlib.Path(folder, 'pages'), pathlib.Path(folder, 'made')
+    stage, site = pathlib.Path(folder, 'pages'), pathlib.Path(folder, 'site')
     _stage(stage)
-    _build(stage, made, pathlib.Path(folder, 'doctrees'))
-    (made / MARK).touch()
+    _build(stage, site, pathlib.Path(folder, 'doctrees'))
+    (site / MARK).touch()
     if out.exists():
       shutil.rmtree(out)
-    shutil.copytree(made, out)
+    shutil.copytree(site, out)
   return out / 'index.html'
 
 
 def check(out: pathlib.Path) -> None:
-  """Raises ValueError where a site cannot be written, or `out` is not one and has files."""
+  """Raises ValueError where a package is missing, or `out` has files and is no site."""
   absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
   if absent:
     raise ValueError(
-      f'there is no {absent[0]} in this Python; pip install furo myst-parser sphinx, as '
-      "pyproject.toml's docs has them."
+      f'{absent[0]} is not installed in this Python; pip install furo myst-parser sphinx, the '
+      'docs extra of pyproject.toml.'
     )
   if out.is_file():
-    raise ValueError(f'--out={out} is a file; name a folder that is empty or not there yet.')
+    raise ValueError(f'--out={out} is a file; name a folder that is empty or does not exist.')
   if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
     raise ValueError(
-      f'--out={out} has files in it, and no {MARK} among them, so it is not a site of ours; name '
-      'a folder that is empty or not there yet.'
+      f'--out={out} has files in it, and none is {MARK}, so it is not a site; name a folder that '
+      'is empty or does not exist.'
     )
 
 
 def _stage(stage: pathlib.Path) -> None:
   """Writes everything that Sphinx reads."""
   tree = documents.Tree()
-  made = tree.pages | dict(pages.pages()) | dict(modules.pages())
-  made['index'] += '\n'.join(['', '', *_navigation()])
-  for name, text in made.items():
+  documents_by_name = tree.pages | dict(pages.pages()) | dict(modules.pages())
+  documents_by_name['index'] += _navigation()
+  for name, text in documents_by_name.items():
     _write(stage / f'{name}.md', text)
   for name in positions.SCHEMES:
     for theme, drawing in pages.panels(name).items():
@@ -67,17 +67,17 @@ def _stage(stage: pathlib.Path) -> None:
     _write(stage / '_extra' / path, text)
   shutil.copyfile(HERE / 'conf.py', stage / 'conf.py')
   (stage / '_static').mkdir()
-  (stage / '_static' / 'site.css').write_text(_colors() + (HERE / 'site.css').read_text())
+  (stage / '_static' / 'site.css').write_text(render.text('site/site.css'))
 
 
-def _navigation() -> list[str]:
+def _navigation() -> str:
   own = [documents.page_of(path) for path in documents.paths() if path != documents.FIRST]
   groups = {
-    'Research': [('', f'{pages.FOLDER}/index'), ('', 'claims')],
-    'Documents': [('', page) for page in own],
-    'Code': [('', modules.page_of(modules.ROOT))],
+    'Research': [f'{pages.FOLDER}/index', 'claims'],
+    'Documents': own,
+    'Code': [modules.page_of(modules.ROOT)],
   }
-  return [line for name, group in groups.items() for line in markdown.toctree(group, name)]
+  return render.text('site/navigation.md', groups=groups)
 
 
 def _write(path: pathlib.Path, text: str) -> None:
@@ -90,21 +90,11 @@ def _copy(path: str, folder: pathlib.Path) -> None:
   shutil.copyfile(documents.ROOT / path, folder / path)
 
 
-def _colors() -> str:
-  """Colours of drawings by day and by night, as the theme tells these apart."""
-  of = lambda i: ' '.join(f'--series-{n}: {pair[i]};' for n, pair in enumerate(PALETTE))
-  day, night = f'--ink: {INK}; {of(0)}', f'--ink: #e6e8ea; {of(1)}'
-  return (
-    f'body {{ {day} }}\n'
-    f'body[data-theme="dark"] {{ {night} }}\n'
-    '@media (prefers-color-scheme: dark) {\n'
-    f'  body:not([data-theme="light"]) {{ {night} }}\n}}\n'
-  )
-
-
-def _build(stage: pathlib.Path, made: pathlib.Path, doctrees: pathlib.Path) -> None:
+def _build(stage: pathlib.Path, site: pathlib.Path, doctrees: pathlib.Path) -> None:
   from sphinx.cmd.build import build_main  # may be missing, which `check` says
 
   flags = ['-b', 'html', '-q', '-W', '--keep-going', '-d', str(doctrees)]
-  if build_main([*flags, str(stage), str(made)]):
-    raise ValueError('Sphinx warns, see above, and pages with warnings are not kept; correct them.')
+  if build_main([*flags, str(stage), str(site)]):
+    raise ValueError(
+      'Sphinx warned, see above; a site is built only without warnings. Correct them.'
+    )

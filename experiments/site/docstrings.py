@@ -1,8 +1,8 @@
-"""Docstrings as reStructuredText: they are written for people, not for Sphinx."""
+"""Docstrings as reStructuredText, which Sphinx reads."""
 
 import re
 
-# Headings that napoleon reads; what stands below one is a list of its own.
+# Headings that napoleon reads, each with a list below it.
 SECTIONS = ('Args:', 'Attributes:', 'Raises:', 'Returns:', 'Yields:')
 QUOTED = re.compile(r'(`[^`\n]+`)')
 ENTRY = re.compile(r'( *)([\w/-]+): (.*)')

@@ -1,18 +1,20 @@
-"""The repository's Markdown as pages, with what it links to: images, other pages, source files."""
+"""The repository's Markdown as pages, with the images, pages and source files that it links to."""
 
 import pathlib
 import posixpath
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pygments.lexers
 
-from experiments.site import markdown, modules
+from experiments.report import render
+from experiments.site import modules
 
 ROOT = pathlib.Path(__file__).parents[2]
 FIRST = 'README.md'
 PATTERNS = ('launch/*.md', 'experiments/*.md', 'experiments/bench/*.md', 'pe_research/**/*.md')
-WHOLE = ('.png', '.svg', '.html', '.ipynb')  # what goes along as it is
+WHOLE = ('.png', '.svg', '.html', '.ipynb')  # copied as they are
 FOLDER = 'source'
 FENCED = re.compile(r'(^```.*?^```$)', re.DOTALL | re.MULTILINE)
 LINK = re.compile(r'(?<=\]\()([^)\s#:]+)(#[^)\s]*)?(?=\))')  # a ':' is in links to other sites
@@ -30,11 +32,11 @@ def page_of(path: str) -> str:
 
 
 class Tree:
-  """What the documents come to.
+  """The pages of all documents.
 
   Attributes:
-    pages: Markdown by name of the page, sources that are linked to included.
-    whole: paths of images and other files that go along, relative to the repository.
+    pages: Markdown by name of the page, linked sources included.
+    whole: paths of images and other files to copy, relative to the repository.
   """
 
   def __init__(self):
@@ -47,7 +49,7 @@ class Tree:
       self.pages[page_of(path)] = self._linked(path)
 
   def _linked(self, path: str) -> str:
-    """The text of a document, its links to files of the repository turned to pages."""
+    """The text of a document, with links to pages for links to files of the repository."""
     parts = FENCED.split((ROOT / path).read_text())
     parts[::2] = [LINK.sub(self._target(path), part) for part in parts[::2]]
     return ''.join(parts)
@@ -56,7 +58,7 @@ class Tree:
     def target(found: re.Match) -> str:
       path = posixpath.normpath(posixpath.join(posixpath.dirname(document), found[1]))
       if path.startswith('..') or not (ROOT / path).exists():
-        raise ValueError(f'{document} links to {found[1]}, and there is no {path}; correct it.')
+        raise ValueError(f'{document} links to {found[1]}, but {path} does not exist; correct it.')
       if path.endswith(WHOLE):
         self.whole.add(path)
         return f'/{path}'
@@ -65,22 +67,21 @@ class Tree:
     return target
 
   def _page(self, path: str) -> str:
-    """The page that shows a file or a folder, made if there is none."""
+    """The page that shows a file or a folder; it is added where there is none."""
     if path in self._documents:
       return page_of(path)
     if path in self._modules:
       return modules.page_of(self._modules[path])
     name = f'{FOLDER}/{path}'
     if name not in self.pages:
-      lines = ['---', 'orphan: true', '---', f'# {markdown.plain(path)}', '']
-      self.pages[name] = '\n'.join([*lines, *self._source(path), ''])
+      self.pages[name] = render.text('site/source.md', path=path, **self._source(path))
     return name
 
-  def _source(self, path: str) -> list[str]:
+  def _source(self, path: str) -> dict[str, Any]:
+    """What the page of a file or a folder shows."""
     whole = ROOT / path
     if whole.is_dir():
       files = sorted(file.relative_to(ROOT).as_posix() for file in whole.glob('*.py'))
-      return [f'- [{markdown.plain(file)}](/{self._page(file)}.md)' for file in files]
+      return {'language': '', 'children': [(file, self._page(file)) for file in files]}
     language = pygments.lexers.get_lexer_for_filename(path).aliases[0]
-    fence = '`' * 10
-    return [f'{fence}{language}', whole.read_text().rstrip(), fence]
+    return {'language': language, 'text': whole.read_text().rstrip()}

@@ -4,7 +4,7 @@ import pkgutil
 from collections.abc import Iterator
 
 import pe_research
-from experiments.site import markdown
+from experiments.report import render
 
 ROOT = pe_research.__name__
 FOLDER = 'api'
@@ -27,9 +27,8 @@ def page_of(name: str) -> str:
 
 def pages() -> Iterator[tuple[str, str]]:
   """Documents with their Markdown."""
-  known = names()
-  for name in known:
-    children = [child for child in known if child.rpartition('.')[0] == name]
-    below = [(child.rpartition('.')[2], page_of(child)) for child in children]
-    lines = [f'# {markdown.plain(name)}', '', '```{eval-rst}', f'.. automodule:: {name}', '```', '']
-    yield page_of(name), '\n'.join([*lines, *markdown.toctree(below)])
+  modules = names()
+  for name in modules:
+    below = [module for module in modules if module.rpartition('.')[0] == name]
+    children = [(module.rpartition('.')[2], page_of(module)) for module in below]
+    yield page_of(name), render.text('site/module.md', name=name, children=children)

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.report import cards
-from experiments.report.claims import rows as rows_lib
-from experiments.report.claims import writer as claims
-from experiments.site import docstrings, markdown
+from experiments.report import cards, render
+from experiments.report.claims import rows, texts, writer
+from experiments.report.markdown import plain, with_papers
+from experiments.site import docstrings
 from experiments.studies import scales
 from experiments.studies.terms import Claim
 from pe_research import positions
-from pe_research.positions import facts
 from pe_research.settings import configs
 from pe_research.show import card_flags, card_text, explorer
 from pe_research.show.explorer import effects, figure, page
@@ -33,33 +32,37 @@ def page_of(name: str) -> str:
 
 
 def panels(name: str) -> dict[str, bytes]:
-  """Drawings of what the scheme called `name` does, SVG, by the theme that they are for."""
+  """SVG drawings of the scheme called `name`, by the theme of the page."""
   shown = page.shown(name)
-  length = tokens(shown)
-  draw = lambda theme: figure.drawn([shown], length, theme=theme)
-  return {theme: figure.written(draw(theme), 'svg')['.svg'] for theme in themes.THEMES}
+  length, drawings = tokens(shown), {}
+  for theme in themes.THEMES:
+    drawn = figure.drawn([shown], length, theme=theme)
+    drawings[theme] = figure.written(drawn, 'svg')['.svg']
+  return drawings
 
 
 def tokens(shown: page.Shown) -> int:
-  """Of its panel: few, or as many as it takes until it differs from what it trains as."""
+  """Length of its drawing: short, unless it equals there the scheme that it trains as."""
   own = positions.scheme(shown.name).trains_as
   if not own:
     return page.TOKENS
-  does = lambda one, n: effects.of(one.layers[0], one.dims, n).modifier
-  other, lengths = page.shown(own), (page.TOKENS, 2 * shown.dims.length)
-  differs = lambda n: not np.array_equal(does(shown, n), does(other, n), equal_nan=True)
-  return next(filter(differs, lengths), page.TOKENS)
+  both = shown, page.shown(own)
+  for length in (page.TOKENS, 2 * shown.dims.length):
+    matrices = [effects.of(one.layers[0], one.dims, length).modifier for one in both]
+    if not np.array_equal(*matrices, equal_nan=True):
+      return length
+  return page.TOKENS
 
 
 def panel_of(name: str, theme: str) -> str:
-  """The file of such a drawing, beside the page of the scheme."""
+  """The file of its drawing, relative to the page of the scheme."""
   return f'panels/{name}-{theme}.svg'
 
 
 @functools.cache
-def findings() -> tuple[rows_lib.Row, ...]:
+def findings() -> tuple[rows.Row, ...]:
   """Every claim with its verdict, in the order of the report."""
-  return tuple(rows_lib.judge(rows_lib.load(SCALE)[0]))
+  return tuple(rows.judge(rows.load(SCALE)[0]))
 
 
 def uses(claim: Claim) -> list[str]:
@@ -84,10 +87,7 @@ def example(name: str) -> dict[str, Any]:
 
 
 def described(name: str) -> tuple[str, str]:
-  """The docstring of the scheme called `name`: what it is, and how paper and code differ.
-
-  The second is '' where its last paragraph does not say that.
-  """
+  """The docstring of the scheme called `name`, and its paragraph 'Paper and code: ...', or ''."""
   doc = inspect.cleandoc(positions.scheme(name).__doc__ or '')
   about, _, differences = doc.partition(DIFFERENCES)
   return about, differences[:1].upper() + differences[1:]
@@ -96,151 +96,73 @@ def described(name: str) -> tuple[str, str]:
 def pages() -> Iterator[tuple[str, str]]:
   """Documents with their Markdown: each scheme, all of them, and the claims."""
   for name in positions.SCHEMES:
-    yield page_of(name), '\n'.join(_scheme(name))
-  yield f'{FOLDER}/index', '\n'.join(_schemes())
-  yield 'claims', '\n'.join(_claims())
-
-
-def _schemes() -> list[str]:
-  tried = f'<a href="../{EXPLORER}">The explorer</a> shows what each does to a few tokens.'
-  lines = ['# Schemes', '', tried, '']
-  head = ['scheme', 'what becomes of embeddings x, or of logits ℓ of query m and key n', 'source']
-  rows = [
-    [_link(name), markdown.plain(cls.formula), markdown.with_papers(cls.paper)]
-    for name, cls in positions.SCHEMES.items()
-  ]
-  entries = [(cls.label, page_of(name)) for name, cls in positions.SCHEMES.items()]
-  return [*lines, *markdown.table(head, rows), *markdown.toctree(entries)]
+    yield page_of(name), _scheme(name)
+  schemes = positions.SCHEMES.items()
+  table = [[_link(name), plain(cls.formula), with_papers(cls.paper)] for name, cls in schemes]
+  documents = [(cls.label, page_of(name)) for name, cls in schemes]
+  yield (
+    f'{FOLDER}/index',
+    render.text('site/schemes.md', explorer=EXPLORER, rows=table, documents=documents),
+  )
+  claims = [(row, map(_link, uses(row.claim))) for row in findings()]
+  lead = texts.lead(findings(), SCALE)
+  yield 'claims', render.text('site/claims.md', lead=lead, page=CLAIMS, claims=claims)
 
 
 def _link(name: str) -> str:
-  return f'[{markdown.plain(positions.scheme(name).label)}](/{page_of(name)}.md)'
+  return f'[{plain(positions.scheme(name).label)}](/{page_of(name)}.md)'
 
 
-def _claim_link(claim: Claim, up: str) -> str:
-  return f'<a href="{up}{CLAIMS}#{claim.id}">{claim.id}</a> {markdown.plain(claim.title)}'
-
-
-def _claims() -> list[str]:
-  head = ['claim', 'verdict', 'schemes']
-  rows = [
-    [
-      _claim_link(row.claim, ''),
-      markdown.plain(rows_lib.verdict_text(row)),
-      ', '.join(map(_link, uses(row.claim))),
-    ]
-    for row in findings()
-  ]
-  lines = ['# Claims', '', markdown.plain(rows_lib.lead([*findings()], SCALE)), '']
-  figures = f'<a href="{CLAIMS}">The page of the claims</a> has all tests, with figures.'
-  return [*lines, figures, '', *markdown.table(head, rows)]
-
-
-def _scheme(name: str) -> list[str]:
+def _scheme(name: str) -> str:
+  """The page of a scheme."""
   cls, config = positions.scheme(name), example(name)
-  scheme, (about, differences) = configs.scheme(config), described(name)
-  card = card_text.card(scheme, config['length'])
-  return [
-    f'# {markdown.plain(cls.label)}',
-    '',
-    '{.formula}',
-    markdown.plain(cls.formula),
-    '',
-    *_said(about),
-    *_properties(name, scheme),
-    *_figure(name, cls.label),
-    '## Known differences between paper and code',
-    '',
-    *_said(differences or 'The docstring of the class does not say.'),
-    *_arguments(name),
-    *_card(config, card),
-    *_concerned(name),
-  ]
+  about, differences = described(name)
+  shown = page.shown(name)
+  card = card_text.card(configs.scheme(config), config['length'])
+  view = cards.view(card, card.label, config['position'])
+  columns = view.table.head[1:] if view.table else []
+  heads = [f'{c.text} ({c.note})' if c.note else c.text for c in columns]
+  missing = 'The docstring of the class does not say.'
+  return render.text(
+    'site/scheme.md',
+    label=cls.label,
+    formula=cls.formula,
+    about=docstrings.rst(about.splitlines()),
+    properties=_properties(name, configs.scheme(config)),
+    drawings=[(theme, panel_of(name, theme)) for theme in themes.THEMES],
+    tokens=tokens(shown),
+    notes=page.notes(shown),
+    differences=docstrings.rst((differences or missing).splitlines()),
+    arguments=[
+      [f'`{field}`', f'`{parameter.default!r}`', plain(card_flags.about(name, field))]
+      for field, parameter in positions.arguments(name).items()
+    ],
+    model=config['model'],
+    length=config['length'],
+    given=card_text.described(config['position']),
+    card=view,
+    columns=[plain(text) for text in (card.part, *heads)],
+    claims=[row for row in findings() if name in uses(row.claim)],
+    scale=SCALE.name,
+    page=CLAIMS,
+  )
 
 
-def _said(text: str) -> list[str]:
-  return ['```{eval-rst}', *docstrings.rst(text.splitlines()), '```', '']
-
-
-def _properties(name: str, made: positions.PositionScheme) -> list[str]:
-  cls = type(made)
+def _properties(name: str, scheme: positions.PositionScheme) -> list[list[str]]:
+  cls = type(scheme)
   yes = lambda value: 'yes' if value else 'no'
-  rows = [
+  return [
     ['name in a config', f'`{name}`'],
-    ['paper', markdown.with_papers(cls.paper)],
-    ['relative: logits depend on distance alone', yes(made.relative)],
+    ['paper', with_papers(cls.paper)],
+    ['relative: logits depend on distance alone', yes(scheme.relative)],
     ['trains as', _link(cls.trains_as) if cls.trains_as else 'itself'],
     ['draws positions in training', yes(cls.draws_positions)],
-    ['encoding changes as a text grows', yes(made.depends_on_length)],
+    ['encoding changes as a text grows', yes(scheme.depends_on_length)],
     ['parameters of its own in every layer', yes(cls.per_layer)],
     ['class', f'{{py:class}}`~{cls.__module__}.{cls.__qualname__}`'],
   ]
-  return markdown.table(['', ''], rows)
-
-
-def _figure(name: str, label: str) -> list[str]:
-  shown = page.shown(name)
-  said = f'What {label} does at {tokens(shown)} tokens, as it is and as what it adds to logits.'
-  lines = []
-  for theme in themes.THEMES:
-    lines += [f'```{{image}} {panel_of(name, theme)}', f':alt: {said}', f':class: only-{theme}']
-    lines += ['```', '']
-  said = [f'{label}: {markdown.plain(note)}.' for note in page.notes(shown)]
-  return [*lines, *said, *([''] if said else [])]
-
-
-def _arguments(name: str) -> list[str]:
-  lines = ['## Arguments', '']
-  rows = [
-    [f'`{field}`', f'`{parameter.default!r}`', markdown.plain(card_flags.about(name, field))]
-    for field, parameter in positions.arguments(name).items()
-  ]
-  if not rows:
-    return [*lines, 'It takes none.', '']
-  return [*lines, *markdown.table(['name', 'default', 'meaning'], rows)]
-
-
-def _card(config: dict[str, Any], card: facts.Card) -> list[str]:
-  model, given = config['model'], card_text.described(config['position'])
-  sizes = (
-    f'For a model of width {model["width"]} with {model["heads"]} heads of {model["head_dim"]}, '
-    f'trained at {config["length"]} tokens'
-  )
-  lines = ['## Card', '', f'{sizes}, with {markdown.plain(given)}.' if given else f'{sizes}.', '']
-  for note in card.notes:
-    lines += ['```{warning}', markdown.plain(note), '```', '']
-  rows = [
-    [markdown.plain(fact.name), markdown.plain(f'{facts.text(fact.value)} {fact.unit}'.strip())]
-    for fact in (*card.lengths(), *card.facts)
-  ]
-  lines += markdown.table(['fact', 'value'], rows)
-  if not card.part:
-    return lines
-  drawn = cards.panels(card, card.label, 0)
-  lines += markdown.embedded(drawn) if drawn else []
-  under = lambda c: ', '.join(filter(None, [c.unit, c.at]))
-  head = [
-    card.part,
-    *(f'{c.quantity} ({under(c)})' if under(c) else c.quantity for c in card.columns),
-  ]
-  parts = zip(*(column.values for column in card.columns), strict=True)
-  rows = [[f'{i}', *map(facts.text, values)] for i, values in enumerate(parts)]
-  return [*lines, *markdown.table(list(map(markdown.plain, head)), rows)]
-
-
-def _concerned(name: str) -> list[str]:
-  lines = ['## Claims', '']
-  rows = [
-    [_claim_link(row.claim, '../'), markdown.plain(rows_lib.verdict_text(row))]
-    for row in findings()
-    if name in uses(row.claim)
-  ]
-  if not rows:
-    return [*lines, 'No claim uses it.', '']
-  said = f'Those that have a model with it, and their verdicts at scale {SCALE.name}.'
-  return [*lines, said, '', *markdown.table(['claim', 'verdict'], rows)]
 
 
 def alone() -> dict[str, str]:
-  """Pages that are no documents of the site, by path: HTML."""
-  return {CLAIMS: claims.html(SCALE, 'explorer.html'), EXPLORER: explorer.html()}
+  """HTML pages outside Sphinx, by path."""
+  return {CLAIMS: writer.html(SCALE, 'explorer.html'), EXPLORER: explorer.html()}

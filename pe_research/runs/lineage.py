@@ -35,7 +35,7 @@ def carried_over(config: Mapping[str, Any], name: str) -> dict[str, Any]:
   """The position arguments of a run that its weights take along to the scheme `name`."""
   position = config['position']
   same = name == position['name']
-  return dict(position) if same else positions.scheme(position['name']).known(position)
+  return dict(position) if same else positions.scheme(position['name']).trained_arguments(position)
 
 
 def check_plain(config: Mapping[str, Any], where: object) -> None:

@@ -51,10 +51,9 @@ def train_all(runs: Runs, beat: Callable[[str], None] = unheard) -> list[train_s
   config = next(iter(runs.values()))
   if len(runs) > 1:
     check_together([*runs.values()])
-  blueprints = [
-    FunctionalDecoder(one) for one in runs.values()
-  ]  # they differ in their initial weights
-  functional = blueprints[0]
+  # They differ in their initial weights.
+  decoders = [FunctionalDecoder(one) for one in runs.values()]
+  functional = decoders[0]
   batches.check(config, functional.scheme.reads_beyond)
   jax_setup.prepare(config)
   mesh = sharding.mesh(config['run']['mesh'])
@@ -76,7 +75,7 @@ def train_all(runs: Runs, beat: Callable[[str], None] = unheard) -> list[train_s
     stop = stack.enter_context(Stop())
     members = [
       Member(one, workdir, functional, corpus, stack)
-      for (workdir, one), functional in zip(runs.items(), blueprints, strict=True)
+      for (workdir, one), functional in zip(runs.items(), decoders, strict=True)
     ]
     beat('initialising or restoring')
     final = {member: member.final(like) for member in members}

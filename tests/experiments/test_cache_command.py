@@ -5,14 +5,14 @@ import json
 import small
 import sweeps
 
-from experiments.report import cached, writer
+from experiments.report import tables, writer
 
 
 def test_the_table_is_printed_written_and_reported(tmp_path):
   flags = ['--contexts=20,40', '--width=32', '--heads=8', '--layers=2', '--repeats=1']
   done = small.run('-m', 'experiments.cache', f'--workdir={tmp_path}', *flags, timeout=300)
   assert done.returncode == 0, done.stderr
-  found = json.loads((tmp_path / cached.FILE).read_text())
+  found = json.loads((tmp_path / tables.CACHE_FILE).read_text())
   allocated = {row['name']: row['allocated'] for row in found['rows']}
   numbers = {'MHA': 2 * 8 * 4, 'GQA, 4 key heads': 2 * 4 * 4, 'MQA': 2 * 4}
   numbers |= dict.fromkeys(['MLA, absorbed', 'MLA, expanded'], 4 * 4 + 2)

@@ -11,7 +11,7 @@ import sweeps
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.report import figures, page, summary, tables
+from experiments.report import figures, render, summary, tables
 from pe_research import positions
 from pe_research.show import drawing, palette
 
@@ -125,7 +125,8 @@ def test_a_gap_is_a_gap_and_what_was_never_measured_is_no_line():
   drawn = drawing.svg(figures.loss_by_length(section), 'f')
   path = next(g for g in ET.fromstring(drawn).iter(f'{SVG}g') if g.get('id') == 'f-line-a')
   assert path.find(f'{SVG}path').get('d').count('M') == 2
-  assert 'not run' in tables.losses(section, 'value')
+  cells = [cell for row in tables.losses(section, 'value').rows for cell in row]
+  assert 'not run' in [cell.text for cell in cells]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(0.01, 0.08))
@@ -159,7 +160,7 @@ def contrast(one, other):
 
 @pytest.mark.parametrize('mode', [0, 1], ids=['light', 'dark'])
 def test_text_and_lines_stand_out_from_their_paper(mode):
-  roots = re.findall(r':root \{(.*?)\}', page.TEMPLATE.read_text(), re.DOTALL)
+  roots = re.findall(r':root \{(.*?)\}', render.text('style.css'), re.DOTALL)
   colors = dict(re.findall(r'--([\w-]+): (#[0-9a-f]{6})', roots[mode]))
   for text in ('ink', 'soft', 'link'):
     for paper in ('paper', 'worse'):

@@ -84,8 +84,8 @@ def test_utilization_is_bounded_by_recomputation_and_by_traffic():
 
 def test_the_kept_table_is_that_of_the_kept_rows():
   rows = scale_estimate.kept()
-  document = scale_rows.markdown(scale_rows.rows())
-  assert scale_estimate.TABLE.read_text() == scale_markdown.markdown(rows) + document
+  text = scale_markdown.markdown(rows, scale_rows.rows())
+  assert scale_estimate.TABLE.read_text() == text
   assert len(rows) == len(scale_estimate.SIZES) * len(scale_estimate.MACHINES)
   for row in rows:
     size, machine = scale_estimate.SIZES[row['size']], scale_estimate.MACHINES[row['machine']]

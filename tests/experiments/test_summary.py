@@ -8,7 +8,8 @@ import pytest
 import sweeps
 
 from experiments.report import summary
-from experiments.report.findings import findings, joined, number
+from experiments.report.findings import findings
+from experiments.report.numbers import joined, number
 from pe_research import positions
 
 

@@ -125,7 +125,7 @@ def test_the_page_has_a_card_for_each_scheme(page):
       assert shown[fact.name] == f'{facts.text(fact.value)} {fact.unit}'.strip()
     assert len(list(body.iter('svg'))) == len(card_figure.panels(made))
     for note in made.notes:
-      assert html.escape(note) in bodies[made.label]
+      assert note in html.unescape(bodies[made.label])
     rows = [[td.text for td in tr.iter('td')] for tr in body.iter('tr')][1:]
     columns = [[facts.text(v) for v in column.values] for column in made.columns]
     assert rows == [list(row) for row in zip(*columns, strict=True)]
@@ -134,6 +134,9 @@ def test_the_page_has_a_card_for_each_scheme(page):
 
 def test_a_scheme_that_cannot_be_built_is_a_line(tmp_path):
   run = sweeps.run(tmp_path, 'rope', position={'base': 0.5})
-  text = cards.section(summary.schemes([run]), 128)
-  assert 'RoPE has no card: position.base is 0.5; it must be above 1.' in text
-  assert '<details' not in text
+  (scheme,) = summary.schemes([run])
+  view = cards.of_scheme(scheme, 128, 0)
+  assert view == cards.View('RoPE', 'RoPE has no card: position.base is 0.5; it must be above 1.')
+  writer.write([run], tmp_path)
+  text = (tmp_path / 'report.html').read_text()
+  assert view.error in text and '<details class="card">' not in text

@@ -1,4 +1,4 @@
-"""Decides what is kept once more, by the rule as it is, from the kept rows; nothing is run.
+"""Decides the kept claims again, by the rule of this code, from their kept rows; nothing is run.
 
 python -m experiments.report.claims --scale=cpu
 """
@@ -13,7 +13,7 @@ from pe_research.storage import files
 
 
 def main(argv: list[str]) -> None:
-  """Writes every verdict.json of a scale whose claim has the variants that were run."""
+  """Writes verdict.json of every claim that has the variants that were run."""
   parser = cli.parser('experiments.report.claims', __doc__)
   parser.add_argument('--scale', default='cpu', choices=scales.SCALES)
   scale = scales.SCALES[parser.parse_args(argv).scale]
@@ -26,8 +26,8 @@ def main(argv: list[str]) -> None:
     kept = files.read_json(file)
     if kept and tuple(kept['verdicts']) == claim.variants:
       finding, _ = ledger.again(plan, claim)
-      made_by = {run['commit'] for run in finding.record['runs']}
-      finding.record['registered'] = preregistration.since(claim, made_by, scale.name)
+      commits = {run['commit'] for run in finding.record['runs']}
+      finding.record['registered'] = preregistration.since(claim, commits, scale.name)
       files.write_bytes(file, json.dumps(ledger.as_json(finding), indent=1).encode())
     elif kept:
       print(f'{file.name} is of other variants than {claim.id} has; run the claim again.')

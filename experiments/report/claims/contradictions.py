@@ -1,6 +1,5 @@
-"""Where papers contradict each other or themselves, and what is measured here of just that."""
+"""Where papers contradict each other or themselves, and the effects that measure it here."""
 
-import html
 from collections.abc import Sequence
 
 from experiments.claims import yarn_temperature
@@ -11,18 +10,18 @@ from experiments.studies.terms import EXACT, Effect, Expect, Quantity
 
 
 def mean(model: str, at: float, control: str = 'none', protocol: str = 'fixed_targets'):
-  """A quantity of the kept rows, whether a test reads it by document or not."""
+  """The mean of a measurement of the kept rows, at a length in units of L."""
   return Quantity(model, protocol, control, (at,), 'mean')
 
 
 def at_l(model: str, at: float) -> Effect:
-  """How much more a model loses there than at L."""
+  """Loss of a model at a length in units of L, minus its loss at L."""
   return mean(model, at) - mean(model, 1)
 
 
 FAR = ('depth:0', 'passkey')  # values hidden at the beginning
-# What is contradicted; and (claim, test) pairs that bear on it, from that claim's rows.
-FOUND: tuple[tuple[str, tuple[tuple[str, Expect], ...]], ...] = (
+# A contradiction, and (claim, test) pairs that measure it on that claim's rows.
+CONTRADICTIONS: tuple[tuple[str, tuple[tuple[str, Expect], ...]], ...] = (
   (
     'ALiBi calls the T5 bias relatively flat under a sliding window; its own table 14 has it rise '
     'from 17.92 to 30.77.',
@@ -73,44 +72,17 @@ FOUND: tuple[tuple[str, tuple[tuple[str, Expect], ...]], ...] = (
 )  # fmt: skip
 
 
-def _found(rows: Sequence[Row], scale: Scale) -> list[tuple[str, list[tuple[str, str]]]]:
-  """What is contradicted, and (claim, effect) pairs; only where something was measured of it."""
-  own, plan = {row.claim.id: row.finding for row in rows}, planner(scale)
-  found = []
-  for text, tests in FOUND:
-    measured = []
+def measured(rows: Sequence[Row], scale: Scale) -> list[tuple[str, list[tuple[str, str]]]]:
+  """Each contradiction that was measured, and its effects as (text, claim)."""
+  findings, plan, found = {row.claim.id: row.finding for row in rows}, planner(scale), []
+  for contradiction, tests in CONTRADICTIONS:
+    effects = []
     for claim, test in tests:
-      if claim not in own or not own[claim].seeds:
-        continue
-      outcome = ledger.outcome(own[claim].claim, test, plan, own[claim].rows, own[claim].seeds)
-      if outcome.estimate is not None:
-        measured.append((claim, f'{test.says}: {effect_text(outcome)}'))
-    if measured:
-      found.append((text, measured))
+      finding = findings.get(claim)
+      if finding and finding.seeds:
+        outcome = ledger.outcome(finding.claim, test, plan, finding.rows, finding.seeds)
+        if outcome.estimate is not None:
+          effects.append((f'{test.says}: {effect_text(outcome)}', claim))
+    if effects:
+      found.append((contradiction, effects))
   return found
-
-
-def section(rows: Sequence[Row], scale: Scale) -> str:
-  """As HTML; '' where nothing was measured."""
-  items = []
-  for text, measured in _found(rows, scale):
-    said = '; '.join(
-      f'{html.escape(effect)} (<a href="#{claim}">{claim}</a>)' for claim, effect in measured
-    )
-    items.append(f'<li>{html.escape(text)} Here: {said}.</li>')
-  return (
-    '<section><h2>Contradictions between papers</h2>\n<p>And what is measured here of each; '
-    f'intervals are by seeds alone.</p>\n<ul>{"".join(items)}</ul></section>'
-    if items
-    else ''
-  )
-
-
-def markdown(rows: Sequence[Row], scale: Scale) -> list[str]:
-  """As lines of Markdown; none where nothing was measured."""
-  lines = []
-  for text, measured in _found(rows, scale):
-    said = '; '.join(f'{effect} ({claim})' for claim, effect in measured)
-    lines.append(f'- {text} Here: {said}.')
-  head = ['## Contradictions between papers', '', 'Intervals are by seeds alone.', '']
-  return [*head, *lines] if lines else []

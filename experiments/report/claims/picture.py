@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import matplotlib.figure
 
 from experiments.report.claims.drawings import COLORS, SIGNS
-from experiments.report.claims.rows import Row, decided_text, effect_text
+from experiments.report.claims.rows import Row
 from pe_research.show import drawing, palette
 
 WIDTH, LINE, GAP = 9.6, 0.155, 0.12  # inches: of all, of a line of text, between claims
@@ -23,17 +23,12 @@ def cells(row: Row) -> list[str]:
     named = f'{variant}: ' if texts else ''
     if not texts or verdict + alone != texts[0]:
       texts.append(f'{named}{verdict}{alone}')
-  effect = f'{effect_text(row.decides)}\n{decided_text(row.decides)}' if row.decides else '–'
-  return [
-    f'{row.claim.id}  {row.claim.title}',
-    '\n'.join(texts),
-    effect,
-    row.published,
-  ]
+  effect = f'{row.effect}\n{row.deciding_test}' if row.effect else '–'
+  return [f'{row.claim.id}  {row.claim.title}', '\n'.join(texts), effect, row.published]
 
 
 def text(rows: Sequence[Row]) -> str:
-  """All that the picture says, a line a claim."""
+  """The text of the picture, a line for each claim."""
   return '\n'.join(' | '.join(cells(row)).replace('\n', '; ') for row in rows)
 
 

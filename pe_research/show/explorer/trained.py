@@ -93,7 +93,7 @@ class Run:
         f'{workdir} holds results of the weights of {owner["run"]} and none of its own; name that '
         f'run, and the scheme {self.saved["position"]["name"]!r} as its position.'
       )
-    self._blueprints: dict[str | None, FunctionalDecoder] = {}
+    self._decoders: dict[str | None, FunctionalDecoder] = {}
 
   @functools.cached_property
   def corpus(self) -> texts.Corpus:
@@ -129,9 +129,9 @@ class Run:
 
   def functional(self, position: str | None = None) -> FunctionalDecoder:
     """The model, without its parameters."""
-    if position not in self._blueprints:
-      self._blueprints[position] = FunctionalDecoder(self.config(position))
-    return self._blueprints[position]
+    if position not in self._decoders:
+      self._decoders[position] = FunctionalDecoder(self.config(position))
+    return self._decoders[position]
 
   def look(self, length: int, position: str | None = None) -> Look:
     """Reads `length` tokens at the end of the longest validation document, the last being a target.
