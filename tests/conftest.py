@@ -84,10 +84,10 @@ def in_turn(points: list[tuple[str, ...]], every: int = 1) -> list[bool]:
 @pytest.fixture(scope='module')
 def extra_schemes():
   """Registers the schemes that only the tests know, for one module of tests."""
-  import tiny
+  import decoder_fixtures as fixtures
 
   with pytest.MonkeyPatch.context() as patch:
-    for name, scheme in tiny.EXTRA.items():
+    for name, scheme in fixtures.EXTRA.items():
       patch.setitem(positions.SCHEMES, name, scheme)
     yield
 

@@ -5,7 +5,7 @@ import sys
 
 import jax
 import numpy as np
-import small
+import run_fixtures
 
 from pe_research import positions
 from pe_research.common import sharding
@@ -19,7 +19,7 @@ HEADS = {'model__heads': 2}
 
 def made(name: str, **overrides):
   """A config, its functional decoder and its parameters, with those of positions far from zero."""
-  config = small.config('state_of_the_union', name, **overrides)
+  config = run_fixtures.config('state_of_the_union', name, **overrides)
   functional = FunctionalDecoder(config)
   params = {k: np.asarray(v) for k, v in functional.init().items()}
   rng = np.random.default_rng(0)

@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-import small
+import run_fixtures
 from gcp_storage_emulator import server
 
 BUCKET = 'gs://pe-bucket'
@@ -36,7 +36,7 @@ def bucket(tmp_path_factory):
     patch.setenv('STORAGE_EMULATOR_HOST', address)
     patch.setenv('TENSORSTORE_GCS_HTTP_URL', address)
     patch.setenv('GOOGLE_CLOUD_PROJECT', 'test')
-    patch.chdir(small.ROOT)
+    patch.chdir(run_fixtures.ROOT)
     running.start()
     yield BUCKET
     running.stop()

@@ -11,7 +11,7 @@ import pathlib
 import tempfile
 
 import jax
-import small
+import run_fixtures
 
 from pe_research import positions
 from pe_research.training import loop
@@ -31,9 +31,9 @@ def losses(case: str, corpus: pathlib.Path, workdir: pathlib.Path, **changed) ->
   """Nats a token of each step."""
   changed |= {'model__projection': 'mla'} if case == LATENT else {}
   name = case.split(',')[0]
-  config = small.config(corpus, name, steps=20, run__save_every=20, **changed)
+  config = run_fixtures.config(corpus, name, steps=20, run__save_every=20, **changed)
   loop.train(config, workdir)
-  return list(small.losses(workdir).values())
+  return list(run_fixtures.losses(workdir).values())
 
 
 def kept() -> dict[str, list[float]]:
@@ -45,7 +45,7 @@ def main() -> None:
   """Measures every case and adds them to the file."""
   found = json.loads(PATH.read_text()) if PATH.exists() else {}
   with tempfile.TemporaryDirectory() as folder:
-    corpus = small.write_corpus(pathlib.Path(folder) / 'text')
+    corpus = run_fixtures.write_corpus(pathlib.Path(folder) / 'text')
     own = {case: losses(case, corpus, pathlib.Path(folder) / case) for case in CASES}
   PATH.write_text(json.dumps(found | {jax.__version__: own}, indent=1) + '\n')
 

@@ -5,12 +5,12 @@ import re
 import sys
 
 import numpy as np
-import small
+import run_fixtures
 from test_parts import MODULES, imports
 
 LIBRARY = ('pe_research.positions', 'pe_research.attention', 'pe_research.model')
 NEEDED = {'jax', 'flax', 'numpy'}
-README = small.ROOT / 'pe_research' / 'positions' / 'README.md'
+README = run_fixtures.ROOT / 'pe_research' / 'positions' / 'README.md'
 # Run where nothing else can be imported, flax's own imports aside.
 ALONE = """
 import sys
@@ -83,5 +83,5 @@ def test_a_layer_of_ones_own_attends_by_yarn():
 
 def test_the_example_runs_without_the_other_packages():
   code = ALONE + example() + 'made = Attention(32, 2, nnx.Rngs(0))\nprint(made.position.label)'
-  done = small.run('-c', code)
+  done = run_fixtures.run('-c', code)
   assert done.returncode == 0 and done.stdout == 'YaRN\n', done.stderr

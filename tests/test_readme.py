@@ -6,11 +6,11 @@ import shlex
 import subprocess
 import types
 
+import decoder_fixtures as fixtures
 import jax
 import numpy as np
 import pytest
-import small
-import tiny
+import run_fixtures
 from flax import nnx
 
 from experiments import finetune as experiment
@@ -24,11 +24,11 @@ from pe_research.model import transformer
 FIRST = 'README.md'
 SCHEMES = 'pe_research/positions/README.md'
 PARTS = sorted(
-  path.relative_to(small.ROOT).as_posix()
+  path.relative_to(run_fixtures.ROOT).as_posix()
   for pattern in ('pe_research/*/README.md', 'experiments/README.md')
-  for path in small.ROOT.glob(pattern)
+  for path in run_fixtures.ROOT.glob(pattern)
 )
-TEXTS = {name: (small.ROOT / name).read_text() for name in (FIRST, *PARTS)}
+TEXTS = {name: (run_fixtures.ROOT / name).read_text() for name in (FIRST, *PARTS)}
 # The same commands at a size that takes seconds: fewer steps, a smaller model, fewer windows.
 SHRINK = {
   'pe_research.main': [
@@ -82,10 +82,10 @@ def checkout(tmp_path_factory):
   """A folder that looks like the repository, where results may be written."""
   folder = tmp_path_factory.mktemp('checkout')
   for name in ('pe_research', 'configs', 'experiments', 'launch', 'Makefile', 'requirements.txt'):
-    (folder / name).symlink_to(small.ROOT / name)
-  small.write_corpus(folder / 'path' / 'to' / 'texts', documents=24)
+    (folder / name).symlink_to(run_fixtures.ROOT / name)
+  run_fixtures.write_corpus(folder / 'path' / 'to' / 'texts', documents=24)
   config, workdir = '--config=configs/lm.py:position=rope', f'--workdir={DEMO}'
-  done = small.run(
+  done = run_fixtures.run(
     '-m', 'pe_research.main', config, workdir, *SHRINK['pe_research.main'], cwd=folder
   )
   assert done.returncode == 0, done.stderr
@@ -96,9 +96,13 @@ def test_make_targets_exist():
   targets = [c.split()[1] for c in commands(FIRST) if c.startswith('make')]
   assert targets == ['demo', 'test']
   for target in [*targets, 'test-all', 'docs', '.venv', 'lock']:
-    shown = subprocess.run(['make', '-n', target], cwd=small.ROOT, capture_output=True, text=True)
+    shown = subprocess.run(
+      ['make', '-n', target], cwd=run_fixtures.ROOT, capture_output=True, text=True
+    )
     assert shown.returncode == 0, shown.stderr
-  demo = subprocess.run(['make', '-n', 'demo'], cwd=small.ROOT, capture_output=True, text=True)
+  demo = subprocess.run(
+    ['make', '-n', 'demo'], cwd=run_fixtures.ROOT, capture_output=True, text=True
+  )
   assert 'experiments.sweep --explorer' in demo.stdout
 
 
@@ -126,7 +130,7 @@ def test_commands_run_in_the_order_they_are_shown(command, checkout):
     shrink = [flag for flag in SHRINK['experiments.sweep'] if flag.startswith('--config')]
   if any('pretrained.py' in argument for argument in arguments):  # it has sizes, and trains nothing
     shrink = [flag for flag in shrink if flag.startswith('--config.eval')]
-  done = small.run('-m', module, *arguments, *shrink, cwd=checkout)
+  done = run_fixtures.run('-m', module, *arguments, *shrink, cwd=checkout)
   if any('lm1b' in argument for argument in arguments):
     assert done.returncode == 2 and 'lm1b' in done.stderr and 'download' in done.stderr
   else:
@@ -145,7 +149,7 @@ def test_the_example_scheme_is_one_file_and_one_line(monkeypatch):
   exec(compile(source, 'example', 'exec'), module.__dict__)
   monkeypatch.setitem(positions.SCHEMES, 'example', module.LearnedSlopes)
   assert positions.defaults('example') == {'name': 'example', 'slope': 0.1}
-  config = tiny.config(width=16, heads=2, kv_heads=2, projection='mha', mlp_width=32)
+  config = fixtures.config(width=16, heads=2, kv_heads=2, projection='mha', mlp_width=32)
   decoder = transformer.Decoder(config, positions.defaults('example'), 16, key=jax.random.key(0))
   graph, params = nnx.split(decoder)
   tokens = np.arange(18).reshape(2, 9)
@@ -170,7 +174,7 @@ def test_the_table_of_schemes_is_the_registry():
     assert label.startswith(scheme.label) and scheme.paper.split(',')[0] in source
     built = nnx.eval_shape(
       lambda name=name: positions.build(
-        tiny.position(name), positions.Dims(16, 2, 8, 16), nnx.Rngs(0)
+        fixtures.position(name), positions.Dims(16, 2, 8, 16), nnx.Rngs(0)
       )
     )
     has = bool(jax.tree.leaves(nnx.state(built, nnx.Param)))
@@ -188,10 +192,10 @@ def anchors(path: pathlib.Path) -> set[str]:
 
 @pytest.mark.parametrize('name', [*TEXTS, 'launch/README.md', 'tests/README.md'])
 def test_what_a_readme_links_to_exists(name):
-  folder = (small.ROOT / name).parent
-  links = re.findall(r'\]\(([^)]+)\)', (small.ROOT / name).read_text())
+  folder = (run_fixtures.ROOT / name).parent
+  links = re.findall(r'\]\(([^)]+)\)', (run_fixtures.ROOT / name).read_text())
   local = [link.partition('#') for link in links if not link.startswith('http')]
   for path, _, anchor in local:
-    target = folder / path if path else small.ROOT / name
+    target = folder / path if path else run_fixtures.ROOT / name
     assert target.exists(), path
     assert not anchor or anchor in anchors(target), anchor

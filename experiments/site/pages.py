@@ -118,7 +118,8 @@ def _scheme(name: str) -> str:
   cls, config = positions.scheme(name), example(name)
   about, differences = described(name)
   shown = page.shown(name)
-  card = card_text.card(configs.scheme(config), config['length'])
+  scheme = configs.scheme(config)
+  card = card_text.card(scheme, config['length'])
   view = cards.view(card, card.label, config['position'])
   columns = view.table.head[1:] if view.table else []
   heads = [f'{c.text} ({c.note})' if c.note else c.text for c in columns]
@@ -128,7 +129,7 @@ def _scheme(name: str) -> str:
     label=cls.label,
     formula=cls.formula,
     about=docstrings.rst(about.splitlines()),
-    properties=_properties(name, configs.scheme(config)),
+    properties=_properties(name, scheme),
     drawings=[(theme, panel_of(name, theme)) for theme in themes.THEMES],
     tokens=tokens(shown),
     notes=page.notes(shown),

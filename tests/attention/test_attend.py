@@ -4,12 +4,12 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+import decoder_fixtures as fixtures
 import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from flax import nnx
 from hypothesis import strategies as st
 
@@ -124,14 +124,14 @@ def test_the_definition(case):
   _, _, offset, _, _, window, _ = case
   want = reference(*given, offset, window)
   for out, _ in results:
-    tiny.close(out, want, 2e-5)
+    fixtures.close(out, want, 2e-5)
 
 
 @each_case
 def test_tiles_give_the_gradients_of_dense(case):
   _, [(_, dense), (_, tiled)] = both_ways(case)
   for got, want in zip(tiled, dense, strict=True):
-    tiny.close(got, want, 5e-5)
+    fixtures.close(got, want, 5e-5)
     assert np.abs(want).max() > 1e-2
 
 
@@ -152,7 +152,7 @@ def test_parts_of_the_queries_give_what_all_at_once_give(case, monkeypatch):
   out, pull = jax.vjp(constant, SLOPES, q, k, v)
   parts = -(-queries // max(2, -(-queries // attend.PARTS)))
   assert len(sizes) == parts and sizes[-1] == offset + queries
-  jax.tree.map(functools.partial(tiny.close, tolerance=2e-5), (out, pull(cotangent)), whole)
+  jax.tree.map(functools.partial(fixtures.close, tolerance=2e-5), (out, pull(cotangent)), whole)
 
 
 @hypothesis.given(
@@ -169,7 +169,7 @@ def test_any_sizes(keys, short, room, tile, window, documents):
   queries = max(1, keys - offset - room)
   given = inputs(queries, keys, offset, 2, documents)
   got = run(SLOPES, given, offset, Spec('tiled', window, tile))
-  tiny.close(got, reference(*given, offset, window), 2e-5)
+  fixtures.close(got, reference(*given, offset, window), 2e-5)
 
 
 def test_t5_table_gradient_against_finite_differences():
@@ -188,7 +188,7 @@ def test_t5_table_gradient_against_finite_differences():
 
   table = scheme.table[...]
   grads = [jax.grad(value)(table, name) for name in IN_XLA]
-  tiny.close(grads[1], grads[0], 5e-5)
+  fixtures.close(grads[1], grads[0], 5e-5)
   nudge = 2e-2
   for at_entry in np.ndindex(*table.shape):
     up, down = (value(table.at[at_entry].add(s * nudge), 'dense') for s in (1, -1))
@@ -199,7 +199,7 @@ def test_t5_table_gradient_against_finite_differences():
 def largest(function, *arguments):
   """Elements of the largest array that any equation makes."""
   jaxpr = jax.make_jaxpr(function)(*arguments)
-  return max(v.aval.size for e in tiny.equations(jaxpr) for v in e.outvars)
+  return max(v.aval.size for e in fixtures.equations(jaxpr) for v in e.outvars)
 
 
 @pytest.mark.parametrize('window, documents', [(None, False), (20, True)])
@@ -219,11 +219,11 @@ def test_tiles_never_hold_all_logits(window, documents):
 
 
 @pytest.mark.kinds
-@pytest.mark.parametrize('name', tiny.NAMES)
+@pytest.mark.parametrize('name', fixtures.NAMES)
 def test_training_in_tiles_never_holds_all_logits(name):
   length = 256
-  config = tiny.config(remat='block', mlp_width=48)
-  position = {k: None if k == 'train_length' else v for k, v in tiny.position(name).items()}
+  config = fixtures.config(remat='block', mlp_width=48)
+  position = {k: None if k == 'train_length' else v for k, v in fixtures.position(name).items()}
   decoder = transformer.Decoder(config, position, length, key=jax.random.key(0))
   tokens, at = np.zeros((1, length), np.int32), Tokens.contiguous(length)
   sizes = {}
@@ -242,12 +242,12 @@ def test_softmax_is_float32_under_bfloat16(implementation):
   narrow = [x.astype(jnp.bfloat16) for x in (10 * q, k, v)]
   spec = Spec(implementation, tile=5)
   jaxpr = jax.make_jaxpr(lambda *x: run(SLOPES, (*x, *at), 0, spec))(*narrow)
-  exps = [e for e in tiny.equations(jaxpr) if e.primitive.name in ('exp', 'exp2')]
+  exps = [e for e in fixtures.equations(jaxpr) if e.primitive.name in ('exp', 'exp2')]
   assert exps and all(e.invars[0].aval.dtype == jnp.float32 for e in exps)
   out = run(SLOPES, (*narrow, *at), 0, spec)
   assert out.dtype == jnp.bfloat16
   want = reference(*(np.asarray(x, np.float32) for x in narrow), *at, 0, None)
-  tiny.close(out.astype(np.float32), want, 2e-2)
+  fixtures.close(out.astype(np.float32), want, 2e-2)
 
 
 @pytest.mark.parametrize('implementation', HERE)
@@ -257,7 +257,7 @@ def test_sums_are_float32_under_bfloat16(implementation):
   values = jnp.broadcast_to(jnp.arange(1024)[None, :, None, None] % 2, ones.shape)
   given = 0 * ones, ones, values.astype(jnp.bfloat16)
   spec = Spec(implementation, tile=128)
-  out = attend.attend(*given, at, at, scheme=tiny.scheme('nope'), spec=spec)
+  out = attend.attend(*given, at, at, scheme=fixtures.scheme('nope'), spec=spec)
   assert out.dtype == jnp.bfloat16
   np.testing.assert_allclose(np.asarray(out[0, -1], np.float32), 0.5, rtol=2e-3)
 
@@ -269,7 +269,7 @@ def test_huge_logits_stay_finite(implementation):
   value = lambda q: run(SLOPES, (q, k, v, *at), 0, spec).sum()
   assert np.isfinite(jax.grad(value)(1e4 * q)).all()
   large = 1e3 * q, k, v, *at
-  tiny.close(run(SLOPES, large, 0, spec), reference(*large, 0, None), 1e-3)
+  fixtures.close(run(SLOPES, large, 0, spec), reference(*large, 0, None), 1e-3)
 
 
 @pytest.mark.parametrize('implementation', HERE)
@@ -279,7 +279,7 @@ def test_rows_that_agree_may_share_positions(implementation):
   both = Tokens(np.tile(one.pos, (2, 1)), np.tile(one.segments, (2, 1)))
   spec = Spec(implementation, tile=5)
   shared, apart = (run(SLOPES, (q, k, v, at, at), 0, spec) for at in (one, both))
-  tiny.close(shared, apart)
+  fixtures.close(shared, apart)
 
 
 def test_cutting_and_padding_tokens():

@@ -5,11 +5,11 @@ import dataclasses
 import functools
 import types
 
+import decoder_fixtures as fixtures
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from flax import nnx
 from test_attend import CASES, HEADS, VALUES, WIDTH, inputs
 
@@ -145,8 +145,8 @@ def test_slopes_and_jumps_get_their_gradients():
 @pytest.mark.parametrize('name', positions.SCHEMES)
 def test_bias_as_data_is_the_bias(name):
   """For every scheme, up to distances past its last bucket: a kernel computes nothing else."""
-  dims = Dims(tiny.WIDTH, tiny.HEADS, tiny.HEAD_DIM, tiny.TRAINED)
-  scheme = positions.build(tiny.position(name), dims, nnx.Rngs(0))
+  dims = Dims(fixtures.WIDTH, fixtures.HEADS, fixtures.HEAD_DIM, fixtures.TRAINED)
+  scheme = positions.build(fixtures.position(name), dims, nnx.Rngs(0))
   distance = np.arange(400)
   bias = scheme.bias(distance[None, :], np.zeros((1, 1), np.int32))
   if bias is None:
@@ -164,4 +164,4 @@ def test_bias_as_data_is_the_bias(name):
 
 def test_a_bias_of_another_form_is_refused_by_name():
   with pytest.raises(ValueError, match=r"'test: owned' has a bias that no kernel computes"):
-    nnx.eval_shape(lambda: tiny.Owned(Dims(8, 2, 4, 16), rngs=nnx.Rngs(0))).distance_bias()
+    nnx.eval_shape(lambda: fixtures.Owned(Dims(8, 2, 4, 16), rngs=nnx.Rngs(0))).distance_bias()

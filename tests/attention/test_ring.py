@@ -4,7 +4,7 @@ import json
 
 import context_case
 import pytest
-import small
+import run_fixtures
 from jax.sharding import AbstractMesh
 
 from pe_research.attention import ring
@@ -18,7 +18,7 @@ OTHERS = [case for case in (*context_case.CASES, 't5, long') if case not in FIRS
 
 
 def measured(cases):
-  done = small.run('tests/context_case.py', *cases, timeout=900, XLA_FLAGS=EIGHT)
+  done = run_fixtures.run('tests/context_case.py', *cases, timeout=900, XLA_FLAGS=EIGHT)
   assert done.returncode == 0, done.stderr
   return json.loads(done.stdout)
 
@@ -69,10 +69,10 @@ def test_what_cannot_be_shared_is_refused_by_name():
 
 
 def test_training_and_unknown_axes_are_refused(tmp_path):
-  corpus = small.write_corpus(tmp_path / 'text')
-  command = ('-m', 'pe_research.main', *small.flags(corpus), f'--workdir={tmp_path / "run"}')
-  done = small.run(*command, '--config.run.mesh.context=8', XLA_FLAGS=EIGHT)
+  corpus = run_fixtures.write_corpus(tmp_path / 'text')
+  command = ('-m', 'pe_research.main', *run_fixtures.flags(corpus), f'--workdir={tmp_path / "run"}')
+  done = run_fixtures.run(*command, '--config.run.mesh.context=8', XLA_FLAGS=EIGHT)
   assert done.returncode == 2 and 'sequences are shared in evaluation alone' in done.stderr
   command = ('-m', 'pe_research.evaluate', f'--workdir={tmp_path / "run"}')
-  done = small.run(*command, '--mesh=contxt=8')
+  done = run_fixtures.run(*command, '--mesh=contxt=8')
   assert done.returncode == 2 and "'contxt=8' is not understood" in done.stderr

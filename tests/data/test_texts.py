@@ -2,18 +2,18 @@
 
 import numpy as np
 import pytest
-import small
+import run_fixtures
 
 from pe_research.data import batches, texts
 
 
 def corpus(folder, **overrides):
-  return texts.load(small.config(folder, **overrides))
+  return texts.load(run_fixtures.config(folder, **overrides))
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
+  return run_fixtures.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
 
 
 def test_every_document_is_on_one_side_whole(folder):
@@ -38,7 +38,7 @@ def test_names_do_not_move_documents_between_sides(folder, tmp_path):
 
 
 def test_facts_tell_a_changed_document(folder, tmp_path):
-  changed = small.write_corpus(tmp_path / 'text')
+  changed = run_fixtures.write_corpus(tmp_path / 'text')
   same = corpus(changed).facts
   assert same == corpus(folder).facts
   first = sorted(changed.iterdir())[0]
@@ -49,7 +49,7 @@ def test_facts_tell_a_changed_document(folder, tmp_path):
 
 
 def test_a_single_document_cannot_be_held_out(tmp_path):
-  folder = small.write_corpus(tmp_path / 'one', documents=1)
+  folder = run_fixtures.write_corpus(tmp_path / 'one', documents=1)
   with pytest.raises(ValueError, match=r'1 document.*at least 2.*validation_split'):
     corpus(folder)
 
@@ -68,7 +68,7 @@ def test_streaming_reads_the_split_that_it_is_given(folder):
   }
   loaded = corpus(folder, **streamed)
   assert loaded.train is None and len(loaded.validation) == 4
-  config = small.config(folder, **streamed)
+  config = run_fixtures.config(folder, **streamed)
   stream, held = batches.build(loaded, config, 0), b' '.join(_texts(loaded.validation).values())
   texts = [loaded.source[i] for i in range(len(loaded.source))]
   for _ in range(20):

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-import small
+import run_fixtures
 
 from pe_research.common import sharding
 from pe_research.data import needles, tasks, texts, tokenizers
@@ -18,7 +18,9 @@ from pe_research.model.functional import FunctionalDecoder
 @pytest.fixture(scope='module')
 def subject(tmp_path_factory):
   """A model that has learned a little, so that some of its answers are its own likeliest ones."""
-  config = small.config(small.write_corpus(tmp_path_factory.mktemp('text') / 'c'), 'alibi')
+  config = run_fixtures.config(
+    run_fixtures.write_corpus(tmp_path_factory.mktemp('text') / 'c'), 'alibi'
+  )
   functional = FunctionalDecoder(config)
   mesh = sharding.mesh(config['run']['mesh'])
   params = jax.jit(functional.init)()

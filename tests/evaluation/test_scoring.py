@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-import small
+import run_fixtures
 
 from pe_research.common import sharding
 from pe_research.evaluation import scoring
@@ -13,8 +13,8 @@ from pe_research.model.functional import FunctionalDecoder
 @pytest.fixture(scope='module')
 def ask(tmp_path_factory):
   """Losses of a model of one layer without positions, whose targets depend on keys alone."""
-  corpus = small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
-  config = small.config(corpus, 'nope', model__layers=1)
+  corpus = run_fixtures.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
+  config = run_fixtures.config(corpus, 'nope', model__layers=1)
   functional = FunctionalDecoder(config)
   params = jax.jit(functional.init)()
   scorer = scoring.Scorer(functional, config, sharding.mesh({'data': 1, 'fsdp': 1, 'tensor': 1}))

@@ -2,7 +2,7 @@
 
 import json
 
-import small
+import run_fixtures
 import sweeps
 
 from experiments.report import tables, writer
@@ -10,7 +10,7 @@ from experiments.report import tables, writer
 
 def test_the_table_is_printed_written_and_reported(tmp_path):
   flags = ['--contexts=20,40', '--width=32', '--heads=8', '--layers=2', '--repeats=1']
-  done = small.run('-m', 'experiments.cache', f'--workdir={tmp_path}', *flags, timeout=300)
+  done = run_fixtures.run('-m', 'experiments.cache', f'--workdir={tmp_path}', *flags, timeout=300)
   assert done.returncode == 0, done.stderr
   found = json.loads((tmp_path / tables.CACHE_FILE).read_text())
   allocated = {row['name']: row['allocated'] for row in found['rows']}
@@ -30,6 +30,6 @@ def test_the_table_is_printed_written_and_reported(tmp_path):
 def test_a_bad_size_is_one_line(tmp_path):
   said = {'--contexts=0': '--contexts is 0', '--heads=6': 'model.heads', '--contexts=10.5': '10.5'}
   for flag, words in said.items():
-    done = small.run('-m', 'experiments.cache', f'--workdir={tmp_path}/x', flag)
+    done = run_fixtures.run('-m', 'experiments.cache', f'--workdir={tmp_path}/x', flag)
     assert done.returncode == 2 and words in done.stderr.strip().splitlines()[-1]
     assert not (tmp_path / 'x').exists()

@@ -5,7 +5,7 @@ import re
 
 import jax
 import pytest
-import small
+import run_fixtures
 
 from experiments import claims
 from experiments.studies import runner, scales
@@ -61,7 +61,7 @@ def test_the_guide_to_google_cloud_has_the_claims_own_numbers(tmp_path):
   planner, _ = runner.prepare([claim], scales.ACCELERATOR, claim.fewest_seeds, tmp_path)
   jobs = planner.jobs()
   trained = sum(not one.continues for one in jobs)
-  guide = (small.ROOT / 'launch' / 'GOOGLE_CLOUD.md').read_text()
+  guide = (run_fixtures.ROOT / 'launch' / 'GOOGLE_CLOUD.md').read_text()
   assert f'{trained} models of 12 layers' in guide and f'{trained} runs are' in guide
   assert f'# {len(jobs)} waiting: {trained} trainings' in guide
   own = int(re.search(r'^jobs = (\d+)', guide, re.MULTILINE)[1])

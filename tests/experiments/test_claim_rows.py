@@ -2,9 +2,9 @@
 
 import dataclasses
 
+import claim_fixtures
 import numpy as np
 import pytest
-import toys
 
 from experiments import claims
 from experiments.report.claims import rows, tables, texts
@@ -20,7 +20,7 @@ def finding(id_, p, costs=None):
   outcomes = tuple(verdicts.decide(test, found) for test in tests)
   record = {'runs': [{}], 'registered': None, 'costs': costs}
   own = {variant: (verdicts.REFUTED, value) for variant, value in p.items()}
-  return ledger.Finding(toys.claim(id_, tests=tests), {}, outcomes, own, record)
+  return ledger.Finding(claim_fixtures.claim(id_, tests=tests), {}, outcomes, own, record)
 
 
 def test_every_variant_has_what_it_is_alone():
@@ -48,14 +48,16 @@ def test_a_claim_that_one_of_several_tests_refutes_says_what_would_keep_that():
   assert [o.verdict for o in outcomes] == ['refuted', 'reproduced', 'reproduced']
   own = {'': verdicts.of_claim(outcomes)}
   assert own[''][0] == verdicts.INCONCLUSIVE
-  (row,) = rows.judge([ledger.Finding(toys.claim(tests=tests), {}, outcomes, own, {})])
+  (row,) = rows.judge([ledger.Finding(claim_fixtures.claim(tests=tests), {}, outcomes, own, {})])
   seeds = verdicts.seeds_to_stand(outcomes, 'refuted', 1)
   assert seeds > 3
   aside = f'by one test alone: refuted; {seeds} seeds would keep it'
   assert row.verdict_text == f'inconclusive ({aside})'
   control = dataclasses.replace(tests[1], control=True, above=9.0)
   without = (outcomes[0], verdicts.decide(control, weak), outcomes[2])
-  finding = ledger.Finding(toys.claim(), {}, without, {'': verdicts.of_claim(without)}, {})
+  finding = ledger.Finding(
+    claim_fixtures.claim(), {}, without, {'': verdicts.of_claim(without)}, {}
+  )
   assert rows.judge([finding])[0].verdict_text == 'inconclusive'
 
 
@@ -95,6 +97,6 @@ def test_tasks_have_a_size_and_texts_a_length():
 ])  # fmt: skip
 def test_chance_stands_beside_what_was_measured(table, row, shown):
   own = {('rope', 0): {('any', 'none', 64): row, ('fixed_targets', 'none', 64): {'value': 2.0}}}
-  made = table(ledger.Finding(toys.claim(), own, (), {}, {}))
+  made = table(ledger.Finding(claim_fixtures.claim(), own, (), {}, {}))
   assert [' '.join(cells) for cells in made.rows] == [f'RoPE any none 64 {shown}']
-  assert table(ledger.Finding(toys.claim(), {}, (), {}, {})) is None
+  assert table(ledger.Finding(claim_fixtures.claim(), {}, (), {}, {})) is None

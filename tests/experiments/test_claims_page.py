@@ -5,7 +5,7 @@ import re
 import browser
 import PIL.Image
 import pytest
-import small
+import run_fixtures
 
 from experiments import claims
 from experiments.report.claims import drawings, rows
@@ -44,7 +44,7 @@ def test_it_prints(page):
 
 
 def test_the_committed_results_are_those_of_the_kept_rows(page):
-  here = small.ROOT / 'experiments'
+  here = run_fixtures.ROOT / 'experiments'
   assert (page.parent / 'RESULTS.md').read_text() == (here / 'RESULTS.md').read_text()
   pictures = [PIL.Image.open(folder / 'claims.png') for folder in (page.parent, here)]
   made, kept = (picture.text['Description'] for picture in pictures)

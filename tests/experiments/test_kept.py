@@ -3,8 +3,8 @@
 import json
 import pathlib
 
+import claim_fixtures
 import pytest
-import toys
 
 from experiments import claims
 from experiments.report.claims import __main__ as again
@@ -99,8 +99,10 @@ def test_a_file_that_was_cut_gives_its_whole_rows(tmp_path):
 @pytest.fixture(scope='module')
 def kept():
   """A toy claim, its planner, and rows of three seeds."""
-  claim = toys.claim(tests=(Expect('RoPE - ALiBi', nll('rope') - nll('alibi'), above=0.5),))
-  planner = Planner(toys.scale(pathlib.Path('text')), pathlib.Path('runs'))
+  claim = claim_fixtures.claim(
+    tests=(Expect('RoPE - ALiBi', nll('rope') - nll('alibi'), above=0.5),)
+  )
+  planner = Planner(claim_fixtures.scale(pathlib.Path('text')), pathlib.Path('runs'))
   made = []
   for model, loss in (('alibi', 1.0), ('rope', 2.0)):
     for seed in range(3):
@@ -145,7 +147,7 @@ def test_what_is_no_number_decides_nothing(kept, value, order):
     Expect('fine', nll('rope', 2) - nll('alibi', 2), above=-9, below=9),
     Expect('not', nll('rope', 4) - nll('alibi', 4), above=-9, below=9),
   )  # fmt: skip
-  claim = toys.claim(tests=tests[::order], figure=())
+  claim = claim_fixtures.claim(tests=tests[::order], figure=())
   rows = [row | {'eval_length': length} for row in made for length in (32, 64)]
   assert ledger.settle(claim, planner, rows, {}).verdict == verdicts.REPRODUCED
   bad = next(row for row in rows if row['eval_length'] == 64 and row['seed'] == 1)
@@ -190,7 +192,7 @@ def test_a_search_that_two_models_share_costs_once(kept, tmp_path):
     'searched': Model('longrope:file={searched}', start='rope', searched=4),
     'tuned': Model('longrope:file={searched}', length=4, start='rope', searched=4, share=50),
   }
-  claim = toys.claim(models=models, tests=(
+  claim = claim_fixtures.claim(models=models, tests=(
     Expect('a', nll('tuned', 4) - nll('searched', 4), below=0),
   ))  # fmt: skip
   planner = Planner(kept[1].scale, tmp_path)

@@ -3,9 +3,9 @@
 import dataclasses
 import itertools
 
+import claim_fixtures
 import pytest
-import small
-import toys
+import run_fixtures
 
 from experiments import claims
 from experiments.report.claims import drawings
@@ -24,7 +24,7 @@ each_claim = pytest.mark.parametrize('claim', ALL, ids=lambda c: c.id)
 
 @pytest.fixture(scope='module')
 def toy(tmp_path_factory):
-  return toys.scale(small.write_corpus(tmp_path_factory.mktemp('toy') / 'text'))
+  return claim_fixtures.scale(run_fixtures.write_corpus(tmp_path_factory.mktemp('toy') / 'text'))
 
 
 @each_claim
@@ -74,7 +74,9 @@ def test_latent_and_grouped_attention_have_the_parameters_of_the_plain(name, tmp
 
 def test_a_field_may_differ_by_scale(toy, tmp_path):
   fields = {'steps': {'toy': 7, 'cpu': 9}, 'model.layers': {'cpu': 5}, 'model.width': 24}
-  planned = toys.claim(models={'rope': Model('rope', fields=fields), 'alibi': Model('alibi')})
+  planned = claim_fixtures.claim(
+    models={'rope': Model('rope', fields=fields), 'alibi': Model('alibi')}
+  )
   _, nodes = runner.prepare([planned], toy, 3, tmp_path)
   config, usual = (nodes['T01'][name][0].config for name in ('rope', 'alibi'))
   assert config['steps'] == 7 and config['model']['width'] == 24
@@ -94,7 +96,8 @@ def names(planner: Planner) -> list[tuple]:
 
 
 def test_claims_share_what_is_the_same(toy, tmp_path):
-  one, two = toys.claim(), toys.claim('T02', models=toys.STRETCHED, tests=(
+  one = claim_fixtures.claim()
+  two = claim_fixtures.claim('T02', models=claim_fixtures.STRETCHED, tests=(
     Expect('PI - RoPE', nll('pi', 4) - nll('rope', 4), below=0),
     Expect('PI, tuned - RoPE', nll('tuned', 4) - nll('rope', 4), below=0),
   ))  # fmt: skip
@@ -111,7 +114,7 @@ def test_claims_share_what_is_the_same(toy, tmp_path):
 
 
 def test_the_order_of_claims_changes_nothing(toy, tmp_path):
-  own = [toys.claim(f'T0{i}', models={n: Model(n) for n in pair}, tests=(
+  own = [claim_fixtures.claim(f'T0{i}', models={n: Model(n) for n in pair}, tests=(
     Expect('a', nll(pair[0]) - nll(pair[1], 2), above=0),
   )) for i, pair in enumerate(itertools.combinations(('nope', 'alibi', 'rope'), 2))]  # fmt: skip
   planned = [
@@ -121,7 +124,7 @@ def test_the_order_of_claims_changes_nothing(toy, tmp_path):
 
 
 def test_a_plan_made_twice_is_the_same(toy, tmp_path):
-  claim = toys.claim(models=toys.STRETCHED, tests=(
+  claim = claim_fixtures.claim(models=claim_fixtures.STRETCHED, tests=(
     Expect('a', nll('tuned', 4) - nll('pi', 4), below=0),
   ))  # fmt: skip
   planner, first = runner.prepare([claim], toy, 2, tmp_path)
@@ -132,7 +135,7 @@ def test_a_plan_made_twice_is_the_same(toy, tmp_path):
 
 
 def test_what_decides_results_decides_the_key(toy, tmp_path):
-  claim = toys.claim()
+  claim = claim_fixtures.claim()
   key = lambda scale, seed=0, name='rope': (
     Planner(scale, tmp_path).node(claim, name, seed).key
   )  # fmt: skip
@@ -147,7 +150,7 @@ def test_what_decides_results_decides_the_key(toy, tmp_path):
 
 
 def test_tuned_runs_have_their_share_of_tokens_and_the_rules_of_the_run(toy, tmp_path):
-  claim = toys.claim(models=toys.STRETCHED | {'long': Model('rope', length=4)})
+  claim = claim_fixtures.claim(models=claim_fixtures.STRETCHED | {'long': Model('rope', length=4)})
   planner = Planner(toy, tmp_path)
   rope, tuned, long = (planner.node(claim, name, 1) for name in ('rope', 'tuned', 'long'))
   tokens = lambda node: (
@@ -245,7 +248,7 @@ def test_tuned_runs_have_their_share_of_tokens_and_the_rules_of_the_run(toy, tmp
 )  # fmt: skip
 def test_a_claim_that_asks_for_what_there_is_not_is_refused(changes, words, toy, tmp_path):
   usual = (Expect('a', nll('x', 2) - nll('x'), above=0),)
-  claim = toys.claim(**{'models': {'x': Model('rope')}, 'tests': usual} | changes)
+  claim = claim_fixtures.claim(**{'models': {'x': Model('rope')}, 'tests': usual} | changes)
   with pytest.raises(ValueError) as error:
     runner.prepare([claim], toy, 1, tmp_path)
   for word in words:

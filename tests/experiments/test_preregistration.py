@@ -3,8 +3,8 @@
 import json
 import subprocess
 
+import claim_fixtures
 import pytest
-import toys
 
 from experiments.studies import preregistration
 
@@ -111,7 +111,7 @@ def repository(tmp_path, monkeypatch):
 
 
 def test_a_threshold_that_is_moved_after_the_runs_is_said_to_be(repository, tmp_path):
-  claim = toys.claim()
+  claim = claim_fixtures.claim()
   old = repository(FILE.replace('0.5', '0.4'))
   first = repository(FILE)
   words = repository(FILE.replace('A toy.', 'Another.'))
@@ -133,7 +133,7 @@ def test_a_threshold_that_is_moved_after_the_runs_is_said_to_be(repository, tmp_
 
 def test_common_words_that_move_and_rename_a_module_are_the_same_words(repository, tmp_path):
   claim, words = (
-    toys.claim(),
+    claim_fixtures.claim(),
     'from a import old\n\n\ndef Expect(*said):\n  return old.rule(said)\n',
   )
   before, after = (tmp_path / folder / 'terms.py' for folder in ('claims', 'studies'))
@@ -149,7 +149,7 @@ def test_common_words_that_move_and_rename_a_module_are_the_same_words(repositor
 
 
 def test_verdicts_on_another_question_stay_told(repository):
-  claim = toys.claim()
+  claim = claim_fixtures.claim()
   asked = FILE.replace('0.5', '0.4')
   repository(asked)
   first, second = repository(asked, 'refuted'), repository(asked, 'not run')
@@ -195,6 +195,6 @@ def test_without_git_nothing_is_known(tmp_path, monkeypatch):
   monkeypatch.setattr(preregistration, 'EXPERIMENTS', tmp_path)
   (tmp_path / 'claims').mkdir()
   (tmp_path / 'claims' / 'toy_t01.py').write_text(FILE)
-  assert preregistration.since(toys.claim()) == {
+  assert preregistration.since(claim_fixtures.claim()) == {
     'commit': None, 'clean': False, 'changed_after': [], 'otherwise': {},
   }  # fmt: skip

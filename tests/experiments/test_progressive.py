@@ -1,6 +1,6 @@
 """Progressive extension from a trained run to recovered short contexts: whole, and tiny."""
 
-import small
+import run_fixtures
 
 from experiments import progressive
 from pe_research.runs import run_folder
@@ -12,9 +12,9 @@ def losses(workdir):
 
 
 def test_the_progressive_extension_ends_in_factors_for_long_and_short(tmp_path):
-  trained = small.trained(tmp_path)
+  trained = run_fixtures.trained(tmp_path)
   flags = (f'--run={trained}', f'--workdir={tmp_path}', '--factors=2,2')
-  done = small.run('-m', 'experiments.progressive', *flags, timeout=500)
+  done = run_fixtures.run('-m', 'experiments.progressive', *flags, timeout=500)
   assert done.returncode == 0, done.stderr
   first, second = (files.read_json(tmp_path / f'search_{n}' / 'factors.json') for n in (32, 64))
   both = files.read_json(tmp_path / 'search_16_short' / 'factors.json')
@@ -34,5 +34,5 @@ def test_the_progressive_extension_ends_in_factors_for_long_and_short(tmp_path):
   base = losses(tmp_path / 'runs' / 'base')
   assert f'NLL(16) - that of the base = {whole[16] - base[16]:+.4f}' in done.stdout
   assert progressive.LONG > 64
-  other = small.run('-m', 'experiments.progressive', *flags[:2], '--factors=2,4')
+  other = run_fixtures.run('-m', 'experiments.progressive', *flags[:2], '--factors=2,4')
   assert other.returncode == 2 and 'factors: [2.0, 2.0] -> [2.0, 4.0]' in other.stderr

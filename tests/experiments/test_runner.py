@@ -8,9 +8,9 @@ import pathlib
 import sys
 
 import browser
+import claim_fixtures
 import pytest
-import small
-import toys
+import run_fixtures
 
 from experiments import claims
 from experiments.report.claims import writer as pages
@@ -41,7 +41,10 @@ REGISTERED = {'commit': 'f' * 40, 'clean': True, 'changed_after': [], 'otherwise
 @contextlib.contextmanager
 def at_home(folder):
   """A claim, its scale, the directory of its runs; what it comes to is kept beside them."""
-  scale, claim = toys.scale(folder / 'text'), toys.claim(models=MODELS, tests=TESTS)
+  scale, claim = (
+    claim_fixtures.scale(folder / 'text'),
+    claim_fixtures.claim(models=MODELS, tests=TESTS),
+  )
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv('JAX_PLATFORMS', 'cpu')
     patch.setattr(ledger, 'RESULTS', folder / 'kept')
@@ -53,7 +56,7 @@ def at_home(folder):
 @pytest.fixture(scope='module')
 def toy(tmp_path_factory):
   folder = tmp_path_factory.mktemp('campaign')
-  small.write_corpus(folder / 'text', documents=16)
+  run_fixtures.write_corpus(folder / 'text', documents=16)
   with at_home(folder) as made:
     yield made
 
@@ -102,7 +105,7 @@ def settled(toy):
   interrupted(claim, scale, workdir, 5)
   assert set(started(workdir)) > set(first)
   code = f'import test_runner; test_runner.run_all({str(workdir.parent)!r})'
-  two = [small.start('-c', code, PYTHONPATH=':'.join(sys.path)) for _ in range(2)]
+  two = [run_fixtures.start('-c', code, PYTHONPATH=':'.join(sys.path)) for _ in range(2)]
   said = [process.communicate(timeout=400)[0] for process in two]
   assert [process.returncode for process in two] == [0, 0], said
   return json.loads(ledger.path('toy', claim, 'verdict.json').read_text())
@@ -155,7 +158,7 @@ def test_documents_are_kept_where_a_test_reads_them(toy, settled):
 
 def test_rows_of_another_config_are_not_read(toy, settled):
   _, scale, workdir = toy
-  other = toys.claim(models=MODELS | {'rope': Model('rope:base=300')}, tests=TESTS)
+  other = claim_fixtures.claim(models=MODELS | {'rope': Model('rope:base=300')}, tests=TESTS)
   planner, nodes = runner.prepare([other], scale, 3, workdir)
   finding = runner.decide(other, planner, nodes['T01'])
   assert finding.verdict == verdicts.MISSING
@@ -289,7 +292,7 @@ def test_rows_of_other_weights_or_settings_are_left_alone(toy, settled, field):
 def test_another_claim_measures_more_of_a_stretched_run(toy, settled):
   _, scale, workdir = toy
   test = Expect('PI at 2.5 L - at 4 L', nll('pi', 2.5) - nll('pi', 4), above=-5, below=5)
-  other = toys.claim('T04', models=MODELS, tests=(test,), figure=(2.5,))
+  other = claim_fixtures.claim('T04', models=MODELS, tests=(test,), figure=(2.5,))
   before = started(workdir)
   assert carry_out([other], scale, workdir, keep=False) == 0
   again = [name for name in set(before) if started(workdir).count(name) > before.count(name)]
@@ -303,7 +306,7 @@ def test_another_claim_measures_more_of_a_stretched_run(toy, settled):
 def test_a_quantity_that_is_undefined_decides_nothing(toy, settled):
   _, scale, workdir = toy
   far = Expect('far', Quantity('rope', at=(3,)) - nll('rope'), above=0)
-  other = toys.claim(models=MODELS, tests=(far,), figure=())
+  other = claim_fixtures.claim(models=MODELS, tests=(far,), figure=())
   planner, nodes = runner.prepare([other], scale, 3, workdir)
   finding = runner.decide(other, planner, nodes['T01'])
   assert finding.verdict == verdicts.MISSING
@@ -343,8 +346,8 @@ def test_a_failed_run_is_named_and_the_rest_goes_on(toy, settled, capfd):
   bad = Model('rope', fields={'optimizer.learning_rate': 1e30, 'optimizer.clip': 0.0})
   models = MODELS | {'bad': bad}
   test = Expect('bad', nll('bad') - nll('rope'), above=0)
-  other = toys.claim('T02', models=models, tests=(test,), figure=())
-  fine = toys.claim('T03', models=MODELS, tests=TESTS[:1], figure=())
+  other = claim_fixtures.claim('T02', models=models, tests=(test,), figure=())
+  fine = claim_fixtures.claim('T03', models=MODELS, tests=TESTS[:1], figure=())
   assert carry_out([other, fine], scale, workdir, keep=False) == 1
   said = capfd.readouterr()
   assert 'failed' in said.err and 'waited for one that is not done' in said.err
@@ -365,7 +368,9 @@ def test_what_is_kept_stays_where_less_was_found(toy, settled, monkeypatch, caps
   files = [ledger.path('toy', claim, kind) for kind in ('rows.jsonl', 'verdict.json')]
   before = [file.read_bytes() for file in files]
   planner, nodes = runner.prepare([claim], scale, 3, workdir)
-  far = toys.claim(models=MODELS, tests=(Expect('far', nll('rope', 3) - nll('pi', 3), above=0),))
+  far = claim_fixtures.claim(
+    models=MODELS, tests=(Expect('far', nll('rope', 3) - nll('pi', 3), above=0),)
+  )
   runner.save(runner.decide(far, planner, nodes['T01']), 'toy')
   assert [file.read_bytes() for file in files] == before
   assert 'is left as it is' in capsys.readouterr().out

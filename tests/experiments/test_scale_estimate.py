@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small
+import run_fixtures
 
 from experiments.bench import scale_estimate, scale_markdown, scale_rows
 from pe_research.model import functional
@@ -28,7 +28,7 @@ print(json.dumps([
 
 def test_traffic_is_what_collectives_bring():
   flags = {'XLA_FLAGS': '--xla_force_host_platform_device_count=8', 'JAX_PLATFORMS': 'cpu'}
-  done = small.run('-c', PROGRAMS, **flags)
+  done = run_fixtures.run('-c', PROGRAMS, **flags)
   assert done.returncode == 0, done.stderr
   gathered, summed, apart = map(scale_estimate.traffic, json.loads(done.stdout.splitlines()[-1]))
   assert gathered == 64 * 32 * 4

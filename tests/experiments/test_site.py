@@ -7,7 +7,7 @@ import re
 import urllib.parse
 
 import pytest
-import small
+import run_fixtures
 
 from experiments import claims, site
 from experiments.report.claims import rows
@@ -64,7 +64,7 @@ class Page(html.parser.HTMLParser):
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   out = tmp_path_factory.mktemp('site') / 'made'
-  done = small.run('-m', 'experiments.site', f'--out={out}', timeout=900)
+  done = run_fixtures.run('-m', 'experiments.site', f'--out={out}', timeout=900)
   assert done.returncode == 0, done.stderr
   return out
 
@@ -158,9 +158,9 @@ def test_claims_of_a_scheme_are_those_whose_models_use_it(read, verdicts, name):
 
 
 def test_every_public_module_has_a_page_with_what_it_says(folder, read):
-  root = small.ROOT / 'pe_research'
+  root = run_fixtures.ROOT / 'pe_research'
   for file in root.rglob('[!_]*.py'):
-    module = '.'.join(file.relative_to(small.ROOT).with_suffix('').parts)
+    module = '.'.join(file.relative_to(run_fixtures.ROOT).with_suffix('').parts)
     assert f'module-{module}' in read(f'api/{module}.html').ids
   assert not list((folder / 'api').glob('*.__main__.html'))
 

@@ -1,7 +1,7 @@
 """The experiments that stretch a run, without training and with it: whole, and tiny."""
 
 import pytest
-import small
+import run_fixtures
 
 from experiments import finetune, stretch
 from experiments.studies import comparability
@@ -11,7 +11,7 @@ from pe_research.storage import files
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
-  return small.trained(tmp_path_factory.mktemp('trained'))
+  return run_fixtures.trained(tmp_path_factory.mktemp('trained'))
 
 
 def losses(workdir):
@@ -20,7 +20,7 @@ def losses(workdir):
 
 def test_every_way_of_stretching_is_measured_on_the_same_targets(trained, tmp_path):
   flags = (f'--run={trained}', f'--workdir={tmp_path}', '--factors=2')
-  done = small.run('-m', 'experiments.stretch', *flags, timeout=500)
+  done = run_fixtures.run('-m', 'experiments.stretch', *flags, timeout=500)
   assert done.returncode == 0, done.stderr
   folder = tmp_path / '2x'
   runs = {name: folder / 'runs' / name for name in stretch.VARIANTS}
@@ -38,16 +38,16 @@ def test_every_way_of_stretching_is_measured_on_the_same_targets(trained, tmp_pa
   for name in ('report.html', 'loss_by_length.png', 'results.jsonl'):
     assert (folder / name).exists()
   before = {p: p.stat().st_mtime_ns for p in folder.rglob('results.jsonl') if 'runs' in p.parts}
-  again = small.run('-m', 'experiments.stretch', *flags)
+  again = run_fixtures.run('-m', 'experiments.stretch', *flags)
   assert again.returncode == 0 and ' min ' in done.stdout and ' min ' not in again.stdout
   assert {p: p.stat().st_mtime_ns for p in before} == before
-  other = small.run('-m', 'experiments.stretch', *flags[:2], '--factors=4')
+  other = run_fixtures.run('-m', 'experiments.stretch', *flags[:2], '--factors=4')
   assert other.returncode == 2 and 'factors: [2.0] -> [4.0]' in other.stderr
 
 
 def test_every_recipe_has_the_same_tokens_and_its_controls(trained, tmp_path):
   flags = (f'--run={trained}', f'--workdir={tmp_path}', '--factor=2', '--shares=100')
-  done = small.run('-m', 'experiments.finetune', *flags, timeout=500)
+  done = run_fixtures.run('-m', 'experiments.finetune', *flags, timeout=500)
   assert done.returncode == 0, done.stderr
   folder = tmp_path / '100percent'
   runs = comparability.load([folder / 'runs' / name for name in finetune.NAMES])
@@ -87,7 +87,7 @@ def test_every_recipe_has_the_same_tokens_and_its_controls(trained, tmp_path):
 )
 def test_a_bad_flag_is_one_line(trained, tmp_path, flags, words):
   given = [f'--run={trained}', f'--workdir={tmp_path}', *flags[1:]]
-  done = small.run('-m', flags[0], *given)
+  done = run_fixtures.run('-m', flags[0], *given)
   said = done.stderr.strip().splitlines()
   assert done.returncode == 2 and [line for line in said if 'error: ' in line] == said[-1:]
   for word in words:

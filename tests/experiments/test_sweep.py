@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-import small
+import run_fixtures
 
 from experiments.studies import comparability, progress
 from pe_research.machines import exits
@@ -18,14 +18,14 @@ FILES = ('results.jsonl', 'loss_by_length.svg', 'loss_by_length.png', 'report.ht
 
 
 def flags(corpus, workdir, **overrides):
-  config, *rest = small.flags(corpus, **overrides)
+  config, *rest = run_fixtures.flags(corpus, **overrides)
   config = config.replace('position=rope,', '')
   return [config, *rest, f'--positions={",".join(NAMES)}', f'--workdir={workdir}']
 
 
 @pytest.fixture(scope='module')
 def corpus(tmp_path_factory):
-  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
+  return run_fixtures.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
 
 
 @pytest.fixture(scope='module')
@@ -33,7 +33,7 @@ def swept(corpus, tmp_path_factory):
   """A sweep that was interrupted and then finished by the same command; with what it printed."""
   workdir = tmp_path_factory.mktemp('sweep')
   given = flags(corpus, workdir, steps=300, run__save_every=50)
-  first = small.start(*COMMAND, *given)
+  first = run_fixtures.start(*COMMAND, *given)
   deadline = time.monotonic() + 120
   while not list(workdir.glob('runs/*/metrics.jsonl')) and time.monotonic() < deadline:
     time.sleep(0.01)
@@ -41,7 +41,7 @@ def swept(corpus, tmp_path_factory):
   out, _ = first.communicate(timeout=120)
   assert first.returncode == exits.STOPPED and 'the same command resumes' in out, out
   assert not list(workdir.glob('runs/*/done.json'))
-  second = small.run(*COMMAND, *given)
+  second = run_fixtures.run(*COMMAND, *given)
   assert second.returncode == 0, second.stdout + second.stderr
   return workdir, given, second.stdout
 
@@ -84,7 +84,7 @@ def test_the_same_command_again_only_reports(swept):
   workdir, given, _ = swept
   before = {name: (workdir / name).read_bytes() for name in FILES}
   metrics = [path.read_bytes() for path in sorted(workdir.glob('runs/*/metrics.jsonl'))]
-  again = small.run(*COMMAND, *given)
+  again = run_fixtures.run(*COMMAND, *given)
   assert again.returncode == 0, again.stderr
   assert {name: (workdir / name).read_bytes() for name in FILES} == before
   assert [path.read_bytes() for path in sorted(workdir.glob('runs/*/metrics.jsonl'))] == metrics
@@ -92,7 +92,7 @@ def test_the_same_command_again_only_reports(swept):
 
 def test_a_page_to_explore_the_models_is_part_of_the_report(swept):
   workdir, given, _ = swept
-  done = small.run(*COMMAND, *given, '--explorer')
+  done = run_fixtures.run(*COMMAND, *given, '--explorer')
   assert done.returncode == 0 and done.stdout.endswith(f'wrote {workdir / "explorer.html"}\n')
   assert '<a href="explorer.html">' in (workdir / 'report.html').read_text()
   page = (workdir / 'explorer.html').read_text()
@@ -101,7 +101,7 @@ def test_a_page_to_explore_the_models_is_part_of_the_report(swept):
 
 def test_a_model_that_cannot_be_explored_is_refused_before_any_run(corpus, tmp_path):
   mla = {'model__projection': 'mla', 'model__rotary_dim': 4}
-  done = small.run(*COMMAND, *flags(corpus, tmp_path, **mla), '--explorer')
+  done = run_fixtures.run(*COMMAND, *flags(corpus, tmp_path, **mla), '--explorer')
   assert done.returncode == 2 and 'rope_seed0 has latent attention' in done.stderr
   assert not list(tmp_path.iterdir())
 
@@ -109,13 +109,13 @@ def test_a_model_that_cannot_be_explored_is_refused_before_any_run(corpus, tmp_p
 def test_another_config_in_the_same_folder_is_refused_before_any_run(swept):
   _, given, _ = swept
   changed = [f.replace('steps=300', 'steps=301') for f in given]
-  refused = small.run(*COMMAND, *changed)
+  refused = run_fixtures.run(*COMMAND, *changed)
   assert refused.returncode == 2 and 'steps: 300 -> 301' in refused.stderr
 
 
 def test_too_long_an_evaluation_is_refused_before_any_run(corpus, tmp_path):
   given = [f.replace('(16, 32, 64)', '(16, 99999)') for f in flags(corpus, tmp_path)]
-  refused = small.run(*COMMAND, *given)
+  refused = run_fixtures.run(*COMMAND, *given)
   assert refused.returncode == 2 and '0 windows of length 99999' in refused.stderr
   assert not list(tmp_path.glob('runs/*/metrics.jsonl'))
 
@@ -123,17 +123,17 @@ def test_too_long_an_evaluation_is_refused_before_any_run(corpus, tmp_path):
 def test_a_run_that_another_process_has_is_named_and_the_others_go_on(corpus, tmp_path):
   given = flags(corpus, tmp_path, steps=8)
   with locks.claim(tmp_path / 'runs' / 'rope_seed0'):
-    out = small.run(*COMMAND, *given)
+    out = run_fixtures.run(*COMMAND, *given)
   assert out.returncode == exits.STOPPED
   assert 'rope_seed0 is run by another process\n' in out.stderr
   assert (tmp_path / 'runs' / 'learned_seed0' / 'done.json').exists()
 
 
 def test_a_grid_has_a_row_for_each_point_with_its_seeds_together(corpus, tmp_path):
-  given = [flag for flag in small.flags(corpus, steps=4) if not flag.startswith('--config=')]
+  given = [flag for flag in run_fixtures.flags(corpus, steps=4) if not flag.startswith('--config=')]
   grid = ('position=alibi', 'length=16,32', 'optimizer.learning_rate=1e-3,3e-3', 'seed=0:2')
   command = ('--config=configs/smoke.py', *given, '--grid', *grid, f'--workdir={tmp_path}')
-  done = small.run('-m', 'experiments', 'sweep', *command)
+  done = run_fixtures.run('-m', 'experiments', 'sweep', *command)
   assert done.returncode == 0, done.stdout + done.stderr
   assert len(list((tmp_path / 'runs').iterdir())) == 8
   for length, rate in itertools.product(('16', '32'), ('1e-3', '3e-3')):
@@ -152,30 +152,30 @@ def test_a_grid_has_a_row_for_each_point_with_its_seeds_together(corpus, tmp_pat
 
 def test_a_grid_over_what_is_read_is_compared_and_reported(corpus, tmp_path):
   more = {'eval__protocols': '("fixed_targets","passkey")', 'eval__lengths': '(64,)'}
-  given = [f for f in small.flags(corpus, steps=4, **more) if not f.startswith('--config=')]
+  given = [f for f in run_fixtures.flags(corpus, steps=4, **more) if not f.startswith('--config=')]
   grid = ('position=alibi', 'data.limit=2000,3000', 'length=64', 'seed=0')
   command = ('--config=configs/smoke.py', *given, '--grid', *grid, f'--workdir={tmp_path}')
-  done = small.run('-m', 'experiments', 'sweep', *command)
+  done = run_fixtures.run('-m', 'experiments', 'sweep', *command)
   assert done.returncode == 0, done.stdout + done.stderr
   assert re.search(r'length +64 +0\.\d{4} exact match +passkey', done.stdout)
   assert 'ALiBi (data.limit=2000, length=64)' in (tmp_path / 'report.html').read_text()
-  refused = small.run('-m', 'experiments.report', f'--workdir={tmp_path}')
+  refused = run_fixtures.run('-m', 'experiments.report', f'--workdir={tmp_path}')
   assert refused.returncode == 2 and 'config.data.limit' in refused.stderr
 
 
 def test_a_sweep_of_tasks_is_refused_before_anything_is_run(tmp_path):
-  done = small.run('-m', 'experiments', 'sweep', '--config=configs/tasks.py:task=copy', '--grid',
-                   'position=nope,rope', 'size=3,4', f'--workdir={tmp_path / "x"}')  # fmt: skip
+  flags = ['--config=configs/tasks.py:task=copy', '--grid', 'position=nope,rope', 'size=3,4']
+  done = run_fixtures.run('-m', 'experiments', 'sweep', *flags, f'--workdir={tmp_path / "x"}')
   assert done.returncode == 2 and 'is task; a sweep compares losses' in done.stderr
   assert not (tmp_path / 'x').exists()
 
 
 def test_seeds_in_one_program_are_runs_that_come_home_and_are_reported(corpus, tmp_path):
-  given = [flag for flag in small.flags(corpus, steps=4) if not flag.startswith('--config=')]
+  given = [flag for flag in run_fixtures.flags(corpus, steps=4) if not flag.startswith('--config=')]
   command = ['sweep', '--config=configs/smoke.py', *given, '--grid', 'position=rope,alibi']
   command += ['seed=0:2', '--seeds-together']
   there, jobs = tmp_path / 'there', tmp_path / 'there' / 'jobs.json'
-  run = lambda *words: small.run('-m', *words)
+  run = lambda *words: run_fixtures.run('-m', *words)
   done = run('experiments', *command, f'--workdir={there}', f'--jobs={jobs}')
   assert done.returncode == 0 and 'wrote 2 jobs' in done.stdout, done.stderr
   done = run('launch', 'run', jobs)
@@ -211,7 +211,9 @@ def test_seeds_in_one_program_are_runs_that_come_home_and_are_reported(corpus, t
   ],
 )
 def test_a_grid_that_is_none_is_refused(grid, message, corpus, tmp_path):
-  done = small.run('-m', 'experiments', 'sweep', '--grid', *grid, f'--workdir={tmp_path / "x"}')
+  done = run_fixtures.run(
+    '-m', 'experiments', 'sweep', '--grid', *grid, f'--workdir={tmp_path / "x"}'
+  )
   assert done.returncode != 0 and message in done.stderr and 'Traceback' not in done.stderr
   assert not (tmp_path / 'x').exists()
 

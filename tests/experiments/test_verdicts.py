@@ -2,9 +2,9 @@
 
 import dataclasses
 
+import claim_fixtures
 import numpy as np
 import pytest
-import toys
 
 from experiments.studies import quantities, statistics, verdicts
 from experiments.studies.terms import EXACT, Effect, Expect, Quantity, nll
@@ -281,12 +281,12 @@ def test_a_scale_at_the_edge_of_its_grid_is_none():
   'bound, seeds', [(0.5, 3), (0.02, 5), (-0.02, 5), (0.0, 3), (1e-9, 3), (0.03, 3)]
 )
 def test_small_thresholds_take_five_seeds(bound, seeds):
-  claim = toys.claim(tests=(Expect('x', NOTHING, above=bound),))
+  claim = claim_fixtures.claim(tests=(Expect('x', NOTHING, above=bound),))
   assert claim.fewest_seeds == seeds
   with pytest.raises(ValueError, match=rf'T01 needs at least {seeds} seeds.*there are 2'):
     verdicts.fewest(claim, 2)
   verdicts.fewest(claim, seeds)
-  assert toys.claim(least_seeds=7).fewest_seeds == 7
+  assert claim_fixtures.claim(least_seeds=7).fewest_seeds == 7
 
 
 def test_effects_add_up_as_they_are_written():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import published
 import pytest
-from small import ROOT
+from run_fixtures import ROOT
 
 from configs import finetune, pretrained
 from pe_research import evaluate as evaluate_command

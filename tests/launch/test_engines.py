@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 
 import pytest
-import small
+import run_fixtures
 import yaml
 from etils import epath
 
@@ -67,7 +67,7 @@ def test_every_share_is_handed_in_once(name):
 def test_the_array_script_passes_shellcheck(name, tmp_path):
   (one,) = submissions(name)
   (tmp_path / 'job.sh').write_text(one.files['alibi.sh'])
-  assert not small.shellcheck(tmp_path / 'job.sh')
+  assert not run_fixtures.shellcheck(tmp_path / 'job.sh')
 
 
 @pytest.mark.parametrize('status, queued_again', [(0, False), (1, False), (base.STOPPED, True)])

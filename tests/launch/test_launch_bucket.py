@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-import small
+import run_fixtures
 from etils import epath
 
 from launch import job, job_status, ownership
@@ -56,8 +56,8 @@ def start(out, *arguments, **environment) -> subprocess.Popen:
   """Starts `launch run`; gcsfs says more than a pipe holds that nobody reads."""
   with out.open('w') as file:
     return subprocess.Popen(
-      [sys.executable, '-m', 'launch', 'run', *arguments], cwd=small.ROOT, stdout=file, stderr=file,
-      env=small.environment(**environment),
+      [sys.executable, '-m', 'launch', 'run', *arguments], cwd=run_fixtures.ROOT,
+      stdout=file, stderr=file, env=run_fixtures.environment(**environment),
     )  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def xpk(tmp_path):
 
 def test_a_share_that_is_refused_does_not_keep_back_the_others(bucket, xpk):
   path, made = sweep(bucket, 'handed in', xpk, 3)
-  hand_in = lambda command, *more: small.run(
+  hand_in = lambda command, *more: run_fixtures.run(
     '-m',
     'launch',
     command,
@@ -148,7 +148,7 @@ def test_a_share_that_is_refused_does_not_keep_back_the_others(bucket, xpk):
 def test_jobs_of_this_machine_are_refused_before_anything_is_created(xpk):
   one = Job('a', ('-c', 'x'), xpk / 'a' / 'log.txt', xpk / 'a' / 'done.json')
   job.write(xpk / 'jobs.json', [one])
-  done = small.run(
+  done = run_fixtures.run(
     '-m', 'launch', 'submit', xpk / 'jobs.json', f'--on={xpk}/v5e.toml', '--dry-run',
   )  # fmt: skip
   assert done.returncode == 2 and '--jobs=gs://BUCKET' in done.stderr and not done.stdout

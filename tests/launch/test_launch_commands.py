@@ -7,8 +7,8 @@ import subprocess
 import time
 
 import pytest
-import small
-from faulty import launch, make, runs, write
+import run_fixtures
+from failing_jobs import launch, make, runs, write
 
 from launch import job_status
 from launch.engines import base
@@ -40,7 +40,7 @@ def test_twenty_jobs_with_faults_in_them_are_all_done_and_none_twice(tmp_path):
 
 def test_a_hang_is_seen_stopped_and_gone_on_with(tmp_path):
   path = write(tmp_path, [make(tmp_path, 'a'), make(tmp_path, 'b', fate='sleep')])
-  process = small.start('-m', 'launch', 'run', path, '--workers=2')
+  process = run_fixtures.start('-m', 'launch', 'run', path, '--workers=2')
   deadline = time.monotonic() + 60
   while (
     not (tmp_path / 'runs/b/metrics.jsonl').exists() or not (tmp_path / 'runs/a/done.json').exists()

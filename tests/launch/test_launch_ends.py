@@ -7,8 +7,8 @@ import subprocess
 import time
 
 import pytest
-import small
-from faulty import launch, make, runs, write
+import run_fixtures
+from failing_jobs import launch, make, runs, write
 
 from launch import job_process, job_status, local, ownership
 from launch.engines import base
@@ -68,7 +68,7 @@ def test_tries_are_counted_anew_when_a_job_gets_further(tmp_path):
 
 def test_who_is_told_twice_to_leave_still_waits_for_what_is_saved(tmp_path):
   path = write(tmp_path, [make(tmp_path, 'a', fate='save slowly')])
-  process = small.start('-m', 'launch', 'run', path)
+  process = run_fixtures.start('-m', 'launch', 'run', path)
   until((tmp_path / 'runs/a/ready').exists, process)
   for _ in range(2):
     process.send_signal(signal.SIGTERM)
@@ -119,7 +119,7 @@ def test_what_cannot_be_started_is_said_and_the_others_are(tmp_path):
 
 def waits(*arguments) -> tuple[subprocess.Popen, int]:
   """A launcher that finds a job taken, and the number of the process that has it."""
-  process = small.start('-m', 'launch', *arguments)
+  process = run_fixtures.start('-m', 'launch', *arguments)
   line = process.stdout.readline()
   found = re.search(r'is run by process (\d+) on .*; this waits for it. .* kill -9', line)
   assert found, line
@@ -129,7 +129,7 @@ def waits(*arguments) -> tuple[subprocess.Popen, int]:
 @pytest.mark.parametrize('how', ['--workers=1', '--all-chips'])
 def test_a_second_launcher_waits_and_says_for_whom(how, tmp_path):
   path = write(tmp_path, [make(tmp_path, 'a', fate='sleep')])
-  first = small.start('-m', 'launch', 'run', path, how)
+  first = run_fixtures.start('-m', 'launch', 'run', path, how)
   until(lambda: runs(tmp_path), first)
   second, pid = waits('run', path, how)
   subprocess.run(['kill', '-9', str(pid)], check=True)
@@ -142,7 +142,7 @@ def test_a_second_launcher_waits_and_says_for_whom(how, tmp_path):
 def test_a_job_outlives_its_launcher_and_is_still_taken(tmp_path):
   one = make(tmp_path, 'a', fate='sleep')
   path = write(tmp_path, [one])
-  first = small.start('-m', 'launch', 'run', path)
+  first = run_fixtures.start('-m', 'launch', 'run', path)
   until(lambda: runs(tmp_path), first)
   first.kill()
   first.wait()

@@ -1,7 +1,7 @@
 """Handing shares to an engine: each once, until it is done, and what is refused is said."""
 
 import pytest
-from faulty import launch, make, write
+from failing_jobs import launch, make, write
 
 PROGRAMS = ('sbatch', 'srun', 'scontrol', 'sinfo')
 

@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-import small
+import run_fixtures
 
 VM = {
   'pe-repository': 'https://github.com/me/pe', 'pe-commit': 'c' * 40, 'pe-command': 'work all',
@@ -43,7 +43,7 @@ def prepare(folder, work='exit 0\n', clone='mkdir -p "${@: -1}/.git"', **metadat
 def start(folder, *given, **metadata):
   """Starts launch/tpu_vm.sh on such a VM."""
   return subprocess.Popen(
-    ['bash', 'launch/tpu_vm.sh'], cwd=small.ROOT, env=prepare(folder, *given, **metadata),
+    ['bash', 'launch/tpu_vm.sh'], cwd=run_fixtures.ROOT, env=prepare(folder, *given, **metadata),
     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
   )  # fmt: skip
 
@@ -69,7 +69,7 @@ def ends(process, folder):
 
 @pytest.mark.parametrize('script', ['launch/tpu_vm.sh', '.ci/run'])
 def test_scripts_pass_shellcheck(script):
-  assert not small.shellcheck(small.ROOT / script)
+  assert not run_fixtures.shellcheck(run_fixtures.ROOT / script)
 
 
 @pytest.mark.parametrize('status', [0, 1])

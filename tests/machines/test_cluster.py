@@ -3,8 +3,8 @@
 import socket
 
 import pytest
-import small
-from several import DEVICES, free_port
+import run_fixtures
+from process_fixtures import DEVICES, free_port
 
 from pe_research.machines import cluster
 
@@ -19,7 +19,7 @@ print('joined', jax.process_index(), jax.process_count(), jax.device_count(),
 
 def joined(**environment):
   """A process that joins by what its environment says; two devices."""
-  return small.start('-c', JOINS, XLA_FLAGS=f'{DEVICES}2', **environment)
+  return run_fixtures.start('-c', JOINS, XLA_FLAGS=f'{DEVICES}2', **environment)
 
 
 def slurm(rank, machines):
@@ -71,7 +71,7 @@ def test_machines_of_skypilot_find_each_other():
   port = free_port()
   script = f'from pe_research.machines import cluster\ncluster.PORT = {port}\n' + JOINS
   given = {'SKYPILOT_NODE_IPS': '127.0.0.1\n127.0.0.2', 'XLA_FLAGS': f'{DEVICES}2'}
-  both = [small.start('-c', script, **given, SKYPILOT_NODE_RANK=str(i)) for i in range(2)]
+  both = [run_fixtures.start('-c', script, **given, SKYPILOT_NODE_RANK=str(i)) for i in range(2)]
   for rank, one in enumerate(both):
     said, _ = one.communicate(timeout=120)
     assert f'joined {rank} 2 4 all\n' in said

@@ -5,8 +5,8 @@ import socket
 import time
 
 import pytest
-import small
-from several import (
+import run_fixtures
+from process_fixtures import (
   COMMAND,
   DEVICES,
   LONG,
@@ -27,19 +27,19 @@ STEPS = {'steps': 20}
 
 @pytest.fixture(scope='module')
 def corpus(tmp_path_factory):
-  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
+  return run_fixtures.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
 
 
 @pytest.fixture(scope='module')
 def straight(corpus, tmp_path_factory):
   """The workdir of twenty steps on one device."""
-  return train(tmp_path_factory.mktemp('straight'), small.flags(corpus, 't5', **STEPS))
+  return train(tmp_path_factory.mktemp('straight'), run_fixtures.flags(corpus, 't5', **STEPS))
 
 
 @pytest.fixture(scope='module')
 def straight_long(corpus, tmp_path_factory):
   """The same, of 400 steps."""
-  return train(tmp_path_factory.mktemp('long'), small.flags(corpus, 't5', **LONG))
+  return train(tmp_path_factory.mktemp('long'), run_fixtures.flags(corpus, 't5', **LONG))
 
 
 MESHES = {  # of eight devices
@@ -64,7 +64,7 @@ MIXED = 'data, fsdp and tensor'
   ],
 )
 def test_several_processes_equal_one(mesh, count, corpus, straight, tmp_path):
-  command = [*small.flags(corpus, 't5', **STEPS, **MESHES[mesh]), f'--workdir={tmp_path}']
+  command = [*run_fixtures.flags(corpus, 't5', **STEPS, **MESHES[mesh]), f'--workdir={tmp_path}']
   processes = start_all([command] * count, 8 // count)
   outputs = join(processes)
   assert [process.returncode for process in processes] == [0] * count, outputs
@@ -75,7 +75,7 @@ def test_several_processes_equal_one(mesh, count, corpus, straight, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(('name', 'given'), [('randomized', {'position__span': 256}), ('pose', {})])
 def test_what_is_drawn_is_drawn_alike_by_several_processes(name, given, corpus, tmp_path):
-  flags = small.flags(corpus, name, **STEPS, **given)
+  flags = run_fixtures.flags(corpus, name, **STEPS, **given)
   alone = train(tmp_path / 'alone', flags)
   command = [*flags, f'--workdir={tmp_path / "shared"}']
   processes = start_all([command] * 2, 4)
@@ -90,7 +90,7 @@ def test_a_killed_process_loses_nothing_and_others_go_on_elsewhere(
 ):
   mesh = {'run__mesh__data': 2, 'run__mesh__fsdp': 2, 'run__patience': 30.0}
   given = LONG | {'run__save_every': 10}
-  command = [*small.flags(corpus, 't5', **given, **mesh), f'--workdir={tmp_path}']
+  command = [*run_fixtures.flags(corpus, 't5', **given, **mesh), f'--workdir={tmp_path}']
   processes = start_all([command] * 2, 2)
   folder = tmp_path / 'checkpoints'
   saved = lambda: {p.name for p in folder.iterdir()} if folder.exists() else set()
@@ -107,13 +107,13 @@ def test_a_killed_process_loses_nothing_and_others_go_on_elsewhere(
     for process in processes:
       process.kill()
   assert processes[0].returncode != 0 and not (tmp_path / 'done.json').exists(), outputs
-  train(tmp_path, small.flags(corpus, 't5', **given), XLA_FLAGS=f'{DEVICES}4')
+  train(tmp_path, run_fixtures.flags(corpus, 't5', **given), XLA_FLAGS=f'{DEVICES}4')
   assert_same_run(tmp_path, straight_long, tolerance=1e-3)
 
 
 def test_one_that_is_told_to_leave_takes_the_others_along(corpus, straight_long, tmp_path):
   mesh = {'run__mesh__data': 2, 'run__mesh__fsdp': 2}
-  command = [*small.flags(corpus, 't5', **LONG, **mesh), f'--workdir={tmp_path}']
+  command = [*run_fixtures.flags(corpus, 't5', **LONG, **mesh), f'--workdir={tmp_path}']
   processes = start_all([command] * 2, 2)
   try:
     wait_for((tmp_path / 'metrics.jsonl').exists, processes[0])
@@ -125,12 +125,12 @@ def test_one_that_is_told_to_leave_takes_the_others_along(corpus, straight_long,
   assert [process.returncode for process in processes] == [0, 0], outputs
   assert all('the same command resumes' in output for output in outputs)
   assert not (tmp_path / 'done.json').exists()
-  train(tmp_path, small.flags(corpus, 't5', **LONG))
+  train(tmp_path, run_fixtures.flags(corpus, 't5', **LONG))
   assert_same_run(tmp_path, straight_long, tolerance=1e-3)
 
 
 def test_a_process_that_hangs_is_named_with_the_step_by_the_others(corpus, tmp_path):
-  given = small.flags(
+  given = run_fixtures.flags(
     corpus, 't5', **LONG, run__patience=45.0
   )  # to begin with, on a machine that is busy
   processes = start_all([[*given, f'--workdir={tmp_path}']] * 2, 1)
@@ -149,7 +149,7 @@ def test_a_process_that_hangs_is_named_with_the_step_by_the_others(corpus, tmp_p
 
 def test_processes_that_disagree_are_refused_with_the_difference(corpus, tmp_path):
   workdir = f'--workdir={tmp_path}'
-  commands = [[*small.flags(corpus, steps=steps), workdir] for steps in (12, 13)]
+  commands = [[*run_fixtures.flags(corpus, steps=steps), workdir] for steps in (12, 13)]
   processes = start_all(commands, 1)
   outputs = join(processes)
   assert [process.returncode for process in processes] == [2, 2]
@@ -159,7 +159,7 @@ def test_processes_that_disagree_are_refused_with_the_difference(corpus, tmp_pat
 
 
 def test_what_process_0_alone_finds_ends_all(corpus, straight, tmp_path):
-  command = [*small.flags(corpus, 't5', steps=21), f'--workdir={straight}']
+  command = [*run_fixtures.flags(corpus, 't5', steps=21), f'--workdir={straight}']
   processes = start_all([command] * 2, 1)
   outputs = join(processes, timeout=60)
   assert [process.returncode for process in processes] == [2, 2]
@@ -185,14 +185,14 @@ with exits.errors():
 )
 def test_what_process_0_meets_means_the_same_for_all(error, status):
   code, among = FIRST.format(error=error), f'127.0.0.1:{free_port()},2'
-  processes = [small.start('-c', code, f'{among},{rank}') for rank in range(2)]
+  processes = [run_fixtures.start('-c', code, f'{among},{rank}') for rank in range(2)]
   outputs = join(processes, timeout=100)
   assert [process.returncode for process in processes] == [status] * 2, outputs
   assert all('busy' in output for output in outputs)
 
 
 def test_a_workdir_that_cannot_be_written_is_refused_by_all(corpus):
-  command = [*small.flags(corpus), '--workdir=/proc/nowhere/run']
+  command = [*run_fixtures.flags(corpus), '--workdir=/proc/nowhere/run']
   processes = start_all([command] * 2, 1)
   outputs = join(processes, timeout=60)
   assert [process.returncode for process in processes] == [2, 2]
@@ -208,10 +208,10 @@ own = provenance.provenance()
 provenance.provenance = lambda: own | {'code': 'of another commit'}
 runpy.run_module('pe_research.main', run_name='__main__')
 """
-  flags = [*small.flags(corpus), f'--workdir={tmp_path}']
+  flags = [*run_fixtures.flags(corpus), f'--workdir={tmp_path}']
   among = f'--distributed=127.0.0.1:{free_port()},2'
   processes = [
-    small.start(*start, *flags, f'{among},{rank}')
+    run_fixtures.start(*start, *flags, f'{among},{rank}')
     for rank, start in enumerate([COMMAND, ('-c', own)])
   ]
   outputs = join(processes, timeout=60)
@@ -221,7 +221,7 @@ runpy.run_module('pe_research.main', run_name='__main__')
 
 
 def test_a_workdir_that_is_not_shared_is_refused(corpus, tmp_path):
-  commands = [[*small.flags(corpus), f'--workdir={tmp_path / name}'] for name in 'ab']
+  commands = [[*run_fixtures.flags(corpus), f'--workdir={tmp_path / name}'] for name in 'ab']
   processes = start_all(commands, 1)
   outputs = join(processes)
   assert [process.returncode for process in processes] == [2, 2]
@@ -231,9 +231,9 @@ def test_a_workdir_that_is_not_shared_is_refused(corpus, tmp_path):
 
 @pytest.mark.parametrize('rank', [0, 1])
 def test_processes_that_never_come_are_given_up(rank, corpus, tmp_path):
-  flags = [*small.flags(corpus), f'--workdir={tmp_path}', '--wait=3']
+  flags = [*run_fixtures.flags(corpus), f'--workdir={tmp_path}', '--wait=3']
   start = time.monotonic()
-  done = small.run(*COMMAND, *flags, f'--distributed=127.0.0.1:{free_port()},2,{rank}')
+  done = run_fixtures.run(*COMMAND, *flags, f'--distributed=127.0.0.1:{free_port()},2,{rank}')
   assert (
     done.returncode == exits.STOPPED
     and 'was not reached by all processes within 3 s' in done.stderr
@@ -246,21 +246,23 @@ def test_a_port_that_is_taken_is_named(corpus, tmp_path):
     taken.bind(('', 0))
     taken.listen()
     port = taken.getsockname()[1]
-    command = (*small.flags(corpus), f'--workdir={tmp_path}')
-    done = small.run(*COMMAND, *command, f'--distributed=127.0.0.1:{port},2,0')
+    command = (*run_fixtures.flags(corpus), f'--workdir={tmp_path}')
+    done = run_fixtures.run(*COMMAND, *command, f'--distributed=127.0.0.1:{port},2,0')
   assert done.returncode == 2 and f'port {port} of this machine is in use' in done.stderr
 
 
 @pytest.mark.parametrize('how', ['x', '1.2.3.4:80,2', '1.2.3.4:80,2,2', '1.2.3.4,2,0', 'a:b,2,0'])
 def test_addresses_that_are_none_are_refused(how, corpus, tmp_path):
-  done = small.run(*COMMAND, *small.flags(corpus), f'--workdir={tmp_path}', f'--distributed={how}')
+  done = run_fixtures.run(
+    *COMMAND, *run_fixtures.flags(corpus), f'--workdir={tmp_path}', f'--distributed={how}'
+  )
   assert done.returncode == 2 and 'write ADDRESS:PORT,PROCESSES,RANK' in done.stderr
 
 
 @pytest.fixture(scope='module')
 def rope(corpus, tmp_path_factory):
   """A run that may be stretched."""
-  return train(tmp_path_factory.mktemp('rope'), small.flags(corpus, 'rope', steps=4))
+  return train(tmp_path_factory.mktemp('rope'), run_fixtures.flags(corpus, 'rope', steps=4))
 
 
 def stretched(rope, into):
@@ -275,7 +277,7 @@ def stretched(rope, into):
 def alone(rope, tmp_path_factory):
   """Its rows, as one device measures them."""
   into = tmp_path_factory.mktemp('alone')
-  done = small.run('-m', 'pe_research.evaluate', *stretched(rope, into))
+  done = run_fixtures.run('-m', 'pe_research.evaluate', *stretched(rope, into))
   assert done.returncode == 0, done.stderr
   return rows(into)
 
@@ -299,7 +301,7 @@ def test_candidates_of_a_search_are_shared_by_the_devices_of_several_processes(r
     f'--run={rope}', '--factor=4', '--method=random', '--population=8', '--mutations=5',
     '--iterations=1', '--documents=2', '--held-out=2', '--batch-tokens=1',
   ]  # fmt: skip
-  one = small.run('-m', 'pe_research.search', *command, f'--workdir={tmp_path / "one"}')
+  one = run_fixtures.run('-m', 'pe_research.search', *command, f'--workdir={tmp_path / "one"}')
   assert one.returncode == 0, one.stderr
   both = [*command, f'--workdir={tmp_path / "two"}']
   several = start_all([both] * 2, 2, 'pe_research.search')

@@ -5,7 +5,7 @@ import sys
 import time
 
 import pytest
-import small
+import run_fixtures
 
 from pe_research.machines import exits, heartbeat
 from pe_research.storage import files
@@ -25,7 +25,7 @@ with heartbeat.Heartbeat(pathlib.Path(sys.argv[1]), 0.5) as heart:
 def test_a_step_that_hangs_ends_the_process_and_is_named(tmp_path):
   done = subprocess.run(
     [sys.executable, '-c', HANGS, str(tmp_path)], capture_output=True, text=True, timeout=60,
-    cwd=small.ROOT,
+    cwd=run_fixtures.ROOT,
   )  # fmt: skip
   assert done.returncode == exits.STOPPED
   assert 'process 0 of 1 on ' in done.stderr and 'hangs: step 4 began' in done.stderr
@@ -58,7 +58,7 @@ def test_signs_of_life_are_written_now_and_then(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('patience', ['-1', 'x'])
 def test_patience_that_is_none_is_refused(patience, tmp_path):
-  corpus = small.write_corpus(tmp_path / 'text')
-  command = ('-m', 'pe_research.main', *small.flags(corpus), f'--workdir={tmp_path / "run"}')
-  done = small.run(*command, f'--config.run.patience={patience}')
+  corpus = run_fixtures.write_corpus(tmp_path / 'text')
+  command = ('-m', 'pe_research.main', *run_fixtures.flags(corpus), f'--workdir={tmp_path / "run"}')
+  done = run_fixtures.run(*command, f'--config.run.patience={patience}')
   assert done.returncode == 2 and 'patience' in done.stderr and not (tmp_path / 'run').exists()

@@ -4,7 +4,7 @@ import signal
 
 import numpy as np
 import pytest
-import small
+import run_fixtures
 
 from pe_research import main
 from pe_research.machines import signals
@@ -59,5 +59,7 @@ def test_signals_are_noted_until_the_last_save_is_written(tmp_path, monkeypatch)
     leave(self, *error)
 
   monkeypatch.setattr(checkpoints.Checkpoints, '__exit__', spy)
-  main.run(small.config(small.write_corpus(tmp_path / 'text'), steps=4), tmp_path / 'run')
+  main.run(
+    run_fixtures.config(run_fixtures.write_corpus(tmp_path / 'text'), steps=4), tmp_path / 'run'
+  )
   assert handlers[0].__func__ is signals.Stop._note

@@ -1,11 +1,11 @@
 """Generation from a cache says what full forward passes say."""
 
+import decoder_fixtures as fixtures
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small
-import tiny
+import run_fixtures
 
 from pe_research import generate, positions
 from pe_research.attention.spec import Spec
@@ -17,16 +17,16 @@ from pe_research.training import loop
 
 @pytest.fixture(scope='module')
 def corpus(tmp_path_factory):
-  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
+  return run_fixtures.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
 
 
 # One of each kind: a table that ends, a bias, a rotation, and two that follow the length.
 FIRST = ('learned', 't5', 'rope', 'dynamic_ntk', 'longrope')
 
 
-@pytest.mark.parametrize('name', tiny.slow_but(FIRST, positions.SCHEMES))
+@pytest.mark.parametrize('name', fixtures.slow_but(FIRST, positions.SCHEMES))
 def test_greedy_text_is_the_argmax_of_full_forward_passes(name, corpus):
-  functional = FunctionalDecoder(small.config(corpus, name))
+  functional = FunctionalDecoder(run_fixtures.config(corpus, name))
   decoder = functional.bind(functional.init())
   prompt = jnp.array([[1, 2, 3], [200, 5, 77]])
   made = jax.jit(
@@ -67,13 +67,13 @@ def test_sampling_follows_temperature_and_nucleus(temperature, top_p, expected):
 @pytest.fixture(scope='module')
 def trained(corpus, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('run')
-  config = small.config(corpus, 'learned')
+  config = run_fixtures.config(corpus, 'learned')
   loop.train(config, workdir)
   return workdir
 
 
 def command(workdir, *flags):
-  return small.run('-m', 'pe_research.generate', f'--workdir={workdir}', *flags)
+  return run_fixtures.run('-m', 'pe_research.generate', f'--workdir={workdir}', *flags)
 
 
 def test_the_command_continues_the_prompt(trained):

@@ -2,12 +2,12 @@
 
 import functools
 
+import decoder_fixtures as fixtures
 import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from flax import nnx
 from hypothesis import strategies as st
 
@@ -15,14 +15,14 @@ from pe_research.attention.tokens import Tokens
 from pe_research.model import generation, kv_cache, transformer
 
 LENGTHS = np.array([3, 9, 1])
-PROMPTS = np.random.default_rng(5).integers(0, tiny.VOCAB, (3, 9))
+PROMPTS = np.random.default_rng(5).integers(0, fixtures.VOCAB, (3, 9))
 EXTRA = 4
 
 
 def shapes(name, **changes):
-  config = tiny.config(**changes)
-  position = tiny.position(name, config.rotary_dim or config.head_dim)
-  make = lambda: transformer.Decoder(config, position, tiny.TRAINED, key=jax.random.key(0))
+  config = fixtures.config(**changes)
+  position = fixtures.position(name, config.rotary_dim or config.head_dim)
+  make = lambda: transformer.Decoder(config, position, fixtures.TRAINED, key=jax.random.key(0))
   return nnx.eval_shape(make)
 
 
@@ -72,8 +72,8 @@ def forward(decoder, tokens, at, spec):
 @pytest.mark.parametrize('name', ['rope', 'alibi', 't5', 'learned', 'dynamic_ntk', 'longrope'])
 @pytest.mark.parametrize('spec', ['dense', 'tiled'])
 def test_prompts_of_several_lengths_in_one_batch(name, kind, spec):
-  decoder, spec = tiny.decoder(name, kind), tiny.SPECS[spec]
-  whole = np.random.default_rng(6).integers(0, tiny.VOCAB, (3, LENGTHS.max() + EXTRA))
+  decoder, spec = fixtures.decoder(name, kind), fixtures.SPECS[spec]
+  whole = np.random.default_rng(6).integers(0, fixtures.VOCAB, (3, LENGTHS.max() + EXTRA))
   pos = jnp.arange(LENGTHS.max())[None]
   at = Tokens(pos, (pos < LENGTHS[:, None]).astype(jnp.int32))
   logits, filled = step(decoder, whole[:, : LENGTHS.max()], at, spec, decoder.new_cache(3, 20))
@@ -88,11 +88,11 @@ def test_prompts_of_several_lengths_in_one_batch(name, kind, spec):
     last = LENGTHS + i
     seen = (np.arange(size) < last[:, None]).astype(np.int32)
     alone = forward(decoder, whole, Tokens(jnp.arange(size)[None], seen), spec)
-    tiny.close(got, alone[np.arange(3), last - 1])
+    fixtures.close(got, alone[np.arange(3), last - 1])
 
 
 def test_generation_from_prompts_of_several_lengths():
-  decoder = tiny.decoder('rope', 'mla')
+  decoder = fixtures.decoder('rope', 'mla')
   run = functools.partial(generation.generate, decoder, key=jax.random.key(0), temperature=0)
   together = run(PROMPTS, 5, lengths=LENGTHS)
   for row, length in enumerate(LENGTHS):
@@ -101,24 +101,24 @@ def test_generation_from_prompts_of_several_lengths():
 
 @pytest.mark.parametrize('name', ['rope', 'longrope'])
 def test_a_grown_cache_goes_on(name):
-  decoder, at = tiny.decoder(name, 'mla'), Tokens.contiguous(tiny.LENGTH)
-  filled, logits = decoder.new_cache(tiny.BATCH, 8), []
-  for i in range(tiny.LENGTH):
+  decoder, at = fixtures.decoder(name, 'mla'), Tokens.contiguous(fixtures.LENGTH)
+  filled, logits = decoder.new_cache(fixtures.BATCH, 8), []
+  for i in range(fixtures.LENGTH):
     filled = decoder.reserve(filled, 1)
-    part = tiny.TOKENS[:, i : i + 1], at.slice(i, 1)
-    out, filled = step(decoder, *part, tiny.SPECS['dense'], filled)
+    part = fixtures.TOKENS[:, i : i + 1], at.slice(i, 1)
+    out, filled = step(decoder, *part, fixtures.SPECS['dense'], filled)
     logits.append(out)
     assert filled.capacity == (8 if i < 8 else kv_cache.BLOCK)
-  last = forward(decoder, tiny.TOKENS, at, tiny.SPECS['dense'])[:, -1:]
-  tiny.close(logits[-1], last)
+  last = forward(decoder, fixtures.TOKENS, at, fixtures.SPECS['dense'])[:, -1:]
+  fixtures.close(logits[-1], last)
 
 
 def test_no_room_is_made_past_what_a_scheme_reaches():
-  decoder = tiny.decoder('learned')
+  decoder = fixtures.decoder('learned')
   filled = decoder.new_cache(1, 8)
-  assert decoder.reserve(filled, tiny.TRAINED).capacity == kv_cache.BLOCK
-  with pytest.raises(ValueError, match=f'holds {tiny.TRAINED} positions; asked for 33'):
-    decoder.reserve(filled, tiny.TRAINED + 1)
+  assert decoder.reserve(filled, fixtures.TRAINED).capacity == kv_cache.BLOCK
+  with pytest.raises(ValueError, match=f'holds {fixtures.TRAINED} positions; asked for 33'):
+    decoder.reserve(filled, fixtures.TRAINED + 1)
 
 
 def test_room_is_made_in_whole_blocks_and_only_where_it_lacks():

@@ -2,11 +2,11 @@
 
 import re
 
+import decoder_fixtures as fixtures
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from flax import nnx
 
 from pe_research import positions
@@ -73,9 +73,9 @@ def theta_of(scheme):
 
 
 def test_latents_have_a_norm_of_their_own():
-  model = tiny.config(norm_eps=0.1, **tiny.KINDS['mla'])
-  attention = tiny.transformer.Decoder(
-    model, tiny.position('rope'), 32, key=jax.random.key(0)
+  model = fixtures.config(norm_eps=0.1, **fixtures.KINDS['mla'])
+  attention = fixtures.transformer.Decoder(
+    model, fixtures.position('rope'), 32, key=jax.random.key(0)
   ).blocks[0]
   assert attention.attention_norm.epsilon == 0.1
   inner = attention.attention
@@ -91,7 +91,7 @@ def test_equations(query_latent, bias):
   got, slots = module(text(), AT, None, scheme, Spec())
   assert slots is None
   for row in range(2):
-    tiny.close(got[row], reference(module, text()[row], theta_of(scheme)))
+    fixtures.close(got[row], reference(module, text()[row], theta_of(scheme)))
 
 
 def test_without_a_rotation_there_is_no_slice():
@@ -99,15 +99,15 @@ def test_without_a_rotation_there_is_no_slice():
   names = {'/'.join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(module))}
   assert not any('position' in name for name in names)
   got, _ = module(text(), AT, None, base.NoPE(dims()), Spec())
-  tiny.close(got[0], reference(module, text()[0], None))
+  fixtures.close(got[0], reference(module, text()[0], None))
 
 
 @pytest.mark.parametrize('name', ['nope', 'alibi', 't5', 'learned', 'sinusoidal'])
 def test_schemes_that_leave_queries_alone_have_none(name):
-  decoder = tiny.decoder(name, 'mla')
+  decoder = fixtures.decoder(name, 'mla')
   assert decoder.blocks[0].attention.rotary == 0
   assert decoder.blocks[0].attention.slots() == ((1, 12),)
-  assert tiny.decoder('rope', 'mla').blocks[0].attention.slots() == ((1, 12 + 8),)
+  assert fixtures.decoder('rope', 'mla').blocks[0].attention.slots() == ((1, 12 + 8),)
 
 
 def stretched(**given):
@@ -135,7 +135,7 @@ def test_the_temperature_is_on_the_whole_logit(given, whole, slice_):
   x = 3 * text()
   got, _ = module(x, AT, None, scheme, Spec())
   want = lambda *scales: reference(module, x[0], theta_of(scheme), *scales)
-  tiny.close(got[0], want(whole**2, slice_**2))
+  fixtures.close(got[0], want(whole**2, slice_**2))
   # What others have shipped: the slice alone, the factor once, and both at once.
   for wrong in [(1, whole**2), (whole, slice_**2), (whole**2, whole**2), (whole**4, slice_**2)]:
     if wrong != (whole**2, slice_**2):
@@ -151,24 +151,24 @@ def test_one_mscale_alone_is_refused_where_each_has_its_own_use(name):
 
 
 def test_the_scale_is_that_of_keys_and_not_of_latents():
-  decoder = tiny.decoder('rope', 'mla')
-  whole = tiny.forward(decoder, tiny.TOKENS, tiny.at(), 'dense')
+  decoder = fixtures.decoder('rope', 'mla')
+  whole = fixtures.forward(decoder, fixtures.TOKENS, fixtures.at(), 'dense')
   spec = {True: 'dense', False: 'dense expanded'}
   for absorbed, name in spec.items():
-    filled = decoder.new_cache(tiny.BATCH, tiny.LENGTH)
+    filled = decoder.new_cache(fixtures.BATCH, fixtures.LENGTH)
     logits = []
-    for i in range(tiny.LENGTH):
-      out, filled = tiny.step(
-        decoder, tiny.TOKENS[:, i : i + 1], tiny.at().slice(i, 1), name, filled
+    for i in range(fixtures.LENGTH):
+      out, filled = fixtures.step(
+        decoder, fixtures.TOKENS[:, i : i + 1], fixtures.at().slice(i, 1), name, filled
       )
       logits.append(out)
-    assert tiny.SPECS[name].absorbed == absorbed
-    tiny.close(jnp.concatenate(logits, axis=1), whole)
+    assert fixtures.SPECS[name].absorbed == absorbed
+    fixtures.close(jnp.concatenate(logits, axis=1), whole)
 
 
 def test_decoding_reads_latents_and_makes_no_keys():
   """Nothing in an absorbed step has as many numbers as the keys of all heads."""
-  decoder, capacity = tiny.decoder('rope', 'mla'), 64
+  decoder, capacity = fixtures.decoder('rope', 'mla'), 64
   filled = decoder.new_cache(1, capacity)
   token, at = jnp.zeros((1, 1), jnp.int32), Tokens(jnp.zeros((1, 1), jnp.int32))
   sizes = {}
@@ -182,8 +182,8 @@ def test_decoding_reads_latents_and_makes_no_keys():
 
 @pytest.mark.parametrize('name', ['rope', 'alibi'])
 def test_gradients_reach_every_matrix(name):
-  decoder = tiny.decoder(name, 'mla')
-  loss = lambda d: jnp.square(d(tiny.TOKENS, tiny.at(), Spec())).mean()
+  decoder = fixtures.decoder(name, 'mla')
+  loss = lambda d: jnp.square(d(fixtures.TOKENS, fixtures.at(), Spec())).mean()
   grads = nnx.to_flat_state(nnx.grad(loss)(decoder))
   for path, grad in grads:
     assert float(jnp.abs(grad[...]).max()) > 0, path

@@ -3,11 +3,11 @@
 import functools
 import math
 
+import decoder_fixtures as fixtures
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from flax import nnx
 
 from pe_research import positions
@@ -15,7 +15,7 @@ from pe_research.attention.spec import Spec
 from pe_research.common import keys
 from pe_research.model import decoder_config, layers, transformer
 
-TARGETS = np.roll(tiny.TOKENS, -1, axis=1)
+TARGETS = np.roll(fixtures.TOKENS, -1, axis=1)
 
 
 def weight(variable):
@@ -94,19 +94,19 @@ def reference(decoder, tokens, slopes):
 )  # fmt: skip
 def test_logits(mlp, name, kind, options):
   decoder = transformer.Decoder(
-    tiny.config(mlp=mlp, head_dim=6, **options, **tiny.KINDS[kind]),
-    tiny.position(name),
-    tiny.TRAINED,
+    fixtures.config(mlp=mlp, head_dim=6, **options, **fixtures.KINDS[kind]),
+    fixtures.position(name),
+    fixtures.TRAINED,
     key=jax.random.key(3),
   )
   # Scales of norms are not 1, nor biases 0.
   move = lambda x: x * jnp.linspace(0.5, 2, x.size).reshape(x.shape) + 0.1 * (not x.any())
   nnx.update(decoder, jax.tree.map(move, nnx.state(decoder, nnx.Param)))
   slopes = {'nope': np.zeros(4), 'alibi': [2**-2, 2**-4, 2**-6, 2**-8]}[name]
-  got = tiny.forward(decoder, tiny.TOKENS, tiny.at(), 'dense')
+  got = fixtures.forward(decoder, fixtures.TOKENS, fixtures.at(), 'dense')
   assert got.dtype == jnp.float32
-  for row in range(tiny.BATCH):
-    tiny.close(got[row], reference(decoder, tiny.TOKENS[row], slopes), 1e-4)
+  for row in range(fixtures.BATCH):
+    fixtures.close(got[row], reference(decoder, fixtures.TOKENS[row], slopes), 1e-4)
 
 
 def test_loss():
@@ -114,7 +114,7 @@ def test_loss():
   targets = np.array([[0, 4, 2], [1, 1, 3]])
   wide = np.exp(logits.astype(np.float64))
   chance = np.take_along_axis(wide, targets[..., None], -1)[..., 0] / wide.sum(-1)
-  tiny.close(transformer.loss(jnp.asarray(logits), jnp.asarray(targets)), -np.log(chance))
+  fixtures.close(transformer.loss(jnp.asarray(logits), jnp.asarray(targets)), -np.log(chance))
 
 
 def test_number_of_parameters():
@@ -123,7 +123,7 @@ def test_number_of_parameters():
   block = matrices + 2 * 32 + 2 * 8
   want = 2 * block + 32 + 2 * 31 * 32
   for name, own in (('rope', 0), ('alibi', 0), ('t5', 32 * 4), ('learned', 32 * 32)):
-    decoder = tiny.decoder(name, tied=False, qk_norm=True, mlp='swiglu')
+    decoder = fixtures.decoder(name, tied=False, qk_norm=True, mlp='swiglu')
     parameters = jax.tree.leaves(nnx.state(decoder, nnx.Param))
     assert sum(p.size for p in parameters) == want + own
     assert all(p.dtype == jnp.float32 for p in parameters)
@@ -133,13 +133,13 @@ def test_number_of_parameters():
 
 def test_tied_decoders_have_no_output_matrix():
   for tied in (True, False):
-    decoder = tiny.decoder('nope', tied=tied)
+    decoder = fixtures.decoder('nope', tied=tied)
     assert (decoder.output is None) == tied
   assert not np.allclose(decoder.output[...], decoder.embedding[...])
 
 
 def test_initial_scales():
-  config = tiny.config(vocab=500, width=128, mlp_width=256, mlp='swiglu', tied=False, layers=8)
+  config = fixtures.config(vocab=500, width=128, mlp_width=256, mlp='swiglu', tied=False, layers=8)
   decoder = transformer.Decoder(config, positions.defaults('nope'), 8, key=jax.random.key(0))
   std = lambda variable: float(variable[...].std())
   block = decoder.blocks[5]
@@ -170,10 +170,10 @@ def test_keys_go_by_name():
 
 
 def test_a_block_is_causal():
-  decoder = tiny.decoder('rope')
+  decoder = fixtures.decoder('rope')
   x = np.random.default_rng(0).normal(size=(2, 13, 32)).astype(np.float32)
   spec = Spec()
-  run = lambda x: decoder.blocks[0](x, tiny.at(), None, decoder.position[0], spec)[0]
+  run = lambda x: decoder.blocks[0](x, fixtures.at(), None, decoder.position[0], spec)[0]
   pull = jax.jit(lambda cotangent: jax.vjp(run, x)[1](cotangent)[0])
   for t in (0, 6, 12):
     grad = np.abs(pull(jnp.zeros_like(x).at[:, t].set(1.0))).max(-1)
@@ -182,32 +182,36 @@ def test_a_block_is_causal():
 
 def mean_loss(decoder, spec):
   """The training loss of the tiny tokens, in nats."""
-  return transformer.loss(decoder(tiny.TOKENS, tiny.at(), tiny.SPECS[spec]), TARGETS).mean()
+  return transformer.loss(
+    decoder(fixtures.TOKENS, fixtures.at(), fixtures.SPECS[spec]), TARGETS
+  ).mean()
 
 
 @functools.partial(jax.jit, static_argnames=('spec', 'last'))
 def features(decoder, at, spec, last=None):
-  return decoder.features(tiny.TOKENS, at, tiny.SPECS[spec], last=last)[0]
+  return decoder.features(fixtures.TOKENS, at, fixtures.SPECS[spec], last=last)[0]
 
 
 @pytest.mark.kinds
 @pytest.mark.spread
 @pytest.mark.parametrize('spec', ['dense', 'tiled'])
 @pytest.mark.parametrize('kind', ['gqa', 'mla'])
-@pytest.mark.parametrize('name', [name for name in tiny.NAMES if name not in tiny.EXTRA])
+@pytest.mark.parametrize('name', [name for name in fixtures.NAMES if name not in fixtures.EXTRA])
 def test_the_last_tokens_are_the_same_where_the_last_block_computes_no_others(name, kind, spec):
-  segments = np.where(np.arange(tiny.LENGTH) < 5, 1, 2)
-  decoder, at = tiny.decoder(name, kind), tiny.at(segments=segments)
-  tiny.close(features(decoder, at, spec, 4), features(decoder, at, spec)[:, -4:])
+  segments = np.where(np.arange(fixtures.LENGTH) < 5, 1, 2)
+  decoder, at = fixtures.decoder(name, kind), fixtures.at(segments=segments)
+  fixtures.close(features(decoder, at, spec, 4), features(decoder, at, spec)[:, -4:])
 
 
 def test_the_last_block_computes_what_is_asked_for():
-  decoder, rows = tiny.decoder('rope'), set()
-  jaxpr = jax.make_jaxpr(lambda d: d.features(tiny.TOKENS, tiny.at(), Spec(), last=4))(decoder)
-  for equation in tiny.equations(jaxpr):
+  decoder, rows = fixtures.decoder('rope'), set()
+  jaxpr = jax.make_jaxpr(lambda d: d.features(fixtures.TOKENS, fixtures.at(), Spec(), last=4))(
+    decoder
+  )
+  for equation in fixtures.equations(jaxpr):
     if equation.primitive.name == 'tanh':  # of GELU, once a block
       rows.add(equation.outvars[0].aval.shape[1])
-  assert rows == {tiny.LENGTH, 4}
+  assert rows == {fixtures.LENGTH, 4}
 
 
 @pytest.mark.parametrize('name, spec', [('rope', 'dense'), ('t5', 'tiled')])
@@ -215,12 +219,12 @@ def test_recomputing_blocks_changes_nothing(name, spec):
   results = []
   for kind in decoder_config.REMAT:
     loss = functools.partial(mean_loss, spec=spec)
-    results.append(jax.jit(jax.value_and_grad(loss))(tiny.decoder(name, remat=kind)))
+    results.append(jax.jit(jax.value_and_grad(loss))(fixtures.decoder(name, remat=kind)))
   (plain, plain_grad), (again, again_grad) = results
-  tiny.close(again, plain, 1e-6)
+  fixtures.close(again, plain, 1e-6)
   leaves = lambda d: jax.tree.leaves(nnx.state(d, nnx.Param))
   for got, want in zip(leaves(again_grad), leaves(plain_grad), strict=True):
-    tiny.close(got, want, 1e-6)
+    fixtures.close(got, want, 1e-6)
     assert np.abs(want).max() > 1e-6
 
 
@@ -229,14 +233,14 @@ def test_blocks_are_recomputed(spec):
   counts = []
   for kind in decoder_config.REMAT:
     loss = functools.partial(mean_loss, spec=spec)
-    jaxpr = jax.make_jaxpr(jax.grad(loss))(tiny.decoder('rope', remat=kind))
-    found = [e.primitive.name for e in tiny.equations(jaxpr)]
+    jaxpr = jax.make_jaxpr(jax.grad(loss))(fixtures.decoder('rope', remat=kind))
+    found = [e.primitive.name for e in fixtures.equations(jaxpr)]
     counts.append({n: found.count(n) for n in ('remat2', 'checkpoint', 'tanh')})
   plain, again = counts
   assert plain['remat2'] + plain['checkpoint'] == 0
-  assert again['remat2'] + again['checkpoint'] == tiny.LAYERS
+  assert again['remat2'] + again['checkpoint'] == fixtures.LAYERS
   # GELU's tanh stands once in a block's forward pass, and once more where it is recomputed.
-  assert plain['tanh'] == tiny.LAYERS and again['tanh'] == 2 * tiny.LAYERS
+  assert plain['tanh'] == fixtures.LAYERS and again['tanh'] == 2 * fixtures.LAYERS
 
 
 @pytest.mark.kinds
@@ -244,21 +248,21 @@ def test_blocks_are_recomputed(spec):
 @pytest.mark.parametrize('name', positions.SCHEMES)
 @pytest.mark.parametrize('spec', ['dense', 'tiled'])
 def test_softmax_is_float32_under_bfloat16(name, spec):
-  narrow = tiny.decoder(name, dtype='bfloat16')
+  narrow = fixtures.decoder(name, dtype='bfloat16')
   features, _ = jax.eval_shape(
-    lambda d: d.features(tiny.TOKENS, tiny.at(), tiny.SPECS[spec]), narrow
+    lambda d: d.features(fixtures.TOKENS, fixtures.at(), fixtures.SPECS[spec]), narrow
   )
   assert features.dtype == jnp.bfloat16
   jaxpr = jax.make_jaxpr(functools.partial(mean_loss, spec=spec))(narrow)
-  exps = [e for e in tiny.equations(jaxpr) if e.primitive.name in ('exp', 'exp2')]
+  exps = [e for e in fixtures.equations(jaxpr) if e.primitive.name in ('exp', 'exp2')]
   assert exps and all(e.invars[0].aval.dtype == jnp.float32 for e in exps)
 
 
 @pytest.mark.kinds
 @pytest.mark.parametrize('name', positions.SCHEMES)
 def test_bfloat16_is_close_to_float32(name):
-  decoders = tiny.decoder(name), tiny.decoder(name, dtype='bfloat16')
-  wide, got = (tiny.forward(d, tiny.TOKENS, tiny.at(), 'dense') for d in decoders)
+  decoders = fixtures.decoder(name), fixtures.decoder(name, dtype='bfloat16')
+  wide, got = (fixtures.forward(d, fixtures.TOKENS, fixtures.at(), 'dense') for d in decoders)
   assert got.dtype == jnp.float32
   assert 1e-5 < np.abs(got - wide).max() < 0.1 * np.abs(wide).max()
 
@@ -279,5 +283,5 @@ def test_bfloat16_is_close_to_float32(name):
 )
 def test_a_bad_value_is_named_with_its_field(field, value, words):
   with pytest.raises(ValueError) as error:
-    tiny.config(**{field: value})
+    fixtures.config(**{field: value})
   assert all(word in str(error.value) for word in words)

@@ -3,12 +3,12 @@
 import math
 import re
 
+import decoder_fixtures as fixtures
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from flax import nnx
 from hypothesis import given, settings
 
@@ -21,14 +21,14 @@ from pe_research.settings import configs
 
 pytestmark = pytest.mark.usefixtures('extra_schemes')
 turns_only = lambda scheme: isinstance(scheme, rotary.RoPE) and type(scheme).key is rotary.RoPE.key
-ROTARY = [n for n in tiny.NAMES if turns_only(tiny.scheme(n)) and ',' not in n]
+ROTARY = [n for n in fixtures.NAMES if turns_only(fixtures.scheme(n)) and ',' not in n]
 FAR = [0, 1, 511, 4096, 32_768, 1_234_567, 1_999_999, 2_000_000]
 FARTHEST = 2**24 - 1
 
 
 def build(name, width=32, heads=4, rotary=8, length=64, **arguments):
   dims = base.Dims(width=width, heads=heads, rotary=rotary, length=length)
-  return positions.build(tiny.position(name, rotary) | arguments, dims, nnx.Rngs(0))
+  return positions.build(fixtures.position(name, rotary) | arguments, dims, nnx.Rngs(0))
 
 
 def turned(x, pos, theta, pairs):
@@ -56,7 +56,7 @@ def test_rope(rope_base, layout, hook):
   pairs = [(i, i + 8) if layout == 'half' else (2 * i, 2 * i + 1) for i in range(8)]
   x = np.random.default_rng(0).normal(size=(len(FAR), width)).astype(np.float32)
   got = getattr(scheme, hook)(*rows(x, FAR), 64)
-  tiny.close(got[0, :, 0], turned(x, FAR, theta, pairs), 2e-4)
+  fixtures.close(got[0, :, 0], turned(x, FAR, theta, pairs), 2e-4)
 
 
 @pytest.mark.parametrize('name', ROTARY)
@@ -92,10 +92,12 @@ def test_turning_keeps_norms(name):
   x = np.random.default_rng(0).normal(size=(1, len(FAR), 4, 8)).astype(np.float32)
   for hook in (scheme.query, scheme.key):
     out = hook(jnp.asarray(x), jnp.asarray([FAR]), 64)
-    tiny.close(np.linalg.norm(out, axis=-1), np.linalg.norm(x, axis=-1))
+    fixtures.close(np.linalg.norm(out, axis=-1), np.linalg.norm(x, axis=-1))
 
 
-@pytest.mark.parametrize('name', [n for n in tiny.NAMES if tiny.scheme(n).depends_on_length])
+@pytest.mark.parametrize(
+  'name', [n for n in fixtures.NAMES if fixtures.scheme(n).depends_on_length]
+)
 def test_a_length_known_only_in_the_program_gives_the_same_bits(name):
   scheme = build(name, rotary=16)
   x = np.random.default_rng(0).normal(size=(len(FAR), 16)).astype(np.float32)
@@ -105,8 +107,8 @@ def test_a_length_known_only_in_the_program_gives_the_same_bits(name):
   got = jax.jit(scheme.query)(*together, lengths)
   scale = jnp.broadcast_to(scheme.logit_scale(together[1], jnp.asarray(lengths)), lengths.shape)
   for i, (length,) in enumerate(lengths.tolist()):
-    tiny.close(got[i], scheme.query(*given, length)[0], 2e-6)
-    tiny.close(scale[i, 0], scheme.logit_scale(given[1], length), 1e-6)
+    fixtures.close(got[i], scheme.query(*given, length)[0], 2e-6)
+    fixtures.close(scale[i, 0], scheme.logit_scale(given[1], length), 1e-6)
 
 
 def test_layouts_give_the_same_scores_under_the_permutation():
@@ -115,8 +117,8 @@ def test_layouts_give_the_same_scores_under_the_permutation():
   q, k = np.random.default_rng(0).normal(size=(2, 1, 9, 1, 16)).astype(np.float32)
   pos = jnp.arange(9)[None] * 13
   scores = lambda s, q, k: jnp.einsum('bqhr,bkhr->bqk', s.query(q, pos, 9), s.key(k, pos, 9))
-  tiny.close(scores(half, q[..., order], k[..., order]), scores(paired, q, k))
-  tiny.close(half.query(q[..., order], pos, 9), paired.query(q, pos, 9)[..., order])
+  fixtures.close(scores(half, q[..., order], k[..., order]), scores(paired, q, k))
+  fixtures.close(half.query(q[..., order], pos, 9), paired.query(q, pos, 9)[..., order])
 
 
 def test_partial_rotation():
@@ -129,12 +131,12 @@ def test_partial_rotation():
   got = build('rope', rotary=16, fraction=0.5, partial='width').query(*rows(x, FAR), 64)
   theta = [10_000 ** (-2 * i / 8) for i in range(4)]
   want = turned(x, FAR, theta, [(i, i + 4) for i in range(4)])
-  tiny.close(got[0, :, 0], want, 2e-4)
+  fixtures.close(got[0, :, 0], want, 2e-4)
   # All channels are paired at the whole head's frequencies, and the slow half stands still.
   got = build('rope', rotary=16, fraction=0.5, partial='frequencies').query(*rows(x, FAR), 64)
   theta = [10_000 ** (-2 * i / 16) if i < 4 else 0.0 for i in range(8)]
   want = turned(x, FAR, theta, [(i, i + 8) for i in range(8)])
-  tiny.close(got[0, :, 0], want, 2e-4)
+  fixtures.close(got[0, :, 0], want, 2e-4)
 
 
 def author_slopes(n):
@@ -152,7 +154,7 @@ def test_alibi(heads):
   pos = np.array([0, 1, 5, 6, 1000])
   got = np.asarray(scheme.bias(pos[None], pos[None])[0])
   distance = pos[:, None] - pos[None, :]
-  tiny.close(got, -np.array(author_slopes(heads))[:, None, None] * distance, 1e-6)
+  fixtures.close(got, -np.array(author_slopes(heads))[:, None, None] * distance, 1e-6)
   # From the last query outwards in time: no bias at distance 0, and steeper with each step.
   past = got[:, -1, ::-1]
   assert (past[:, 0] == 0).all() and (np.diff(past, axis=-1) < 0).all()
@@ -163,9 +165,9 @@ def test_alibi(heads):
 def test_alibi_arguments():
   pos = np.arange(2)[None]
   steep = build('alibi', heads=4, max_bias=2.0).bias(pos, pos)
-  tiny.close(-steep[0, :, 1, 0], [2**-0.5, 2**-1, 2**-1.5, 2**-2], 1e-6)
+  fixtures.close(-steep[0, :, 1, 0], [2**-0.5, 2**-1, 2**-1.5, 2**-2], 1e-6)
   some = build('alibi', heads=4, biased_heads=2).bias(pos, pos)
-  tiny.close(-some[0, :, 1, 0], [2**-4, 2**-8, 0, 0], 1e-6)
+  fixtures.close(-some[0, :, 1, 0], [2**-4, 2**-8, 0, 0], 1e-6)
 
 
 def t5_bucket(distance, buckets, reach):
@@ -225,19 +227,19 @@ def test_sinusoidal(layout, width):
       i, cosine = divmod(channel, 2)
     exponent = i / (half - 1) if layout == 'tensor2tensor' else 2 * i / width
     want[:, channel] = (np.cos if cosine else np.sin)(pos / 10_000**exponent)
-  tiny.close(got[0], 1 + 0.5 * want, 1e-4)
+  fixtures.close(got[0], 1 + 0.5 * want, 1e-4)
 
 
 def test_learned():
   scheme = build('learned', length=6)
   x = jnp.ones((1, 3, 32))
   got = scheme.embed(x, jnp.array([[5, 0, 2]]))
-  tiny.close(got[0], 1 + np.sqrt(32) * np.asarray(scheme.table[...])[[5, 0, 2]])
+  fixtures.close(got[0], 1 + np.sqrt(32) * np.asarray(scheme.table[...])[[5, 0, 2]])
   drawn = build('learned', width=64, length=500).table[...]
   assert abs(np.std(drawn) * 8 - 1) < 0.02  # unit variance once read
 
 
-@pytest.mark.parametrize('name', tiny.NAMES)
+@pytest.mark.parametrize('name', fixtures.NAMES)
 def test_hooks_keep_the_compute_dtype_and_bias_stays_float32(name):
   scheme = build(name)
   x, pos = jnp.ones((2, 5, 32), jnp.bfloat16), jnp.arange(5)[None]
@@ -255,16 +257,16 @@ def test_ssmax_multiplies_logits_by_s_ln_n(name):
   pos = np.array([[0, 1, 9, 63]])
   got = scheme.logit_scale(jnp.asarray(pos), None)
   assert got.shape == (1, 4, 4)
-  tiny.close(got[0, -1], np.ones(4))  # softmax itself at the training length
+  fixtures.close(got[0, -1], np.ones(4))  # softmax itself at the training length
   scheme.scale[...] = jnp.array([0.1, 0.2, 0.43, 1.0])
   want = np.log(pos[0] + 1)[:, None] * [0.1, 0.2, 0.43, 1.0]
-  tiny.close(scheme.logit_scale(jnp.asarray(pos), None)[0], want)
+  fixtures.close(scheme.logit_scale(jnp.asarray(pos), None)[0], want)
 
 
 def test_log_n_counts_the_keys_of_each_query():
   scheme = build('log_n', train_length=8)
   got = scheme.logit_scale(jnp.array([[0, 7, 8, 63, 511]]), None)
-  tiny.close(got[0], [1, 1, np.log(9) / np.log(8), 2, 3])
+  fixtures.close(got[0], [1, 1, np.log(9) / np.log(8), 2, 3])
 
 
 @pytest.mark.parametrize(
@@ -276,8 +278,8 @@ def test_keys_that_a_window_hides_are_not_counted(name, want):
     scheme.scale[...] = jnp.ones(4)
   at = Tokens.contiguous(64)
   got = attention.scaled(jnp.ones((1, 64, 4, 8)), scheme, Spec(window=20), at, None, 1)
-  tiny.close(got[0, 30:, 0, 0], np.full(34, want(20.0)))
-  tiny.close(got[0, 10:20, 0, 0], want(np.arange(11.0, 21)))
+  fixtures.close(got[0, 30:, 0, 0], np.full(34, want(20.0)))
+  fixtures.close(got[0, 10:20, 0, 0], want(np.arange(11.0, 21)))
 
 
 @pytest.mark.parametrize('projection', ['mha', 'mla'])
@@ -306,9 +308,9 @@ def test_kerple_stays_in_its_range_and_can_leave_the_edge(kernel, most):
 
   outside, inside = (-1.0, 5.0), (kerple.LEAST, min(5.0, most))
   given_ = lambda pair: tuple(jnp.full(2, value) for value in pair)
-  tiny.close(bias(*given_(outside)), bias(*given_(inside)), 1e-6)
+  fixtures.close(bias(*given_(outside)), bias(*given_(inside)), 1e-6)
   low = lambda r2: bias(jnp.ones(2), r2).sum()
-  tiny.close(low(jnp.full(2, -3.0)), low(jnp.full(2, kerple.LEAST)), 1e-6)
+  fixtures.close(low(jnp.full(2, -3.0)), low(jnp.full(2, kerple.LEAST)), 1e-6)
   assert (np.asarray(jax.grad(low)(jnp.full(2, -3.0))) != 0).all()
 
 
@@ -353,5 +355,5 @@ def test_rnope_turns_in_a_window_but_for_every_fourth_layer():
 
 def test_p_rope_is_rope_whose_slow_pairs_stand():
   got = build('p_rope', rotary=16).frequencies(None)
-  tiny.close(got, [10_000 ** (-2 * i / 16) if i < 4 else 0.0 for i in range(8)])
+  fixtures.close(got, [10_000 ** (-2 * i / 16) if i < 4 else 0.0 for i in range(8)])
   assert positions.defaults('p_rope')['fraction'] == 0.75

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small
+import run_fixtures
 from flax import nnx
 from hypothesis import strategies as st
 
@@ -163,7 +163,7 @@ def test_schemes_draw_in_their_range():
 @pytest.mark.parametrize('name', DRAWN)
 def test_loss_is_that_of_the_drawn_positions(name, tmp_path):
   given = {} if name == 'randomized' else {'position__factor': 4.0}
-  config = small.config(small.write_corpus(tmp_path / 'text'), name, **given)
+  config = run_fixtures.config(run_fixtures.write_corpus(tmp_path / 'text'), name, **given)
   functional, key = FunctionalDecoder(config), jax.random.key(7)
   decoder = functional.bind(jax.jit(functional.init)())
   tokens = np.random.default_rng(0).integers(0, 256, (3, 17))
@@ -178,7 +178,7 @@ def test_loss_is_that_of_the_drawn_positions(name, tmp_path):
 @pytest.mark.parametrize('name', DRAWN)
 def test_evaluation_counts_on_from_0(name, tmp_path):
   given = {} if name == 'randomized' else {'position__factor': 4.0}
-  config = small.config(small.write_corpus(tmp_path / 'text'), name, **given)
+  config = run_fixtures.config(run_fixtures.write_corpus(tmp_path / 'text'), name, **given)
   functional = FunctionalDecoder(config)
   params = jax.jit(functional.init)()
   scorer = scoring.Scorer(functional, config, sharding.mesh({'data': 1, 'fsdp': 1, 'tensor': 1}))
@@ -189,7 +189,7 @@ def test_evaluation_counts_on_from_0(name, tmp_path):
 
 
 def test_loss_is_that_of_the_chunks_put_together(tmp_path):
-  config = small.config(small.write_corpus(tmp_path / 'text'), 'pose')
+  config = run_fixtures.config(run_fixtures.write_corpus(tmp_path / 'text'), 'pose')
   functional, key = FunctionalDecoder(config), jax.random.key(7)
   decoder, scheme = functional.bind(jax.jit(functional.init)()), functional.scheme
   text = np.random.default_rng(0).integers(0, 256, (3, 17 + scheme.reads_beyond), np.int32)
@@ -208,7 +208,7 @@ def test_loss_is_that_of_the_chunks_put_together(tmp_path):
   ('setting', 'value'), [('task', 'copy'), ('packing', True), ('needles', 0.5)]
 )
 def test_text_that_belongs_together_is_not_parted(setting, value, tmp_path, monkeypatch):
-  config = small.config(small.write_corpus(tmp_path / 'text'), 'pose')
+  config = run_fixtures.config(run_fixtures.write_corpus(tmp_path / 'text'), 'pose')
   config['data'] |= {setting: value}
   monkeypatch.setattr(loop.texts, 'load', None)  # nothing is read before
   with pytest.raises(ValueError, match=rf"data\.{setting} is .*position\.text='whole'"):
@@ -221,11 +221,11 @@ def test_text_that_belongs_together_is_not_parted(setting, value, tmp_path, monk
 
 @pytest.mark.parametrize('name', ['randomized', 'pose'])
 def test_a_run_that_is_stopped_goes_on_with_what_its_steps_draw(name, tmp_path):
-  corpus = small.write_corpus(tmp_path / 'text')
-  whole = small.config(corpus, name, steps=8, run__save_every=4)
+  corpus = run_fixtures.write_corpus(tmp_path / 'text')
+  whole = run_fixtures.config(corpus, name, steps=8, run__save_every=4)
   loop.train(whole, tmp_path / 'whole')
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(loop.Stop, 'agreed', lambda self, step: step == 4)
     assert loop.train(whole, tmp_path / 'parted') is None
   loop.train(whole, tmp_path / 'parted')
-  assert small.losses(tmp_path / 'parted') == small.losses(tmp_path / 'whole')
+  assert run_fixtures.losses(tmp_path / 'parted') == run_fixtures.losses(tmp_path / 'whole')

@@ -5,11 +5,11 @@ import inspect
 import json
 import re
 
+import decoder_fixtures as fixtures
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from flax import nnx
 
 from pe_research import positions
@@ -19,14 +19,14 @@ from pe_research.positions import base
 
 pytestmark = pytest.mark.usefixtures('extra_schemes')
 DIMS = base.Dims(width=32, heads=4, rotary=8, length=16)
-each_scheme = pytest.mark.parametrize('name', tiny.NAMES)
+each_scheme = pytest.mark.parametrize('name', fixtures.NAMES)
 
 
 @each_scheme
 def test_every_argument_is_documented(name):
-  cls = type(tiny.scheme(name))
+  cls = type(fixtures.scheme(name))
   documented = '\n'.join(inspect.getdoc(c.__init__) or '' for c in cls.__mro__ if c is not object)
-  for argument, parameter in positions.arguments(tiny.position(name)['name']).items():
+  for argument, parameter in positions.arguments(fixtures.position(name)['name']).items():
     assert re.search(rf'^ *{argument}: \S', documented, re.M), argument
     assert parameter.default is not parameter.empty, argument
     assert parameter.annotation is not parameter.empty, argument
@@ -34,7 +34,7 @@ def test_every_argument_is_documented(name):
 
 @each_scheme
 def test_label_and_paper_are_set(name):
-  cls = type(tiny.scheme(name))
+  cls = type(fixtures.scheme(name))
   assert cls.label and cls.__doc__
   assert re.match(r'arXiv:\d{4}\.\d{5}', cls.paper)
 
@@ -46,9 +46,9 @@ def test_labels_are_unique():
 
 @each_scheme
 def test_defaults_build_the_scheme(name):
-  kind, given = tiny.position(name)['name'], tiny.ARGUMENTS.get(name, {})
-  config = json.loads(json.dumps(tiny.position(name)))
-  assert config == tiny.position(name)
+  kind, given = fixtures.position(name)['name'], fixtures.ARGUMENTS.get(name, {})
+  config = json.loads(json.dumps(fixtures.position(name)))
+  assert config == fixtures.position(name)
   assert config.keys() - {'name'} == positions.arguments(kind).keys()
   one = positions.build(config, DIMS, nnx.Rngs(0))
   given = {k: v for k, v in config.items() if k in given or k.endswith('factor')}
@@ -111,13 +111,13 @@ def test_sizes_that_a_scheme_cannot_take():
 
 
 def limited():
-  decoder = tiny.decoder('learned')
-  assert decoder.position[0].max_length == tiny.TRAINED
+  decoder = fixtures.decoder('learned')
+  assert decoder.position[0].max_length == fixtures.TRAINED
   return decoder
 
 
 def test_past_max_length_raises():
-  decoder, long = limited(), tiny.TRAINED + 1
+  decoder, long = limited(), fixtures.TRAINED + 1
   tokens = np.zeros((1, long), np.int32)
   with pytest.raises(ValueError, match=r"'Learned' holds 32 positions; asked for 33"):
     decoder(tokens, Tokens.contiguous(long), Spec())
@@ -125,7 +125,7 @@ def test_past_max_length_raises():
     jax.eval_shape(lambda: decoder(tokens, Tokens.contiguous(long), Spec()))
   with pytest.raises(ValueError, match='asked for 33'):
     decoder.new_cache(1, long)
-  decoder.new_cache(1, tiny.TRAINED)
+  decoder.new_cache(1, fixtures.TRAINED)
   with pytest.raises(ValueError, match='asked for 33'):
     decoder.position[0].embed(jnp.ones((1, 1, 32)), jnp.array([[32]]))
   decoder.position[0].embed(jnp.ones((1, 1, 32)), jnp.array([[31]]))
@@ -137,14 +137,14 @@ def test_past_max_length_inside_a_program_reads_nan():
   rows = jax.jit(decoder.position[0].embed)(jnp.zeros((2, 13, 32)), pos)
   assert np.isnan(rows[1, -1]).all()
   assert np.isfinite(rows[0]).all() and np.isfinite(rows[1, :-1]).all()
-  logits = tiny.forward(decoder, tiny.TOKENS, tiny.at(pos), 'dense')
+  logits = fixtures.forward(decoder, fixtures.TOKENS, fixtures.at(pos), 'dense')
   assert np.isnan(logits[1, -1]).all() and np.isfinite(logits[0]).all()
 
 
 def test_positions_may_be_constants_of_a_program():
-  decoder, at = limited(), tiny.at()
-  got = jax.jit(lambda tokens: decoder(tokens, at, Spec()))(tiny.TOKENS)
-  tiny.close(got, tiny.forward(decoder, tiny.TOKENS, at, 'dense'))
+  decoder, at = limited(), fixtures.at()
+  got = jax.jit(lambda tokens: decoder(tokens, at, Spec()))(fixtures.TOKENS)
+  fixtures.close(got, fixtures.forward(decoder, fixtures.TOKENS, at, 'dense'))
 
 
 @pytest.mark.parametrize('jitted', [False, True])
@@ -162,12 +162,12 @@ def test_a_position_before_the_first_reads_no_row(jitted):
 @pytest.mark.parametrize(
   'token',
   [
-    tiny.VOCAB,
+    fixtures.VOCAB,
     -1,
   ],
 )
 def test_a_token_outside_the_vocabulary_reads_no_row(token):
-  tokens = tiny.TOKENS.copy()
+  tokens = fixtures.TOKENS.copy()
   tokens[0, 5] = token
-  logits = tiny.forward(tiny.decoder('nope'), tokens, tiny.at(), 'dense')
+  logits = fixtures.forward(fixtures.decoder('nope'), tokens, fixtures.at(), 'dense')
   assert np.isnan(logits[0, 5:]).all() and np.isfinite(logits[1]).all()

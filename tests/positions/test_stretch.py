@@ -2,11 +2,11 @@
 
 import math
 
+import decoder_fixtures as fixtures
 import hypothesis
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from flax import nnx
 from hypothesis import strategies as st
 
@@ -206,7 +206,7 @@ def test_unstretched_is_rope_bit_for_bit(case, rotary, base, length, data):
 def test_interpolated_positions_are_those_of_training(base, length, s):
   near, far = np.arange(9) * 97, np.arange(9) * 97 * s
   got = turn(build('pi', 64, base, length, factor=s), None, far)
-  tiny.close(got, turn(build('rope', 64, base, length), None, near), 1e-5)
+  fixtures.close(got, turn(build('rope', 64, base, length), None, near), 1e-5)
   equal = build('longrope', 64, base, length, factor=s, long_factor=[s] * 32)
   np.testing.assert_array_equal(turn(equal, None, far), got)
 
@@ -294,7 +294,7 @@ def test_a_part_of_the_head_is_stretched(name, given):
 @hypothesis.given(length=st.integers(1, 1000), layout=st.sampled_from(rotary_lib.LAYOUTS))
 def test_turning_keeps_norms(name, given, length, layout):
   out = turn(build(name, layout=layout, **given), length)
-  tiny.close(np.linalg.norm(out, axis=-1), np.full(out.shape[:-1], np.linalg.norm(VECTOR)))
+  fixtures.close(np.linalg.norm(out, axis=-1), np.full(out.shape[:-1], np.linalg.norm(VECTOR)))
 
 
 def test_factor_and_target_follow_from_each_other():

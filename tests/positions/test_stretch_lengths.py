@@ -1,11 +1,11 @@
 """Schemes that follow the length of a document: where they change, and what a document spans."""
 
+import decoder_fixtures as fixtures
 import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from flax import nnx
 from hypothesis import strategies as st
 
@@ -91,11 +91,11 @@ def test_a_length_may_be_known_only_in_the_program(name):
   # A row for each length, and one row in which each token's document has its own.
   rows = np.array(lengths, np.int32)[:, None]
   got = turned(np.tile(POS, (len(lengths), 1)), rows)
-  tiny.close(got, want, 2e-6)
-  tiny.close(np.broadcast_to(scale(rows), scales.shape), scales, 1e-6)
+  fixtures.close(got, want, 2e-6)
+  fixtures.close(np.broadcast_to(scale(rows), scales.shape), scales, 1e-6)
   pos, row = np.tile(POS, len(lengths))[None], np.repeat(rows, len(POS))[None]
-  tiny.close(turned(pos, row)[0], want.reshape(-1, 1, R), 2e-6)
-  tiny.close(np.broadcast_to(scale(row), row.shape), np.repeat(scales, len(POS))[None], 1e-6)
+  fixtures.close(turned(pos, row)[0], want.reshape(-1, 1, R), 2e-6)
+  fixtures.close(np.broadcast_to(scale(row), row.shape), np.repeat(scales, len(POS))[None], 1e-6)
 
 
 @each_following
@@ -147,7 +147,7 @@ def test_the_first_tokens_turn_as_in_rope(starts, length):
   want = np.where(first, own, bare)
   np.testing.assert_array_equal(turn(scheme, length, np.arange(60)), want)
   traced = turn(scheme, jnp.full((1, 60), length), np.arange(60))
-  tiny.close(traced, want, 2e-6)
+  fixtures.close(traced, want, 2e-6)
   pos = jnp.arange(60)[None]
   keys = scheme.key(jnp.ones((1, 60, 2, R)), pos, length)
   np.testing.assert_array_equal(keys, scheme.query(jnp.ones((1, 60, 2, R)), pos, length))

@@ -6,7 +6,7 @@ import sys
 
 import mutations
 import pytest
-import small
+import run_fixtures
 
 from experiments.studies import comparability
 from pe_research.evaluation import fixed_inputs
@@ -36,7 +36,9 @@ def under(request, tmp_path_factory):
   processes = [
     subprocess.Popen(
       [sys.executable, mutations.__file__, str(copy)],
-      env=small.environment(PYTHONPATH='', PYTHONDONTWRITEBYTECODE='1', PYTHONHASHSEED=str(i)),
+      env=run_fixtures.environment(
+        PYTHONPATH='', PYTHONDONTWRITEBYTECODE='1', PYTHONHASHSEED=str(i)
+      ),
       stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )
     for i, copy in enumerate(copies)
@@ -82,15 +84,18 @@ def test_a_host_side_change_is_seen_by_its_own_hash_alone(under):
 def test_a_scheme_that_is_added_joins_the_baselines_that_exist(tmp_path):
   """Train RoPE, add a file and a line, train what was added, report: no flag, no difference."""
   code = mutations.copy_of_code(tmp_path / 'code')
-  corpus, home = small.write_corpus(tmp_path / 'text'), tmp_path / 'sweep'
+  corpus, home = run_fixtures.write_corpus(tmp_path / 'text'), tmp_path / 'sweep'
 
   def run(*command):
-    done = small.run(*command, cwd=code, PYTHONPATH=str(code), PYTHONDONTWRITEBYTECODE='1')
+    done = run_fixtures.run(*command, cwd=code, PYTHONPATH=str(code), PYTHONDONTWRITEBYTECODE='1')
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
   def train(position):
-    flags = [flag.replace(str(small.ROOT), str(code)) for flag in small.flags(corpus, position)]
+    flags = [
+      flag.replace(str(run_fixtures.ROOT), str(code))
+      for flag in run_fixtures.flags(corpus, position)
+    ]
     run('-m', 'pe_research.main', *flags, f'--workdir={home / "runs" / position}')
 
   train('rope')
@@ -111,7 +116,9 @@ def test_a_scheme_that_is_added_joins_the_baselines_that_exist(tmp_path):
     code, [('model/transformer.py', 'self.model.width**0.5', 'self.model.width**0.49')]
   )
   train('alibi')
-  done = small.run('-m', 'experiments.report', f'--workdir={home}', cwd=code, PYTHONPATH=str(code))
+  done = run_fixtures.run(
+    '-m', 'experiments.report', f'--workdir={home}', cwd=code, PYTHONPATH=str(code)
+  )
   assert done.returncode == 2
   changed = home / 'runs' / 'difference_of_program.step.diff'
   said = 'the training programs differ outside the scheme, and no field of the configs says why'
@@ -123,7 +130,7 @@ def test_a_scheme_that_is_added_joins_the_baselines_that_exist(tmp_path):
   file.write_text(json.dumps(config | {'model': config['model'] | {'mlp_width': 56}}))
   report = ('-m', 'experiments.report', f'--workdir={home}')
   allowed = '--allow-different=config.model.mlp_width'
-  done = small.run(*report, allowed, cwd=code, PYTHONPATH=str(code))
+  done = run_fixtures.run(*report, allowed, cwd=code, PYTHONPATH=str(code))
   assert done.returncode == 2 and '--allow-different=program.step' in done.stderr
 
 
@@ -143,10 +150,12 @@ def test_digests_do_not_depend_on_the_process(tmp_path):
   devices = {'XLA_FLAGS': '--xla_force_host_platform_device_count=8'}
   code = mutations.copy_of_code(tmp_path / 'elsewhere')
   found = {
-    small.run('-m', 'pe_research.programs', *flags, cwd=where, PYTHONPATH=str(where), **more).stdout
+    run_fixtures.run(
+      '-m', 'pe_research.programs', *flags, cwd=where, PYTHONPATH=str(where), **more
+    ).stdout
     for where, more in (
-      (small.ROOT, {'PYTHONHASHSEED': '1'}),
-      (small.ROOT, {'PYTHONHASHSEED': '2'} | devices),
+      (run_fixtures.ROOT, {'PYTHONHASHSEED': '1'}),
+      (run_fixtures.ROOT, {'PYTHONHASHSEED': '2'} | devices),
       (code, {}),
     )
   }

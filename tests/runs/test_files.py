@@ -10,7 +10,7 @@ import signal
 
 import hypothesis
 import pytest
-import small
+import run_fixtures
 from hypothesis import strategies as st
 
 from pe_research.common import provenance
@@ -85,7 +85,7 @@ try:
   with locks.claim(pathlib.Path({str(tmp_path)!r})): pass
 except files.WorkdirError as error: print(error)
 """
-    out = small.run('-c', code).stdout
+    out = run_fixtures.run('-c', code).stdout
     assert f'in use by process {os.getpid()}' in out and 'another --workdir' in out
   with locks.claim(tmp_path):
     pass
@@ -132,7 +132,7 @@ def test_provenance_tells_a_changed_tree(tmp_path, monkeypatch):
   (tmp_path / 'pe_research').mkdir()
   source = tmp_path / 'pe_research' / 'x.py'
   source.write_text('1')
-  git = lambda *a: small.subprocess.run(
+  git = lambda *a: run_fixtures.subprocess.run(
     ['git', '-C', tmp_path, '-c', 'user.name=a', '-c', 'user.email=a@b', *a],
     check=True, capture_output=True,
   )  # fmt: skip

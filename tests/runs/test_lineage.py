@@ -5,7 +5,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-import small
+import run_fixtures
 
 from configs import finetune
 from pe_research import evaluate, main
@@ -19,13 +19,15 @@ from pe_research.training import loop, train_state
 
 @pytest.fixture(scope='module')
 def corpus(tmp_path_factory):
-  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text', documents=30)
+  return run_fixtures.write_corpus(tmp_path_factory.mktemp('corpus') / 'text', documents=30)
 
 
 @pytest.fixture(scope='module')
 def trained(corpus, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('rope')
-  main.run(small.config(corpus, position__base=2000.0, position__layout='interleaved'), workdir)
+  main.run(
+    run_fixtures.config(corpus, position__base=2000.0, position__layout='interleaved'), workdir
+  )
   return workdir
 
 
@@ -92,9 +94,9 @@ def test_a_run_that_is_stretched_is_no_plain_one(saved):
 
 def test_no_scheme_stretches_alibi(corpus):
   with pytest.raises(ValueError, match=r"DIR was trained with 'alibi', which no scheme stretches"):
-    lineage.check_plain(small.config(corpus, 'alibi'), 'DIR')
+    lineage.check_plain(run_fixtures.config(corpus, 'alibi'), 'DIR')
   with pytest.raises(ValueError, match=r"trained with 'alibi'.*stretches 'rope'.*No scheme"):
-    lineage.parse_position('yarn:factor=4', small.config(corpus, 'alibi'))
+    lineage.parse_position('yarn:factor=4', run_fixtures.config(corpus, 'alibi'))
 
 
 def values(workdir):
@@ -148,7 +150,7 @@ def test_a_directory_of_one_run_is_not_used_for_another(trained, tmp_path, capsy
 
 def tuned(corpus, trained, **overrides):
   stretch = {'position__factor': 4.0, 'position__train_length': 16, 'position__base': 2000.0}
-  flags = small.flags(
+  flags = run_fixtures.flags(
     corpus,
     'pi',
     **stretch | {'position__layout': 'interleaved', 'start__workdir': trained} | overrides,
@@ -201,9 +203,9 @@ def test_a_killed_fine_tuning_goes_on_to_the_same_bits(corpus, trained, tmp_path
 
 
 def test_the_data_order_has_a_seed_of_its_own(corpus):
-  config = small.config(corpus, seed=3)
+  config = run_fixtures.config(corpus, seed=3)
   assert config['data']['seed'] == 3
-  other = small.config(corpus, seed=3, data__seed=4)
+  other = run_fixtures.config(corpus, seed=3, data__seed=4)
   assert conditions.conditions(config) == conditions.conditions(other)
 
 
@@ -302,7 +304,7 @@ def test_no_start_is_said_at_once():
 
 
 def test_a_saved_run_that_says_nothing_of_patience_is_read(corpus):
-  config = small.config(corpus)
+  config = run_fixtures.config(corpus)
   del config['run']['patience']
   assert configs.resolve(configs.anywhere(config))['run']['patience'] == 0
   del config['model']['width']

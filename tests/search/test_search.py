@@ -7,7 +7,7 @@ import json
 import hypothesis
 import numpy as np
 import pytest
-import small
+import run_fixtures
 from hypothesis import strategies as st
 
 from pe_research import main, positions
@@ -193,13 +193,13 @@ def test_a_killed_search_goes_on_to_the_same_result(method, tmp_path):
 
 @pytest.fixture(scope='module')
 def corpus(tmp_path_factory):
-  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text', documents=40)
+  return run_fixtures.write_corpus(tmp_path_factory.mktemp('corpus') / 'text', documents=40)
 
 
 @pytest.fixture(scope='module')
 def trained(corpus, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('run')
-  main.run(small.config(corpus, steps=60, optimizer__learning_rate=0.01), workdir)
+  main.run(run_fixtures.config(corpus, steps=60, optimizer__learning_rate=0.01), workdir)
   return workdir
 
 
@@ -447,13 +447,13 @@ def test_a_workdir_belongs_to_one_search(trained, searched, capsys, monkeypatch)
 
 
 def test_a_run_of_another_kind_has_no_such_factors(corpus):
-  config = small.config(corpus, 'alibi')
+  config = run_fixtures.config(corpus, 'alibi')
   with pytest.raises(ValueError, match="trained with 'alibi'"):
     small_plan(config)
 
 
 def test_a_run_of_a_task_has_no_texts_to_search_on():
-  flags = [f'--config={small.ROOT}/configs/tasks.py:task=copy,position=rope']
+  flags = [f'--config={run_fixtures.ROOT}/configs/tasks.py:task=copy,position=rope']
   config = configs.resolve(cli.read_config(flags))
   with pytest.raises(ValueError, match="trained on the task 'copy'"):
     small_plan(config)
@@ -466,7 +466,7 @@ def test_a_run_that_streams_its_texts_is_searched_on_them(corpus, tmp_path, monk
     'data__train_split': 'train[:30]',
     'data__validation_split': 'train[30:]',
   }
-  config = small.config(corpus, steps=3, **streamed)
+  config = run_fixtures.config(corpus, steps=3, **streamed)
   main.run(config, tmp_path / 'run')
   found = search(tmp_path / 'run', tmp_path / 'search')
   loaded = texts.load(config)

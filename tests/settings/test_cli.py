@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-import small
+import run_fixtures
 
 from experiments import __main__ as experiments
 from experiments import claims
@@ -45,7 +45,7 @@ def test_who_stops_reading_is_no_error(lines):
     f'with exits.errors():\n  for i in range({lines}):\n    print(i)\n'
   )
   process = subprocess.Popen(
-    [sys.executable, '-c', script], cwd=small.ROOT, text=True, env=os.environ | BUFFERED,
+    [sys.executable, '-c', script], cwd=run_fixtures.ROOT, text=True, env=os.environ | BUFFERED,
     stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
   )  # fmt: skip
   process.stdout.close()
@@ -111,5 +111,5 @@ def test_every_flag_has_a_text_and_no_underscore(command, capsys):
 
 
 def test_help_imports_nothing_slow():
-  done = small.run('-c', HELP, *COMMANDS)
+  done = run_fixtures.run('-c', HELP, *COMMANDS)
   assert done.stdout.splitlines() == [f'{name} True []' for name in COMMANDS], done.stderr

@@ -2,8 +2,8 @@
 
 import json
 
+import decoder_fixtures as fixtures
 import pytest
-import tiny
 
 from configs import lm, smoke, tasks
 from pe_research import positions
@@ -121,7 +121,7 @@ def test_a_misspelt_flag_is_one_line_with_the_nearest_name(flags, parts):
 @pytest.mark.parametrize('name', positions.SCHEMES)
 def test_every_scheme_resolves_and_survives_json(family, name):
   given = family.get_config(f'position={name}')
-  given.position.update(tiny.position(name, rotary=given.model.width // given.model.heads))
+  given.position.update(fixtures.position(name, rotary=given.model.width // given.model.heads))
   if 'train_length' in given.position:
     given.position.train_length = None
   config = configs.resolve(given)

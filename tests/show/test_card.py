@@ -5,10 +5,10 @@ import math
 import re
 
 import card_case
+import decoder_fixtures as fixtures
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from flax import nnx
 
 from pe_research import positions
@@ -240,10 +240,10 @@ def test_lengths_are_those_of_the_weights():
 
 
 @pytest.mark.usefixtures('extra_schemes')
-@pytest.mark.parametrize('name', tiny.NAMES)
+@pytest.mark.parametrize('name', fixtures.NAMES)
 def test_every_scheme_has_a_card(name):
-  made = nnx.eval_shape(lambda: tiny.scheme(name)).card(tiny.TRAINED, 4096)
-  label = positions.scheme(tiny.position(name)['name']).label
+  made = nnx.eval_shape(lambda: fixtures.scheme(name)).card(fixtures.TRAINED, 4096)
+  label = positions.scheme(fixtures.position(name)['name']).label
   assert made.label == label and made.marks['longest'] == 4096
   names = [fact.name for fact in made.facts]
   assert len(names) == len(set(names)) and any(n.startswith('logit scale') for n in names)

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import ml_collections
 import pytest
-import small
+import run_fixtures
 import sweeps
 
 from pe_research import card as card_command
@@ -52,7 +52,7 @@ def test_flags_are_typed_as_arguments_are():
 def test_the_default_model_is_that_of_the_config():
   values = card_flags.defaults()
   space = {}
-  exec((small.ROOT / 'configs' / 'lm.py').read_text(), space)
+  exec((run_fixtures.ROOT / 'configs' / 'lm.py').read_text(), space)
   config: ml_collections.ConfigDict = space['get_config']()
   assert (values.width, values.heads, values.length) == (
     config.model.width, config.model.heads, config.length,
@@ -111,7 +111,11 @@ def test_it_needs_no_matplotlib_to_print():
     'print([m for m in ("matplotlib", "experiments", "orbax") if m in sys.modules])'
   )
   done = subprocess.run(
-    [sys.executable, '-c', program], cwd=small.ROOT, capture_output=True, text=True, check=True
+    [sys.executable, '-c', program],
+    cwd=run_fixtures.ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
   )
   assert done.stdout.splitlines()[-1] == '[]', done.stdout
 

@@ -6,11 +6,11 @@ import re
 import xml.etree.ElementTree as ET
 
 import card_case
+import decoder_fixtures as fixtures
 import matplotlib.text
 import numpy as np
 import pytest
 import sweeps
-import tiny
 from matplotlib.backends import backend_agg
 
 from experiments.report import cards, summary, writer
@@ -21,9 +21,9 @@ from pe_research.show import card_figure, card_text, drawing
 
 
 @pytest.mark.usefixtures('extra_schemes')
-@pytest.mark.parametrize('name', tiny.NAMES)
+@pytest.mark.parametrize('name', fixtures.NAMES)
 def test_a_drawing_has_a_mark_for_each_part(name):
-  made = tiny.scheme(name).card(tiny.TRAINED, 4096)
+  made = fixtures.scheme(name).card(fixtures.TRAINED, 4096)
   shown = [column for column in made.columns if column.drawn]
   marks, labels = 0, []
   for columns in card_figure.panels(made):

@@ -7,7 +7,7 @@ import re
 import browser
 import numpy as np
 import pytest
-import small
+import run_fixtures
 from explorer_case import chromium, hover, number, settle, tabs
 from flax import nnx
 
@@ -28,10 +28,10 @@ TRAINED = 16
 def workdirs(tmp_path_factory):
   """A RoPE run and a T5 run on one corpus, the learning rate high enough to move the table."""
   root = tmp_path_factory.mktemp('sweep')
-  corpus = small.write_corpus(root / 'text')
+  corpus = run_fixtures.write_corpus(root / 'text')
   found = [root / 'runs' / name for name in ('rope', 't5')]
   for workdir in found:
-    run(small.config(corpus, workdir.name, optimizer__learning_rate=0.01), workdir)
+    run(run_fixtures.config(corpus, workdir.name, optimizer__learning_rate=0.01), workdir)
   return found
 
 

@@ -5,12 +5,12 @@ import itertools
 import json
 import shutil
 
+import decoder_fixtures as fixtures
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small
-import tiny
+import run_fixtures
 from flax import nnx
 
 from pe_research import positions
@@ -28,10 +28,10 @@ from pe_research.show.explorer import trained
 from pe_research.storage import files
 from pe_research.training import loop, train_state
 
-LENGTH, TRAINED, PAIRS, WINDOW = 13, 16, tiny.HEAD_DIM // 2, 4
+LENGTH, TRAINED, PAIRS, WINDOW = 13, 16, fixtures.HEAD_DIM // 2, 4
 SPEC = Spec()
 SEGMENTS = np.array([[1] * 5 + [2] * 8, [1] * 13], np.int32)
-DIMS = Dims(tiny.WIDTH, tiny.HEADS, tiny.HEAD_DIM, TRAINED)
+DIMS = Dims(fixtures.WIDTH, fixtures.HEADS, fixtures.HEAD_DIM, TRAINED)
 # The text that the tiny runs are evaluated on by position.
 BY_POSITION = {
   'reach': 64, 'tokens': 256, 'protocols': ['by_position'], 'windows': 1, 'targets': 1, 'stride': 1,
@@ -74,8 +74,8 @@ def test_the_weights_times_the_values_are_attention(name, groups):
   scheme = moved(positions.build(positions.example(name, PAIRS), DIMS, nnx.Rngs(0)))
   draw = np.random.default_rng(1)
   normal = lambda *shape: jnp.asarray(draw.normal(size=shape), jnp.float32)
-  q = normal(2, LENGTH, tiny.HEADS, tiny.HEAD_DIM)
-  k, v = normal(2, LENGTH, groups, tiny.HEAD_DIM), normal(2, LENGTH, groups, 5)
+  q = normal(2, LENGTH, fixtures.HEADS, fixtures.HEAD_DIM)
+  k, v = normal(2, LENGTH, groups, fixtures.HEAD_DIM), normal(2, LENGTH, groups, 5)
   pos = np.tile(np.arange(LENGTH, dtype=np.int32), (2, 1))
   at, length = Tokens(pos), LENGTH if scheme.depends_on_length else None
   q = attention.scaled(scheme.query(q, pos, length), scheme, Spec(), at, length, 8)
@@ -86,16 +86,16 @@ def test_the_weights_times_the_values_are_attention(name, groups):
     how = {'scheme': scheme, 'spec': Spec(window=window), 'offset': offset}
     weights = attend.weights(asking, k, queries, keys, **how)
     check_rows(weights, visible(LENGTH, offset, (window, scheme.sees), segments))
-    of_heads = np.repeat(v, tiny.HEADS // groups, axis=2)
+    of_heads = np.repeat(v, fixtures.HEADS // groups, axis=2)
     out = attend.attend(asking, k, v, queries, keys, **how)
-    tiny.close(np.einsum('bhqk,bkhv->bqhv', weights, of_heads), out)
+    fixtures.close(np.einsum('bhqk,bkhv->bqhv', weights, of_heads), out)
 
 
 @pytest.mark.kinds
 @every_scheme
 def test_what_is_watched_in_latent_attention_is_what_it_computes(name, monkeypatch):
   given, maps, outs = positions.example(name, PAIRS), [], []
-  config = tiny.config(**tiny.KINDS['mla'])
+  config = fixtures.config(**fixtures.KINDS['mla'])
   decoder = transformer.Decoder(config, given, TRAINED, key=jax.random.key(0))
   moved(decoder.position)
   plain = attend.attend
@@ -107,13 +107,13 @@ def test_what_is_watched_in_latent_attention_is_what_it_computes(name, monkeypat
 
   monkeypatch.setattr(attend, 'attend', spy)
   at = Tokens.contiguous(LENGTH)
-  watched = decoder(tiny.TOKENS, at, Spec(watch=maps.append))
-  assert len(maps) == len(outs) == tiny.LAYERS
+  watched = decoder(fixtures.TOKENS, at, Spec(watch=maps.append))
+  assert len(maps) == len(outs) == fixtures.LAYERS
   for i, (weights, (v, out)) in enumerate(zip(maps, outs, strict=True)):
     sees = decoder.position[i % len(decoder.position)].sees
     check_rows(weights, visible(LENGTH, windows=(sees,)))
-    tiny.close(np.einsum('bhqk,bkhv->bqhv', weights, v), out)
-  np.testing.assert_array_equal(watched, decoder(tiny.TOKENS, at, Spec()))
+    fixtures.close(np.einsum('bhqk,bkhv->bqhv', weights, v), out)
+  np.testing.assert_array_equal(watched, decoder(fixtures.TOKENS, at, Spec()))
 
 
 def test_a_watched_spec_is_hashable_and_like_itself_alone():
@@ -130,8 +130,8 @@ def test_what_holds_no_weights_cannot_be_watched(implementation):
 
 @pytest.mark.parametrize('remat', ['none', 'block'])
 def test_what_is_compiled_cannot_be_watched(remat):
-  decoder = tiny.decoder('nope', remat=remat)
-  run = lambda: decoder(tiny.TOKENS, Tokens.contiguous(LENGTH), Spec(watch=print))
+  decoder = fixtures.decoder('nope', remat=remat)
+  run = lambda: decoder(fixtures.TOKENS, Tokens.contiguous(LENGTH), Spec(watch=print))
   with pytest.raises(ValueError, match='leave out jax'):
     (run if remat == 'block' else jax.jit(run))()
 
@@ -150,21 +150,21 @@ def test_pooled_maps_are_sums_over_keys_and_means_over_queries():
 
 @pytest.fixture(scope='module')
 def corpus(tmp_path_factory):
-  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
+  return run_fixtures.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
 
 
 @pytest.fixture(scope='module')
 def rope(corpus, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('rope')
   settings = {'model__heads': 4, 'model__kv_heads': 2, 'model__remat': 'block'}
-  loop.train(small.config(corpus, optimizer__learning_rate=0.01, **settings), workdir)
+  loop.train(run_fixtures.config(corpus, optimizer__learning_rate=0.01, **settings), workdir)
   return workdir
 
 
 @pytest.fixture(scope='module')
 def fire(corpus, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('fire')
-  loop.train(small.config(corpus, 'fire', optimizer__learning_rate=0.01), workdir)
+  loop.train(run_fixtures.config(corpus, 'fire', optimizer__learning_rate=0.01), workdir)
   return workdir
 
 
@@ -204,7 +204,7 @@ def test_maps_are_the_softmax_of_queries_and_keys(rope, layer):
     for m in range(24):
       logits = k[: m + 1, h // 2] @ q[m, h] / 2  # sqrt of a head's 4 channels
       weights = np.exp(logits - logits.max())
-      tiny.close(seen.maps[layer, h, m, : m + 1], weights / weights.sum())
+      fixtures.close(seen.maps[layer, h, m, : m + 1], weights / weights.sum())
       assert not seen.maps[layer, h, m, m + 1 :].any()
 
 
@@ -213,7 +213,7 @@ def test_losses_are_those_of_the_decoder_on_the_same_text(rope):
   window = documents[int(documents.lengths.argmax())][-25:]
   assert ''.join(seen.tokens) == bytes(window.tolist()).decode() and len(seen.tokens) == 25
   assert seen.loss.dtype == np.float32 and seen.length == 24 and seen.label == 'RoPE'
-  tiny.close(seen.loss, losses(decoder, window[None])[0])
+  fixtures.close(seen.loss, losses(decoder, window[None])[0])
 
 
 def test_texts_end_alike_whatever_the_length_and_the_run(rope, fire):
@@ -235,7 +235,7 @@ def test_long_maps_are_pooled(rope, monkeypatch):
   every = trained.Run(rope).look(150)
   assert every.maps.shape == (2, 4, 150, 150)
   check_rows(every.maps, np.tri(150, dtype=bool))
-  tiny.close(trained.pooled(every.maps, few.edges), few.maps)
+  fixtures.close(trained.pooled(every.maps, few.edges), few.maps)
   np.testing.assert_array_equal(every.loss, few.loss)
 
 
@@ -243,14 +243,14 @@ def test_a_stretch_by_1_changes_nothing_and_one_by_4_does(rope):
   plain = trained.Run(rope).look(24)
   for position in ('rope', 'pi:factor=1', 'ntk:factor=1', 'yarn:factor=1'):
     same = trained.Run(rope).look(24, position)
-    tiny.close(same.maps, plain.maps, 1e-6)
-    tiny.close(same.loss, plain.loss)
+    fixtures.close(same.maps, plain.maps, 1e-6)
+    fixtures.close(same.loss, plain.loss)
   stretched = trained.Run(rope).look(24, 'pi:factor=4')
   assert stretched.label == 'PI, factor=4' and stretched.tokens == plain.tokens
   assert np.abs(stretched.maps - plain.maps).max() > 1e-2
   documents = opened(rope)[1]
   window = documents[int(documents.lengths.argmax())][-25:]
-  tiny.close(stretched.loss, losses(opened(rope, 'pi:factor=4')[0], window[None])[0])
+  fixtures.close(stretched.loss, losses(opened(rope, 'pi:factor=4')[0], window[None])[0])
 
 
 @pytest.mark.parametrize('position', [None, 'pi:factor=4'])
@@ -266,9 +266,9 @@ def test_losses_by_position_are_means_over_windows(rope, position):
   windows = [part[i : i + 33] for _, part in plan.parts for i in range(0, len(part) - 32, 32)]
   nats = losses(decoder, np.stack(windows)).astype(np.float64)
   assert curve.windows == len(windows) > 3 and curve.length == 32
-  tiny.close(curve.mean, nats.mean(0))
+  fixtures.close(curve.mean, nats.mean(0))
   spread = np.sqrt(((nats - nats.mean(0, keepdims=True)) ** 2).sum(0) / (len(nats) - 1))
-  tiny.close(curve.error, spread / len(nats) ** 0.5)
+  fixtures.close(curve.error, spread / len(nats) ** 0.5)
 
 
 @pytest.mark.filterwarnings('error::RuntimeWarning')
@@ -307,7 +307,7 @@ def test_a_scheme_comes_with_its_values_and_sizes(fire, rope):
 
 def unread(corpus, folder, name='rope', record=None, **changes):
   """The workdir of a run that has no weights, for what is refused before they are read."""
-  config = small.config(corpus, name)
+  config = run_fixtures.config(corpus, name)
   config['data'] |= changes
   folder.mkdir()
   (folder / 'config.json').write_text(json.dumps(config))

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-import small
+import run_fixtures
 
 pytest.importorskip('gcsfs')
 emulated_bucket = pytest.importorskip('emulated_bucket')
@@ -27,7 +27,7 @@ bucket = emulated_bucket.bucket
 
 @pytest.fixture(scope='module')
 def corpus(tmp_path_factory):
-  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
+  return run_fixtures.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
 
 
 def rows(folder):
@@ -36,9 +36,9 @@ def rows(folder):
 
 
 def test_a_run_that_is_killed_goes_on_from_its_bucket(bucket, corpus, tmp_path):
-  flags = small.flags(corpus, steps=40)
+  flags = run_fixtures.flags(corpus, steps=40)
   there = epath.Path(f'{bucket}/runs/killed')
-  process = small.start(*COMMAND, *flags, f'--workdir={there}')
+  process = run_fixtures.start(*COMMAND, *flags, f'--workdir={there}')
   deadline = time.monotonic() + 200
   while not (there / 'checkpoints' / '8').exists():
     assert process.poll() is None, process.stdout.read()
@@ -47,10 +47,10 @@ def test_a_run_that_is_killed_goes_on_from_its_bucket(bucket, corpus, tmp_path):
   process.kill()
   process.wait()
   assert not (there / 'done.json').exists()
-  done = small.run(*COMMAND, *flags, f'--workdir={there}')
+  done = run_fixtures.run(*COMMAND, *flags, f'--workdir={there}')
   assert done.returncode == 0, done.stderr
   assert 'step 1/40' not in done.stdout
-  straight = small.run(*COMMAND, *flags, f'--workdir={tmp_path}')
+  straight = run_fixtures.run(*COMMAND, *flags, f'--workdir={tmp_path}')
   assert straight.returncode == 0, straight.stderr
   assert rows(there) == rows(tmp_path)
   final = [files.read_json(f / 'run.json')['final_parameters'] for f in (there, tmp_path)]
@@ -58,14 +58,14 @@ def test_a_run_that_is_killed_goes_on_from_its_bucket(bucket, corpus, tmp_path):
 
 
 def test_a_sweep_in_a_bucket_is_run_shown_and_brought_home(bucket, corpus, tmp_path):
-  given = [flag for flag in small.flags(corpus, steps=4) if not flag.startswith('--config=')]
+  given = [flag for flag in run_fixtures.flags(corpus, steps=4) if not flag.startswith('--config=')]
   jobs = f'{bucket}/sweep/jobs.json'
   command = ('-m', 'experiments', 'sweep', '--config=configs/smoke.py', *given)
-  done = small.run(
+  done = run_fixtures.run(
     *command, '--positions=rope,alibi', '--seeds=0', f'--workdir={bucket}/sweep', f'--jobs={jobs}'
   )
   assert done.returncode == 0, done.stderr
-  launch = lambda *more: small.run('-m', 'launch', *more)
+  launch = lambda *more: run_fixtures.run('-m', 'launch', *more)
   assert launch('status', jobs).stdout.endswith('\n2 waiting\n')
   done = launch('run', jobs, '--share=0/2')
   assert done.returncode == 0 and '1 of 1 jobs done' in done.stdout, done.stderr
@@ -92,7 +92,9 @@ def test_a_bucket_that_does_not_answer_is_one_line_and_may_be_tried_again():
   with http.server.HTTPServer(('127.0.0.1', 0), Refusing) as refusing:
     threading.Thread(target=refusing.serve_forever, daemon=True).start()
     address = f'http://127.0.0.1:{refusing.server_port}'
-    done = small.run('-m', 'launch', 'status', 'gs://none/jobs.json', STORAGE_EMULATOR_HOST=address)
+    done = run_fixtures.run(
+      '-m', 'launch', 'status', 'gs://none/jobs.json', STORAGE_EMULATOR_HOST=address
+    )
     refusing.shutdown()
   assert done.returncode == exits.STOPPED and 'are you signed in' in done.stderr
   assert 'Traceback' not in done.stderr
@@ -104,7 +106,7 @@ def test_a_bucket_that_does_not_answer_is_one_line_and_may_be_tried_again():
 )
 def test_a_bucket_that_nothing_reaches_is_refused(path, says):
   for command in (['launch', 'status', path], ['pe_research.evaluate', f'--workdir={path}']):
-    done = small.run('-m', *command)
+    done = run_fixtures.run('-m', *command)
     assert done.returncode == 2 and says in done.stderr and 'Traceback' not in done.stderr
 
 
@@ -121,7 +123,7 @@ def test_errors_are_those_of_users_of_buckets_or_bugs():
 
 def test_a_checkpoint_is_fetched_once_and_never_an_old_one(bucket, corpus, tmp_path, monkeypatch):
   monkeypatch.setenv('PE_DATA', str(tmp_path))
-  there, config = epath.Path(f'{bucket}/runs/read'), small.config(corpus, steps=4)
+  there, config = epath.Path(f'{bucket}/runs/read'), run_fixtures.config(corpus, steps=4)
   main.run(config, there)
   fetched = []
   read = lambda: digest.of_arrays(train_state.load_params(config, there)[0])
@@ -139,7 +141,7 @@ def test_a_checkpoint_is_fetched_once_and_never_an_old_one(bucket, corpus, tmp_p
   assert read() == expected and copy.exists()
   # The same step of another training has another name; what nobody reads is gone after a day.
   there.rmtree()
-  main.run(small.config(corpus, steps=4, seed=1), there)
+  main.run(run_fixtures.config(corpus, steps=4, seed=1), there)
   os.utime(copy, (0, 0))
   other = files.read_json(there / 'run.json')['final_parameters']
   assert read() == other != expected and not copy.exists()

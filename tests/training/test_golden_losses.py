@@ -4,12 +4,12 @@ import golden_losses
 import jax
 import numpy as np
 import pytest
-import small
+import run_fixtures
 
 
 @pytest.fixture(scope='module')
 def corpus(tmp_path_factory):
-  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
+  return run_fixtures.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
 
 
 def implementations(case):

@@ -5,7 +5,7 @@ import types
 
 import jax
 import pytest
-import small
+import run_fixtures
 
 from pe_research.storage import files
 from pe_research.training import costs, metrics
@@ -13,7 +13,7 @@ from pe_research.training import costs, metrics
 
 @pytest.fixture
 def config(tmp_path):
-  return small.config(small.write_corpus(tmp_path / 'text'))
+  return run_fixtures.config(run_fixtures.write_corpus(tmp_path / 'text'))
 
 
 def write(workdir, config, process=0):

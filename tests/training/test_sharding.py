@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-import small
+import run_fixtures
 from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
@@ -18,7 +18,7 @@ def mesh(data=1, fsdp=1, tensor=1):
 
 @pytest.fixture(scope='module')
 def corpus(tmp_path_factory):
-  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
+  return run_fixtures.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
 
 
 @pytest.mark.kinds
@@ -29,7 +29,7 @@ def test_every_matrix_is_split_and_nothing_of_a_scheme_is(name, projection, corp
   if projection == 'mla':
     sizes |= {'model__rotary_dim': 8, 'model__query_latent': 8, 'model__latent': 8}
   shapes = jax.eval_shape(
-    FunctionalDecoder(small.config(corpus, name, model__tied=False, **sizes)).init
+    FunctionalDecoder(run_fixtures.config(corpus, name, model__tied=False, **sizes)).init
   )
   shared = ('query_down/kernel', 'latent/kernel', 'position_key/kernel')  # by all heads
   for path, placed in sharding.layout(shapes, mesh(fsdp=2, tensor=2)).items():
@@ -42,7 +42,7 @@ def test_every_matrix_is_split_and_nothing_of_a_scheme_is(name, projection, corp
 def test_the_optimizer_is_laid_out_as_its_parameters(corpus):
   from pe_research.training import optimizers, train_state
 
-  config = small.config(corpus)
+  config = run_fixtures.config(corpus)
   functional = FunctionalDecoder(config)
   optimizer = optimizers.build(config['optimizer'], 10)
   state = sharding.layout(train_state._shapes(functional, optimizer), mesh(fsdp=2))
@@ -53,7 +53,7 @@ def test_the_optimizer_is_laid_out_as_its_parameters(corpus):
 
 
 def test_a_width_that_does_not_split_is_refused_by_name(corpus):
-  shapes = jax.eval_shape(FunctionalDecoder(small.config(corpus)).init)
+  shapes = jax.eval_shape(FunctionalDecoder(run_fixtures.config(corpus)).init)
   message = r'attention/query/kernel \(16, 16\).*over 3 devices \(tensor\).*16 is not a multiple'
   with pytest.raises(ValueError, match=message):
     sharding.layout({k: v for k, v in shapes.items() if 'query' in k}, mesh(tensor=3))

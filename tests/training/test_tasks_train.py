@@ -5,7 +5,7 @@ import re
 import jax
 import numpy as np
 import pytest
-import small
+import run_fixtures
 
 from pe_research import evaluate, main
 from pe_research.attention.spec import Spec
@@ -58,8 +58,8 @@ def test_batches_follow_from_seed_and_step(stream, tmp_path):
   if stream == 'task':
     wanted = config()
   else:
-    corpus = small.write_corpus(tmp_path / 'text')
-    wanted = small.config(corpus, data__needles=0.5, data__needle_keys=1)
+    corpus = run_fixtures.write_corpus(tmp_path / 'text')
+    wanted = run_fixtures.config(corpus, data__needles=0.5, data__needle_keys=1)
   corpus = texts.load(wanted)
   whole = batches.build(corpus, wanted, 0)
   drawn = [next(whole) for _ in range(6)]
@@ -81,8 +81,8 @@ def test_batches_follow_from_seed_and_step(stream, tmp_path):
 
 
 def test_needles_lie_in_a_share_of_the_windows_of_the_text(tmp_path):
-  corpus = small.write_corpus(tmp_path / 'text')
-  plain = small.config(corpus, length=40)
+  corpus = run_fixtures.write_corpus(tmp_path / 'text')
+  plain = run_fixtures.config(corpus, length=40)
   planted = dict(plain, data=plain['data'] | {'needles': 0.5, 'needle_keys': 2})
   text = texts.load(plain)
   one, other = (batches.build(text, c, 0) for c in (plain, planted))
@@ -111,7 +111,7 @@ def test_a_task_is_learned_and_measured(tmp_path):
   exact, teacher = rows['exact', 4], rows['teacher', 4]
   assert exact['value'] > 0.7 > exact['chance'] and exact['tokens'] == 20
   assert teacher['value'] >= exact['value'] and teacher['tokens'] == 40
-  losses = list(small.losses(tmp_path).values())
+  losses = list(run_fixtures.losses(tmp_path).values())
   assert losses[-1] < 0.5 * losses[0]
 
 
@@ -124,8 +124,8 @@ def test_a_scheme_that_ends_says_so_of_longer_tasks(tmp_path):
 
 
 def test_measurements_can_be_listed(tmp_path, capsys):
-  corpus = small.write_corpus(tmp_path / 'text')
-  wanted = small.config(corpus, 'alibi', eval__lengths='(16,)', eval__reach=64)
+  corpus = run_fixtures.write_corpus(tmp_path / 'text')
+  wanted = run_fixtures.config(corpus, 'alibi', eval__lengths='(16,)', eval__reach=64)
   main.run(wanted, tmp_path / 'run')
   listed = ['passkey/depth:0.5/32', 'fixed_targets/scale:1.5/16', 'probe/layer:1/16']
   flags = [f'--measurement={text}' for text in listed]

@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-import small
+import run_fixtures
 
 from pe_research import together
 from pe_research.runs import run_folder
@@ -17,11 +17,11 @@ SEEDS = (0, 1, 2)
 
 @pytest.fixture(scope='module')
 def corpus(tmp_path_factory):
-  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
+  return run_fixtures.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
 
 
 def configs(corpus, name='rope', **changes):
-  return [small.config(corpus, name, seed=seed, **changes) for seed in SEEDS]
+  return [run_fixtures.config(corpus, name, seed=seed, **changes) for seed in SEEDS]
 
 
 def losses(workdir):
@@ -114,7 +114,7 @@ def test_seeds_end_as_runs_with_results(tmp_path, corpus):
     '--config.eval.lengths=(16, 32)', '--config.steps=4', '--config.eval.tokens=256',
     '--config.optimizer.warmup=1', '--config.eval.windows=2',
   ]  # fmt: skip
-  done = small.run(*command)
+  done = run_fixtures.run(*command)
   assert done.returncode == 0, done.stderr
   for seed in (0, 1):
     workdir = tmp_path / f'alibi_{seed}'
@@ -133,7 +133,7 @@ def test_seeds_end_as_runs_with_results(tmp_path, corpus):
   ],
 )
 def test_bad_flags_are_refused(flags, says, capsys, monkeypatch, tmp_path):
-  monkeypatch.chdir(small.ROOT)
+  monkeypatch.chdir(run_fixtures.ROOT)
   with pytest.raises(SystemExit):
     together.main(['--config=configs/smoke.py', *flags])
   assert says in capsys.readouterr().err
@@ -141,7 +141,7 @@ def test_bad_flags_are_refused(flags, says, capsys, monkeypatch, tmp_path):
 
 def test_what_trains_nothing_is_refused(corpus):
   with pytest.raises(ValueError, match='steps is 0'):
-    loop.check_together([small.config(corpus) | {'steps': 0}])
+    loop.check_together([run_fixtures.config(corpus) | {'steps': 0}])
 
 
 def test_a_workdir_in_use_is_refused(corpus, tmp_path):
@@ -150,11 +150,14 @@ def test_a_workdir_in_use_is_refused(corpus, tmp_path):
     f'--workdir={tmp_path}/{{seed}}', f'--config.data.source={corpus}',
   ]  # fmt: skip
   with locks.claim(tmp_path / '1'):
-    done = small.run(*command)
+    done = run_fixtures.run(*command)
   assert done.returncode == 2 and f'{tmp_path}/1 is in use by process' in done.stderr
 
 
 def test_runs_that_differ_in_more_are_refused(corpus):
-  one, other = small.config(corpus), small.config(corpus, seed=1, optimizer__learning_rate=0.5)
+  one, other = (
+    run_fixtures.config(corpus),
+    run_fixtures.config(corpus, seed=1, optimizer__learning_rate=0.5),
+  )
   with pytest.raises(ValueError, match=r'^optimizer.learning_rate: .* differ in their seed alone'):
     loop.check_together([one, other])

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small
+import run_fixtures
 
 from pe_research.attention import logits
 from pe_research.attention.spec import Spec
@@ -26,14 +26,14 @@ from pe_research.training import loop, optimizers, train_state, train_step
 
 @pytest.fixture(scope='module')
 def corpus(tmp_path_factory):
-  return small.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
+  return run_fixtures.write_corpus(tmp_path_factory.mktemp('corpus') / 'text')
 
 
 @pytest.fixture(scope='module')
 def straight(corpus, tmp_path_factory):
   """A run of twelve steps that nothing happened to: its state, and its workdir."""
   workdir = tmp_path_factory.mktemp('straight')
-  return loop.train(small.config(corpus), workdir), workdir
+  return loop.train(run_fixtures.config(corpus), workdir), workdir
 
 
 def assert_same_bits(one, other):
@@ -64,10 +64,10 @@ def test_a_run_cut_between_checkpoints_ends_with_the_same_bits(
   with monkeypatch.context() as patch:
     Interrupt(patch, 7, kill)
     with pytest.raises(KeyboardInterrupt):
-      loop.train(small.config(corpus), tmp_path)
-  resumed = loop.train(small.config(corpus), tmp_path)
+      loop.train(run_fixtures.config(corpus), tmp_path)
+  resumed = loop.train(run_fixtures.config(corpus), tmp_path)
   assert_same_bits(resumed, straight[0])
-  assert small.losses(tmp_path) == small.losses(straight[1])
+  assert run_fixtures.losses(tmp_path) == run_fixtures.losses(straight[1])
   chain = lambda workdir: files.read_json(workdir / 'run.json')['batches']
   assert chain(tmp_path) == chain(straight[1])
 
@@ -80,7 +80,7 @@ def test_a_streamed_run_goes_on_with_grains_own_state(corpus, tmp_path, monkeypa
     'data__validation_split': 'train[8:]',
     'data__packing': packing,
   }
-  config = small.config(corpus, **streamed)
+  config = run_fixtures.config(corpus, **streamed)
   whole = loop.train(config, tmp_path / 'whole')
   draw, drawn = batches.Streamed.draw, []
 
@@ -102,10 +102,10 @@ def test_a_streamed_run_goes_on_with_grains_own_state(corpus, tmp_path, monkeypa
 def test_sigterm_saves_the_step_it_came_in_and_returns(corpus, straight, tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     Interrupt(patch, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    assert loop.train(small.config(corpus), tmp_path) is None
+    assert loop.train(run_fixtures.config(corpus), tmp_path) is None
   assert _saved(tmp_path)[-1] == 7
   assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-  assert_same_bits(loop.train(small.config(corpus), tmp_path), straight[0])
+  assert_same_bits(loop.train(run_fixtures.config(corpus), tmp_path), straight[0])
 
 
 def _saved(workdir):
@@ -124,14 +124,14 @@ def test_a_damaged_newest_checkpoint_is_passed_over(corpus, straight, tmp_path, 
   shutil.copytree(straight[1], workdir)
   assert _saved(workdir) == [8, 12]
   _damage(workdir / 'checkpoints' / '12')
-  resumed = loop.train(small.config(corpus), workdir)
+  resumed = loop.train(run_fixtures.config(corpus), workdir)
   assert 'checkpoint of step 12 is damaged' in caplog.text
   assert 'resuming from step 8' in caplog.text
   assert_same_bits(resumed, straight[0])
 
 
 def test_changed_numbers_that_still_decode_are_found(corpus, straight, tmp_path, monkeypatch):
-  config, workdir = small.config(corpus), tmp_path / 'run'
+  config, workdir = run_fixtures.config(corpus), tmp_path / 'run'
   shutil.copytree(straight[1], workdir)
   from pe_research.common import digest
 
@@ -145,9 +145,9 @@ def test_a_damaged_checkpoint_is_kept_aside(corpus, straight, tmp_path):
   workdir = tmp_path / 'run'
   shutil.copytree(straight[1], workdir)
   _damage(workdir / 'checkpoints' / '12')
-  train_state.load_params(small.config(corpus), workdir)  # reading changes nothing
+  train_state.load_params(run_fixtures.config(corpus), workdir)  # reading changes nothing
   assert _saved(workdir) == [8, 12] and not (workdir / 'checkpoints_damaged').exists()
-  loop.train(small.config(corpus), workdir)
+  loop.train(run_fixtures.config(corpus), workdir)
   [aside] = (workdir / 'checkpoints_damaged').iterdir()
   assert aside.name.startswith('12.') and (aside / 'state').exists()
   assert _saved(workdir) == [8, 12]
@@ -158,7 +158,7 @@ def test_reading_leaves_a_save_in_progress_alone(corpus, straight, tmp_path):
   shutil.copytree(straight[1], workdir)
   partial = workdir / 'checkpoints' / '16.orbax-checkpoint-tmp'
   partial.mkdir()
-  train_state.load_params(small.config(corpus), workdir)
+  train_state.load_params(run_fixtures.config(corpus), workdir)
   assert partial.exists()
 
 
@@ -168,18 +168,18 @@ def test_a_finished_run_keeps_its_record(corpus, straight, tmp_path, monkeypatch
   before = (workdir / 'run.json').read_bytes()
   made_by = provenance.provenance() | {'code': 'edited', 'commit': 'later'}
   monkeypatch.setattr(provenance, 'provenance', lambda: made_by)
-  assert_same_bits(loop.train(small.config(corpus), workdir), straight[0])
+  assert_same_bits(loop.train(run_fixtures.config(corpus), workdir), straight[0])
   assert (workdir / 'run.json').read_bytes() == before
 
 
 def test_another_text_under_the_same_name_is_refused(straight, tmp_path):
-  folder, workdir = small.write_corpus(tmp_path / 'text', words=301), tmp_path / 'run'
+  folder, workdir = run_fixtures.write_corpus(tmp_path / 'text', words=301), tmp_path / 'run'
   shutil.copytree(straight[1], workdir)
   message = r'the text is not the one(.|\n)*train: (.|\n)*validation: '
   with pytest.raises(files.WorkdirError, match=message):
-    loop.train(small.config(folder), workdir)
+    loop.train(run_fixtures.config(folder), workdir)
   with pytest.raises(files.WorkdirError, match=message):
-    evaluate.evaluate(small.config(folder), workdir, straight[0]['params'], 12)
+    evaluate.evaluate(run_fixtures.config(folder), workdir, straight[0]['params'], 12)
 
 
 def test_with_no_whole_checkpoint_nothing_is_begun_anew(corpus, straight, tmp_path):
@@ -188,11 +188,11 @@ def test_with_no_whole_checkpoint_nothing_is_begun_anew(corpus, straight, tmp_pa
   for step in ('8', '12'):
     _damage(workdir / 'checkpoints' / step)
   with pytest.raises(ValueError, match='no whole checkpoint'):
-    loop.train(small.config(corpus), workdir)
+    loop.train(run_fixtures.config(corpus), workdir)
 
 
 def test_nan_stops_with_its_step_and_keeps_the_checkpoint_before(corpus, tmp_path):
-  config = small.config(corpus, optimizer__learning_rate=1e30, optimizer__clip=0)
+  config = run_fixtures.config(corpus, optimizer__learning_rate=1e30, optimizer__clip=0)
   config['run']['save_every'] = 1
   with pytest.raises(loop.Diverged, match=r'step \d+: .*loss') as error:
     loop.train(config, tmp_path)
@@ -216,7 +216,7 @@ def gradients(config, batch):
 
 @pytest.mark.parametrize('packing', [False, True])
 def test_accumulated_parts_equal_the_large_batch(corpus, packing):
-  config = small.config(corpus, data__packing=packing, position='t5', length=16)
+  config = run_fixtures.config(corpus, data__packing=packing, position='t5', length=16)
   batch = next(batches.build(texts.load(config), config, 0))
   whole, parts = (
     gradients(config | {'optimizer': config['optimizer'] | {'accumulate': n, 'warmup': 0}}, batch)
@@ -231,7 +231,7 @@ def test_accumulated_parts_equal_the_large_batch(corpus, packing):
 
 def test_packed_documents_are_trained_as_if_alone(corpus):
   """The loss of a packed batch is the mean over its documents' own targets."""
-  config = small.config(corpus, data__packing=True)
+  config = run_fixtures.config(corpus, data__packing=True)
   functional, stream = FunctionalDecoder(config), batches.build(texts.load(config), config, 0)
   decoder = functional.bind(functional.init())
   batch = next(b for b in stream if b['segments'].max() > 1)
@@ -288,7 +288,7 @@ def test_a_rate_that_falls_from_the_warmup_on_ends_at_the_final_one(decay):
 
 
 def test_only_matrices_decay(corpus):
-  config = small.config(corpus, position='learned')
+  config = run_fixtures.config(corpus, position='learned')
   functional = FunctionalDecoder(config)
   params = functional.init()
   optimizer = optimizers.build(config['optimizer'] | {'warmup': 0, 'clip': 0}, 10)
@@ -335,14 +335,14 @@ POSE = {'position': 'pose'}
 
 @pytest.mark.parametrize('settings', [{}, {'data__packing': True}, GRAIN, POSE, GRAIN | POSE])
 def test_batches_are_what_the_step_is_compiled_for(corpus, settings):
-  config = small.config(corpus, **settings)
+  config = run_fixtures.config(corpus, **settings)
   batch = next(batches.build(texts.load(config), config, 0))
   of = lambda arrays: {name: (x.shape, x.dtype) for name, x in arrays.items()}
   assert of(batch) == of(batches.shapes(config, 0))
 
 
 def test_initial_parameters_and_batches_are_shared_by_schemes(corpus, straight, tmp_path):
-  other = loop.train(small.config(corpus, position='t5'), tmp_path)
+  other = loop.train(run_fixtures.config(corpus, position='t5'), tmp_path)
   one, two = (files.read_json(w / 'run.json') for w in (straight[1], tmp_path))
   for field in ('fingerprint', 'initial_parameters', 'batches'):
     assert one[field] == two[field]
@@ -350,14 +350,14 @@ def test_initial_parameters_and_batches_are_shared_by_schemes(corpus, straight, 
 
 
 def test_text_that_a_scheme_parts_comes_from_the_windows_of_any(corpus, straight, tmp_path):
-  loop.train(small.config(corpus, position='pose'), tmp_path)
+  loop.train(run_fixtures.config(corpus, position='pose'), tmp_path)
   one, two = (files.read_json(w / 'run.json') for w in (straight[1], tmp_path))
   for field in ('fingerprint', 'batches', 'train_flops_per_token'):
     assert one[field] == two[field]
 
 
 def test_a_scheme_says_what_its_training_length_leaves_out(corpus, tmp_path, capsys):
-  loop.train(small.config(corpus, position='t5', steps=3), tmp_path)
+  loop.train(run_fixtures.config(corpus, position='t5', steps=3), tmp_path)
   note = 'distances below the training length 16 reach 16 of 32 buckets (max_distance 128)'
   assert f'note: {note}' in capsys.readouterr().out
   assert files.read_json(tmp_path / 'run.json')['notes'][0].startswith(note)
@@ -369,13 +369,13 @@ def begun(corpus, tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     Interrupt(patch, 7, kill)
     with pytest.raises(KeyboardInterrupt):
-      loop.train(small.config(corpus), tmp_path)
+      loop.train(run_fixtures.config(corpus), tmp_path)
   return tmp_path
 
 
 def test_a_run_that_goes_on_under_another_program_says_so(corpus, begun, monkeypatch):
   monkeypatch.setattr(logits, 'MASKED', -1e29)
-  loop.train(small.config(corpus), begun)
+  loop.train(run_fixtures.config(corpus), begun)
   changed = files.read_json(begun / 'run.json')['changed_on_resume']
   assert [line.split(': ')[0] for line in changed] == ['program.step', 'own_program.step']
 
@@ -383,7 +383,7 @@ def test_a_run_that_goes_on_under_another_program_says_so(corpus, begun, monkeyp
 def test_a_run_that_goes_on_under_another_scheme_of_its_name_says_so(corpus, begun, monkeypatch):
   query = rotary.RoPE.query
   monkeypatch.setattr(rotary.RoPE, 'query', lambda *given: 1.5 * query(*given))
-  loop.train(small.config(corpus), begun)
+  loop.train(run_fixtures.config(corpus), begun)
   [line] = files.read_json(begun / 'run.json')['changed_on_resume']
   assert line.startswith('own_program.step: ')
 
@@ -391,7 +391,7 @@ def test_a_run_that_goes_on_under_another_scheme_of_its_name_says_so(corpus, beg
 def test_a_run_may_go_on_under_other_files_of_the_same_programs(corpus, begun, monkeypatch):
   other = provenance.provenance() | {'code': 'edited', 'commit': 'later'}
   monkeypatch.setattr(provenance, 'provenance', lambda: other)
-  loop.train(small.config(corpus), begun)
+  loop.train(run_fixtures.config(corpus), begun)
   assert files.read_json(begun / 'run.json')['changed_on_resume'] == []
 
 
@@ -400,7 +400,7 @@ def test_a_run_that_began_without_programs_on_record_goes_on_and_says_so(corpus,
   kept = {k: v for k, v in record['conditions'].items() if k.startswith(('data.', 'version.'))}
   older = kept | {'code': 'of then', 'device': 'cpu cpu'}
   files.write_json(begun / 'run.json', record | {'conditions': older})
-  loop.train(small.config(corpus), begun)
+  loop.train(run_fixtures.config(corpus), begun)
   assert files.read_json(begun / 'run.json')['changed_on_resume'] == [
     'programs: none on record when the run began'
   ]
@@ -408,13 +408,13 @@ def test_a_run_that_began_without_programs_on_record_goes_on_and_says_so(corpus,
 
 def test_what_cannot_be_evaluated_is_not_trained(corpus, tmp_path):
   with pytest.raises(ValueError, match='0 windows of length 99999'):
-    loop.train(small.config(corpus, eval__lengths='(16, 99999)'), tmp_path)
+    loop.train(run_fixtures.config(corpus, eval__lengths='(16, 99999)'), tmp_path)
   assert not (tmp_path / 'metrics.jsonl').exists()
   assert not (tmp_path / 'config.json').exists()  # the mended command may use the folder
 
 
 def test_evaluation_is_resumed_and_not_repeated(corpus, straight, tmp_path, monkeypatch):
-  config, workdir = small.config(corpus), tmp_path / 'run'
+  config, workdir = run_fixtures.config(corpus), tmp_path / 'run'
   shutil.copytree(straight[1], workdir)
   params = straight[0]['params']
   evaluate.evaluate(config, workdir, params, 12)

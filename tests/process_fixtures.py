@@ -5,7 +5,7 @@ import math
 import socket
 import time
 
-import small
+import run_fixtures
 
 from pe_research.storage import files
 
@@ -15,7 +15,7 @@ LONG = {'steps': 400, 'run__save_every': 1000}  # long enough for a signal to co
 
 
 def train(workdir, flags, **environment):
-  done = small.run(*COMMAND, *flags, f'--workdir={workdir}', **environment)
+  done = run_fixtures.run(*COMMAND, *flags, f'--workdir={workdir}', **environment)
   assert done.returncode == 0, done.stderr
   return workdir
 
@@ -50,7 +50,7 @@ def assert_same_run(one, other, tolerance=1e-5):
   runs = [files.read_json(w / 'run.json') for w in (one, other)]
   for field in ('initial_parameters', 'batches', 'fingerprint'):
     assert runs[0][field] == runs[1][field]
-  losses, expected = small.losses(one), small.losses(other)
+  losses, expected = run_fixtures.losses(one), run_fixtures.losses(other)
   assert losses.keys() == expected.keys()
   assert all(math.isclose(losses[s], expected[s], rel_tol=tolerance) for s in expected)
   for row, wanted in zip(rows(one), rows(other), strict=True):
@@ -71,7 +71,7 @@ def start_all(commands, devices, module=COMMAND[1]):
     {'XLA_FLAGS': f'{DEVICES}{devices}'},
   )
   return [
-    small.start('-m', module, *command, f'--distributed={among},{rank}', **environment)
+    run_fixtures.start('-m', module, *command, f'--distributed={among},{rank}', **environment)
     for rank, command in enumerate(commands)
   ]
 

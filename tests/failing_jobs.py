@@ -2,7 +2,7 @@
 
 import pathlib
 
-import small
+import run_fixtures
 
 from launch import job
 from launch.job import Job
@@ -70,7 +70,7 @@ def write(root: pathlib.Path, jobs) -> str:
 
 def launch(*arguments, **environment):
   """Runs `python -m launch` to its end."""
-  return small.run('-m', 'launch', *map(str, arguments), **environment)
+  return run_fixtures.run('-m', 'launch', *map(str, arguments), **environment)
 
 
 def runs(root: pathlib.Path) -> dict[str, int]:

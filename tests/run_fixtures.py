@@ -6,8 +6,8 @@ import pathlib
 import subprocess
 import sys
 
+import decoder_fixtures as fixtures
 import numpy as np
-import tiny
 
 from pe_research.machines import exits
 from pe_research.settings import cli, configs
@@ -65,8 +65,8 @@ def flags(corpus: pathlib.Path, position: str = 'rope', **overrides) -> list[str
     'run.save_every': 4,
     'run.log_every': 1,
   } | {name.replace('__', '.'): value for name, value in overrides.items()}
-  if position in tiny.ARGUMENTS:  # the heads are as wide as those of the tiny decoder
-    given = {k: v for k, v in tiny.position(position).items() if v is not None and k != 'name'}
+  if position in fixtures.ARGUMENTS:  # the heads are as wide as those of the tiny decoder
+    given = {k: v for k, v in fixtures.position(position).items() if v is not None and k != 'name'}
     plain = lambda v: tuple(v) if isinstance(v, list) else v
     settings = {f'position.{k}': plain(v) for k, v in given.items()} | settings
   return [
