@@ -207,6 +207,20 @@ def test_bad_folders(tmp_path, files, message):
   assert not (tmp_path / 'data').exists()
 
 
+def test_all_unusable_files_are_named_at_once_and_can_be_set_aside(tmp_path):
+  files = {'a': b'text', 'e': b'', 'sub/b c': b'ab\0c', 'l1': b'caf\xe9'}
+  folder = write(tmp_path / 'f', files)
+  with pytest.raises(ValueError) as caught:
+    corpora.open_source(folder, str(tmp_path / 'data'))
+  first, *reasons, hint, command = str(caught.value).splitlines()
+  assert first == f'3 of 4 files in {folder!r} cannot be used:'
+  wanted = ('f/e is empty', 'f/l1 is not UTF-8', 'f/sub/b c is a binary file')
+  assert all(text in reason for text, reason in zip(wanted, reasons, strict=True))
+  assert 'hidden folders are skipped' in hint
+  subprocess.run(command, shell=True, check=True)
+  assert list(corpora.open_source(folder, str(tmp_path / 'data'))) == [b'text']
+
+
 def test_folder_that_is_not_one(tmp_path):
   with pytest.raises(ValueError, match=r"no folder '/no/such': give the path of an existing"):
     corpora.open_source('/no/such', str(tmp_path))

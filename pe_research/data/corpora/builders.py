@@ -6,6 +6,7 @@ import itertools
 import os
 import pathlib
 import platform
+import shlex
 import sysconfig
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from pe_research.common import digest
 
 ARCHIVE = pathlib.Path(__file__).parent / 'state_of_the_union.tar.xz'
 SHARD_BYTES = 64 * 2**20  # a writer holds one shard in memory
+LISTED = 20  # unusable files that an error names with their reasons
 
 # Not the library's own source, or source that differs between builds of one version.
 NOT_LIBRARY = {'test', 'tests', 'idle_test', 'site-packages', 'dist-packages', '__pycache__'}
@@ -171,7 +173,7 @@ class PythonLibrary(_Files):
 
 
 def folder_files(folder: str) -> list[TextFile]:
-  """Every file of the folder, checked, by relative path; ValueError at the first bad one."""
+  """Every file of the folder, checked, by relative path; ValueError naming all bad ones."""
   root = pathlib.Path(folder).expanduser()
   if not root.exists():
     raise ValueError(f'no folder {folder!r}: give the path of an existing folder of text files.')
@@ -180,7 +182,35 @@ def folder_files(folder: str) -> list[TextFile]:
   files = _walk(root, skip=lambda name: name.startswith('.'))
   if not files:
     raise ValueError(f'{folder!r} holds no files: put at least 1 text file into it.')
-  return [TextFile.check(path, name) for name, path in files]
+  checked, errors = [], {}
+  for name, path in files:
+    try:
+      checked.append(TextFile.check(path, name))
+    except ValueError as error:
+      errors[path] = error
+  if errors:
+    raise ValueError(_unusable(root, errors, len(files)))
+  return checked
+
+
+def _unusable(root: pathlib.Path, errors: Mapping[pathlib.Path, ValueError], count: int) -> str:
+  """The error of every file, and a command that sets these files aside."""
+  if len(errors) == 1:
+    return str(*errors.values())
+  lines = [f'{len(errors)} of {count} files in {str(root)!r} cannot be used:']
+  lines += [f'  {error}' for error in list(errors.values())[:LISTED]]
+  if len(errors) > LISTED:
+    lines.append(f'  and {len(errors) - LISTED} more')
+  aside = str(root / '.unusable')
+  moved = [str(path) for path in errors if not any(map(_is_surrogate, str(path)))]
+  lines.append('Files in hidden folders are skipped; to train without these:')
+  command = f'mkdir -p {shlex.quote(aside)} && {shlex.join(["mv", "-n", *moved, aside])}'
+  return '\n'.join([*lines, f'  {command}'])
+
+
+def _is_surrogate(character: str) -> bool:
+  """Whether it stands for a byte of a file name that is not UTF-8, which no terminal prints."""
+  return '\ud800' <= character <= '\udfff'
 
 
 def library_files() -> list[TextFile]:
