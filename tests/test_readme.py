@@ -179,7 +179,7 @@ def test_the_table_of_schemes_is_the_registry():
     )
     has = bool(jax.tree.leaves(nnx.state(built, nnx.Param)))
     expected = (
-      ('one set a layer' if scheme.per_layer else 'one set for all layers') if has else 'none'
+      ('one set per layer' if scheme.per_layer else 'one set for all layers') if has else 'none'
     )
     assert owned == expected
 
