@@ -3,7 +3,7 @@
 import resource
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from pe_research.attention.spec import Spec
@@ -59,11 +59,11 @@ def matmul_peak(size: int = 2048, dtype: str = 'float32') -> float:
   return 2 * size**3 / min(seconds_of(lambda: product(x).block_until_ready()) for _ in range(10))
 
 
-def seconds_of(call) -> float:
+def seconds_of(call: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
   """How long a call takes."""
-  start = time.perf_counter()
+  start = clock()
   call()
-  return time.perf_counter() - start
+  return clock() - start
 
 
 class Start(NamedTuple):
@@ -96,8 +96,15 @@ def begin(config: Mapping[str, Any]) -> Start:
   return Start(functional, optimizer, sharding.split_batch(mesh, shape[0]), like, state, tokens)
 
 
-def step_seconds(config: Mapping[str, Any], steps: int) -> tuple[float, float]:
+def step_seconds(
+  config: Mapping[str, Any], steps: int, clock: Callable[[], float] = time.perf_counter
+) -> tuple[float, float]:
   """Median of whole training steps of a resolved config, batch in, new parameters out.
+
+  Args:
+    config: resolved.
+    steps: number of steps that are timed.
+    clock: of the steps, seconds.
 
   Returns:
     Seconds of a step, and of compiling it.
@@ -121,7 +128,7 @@ def step_seconds(config: Mapping[str, Any], steps: int) -> tuple[float, float]:
     jax.block_until_ready(measured)
 
   once(), once()
-  return statistics.median(seconds_of(once) for _ in range(steps)), compile_seconds
+  return statistics.median(seconds_of(once, clock) for _ in range(steps)), compile_seconds
 
 
 def train(given) -> dict[str, Any]:
@@ -155,7 +162,7 @@ def forward(given) -> dict[str, Any]:
   run = run.lower(params, tokens).compile()
   compile_seconds = time.perf_counter() - start
   once = lambda: run(params, tokens).block_until_ready()
-  seconds = statistics.median(seconds_of(once) for _ in range(3))
+  seconds = statistics.median(seconds_of(once, clock) for _ in range(3))
   return {
     'batch': 1,
     'seconds': round(seconds, 2),
