@@ -162,7 +162,7 @@ def forward(given) -> dict[str, Any]:
   run = run.lower(params, tokens).compile()
   compile_seconds = time.perf_counter() - start
   once = lambda: run(params, tokens).block_until_ready()
-  seconds = statistics.median(seconds_of(once, clock) for _ in range(3))
+  seconds = statistics.median(seconds_of(once) for _ in range(3))
   return {
     'batch': 1,
     'seconds': round(seconds, 2),
