@@ -22,6 +22,7 @@ import pytest
 
 from pe_research import positions
 from pe_research.machines import jax_setup
+from pe_research.proof import program_store
 
 # Compiled programs are kept for the other worker and for the next time; commands keep their own.
 CACHE = pathlib.Path(__file__).parent.parent / '.pytest_cache' / jax_setup.programs_dir().name
@@ -108,6 +109,14 @@ def optimized():
   jax.config.update('jax_disable_most_optimizations', False)
   yield
   jax.config.update('jax_disable_most_optimizations', before)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def no_kept_texts():
+  """Commands that a test calls keep no texts of programs: a test may have changed a function."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(program_store, 'use', lambda: None)
+    yield
 
 
 @pytest.fixture(scope='module', autouse=True)

@@ -31,9 +31,8 @@ def of_training(
   draws = not (config['start']['workdir'] or config['start']['pretrained'])
   kind, make = ('drawn', _drawn) if draws else ('given', _given)
   shared = proof.Program(proof.text(kind, plain, make))
-  differs = any(
-    map(of_position, FunctionalDecoder(own).paths)
-  )  # or else the first state is the same
+  # Without parameters of the scheme the first state is the same.
+  differs = any(map(of_position, FunctionalDecoder(own).paths))
   own_first = proof.Program(proof.text(kind, own, make)) if differs else shared
   texts = {'initial': proof.Both(shared, own_first)}
   if config['steps']:

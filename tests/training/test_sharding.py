@@ -45,7 +45,7 @@ def test_the_optimizer_is_laid_out_as_its_parameters(corpus):
   config = run_fixtures.config(corpus)
   functional = FunctionalDecoder(config)
   optimizer = optimizers.build(config['optimizer'], 10)
-  state = sharding.layout(train_state._shapes(functional, optimizer), mesh(fsdp=2))
+  state = train_state.layout(train_state.abstract(functional, optimizer, mesh(fsdp=2)))
   moments = [s for s in jax.tree.leaves(state['optimizer'], is_leaf=lambda x: isinstance(x, dict))
              if isinstance(s, dict)]  # fmt: skip
   assert len(moments) == 2
