@@ -88,7 +88,7 @@ def test_equations(query_latent, bias):
   # Scales of norms are not 1, nor biases 0.
   move = lambda x: x * jnp.linspace(0.5, 2, x.size).reshape(x.shape) + 0.1 * (not x.any())
   nnx.update(module, jax.tree.map(move, nnx.state(module)))
-  got, slots = module(text(), AT, None, scheme, Spec())
+  got, slots = module(text(), AT, scheme, Spec())
   assert slots is None
   for row in range(2):
     tiny.close(got[row], reference(module, text()[row], theta_of(scheme)))
@@ -98,7 +98,7 @@ def test_without_a_rotation_there_is_no_slice():
   module = made(slice_=0)
   names = {'/'.join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(module))}
   assert not any('position' in name for name in names)
-  got, _ = module(text(), AT, None, base.NoPE(dims()), Spec())
+  got, _ = module(text(), AT, base.NoPE(dims()), Spec())
   tiny.close(got[0], reference(module, text()[0], None))
 
 
@@ -133,7 +133,7 @@ def stretched(**given):
 def test_the_temperature_is_on_the_whole_logit(given, whole, slice_):
   module, scheme = made(), stretched(**given)
   x = 3 * text()
-  got, _ = module(x, AT, None, scheme, Spec())
+  got, _ = module(x, AT, scheme, Spec())
   want = lambda *scales: reference(module, x[0], theta_of(scheme), *scales)
   tiny.close(got[0], want(whole**2, slice_**2))
   # What others have shipped: the slice alone, the factor once, and both at once.

@@ -173,7 +173,7 @@ def test_a_block_is_causal():
   decoder = tiny.decoder('rope')
   x = np.random.default_rng(0).normal(size=(2, 13, 32)).astype(np.float32)
   spec = Spec()
-  run = lambda x: decoder.blocks[0](x, tiny.at(), None, decoder.position[0], spec)[0]
+  run = lambda x: decoder.blocks[0](x, tiny.at(), decoder.position[0], spec)[0]
   pull = jax.jit(lambda cotangent: jax.vjp(run, x)[1](cotangent)[0])
   for t in (0, 6, 12):
     grad = np.abs(pull(jnp.zeros_like(x).at[:, t].set(1.0))).max(-1)
