@@ -44,7 +44,7 @@ def pull_back(cotangent, graph, parameters, given, offset, spec):
   return out, pull(cotangent)
 
 
-@pytest.mark.spread
+@pytest.mark.spread(2)
 @pytest.mark.parametrize('case', CASES.values(), ids=CASES)
 @pytest.mark.parametrize('name', SCHEMES)
 def test_kernel_equals_dense_attention(name, case):

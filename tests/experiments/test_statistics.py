@@ -17,6 +17,7 @@ def sweeps(count, seeds, documents, of_seed, of_document, rest, mean=0.3):
   return mean + z
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize(
   'of_seed, of_document, rest',
   [(1, 1, 1), (1, 0.3, 1), (0.3, 1, 1), (1, 3, 3), (0, 1, 1), (0.3, 0.3, 1)],
@@ -39,6 +40,7 @@ UNEQUAL = {
 }
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize('of_seed, of_document, rest', [(0, 1, 0.1), (0.1, 1, 0.3), (0.3, 1, 1)])
 @pytest.mark.parametrize('seeds', [3, 5])
 @pytest.mark.parametrize('windows', UNEQUAL.values(), ids=UNEQUAL)

@@ -90,6 +90,7 @@ def test_the_same_command_again_only_reports(swept):
   assert [path.read_bytes() for path in sorted(workdir.glob('runs/*/metrics.jsonl'))] == metrics
 
 
+@pytest.mark.slow
 def test_a_page_to_explore_the_models_is_part_of_the_report(swept):
   workdir, given, _ = swept
   done = run_fixtures.run(*COMMAND, *given, '--explorer')
@@ -170,6 +171,7 @@ def test_a_sweep_of_tasks_is_refused_before_anything_is_run(tmp_path):
   assert not (tmp_path / 'x').exists()
 
 
+@pytest.mark.slow
 def test_seeds_in_one_program_are_runs_that_come_home_and_are_reported(corpus, tmp_path):
   given = [flag for flag in run_fixtures.flags(corpus, steps=4) if not flag.startswith('--config=')]
   command = ['sweep', '--config=configs/smoke.py', *given, '--grid', 'position=rope,alibi']

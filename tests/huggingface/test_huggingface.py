@@ -55,6 +55,7 @@ def test_golden_models_go_in_out_and_in_again(name, tmp_path):
   assert before.keys() - after.keys() <= {'lm_head.weight'}
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize('name', published.CASES)
 def test_exported_models_come_back(name, tmp_path):
   config = published.config(name)
@@ -70,6 +71,7 @@ def test_exported_models_come_back(name, tmp_path):
   assert {k: v for k, v in model.items() if want[k] != v} == {}
 
 
+@pytest.mark.slow
 @given(
   family=st.sampled_from(['llama', 'neox', 'gpt2', 'bloom', 'mpt', 'deepseek']),
   heads=st.integers(1, 6),

@@ -85,6 +85,7 @@ def test_the_same_losses_as_the_weights_have_here(model, run, tmp_path):
   assert record['start']['run'] == 'model'
 
 
+@pytest.mark.slow
 def test_extensions_are_evaluated_on_it(run, tmp_path, capsys):
   flags = [f'--workdir={run}', '--position=yarn:factor=4', f'--into={tmp_path / "yarn"}']
   evaluate_command.main(flags)
@@ -102,6 +103,7 @@ def run_path(run):
   return run_folder.load_config(run)['start']['pretrained']
 
 
+@pytest.mark.slow
 def test_search_and_export_of_what_it_found(run, tmp_path):
   sizes = ['--population=4', '--parents=2', '--mutations=2', '--crossovers=2', '--iterations=1']
   flags = [f'--run={run}', '--factor=4', f'--workdir={tmp_path / "s4"}', '--documents=1']
@@ -119,6 +121,7 @@ def test_search_and_export_of_what_it_found(run, tmp_path):
   assert fields['long_factor'] == pytest.approx(found['long_factor'])
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_it(model, run, tmp_path):
   path, _, params = model
   config = config_of(path, ',position=pi,length=32', **{'steps': 2, 'position.factor': 2.0})
@@ -136,6 +139,7 @@ def test_training_goes_on_from_it(model, run, tmp_path):
   assert published.bits(back) == published.bits(tuned)
 
 
+@pytest.mark.slow
 def test_recipes_start_from_it(run, tmp_path):
   with pytest.raises(ValueError, match='share=0'):
     finetune.get_config(f'start={run},recipe=pi,factor=2')
@@ -149,6 +153,7 @@ def test_recipes_start_from_it(run, tmp_path):
   assert files.read_json(tmp_path / 'pi' / 'run.json')['start']['run'] == run.name
 
 
+@pytest.mark.slow
 def test_narrow_weights_train_in_float32(model, tmp_path):
   _, config, params = model
   exporting.export(exporting.plan(config), params, tmp_path / 'narrow', dtype='bfloat16')

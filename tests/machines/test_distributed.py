@@ -84,7 +84,8 @@ def test_what_is_drawn_is_drawn_alike_by_several_processes(name, given, corpus, 
   assert_same_run(tmp_path / 'shared', alone)
 
 
-@pytest.mark.parametrize('moment', ['step', pytest.param('save', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('moment', ['step', 'save'])
 def test_a_killed_process_loses_nothing_and_others_go_on_elsewhere(
   moment, corpus, straight_long, tmp_path
 ):
@@ -129,6 +130,7 @@ def test_one_that_is_told_to_leave_takes_the_others_along(corpus, straight_long,
   assert_same_run(tmp_path, straight_long, tolerance=1e-3)
 
 
+@pytest.mark.slow
 def test_a_process_that_hangs_is_named_with_the_step_by_the_others(corpus, tmp_path):
   given = run_fixtures.flags(
     corpus, 't5', **LONG, run__patience=45.0
@@ -282,7 +284,7 @@ def alone(rope, tmp_path_factory):
   return rows(into)
 
 
-@pytest.mark.parametrize('count', [2, 4])
+@pytest.mark.parametrize('count', [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_sequence_is_shared_by_the_devices_of_several_processes(count, rope, alone, tmp_path):
   command = [*stretched(rope, tmp_path), '--mesh=context=8']
   several = start_all([command] * count, 8 // count, 'pe_research.evaluate')

@@ -92,7 +92,7 @@ def test_two_documents_in_one_cache(spec):
 
 
 @pytest.mark.kinds
-@pytest.mark.spread
+@pytest.mark.spread(2)
 @pytest.mark.parametrize('name', LENGTHENED)
 @pytest.mark.parametrize(
   'kind, spec, chunk',
