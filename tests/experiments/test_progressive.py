@@ -1,5 +1,6 @@
 """Progressive extension from a trained run to recovered short contexts: whole, and tiny."""
 
+import pytest
 import run_fixtures
 
 from experiments import progressive
@@ -11,6 +12,7 @@ def losses(workdir):
   return {row['eval_length']: row['value'] for row in files.read_rows(workdir / 'results.jsonl')}
 
 
+@pytest.mark.slow
 def test_the_progressive_extension_ends_in_factors_for_long_and_short(tmp_path):
   trained = run_fixtures.trained(tmp_path)
   flags = (f'--run={trained}', f'--workdir={tmp_path}', '--factors=2,2')

@@ -45,6 +45,7 @@ def test_every_way_of_stretching_is_measured_on_the_same_targets(trained, tmp_pa
   assert other.returncode == 2 and 'factors: [2.0] -> [4.0]' in other.stderr
 
 
+@pytest.mark.slow
 def test_every_recipe_has_the_same_tokens_and_its_controls(trained, tmp_path):
   flags = (f'--run={trained}', f'--workdir={tmp_path}', '--factor=2', '--shares=100')
   done = run_fixtures.run('-m', 'experiments.finetune', *flags, timeout=500)
