@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import run_fixtures
 from explorer_case import chromium, hover, number, settle, tabs
-from flax import nnx
 
 from experiments.report import __main__ as report_command
 from pe_research import positions
@@ -18,7 +17,6 @@ from pe_research.main import run
 from pe_research.model.functional import FunctionalDecoder
 from pe_research.positions import alibi, longrope_file
 from pe_research.runs import run_folder
-from pe_research.settings import configs
 from pe_research.show.explorer import page, runs, trained
 
 TRAINED = 16
@@ -154,8 +152,7 @@ def test_what_a_run_says_for_itself_stays():
 def test_heads_can_be_changed_where_a_run_has_said_how_many(tab, tmp_path):
   """An ALiBi config has the number of heads in two places; its slopes follow both."""
   given = positions.defaults('alibi')
-  made = positions.build(given, page.DIMS, nnx.Rngs(0))
-  free = runs.without_derived(configs.settled(given, made), page.DIMS)
+  free = runs.without_derived(positions.resolve(given, page.DIMS), page.DIMS)
   for heads in (2, 8):
     found = tab.evaluate(
       '([args, dims]) => new TWINS.alibi(args, dims, {}).slopes', [free, {'heads': heads}]
