@@ -1,8 +1,8 @@
-"""Stretches a trained RoPE run in every published way, without training: loss against length.
+"""Extends a trained RoPE run by every scheme, without training: loss against length.
 
   python -m experiments.stretch --run=results/demo/runs/rope_seed0 --workdir=results/stretch
 
-For each factor LongRoPE's factors are searched, all schemes are evaluated on the same targets, and
+For each factor, LongRoPE's factors are searched, all schemes are evaluated on the same targets, and
 a report is written. If interrupted, the same command resumes where it stopped.
 """
 
@@ -19,7 +19,7 @@ from pe_research.settings import cli
 if TYPE_CHECKING:
   from experiments.studies.study import Study
 
-# NAME: position, in which {s} is the factor and {file} what the search found.
+# NAME: position; {s} is the factor, {file} the factors found by the search.
 VARIANTS = {
   'rope': 'rope',
   'pi': 'pi:factor={s}',
@@ -48,34 +48,33 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def lengths(length: int, factors: tuple[float, ...]) -> tuple[int, ...]:
   """The training length in tokens, doubled up to twice the longest target."""
-  found = [length]
-  while found[-1] * 2 <= 2 * max(factors) * length:
-    found.append(found[-1] * 2)
-  return tuple(found)
+  doubled = [length]
+  while doubled[-1] * 2 <= 2 * max(factors) * length:
+    doubled.append(doubled[-1] * 2)
+  return tuple(doubled)
 
 
 def plan(given: argparse.Namespace) -> 'Study':
   """A search and an evaluation of each variant, for each factor; ValueError for a bad flag."""
-  saved = study.base(given.run)
+  saved = study.base_config(given.run)
   for factor in given.factors:
     checks.at_least('--factors', factor, 1)
   measured = ','.join(map(str, lengths(saved['length'], given.factors)))
   jobs, comparisons = [], []
   for factor in given.factors:
     folder = given.workdir / f'{factor:g}x'
-    place = folder / f'search_{factor:g}x'
-    search = study.search(place.name, place, given.run, factor)
+    name = f'search_{factor:g}x'
+    search = study.search(name, folder / name, given.run, factor)
     jobs.append(search)
     for name, position in VARIANTS.items():
       filled = position.format(s=f'{factor:g}', file=search.done)
-      flags, after = (f'--position={filled}', f'--lengths={measured}'), ()
-      if '{file}' in position:
-        after = (search.done,)
+      flags = (f'--position={filled}', f'--lengths={measured}')
+      after = (search.done,) if '{file}' in position else ()
       into = folder / 'runs' / name
       jobs.append(study.evaluate(f'{folder.name}/{name}', into, given.run, flags, after))
     runs = tuple(folder / 'runs' / name for name in VARIANTS)
     comparisons.append(study.Comparison(folder, runs))
-  settings = 'stretch.json', study.of_run(given)
+  settings = 'stretch.json', study.settings(given)
   return study.Study(given.workdir, tuple(jobs), tuple(comparisons), settings)
 
 
