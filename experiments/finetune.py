@@ -8,14 +8,12 @@ interrupted, the same command resumes where it stopped.
 """
 
 import argparse
-import pathlib
 import sys
 from typing import TYPE_CHECKING
 
 from experiments import stretch
 from experiments.studies import study
 from pe_research.common import checks
-from pe_research.machines import exits
 from pe_research.settings import cli
 
 if TYPE_CHECKING:
@@ -38,9 +36,7 @@ DIFFER = (
 def parse(argv: list[str]) -> argparse.Namespace:
   """Flags."""
   parser = cli.parser('experiments.finetune', __doc__)
-  parser.add_argument(
-    '--run', type=pathlib.Path, metavar='DIR', required=True, help='a trained run of RoPE'
-  )
+  study.add_run(parser)
   parser.add_argument(
     '--factor', type=float, default=8.0, metavar='A',
     help='target length over training length; default: 8',
@@ -120,12 +116,7 @@ def recipe(
 
 def main(argv: list[str]) -> int:
   """Searches, trains stage by stage, compares, reports."""
-  given = parse(argv)
-  with exits.errors():
-    from experiments.report import writer  # slow to import, as is the next
-    from experiments.studies import carry_out
-
-    return carry_out.carry_out(plan(given), given, writer.report)
+  return stretch.carry_out(plan, parse(argv))
 
 
 if __name__ == '__main__':

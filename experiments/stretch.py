@@ -7,7 +7,6 @@ a report is written. If interrupted, the same command resumes where it stopped.
 """
 
 import argparse
-import pathlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,8 @@ from pe_research.machines import exits
 from pe_research.settings import cli
 
 if TYPE_CHECKING:
+  from collections.abc import Callable
+
   from experiments.studies.study import Study
 
 # NAME: position; {s} is the factor, {file} the factors found by the search.
@@ -35,9 +36,7 @@ VARIANTS = {
 def parse(argv: list[str]) -> argparse.Namespace:
   """Flags."""
   parser = cli.parser('experiments.stretch', __doc__)
-  parser.add_argument(
-    '--run', type=pathlib.Path, metavar='DIR', required=True, help='a trained run of RoPE'
-  )
+  study.add_run(parser)
   parser.add_argument(
     '--factors', type=cli.numbers, metavar='A,B', default=(4.0, 8.0),
     help='target length over training length, one report each; default: 4,8',
@@ -78,14 +77,18 @@ def plan(given: argparse.Namespace) -> 'Study':
   return study.Study(given.workdir, tuple(jobs), tuple(comparisons), settings)
 
 
-def main(argv: list[str]) -> int:
-  """Searches, evaluates, compares, reports."""
-  given = parse(argv)
+def carry_out(plan: 'Callable[[argparse.Namespace], Study]', given: argparse.Namespace) -> int:
+  """Runs the jobs of a plan and writes its reports; returns the exit status."""
   with exits.errors():
     from experiments.report import writer  # slow to import, as is the next
     from experiments.studies import carry_out
 
     return carry_out.carry_out(plan(given), given, writer.report)
+
+
+def main(argv: list[str]) -> int:
+  """Searches, evaluates, compares, reports."""
+  return carry_out(plan, parse(argv))
 
 
 if __name__ == '__main__':

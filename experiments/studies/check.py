@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.studies import ledger, measured
+from experiments.studies import ledger, measured, reasons
 from experiments.studies.nodes import Node
 from experiments.studies.plan import Planner
 from experiments.studies.relowering import Relowering
@@ -25,19 +25,6 @@ from pe_research.settings import configs
 
 OF_A_ROW = 'program', 'inputs', 'targets', 'arithmetic'
 ENVIRONMENT = 'version.', 'device', 'flags'  # conditions that do not depend on this code
-DESCRIPTIONS = {
-  'program': 'the program that scores, without the scheme',
-  'own_program': 'the program that scores',
-  'inputs': 'the windows that are scored',
-  'arithmetic': 'how rows are computed from losses',
-  'targets': 'the targets',
-  'program.step': 'the training step, without the scheme',
-  'program.initial': 'the initial state, without the scheme',
-  'own program.step': 'the training step',
-  'own program.initial': 'the initial state',
-  'batch_order': 'how batches are put together',
-  'attention': 'how attention is computed',
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +33,9 @@ class Checked:
 
   Attributes:
     model: its name in the claim.
-    seed: of the run.
-    rows: number that are kept.
-    differ: what differs, in words; empty if the rows match the code.
+    seed: its seed.
+    rows: their number.
+    differ: names of what differs; empty if the rows match the code.
     unknown: what cannot be checked, and why.
   """
 
@@ -71,12 +58,12 @@ def check_claim(claim: Claim, planner: Planner, relowering: Relowering) -> Itera
     run = runs.get((model, seed), {})
     checked = functools.partial(Checked, model, seed, len(own))
     if model not in claim.models:
-      yield checked(('that the claim has such a model',))
+      yield checked(('models of the claim',))
       continue
     node = planner.node(claim, model, seed)
     recorded = (kept.get('conditions') or {}).get(run.get('fingerprint'))
     if any(row['key'] != node.key for row in own):
-      yield checked(('its config',))
+      yield checked(('configs',))
     elif recorded is None or conditions.is_older(recorded):
       yield checked((), ('its programs are not on record',))
     else:
@@ -93,23 +80,23 @@ def _check_run(
   shared, with_scheme = relowering.training(plain)
   for name in sorted(shared.keys() | recorded.keys()):
     if not name.startswith(ENVIRONMENT) and shared.get(name) != recorded.get(name):
-      differ[DESCRIPTIONS.get(name, f'the text ({name})')] = None
+      differ[reasons.find(name)[1]] = None
   for name, program in with_scheme.items() if trained else ():
     if program != (run['programs'] or {}).get(name):
-      differ[DESCRIPTIONS[f'own program.{name}']] = None
+      differ[reasons.find(f'own_program.{name}')[1]] = None
   for row in rows:
     if row['value'] is None:
       continue
     again = relowering.row(scored or configs.without_scheme(node.config), measured.name(row))
     for field in (*OF_A_ROW, *(('own_program',) if scored else ())):
       if again.get(field) != row.get(field):
-        differ[f'{DESCRIPTIONS[field]} ({row["protocol"]})'] = None
+        differ[f'{reasons.find(field)[1]} ({row["protocol"]})'] = None
   unknown = [] if trained and scored else ['its searched factors were not kept']
   for search in run.get('searched', {}).values():
     if search['generator'] is None:
       unknown.append('the candidates of its search are not on record')
     elif search['generator'] != methods.fixed_inputs(search['method']):
-      differ['the candidates of its search'] = None
+      differ['candidates of its search'] = None
   return tuple(differ), tuple(unknown)
 
 
@@ -159,7 +146,7 @@ def show(claims: Sequence[Claim], planner: Planner) -> bool:
     all_match &= not any(one.differ for one in checked)
     seeds_of: dict[tuple[str, str], list[int]] = {}
     for one in checked:
-      lines = [f'{what} differs' for what in one.differ]
+      lines = [f'{what} differ' for what in one.differ]
       lines += [f'not all can be checked: {why}' for why in one.unknown]
       for line in lines:
         seeds_of.setdefault((one.model, line), []).append(one.seed)

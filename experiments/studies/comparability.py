@@ -14,9 +14,8 @@ import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.studies import measured
+from experiments.studies import measured, reasons
 from experiments.studies.measured import Run
-from experiments.studies.reasons import OF_A_ROW, OF_A_SEED, REASONS
 from pe_research.common import nested
 from pe_research.proof import program_store
 from pe_research.runs import conditions
@@ -92,13 +91,13 @@ def _all(runs: Sequence[Run]) -> Iterator[Difference]:
       yield Difference('changed_on_resume', f'changed_on_resume ({run.name}): {line}')
   of_seeds = [Side(run, _of_seed(run), run.is_older) for run in runs]
   for one, other in _pairs(of_seeds, lambda side: side.run.record['seed']):
-    differ = _unequal(one, other, OF_A_SEED)
+    differ = _unequal(one, other, reasons.OF_A_SEED)
     for field in differ:
       if (field, differ[0]) != ('initial_parameters', 'start.parameters'):  # which are the same
         yield from _explained(field, '', one, other)
   selection = measured.select(runs)
   for run, what in selection.moved:
-    text = f'different targets were scored in {what}: {run.name} alone has them'
+    text = f'scored targets differ in {what}: {run.name} alone has its own'
     yield Difference('targets', text)
   rows = [
     Side(run, row, 'program' not in row)
@@ -107,7 +106,7 @@ def _all(runs: Sequence[Run]) -> Iterator[Difference]:
     if row['value'] is not None
   ]
   for one, other in _pairs(rows, lambda side: measured.name(side.values)):
-    for field in _unequal(one, other, OF_A_ROW):
+    for field in _unequal(one, other, reasons.OF_A_ROW):
       yield from _explained(field, f'in {measured.name(other.values)}', one, other)
   yield from _no_repetitions(runs, rows)
 
@@ -164,18 +163,18 @@ def _explained(field: str, more: str, one: Side, other: Side) -> Iterator[Differ
     other: has it, too.
   """
   pair = f'{one.run.name} -> {other.run.name}'
-  known = next((name for name in REASONS if f'{field}.'.startswith(f'{name.rstrip(".")}.')), '')
-  text, reasons = REASONS.get(known, (field, ()))
+  entry, noun, explaining = reasons.find(field)
+  text = f'{noun} differ' if entry else field
   where = f' {more}' if more.startswith('in ') else ''
   changed = nested.difference(*(_fields(run, field) for run in (one.run, other.run)))
-  explaining = [line for line in changed if line.startswith(reasons)] if reasons else []
-  for line in explaining:
+  explained = [line for line in changed if explaining and line.startswith(explaining)]
+  for line in explained:
     name, _, values = line.partition(': ')
     yield Difference(name, f'{text}{where}: {name} {values} ({pair})')
-  if explaining and not (known.startswith('program') and _code_changed(one, other)):
+  if explained and not (entry.startswith('program') and _code_changed(one, other)):
     return
-  if 'program' not in known:
-    values = ''.join((f' {field}' if known else '', f' {more}')) if more and not where else ''
+  if 'program' not in entry:
+    values = ''.join((f' {field}' if entry else '', f' {more}')) if more and not where else ''
     yield Difference(field, f'{text}{where}{":" if values else ""}{values} ({pair})')
     return
   if one.values.get('settings') != other.values.get('settings'):
@@ -204,7 +203,7 @@ def _fields(run: Run, field: str) -> dict[str, Any]:
   """Fields of a config that may explain a condition of this name."""
   begins = {'config.start.workdir': run.config.get('start', {}).get('workdir'),
             'config.data.seed': run.config['data'].get('seed')}  # fmt: skip
-  return conditions.conditions(run.config) | (begins if field in OF_A_SEED else {})
+  return conditions.conditions(run.config) | (begins if field in reasons.OF_A_SEED else {})
 
 
 def _commit(run: Run) -> str:

@@ -1,8 +1,9 @@
 """One model of a plan at one seed, and the jobs that make and measure it."""
 
 import dataclasses
+import itertools
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.studies import measured, study
@@ -86,10 +87,10 @@ class Node:
     return sorted(self.wanted - {measured.name(row) for row in rows})
 
 
-def jobs_of(nodes: Iterable[Node]) -> dict[str, Job]:
-  """The jobs of these nodes by name, their searches included."""
+def jobs_of(models: Mapping[str, Sequence[Node]]) -> dict[str, Job]:
+  """The jobs of the nodes of models by name, their searches included."""
   jobs: list[Job] = []
-  for node in nodes:
+  for node in itertools.chain(*models.values()):
     jobs += [node.training_job()] if node.trains else []
     jobs += [node.search] if node.search else []
     jobs += [node.measurement_job()] if node.wanted else []

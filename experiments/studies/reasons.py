@@ -1,4 +1,4 @@
-"""What runs may differ in, in words, and the fields of a config that may explain it."""
+"""Names of what may differ between runs, and the fields of a config that may explain it."""
 
 MODEL = ('config.model.', 'config.attention.', 'config.length', 'config.matmul_precision',
          'config.data.vocab', 'config.data.task', 'config.data.packing')  # fmt: skip
@@ -12,28 +12,34 @@ EVAL = tuple(f'config.eval.{name}' for name in (
   'reach', 'targets', 'windows', 'stride', 'tokens', 'batch_tokens', 'implementation',
 ))  # fmt: skip
 SCORED = (*EVAL, *TEXT, 'config.length', 'config.data.task_size')
-# What differs -> in words, and the fields of a config that may explain it.
+# Field -> its name, and the fields of a config that may explain a difference.
 REASONS: dict[str, tuple[str, tuple[str, ...]]] = {
-  'program.step': ('the training programs differ outside the scheme', STEP),
-  'program.initial': ('the programs of the initial states differ', (*STEP, 'config.start.')),
-  'batch_order': ('batches are put together in different ways', BATCHES),
-  'attention': (
-    'attention is computed in different ways', ('config.attention.', 'config.eval.impl')
-  ),
-  'data.': ('the texts differ', TEXT),
-  'start.parameters': ('they start from different weights', ('config.start.',)),
-  'initial_parameters': ('the initial parameters differ', MODEL),
-  'batches': ('the batches differ', (*BATCHES, 'config.steps')),
-  'steps': ('one was trained for more steps', ('config.steps',)),
-  'program': ('the programs that score differ outside the scheme', (*MODEL, *EVAL)),
-  'inputs': ('different windows were scored', SCORED),
-  'targets': ('different targets were scored', SCORED),
-  'tokens': ('different numbers of tokens were scored', SCORED),
-  'bytes': ('different numbers of bytes were scored', SCORED),
-  'arithmetic': ('rows are computed from losses in different ways', ('config.data.task',)),
-  'environment': ('they were measured with different versions, flags or devices', ()),
-  'own_program': ('the programs of one scheme differ, so its runs are no repetitions', ()),
-}  # fmt: skip
+  'program.step': ('training programs without the scheme', STEP),
+  'program.initial': ('initial states without the scheme', (*STEP, 'config.start.')),
+  'batch_order': ('orders of batches', BATCHES),
+  'attention': ('attention implementations', ('config.attention.', 'config.eval.impl')),
+  'data.': ('texts', TEXT),
+  'start.parameters': ('weights to start from', ('config.start.',)),
+  'initial_parameters': ('initial parameters', MODEL),
+  'batches': ('batches', (*BATCHES, 'config.steps')),
+  'steps': ('numbers of training steps', ('config.steps',)),
+  'program': ('scoring programs without the scheme', (*MODEL, *EVAL)),
+  'inputs': ('scored windows', SCORED),
+  'targets': ('scored targets', SCORED),
+  'tokens': ('numbers of scored tokens', SCORED),
+  'bytes': ('numbers of scored bytes', SCORED),
+  'arithmetic': ('computations of rows from losses', ('config.data.task',)),
+  'environment': ('versions, flags or devices of the measurement', ()),
+  'own_program.step': ('training programs with the scheme', ()),
+  'own_program.initial': ('initial states with the scheme', ()),
+  'own_program': ('scoring programs with the scheme', ()),
+}
 OF_A_SEED = 'start.parameters', 'initial_parameters', 'batches', 'steps'
 OF_A_ROW = ('program', 'attention', 'inputs', 'targets', 'tokens', 'bytes', 'arithmetic',
             'environment')  # fmt: skip
+
+
+def find(field: str) -> tuple[str, str, tuple[str, ...]]:
+  """The entry of REASONS for a field, its name and its reasons; ('', field, ()) without one."""
+  entry = next((known for known in REASONS if f'{field}.'.startswith(f'{known.rstrip(".")}.')), '')
+  return (entry, *REASONS.get(entry, (field, ())))

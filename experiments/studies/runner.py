@@ -74,8 +74,7 @@ def run(
     own = nodes[claim.id]
     finding = decide(claim, planner, own)
     if keep:
-      names = jobs_of(node for group in own.values() for node in group)
-      save(finding, planner.scale.name, sorted(names.keys() & failed.keys()))
+      save(finding, planner.scale.name, sorted(jobs_of(own).keys() & failed.keys()))
     print(summary(finding), flush=True)
     incomplete |= not finding.is_complete
   return job_status.status(failed) or int(incomplete)
@@ -153,7 +152,7 @@ def _searched(node: Node) -> dict[str, dict]:
 
 def costs(own: Mapping[str, Sequence[Node]]) -> dict[str, float | None]:
   """Core seconds of each job of these nodes, over all its starts; None if unknown."""
-  jobs = jobs_of(node for group in own.values() for node in group)
+  jobs = jobs_of(own)
   seconds: dict[str, float | None] = dict.fromkeys(sorted(jobs))
   for folder in {job.folder for job in jobs.values()}:
     for row in files.read_rows(folder / COSTS):

@@ -101,6 +101,13 @@ def add_flags(
   )  # fmt: skip
 
 
+def add_run(parser: argparse.ArgumentParser) -> None:
+  """Adds --run, for a study of one run."""
+  parser.add_argument(
+    '--run', type=pathlib.Path, metavar='DIR', required=True, help='a trained run of RoPE'
+  )
+
+
 def base_config(run: pathlib.Path) -> dict[str, Any]:
   """The resolved config of a trained run; ValueError unless its scheme can be extended."""
   from pe_research.runs import lineage  # slow to import, and --help needs none of it

@@ -119,7 +119,7 @@ def test_a_condition_says_both_values(runs):
 def test_a_field_of_the_configs_that_explains_a_difference_is_named_in_its_place(runs):
   wider = with_config(DIFFERENCES['program.step'](runs[2]), 'model', mlp_width=184)
   runs[2] = DIFFERENCES['initial_parameters'](with_row(wider, 0, program='q' * 64))
-  said = 'the training programs differ outside the scheme: config.model.mlp_width 176 -> 184 '
+  said = 'training programs without the scheme differ: config.model.mlp_width 176 -> 184 '
   with pytest.raises(comparability.Refused) as refused:
     comparability.check(runs)
   text = str(refused.value)
@@ -151,7 +151,7 @@ def test_a_field_that_cannot_be_why_explains_nothing(runs):
   with pytest.raises(comparability.Refused) as refused:
     comparability.check(runs)
   said = str(refused.value)
-  assert 'batches are put together in different ways: batch_order' in said
+  assert 'orders of batches differ: batch_order' in said
   assert 'scoring' not in said and '=config.optimizer' not in said
 
 

@@ -183,9 +183,9 @@ def test_runs_on_another_text_are_refused(toy, settled):
 
 @pytest.mark.parametrize('field, said', [
   ('fingerprint', 'rows of alibi-seed1'),
-  ('program', 'the programs that score differ outside the scheme'),
-  ('own_program', 'the programs of one scheme differ'),
-  ('environment', 'they were measured with different versions, flags or devices'),
+  ('program', 'scoring programs without the scheme differ'),
+  ('own_program', 'scoring programs with the scheme differ'),
+  ('environment', 'versions, flags or devices of the measurement differ'),
 ])  # fmt: skip
 def test_rows_of_another_run_or_program_are_refused(toy, settled, field, said, capsys, monkeypatch):
   claim, scale, workdir = toy
@@ -239,19 +239,19 @@ slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize('change, whose, what', [
-  (changed_mask, "'rope'", 'the training step, without the scheme'),
-  slow(changed_mask, "'pi'", 'the program that scores, without the scheme (fixed_targets)'),
-  slow(changed_slopes, "'alibi'", 'the training step'),
-  slow(changed_slopes, "'alibi'", 'the program that scores (passkey)'),
-  slow(changed_windows, "'rope'", 'the windows that are scored (passkey)'),
-  slow(changed_batches, "'rope'", 'how batches are put together'),
+  (changed_mask, "'rope'", 'training programs without the scheme'),
+  slow(changed_mask, "'pi'", 'scoring programs without the scheme (fixed_targets)'),
+  slow(changed_slopes, "'alibi'", 'training programs with the scheme'),
+  slow(changed_slopes, "'alibi'", 'scoring programs with the scheme (passkey)'),
+  slow(changed_windows, "'rope'", 'scored windows (passkey)'),
+  slow(changed_batches, "'rope'", 'orders of batches'),
 ])  # fmt: skip
 def test_what_the_code_does_otherwise_is_named(toy, settled, change, whose, what, capsys):
   with pytest.MonkeyPatch.context() as patch:
     change(patch)
     holds, said = checked(*toy, capsys)
   assert not holds
-  assert f'T01, {whose}, seeds 0, 1, 2: {what} differs' in said.splitlines()
+  assert f'T01, {whose}, seeds 0, 1, 2: {what} differ' in said.splitlines()
   if change is changed_slopes:
     assert "'rope'" not in said and 'without the scheme' not in said
 
