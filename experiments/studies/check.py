@@ -54,20 +54,20 @@ def check_claim(claim: Claim, planner: Planner, relowering: Relowering) -> Itera
   by_run: dict[tuple[str, int], list] = {}
   for row in rows:
     by_run.setdefault((row['model'], row['seed']), []).append(row)
-  for (model, seed), own in by_run.items():
+  for (model, seed), kept_rows in by_run.items():
     run = runs.get((model, seed), {})
-    checked = functools.partial(Checked, model, seed, len(own))
+    checked = functools.partial(Checked, model, seed, len(kept_rows))
     if model not in claim.models:
       yield checked(('models of the claim',))
       continue
     node = planner.node(claim, model, seed)
     recorded = (kept.get('conditions') or {}).get(run.get('fingerprint'))
-    if any(row['key'] != node.key for row in own):
+    if any(row['key'] != node.key for row in kept_rows):
       yield checked(('configs',))
     elif recorded is None or conditions.is_older(recorded):
       yield checked((), ('its programs are not on record',))
     else:
-      yield checked(*_check_run(node, run, recorded, own, relowering))
+      yield checked(*_check_run(node, run, recorded, kept_rows, relowering))
 
 
 def _check_run(

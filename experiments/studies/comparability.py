@@ -174,8 +174,8 @@ def _explained(field: str, more: str, one: Side, other: Side) -> Iterator[Differ
   if explained and not (entry.startswith('program') and _code_changed(one, other)):
     return
   if 'program' not in entry:
-    values = ''.join((f' {field}' if entry else '', f' {more}')) if more and not where else ''
-    yield Difference(field, f'{text}{where}{":" if values else ""}{values} ({pair})')
+    values = '' if where or not more else f': {field} {more}' if entry else f': {more}'
+    yield Difference(field, f'{text}{where}{values} ({pair})')
     return
   if one.values.get('settings') != other.values.get('settings'):
     yield Difference(field, f'{text}{where}: evaluated with flags of their own ({pair})')

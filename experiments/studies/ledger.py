@@ -75,15 +75,15 @@ def kept_seeds(scale: str, claim: Claim) -> int:
 
 
 def collect(
-  claim: Claim, planner: Planner, nodes: Mapping[str, Sequence[Node]]
+  claim: Claim, planner: Planner, models: Mapping[str, Sequence[Node]]
 ) -> list[dict[str, Any]]:
   """The rows of a claim's runs that its quantities read, each with its model and seed.
 
   Rows that only the figure reads come without the sums of each document, which are most of a row.
   """
   collected = []
-  for model, own in nodes.items():
-    for node in own:
+  for model, nodes in models.items():
+    for node in nodes:
       by_document = _measurements(document_quantities(claim), planner, model, node)
       wanted = _measurements(plan.quantities(claim), planner, model, node)
       latest = {measured.name(row): row for row in _final_rows(node)}
@@ -115,17 +115,21 @@ def document_quantities(claim: Claim) -> list[Quantity]:
 
 def _measurements(wanted: Sequence[Quantity], planner: Planner, model: str, node: Node) -> set[str]:
   """The measurements of a node that these quantities need."""
-  own = [quantity for quantity in wanted if quantity.model == model]
-  return {text for quantity in own for text, _ in planner.measurements(quantity, node)}
+  return {
+    text
+    for quantity in wanted
+    if quantity.model == model
+    for text, _ in planner.measurements(quantity, node)
+  }
 
 
-def differences(nodes: Mapping[str, Sequence[Node]]) -> tuple[list[str], list[str]]:
+def differences(models: Mapping[str, Sequence[Node]]) -> tuple[list[str], list[str]]:
   """Why runs of a claim may not be compared, by the rule of comparability.py; and notes on them.
 
   Differences that the configs explain are left out: models of a claim differ by design. Rows that
   belong to another run are named, too.
   """
-  distinct = {node.key: node for own in nodes.values() for node in own}.values()
+  distinct = {node.key: node for nodes in models.values() for node in nodes}.values()
   runs = [run for node in distinct if (run := measured.read(node.workdir, node.config))]
   found = [d for d in comparability.differences(runs) if not d.field.startswith('config.')]
   foreign = [
@@ -145,14 +149,14 @@ def drop_stale(
     for model, seed in {(row['model'], row['seed']) for row in rows}
     if model in claim.models
   }
-  own, stale = [], set()
+  current, stale = [], set()
   for row in rows:
     if row['key'] == keys.get((row['model'], row['seed'])):
-      own.append(row)
+      current.append(row)
     else:
       stale.add(repr(row['model']))
   note = f'{claim.id}: rows of {", ".join(sorted(stale))} are of another config and left out; '
-  return own, [f'{note}run the claim again.'] if stale else []
+  return current, [f'{note}run the claim again.'] if stale else []
 
 
 def decide(

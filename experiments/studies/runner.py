@@ -71,10 +71,10 @@ def run(
   failed = carry_out.run_jobs(planner.jobs(), workers)
   incomplete = False
   for claim in claims:
-    own = nodes[claim.id]
-    finding = decide(claim, planner, own)
+    finding = decide(claim, planner, nodes[claim.id])
     if keep:
-      save(finding, planner.scale.name, sorted(jobs_of(own).keys() & failed.keys()))
+      jobs = jobs_of(nodes[claim.id])
+      save(finding, planner.scale.name, sorted(jobs.keys() & failed.keys()))
     print(summary(finding), flush=True)
     incomplete |= not finding.is_complete
   return job_status.status(failed) or int(incomplete)
@@ -109,12 +109,12 @@ def check(claim: Claim, scale: Scale, seeds: int, keep: bool) -> None:
     )
 
 
-def decide(claim: Claim, planner: Planner, own: Mapping[str, Sequence[Node]]) -> ledger.Finding:
+def decide(claim: Claim, planner: Planner, models: Mapping[str, Sequence[Node]]) -> ledger.Finding:
   """A claim's finding from the directories of its runs."""
-  differ, notes = ledger.differences(own)
-  rows = [] if differ else ledger.collect(claim, planner, own)
+  differ, notes = ledger.differences(models)
+  rows = [] if differ else ledger.collect(claim, planner, models)
   runs, conditions = [], {}
-  for model, group in own.items():
+  for model, group in models.items():
     for node in group:
       saved = files.read_json(node.workdir / 'run.json') or {}
       fingerprint = saved.get('fingerprint')
@@ -129,7 +129,7 @@ def decide(claim: Claim, planner: Planner, own: Mapping[str, Sequence[Node]]) ->
     'registered': preregistration.since(claim, {run['commit'] for run in runs}, planner.scale.name),
     'runs': runs,
     'conditions': conditions,
-    'costs': costs(own),
+    'costs': costs(models),
     'refused': differ,
   } | ({'notes': notes} if notes else {})
   return ledger.decide(claim, planner, rows, record)
@@ -150,9 +150,9 @@ def _searched(node: Node) -> dict[str, dict]:
   return {'searched': searched} if searched else {}
 
 
-def costs(own: Mapping[str, Sequence[Node]]) -> dict[str, float | None]:
+def costs(models: Mapping[str, Sequence[Node]]) -> dict[str, float | None]:
   """Core seconds of each job of these nodes, over all its starts; None if unknown."""
-  jobs = jobs_of(own)
+  jobs = jobs_of(models)
   seconds: dict[str, float | None] = dict.fromkeys(sorted(jobs))
   for folder in {job.folder for job in jobs.values()}:
     for row in files.read_rows(folder / COSTS):
