@@ -1,14 +1,14 @@
-"""Claims and ablations: what there is, what it would take, run it, report it.
+"""Tests published claims and runs ablations.
 
 python -m experiments list
 python -m experiments plan alibi_extrapolates --scale=cpu
-python -m experiments run C01 C02 --seeds=5
+python -m experiments run C01 C02 --seeds=0:5
 python -m experiments report
 python -m experiments check
 python -m experiments sweep --positions=rope,alibi --seeds=0,1
 
-`check` says which kept rows still describe the code as it is, and what differs of the others.
-The same command resumes a run that was interrupted; finished work is never done again.
+`plan` prints the runs that claims need and their cost, `check` which kept rows still match the
+code, and what differs for the others. If `run` is interrupted, the same command resumes it.
 """
 
 import argparse
@@ -17,39 +17,49 @@ import sys
 from collections.abc import Sequence
 
 from experiments import claims
-from experiments.studies import scales
+from experiments.studies import scales, study
+from experiments.studies.scales import Scale
 from experiments.studies.terms import Claim
 from pe_research.common import checks
 from pe_research.machines import exits
 from pe_research.settings import cli
-from pe_research.storage import files, paths
 
 
-def parser():
+def parser() -> argparse.ArgumentParser:
   """Flags of every command but sweep, which has its own."""
-  made = cli.parser('experiments', __doc__)
-  made.add_argument('command', choices=('list', 'plan', 'run', 'report', 'check', 'sweep'))
-  made.add_argument('claims', nargs='*', metavar='CLAIM', help='ids or names; none: all')
-  made.add_argument('--scale', default='cpu', choices=scales.SCALES)
-  made.add_argument('--seeds', type=int, default=0, help='how many; 0: as many as the scale has')
-  made.add_argument(
-    '--workdir',
-    type=paths.place,
-    help='of the runs, and of what report writes: results/claims/SCALE; RESULTS.md and claims.png '
-    'of scale cpu go into experiments',
-  )
-  made.add_argument('--workers', type=int, default=0, help='0: one a core, or one an accelerator')
-  made.add_argument('--dry-run', action='store_true', help='print the commands, run nothing')
-  made.add_argument('--jobs', type=paths.place, metavar='FILE', help='write the jobs, run none')
-  made.add_argument(
-    '--keep', action=argparse.BooleanOptionalAction, default=False,
-    help='with run: rows and verdicts go into experiments/results, to be committed',
+  parser = cli.parser('experiments', __doc__)
+  parser.add_argument('command', choices=('list', 'plan', 'run', 'report', 'check', 'sweep'))
+  parser.add_argument('claims', nargs='*', metavar='CLAIM', help='ids or names; none: all')
+  parser.add_argument('--scale', default='cpu', choices=scales.SCALES)
+  parser.add_argument(
+    '--seeds', type=seeds, default=0, metavar='0:N',
+    help='0:5, or 5 for the same; default: those of the scale, or more if a claim needs more',
   )  # fmt: skip
-  return made
+  study.add_flags(
+    parser, None, 'folder of the runs and of what report writes; default: results/claims/SCALE. '
+    'By default, RESULTS.md and claims.png of scale cpu go into experiments',
+  )  # fmt: skip
+  parser.add_argument(
+    '--keep', action=argparse.BooleanOptionalAction, default=False,
+    help='with run: write rows and verdicts to experiments/results, to be committed',
+  )  # fmt: skip
+  return parser
+
+
+def seeds(text: str) -> int:
+  """The type of --seeds, which gives their number: 0:5 or 0,1,2,3,4, or 5 for the same."""
+  if not {',', ':'} & {*text}:
+    return int(text)
+  given = cli.integers(text)
+  if given != tuple(range(len(given))):
+    raise argparse.ArgumentTypeError(
+      f'{text} has other seeds than 0 to N-1, or in another order; write 0:{len(given)}.'
+    )
+  return len(given)
 
 
 def main(argv: list[str]) -> int:
-  """Does what the command says; the exit status is 1 where a run failed."""
+  """Runs a command; the exit status is 1 if a run failed or kept rows do not match the code."""
   if argv[:1] == ['sweep']:
     from experiments import sweep
 
@@ -63,17 +73,7 @@ def main(argv: list[str]) -> int:
     checks.at_least('--seeds', given.seeds, 0)
     workdir = given.workdir or pathlib.Path('results/claims') / scale.name
     if given.command == 'report':
-      if given.claims:
-        raise ValueError(
-          f'report takes no claims ({", ".join(given.claims)}); it is of all of them.'
-        )
-      from experiments.report.claims import writer as pages
-
-      committed = scale is scales.CPU and not given.workdir
-      kept = pathlib.Path('experiments') if committed else None
-      for path in pages.write(scale, workdir, kept):
-        print(f'wrote {path}')
-      return 0
+      return report(given, scale, workdir)
     if given.command == 'check':
       from experiments.studies import check, plan  # slow to import, as is the next
       from pe_research.proof import program_store
@@ -84,41 +84,52 @@ def main(argv: list[str]) -> int:
   return 0
 
 
-def execute(given, chosen, scale, workdir: pathlib.Path) -> int:
-  """Plans, and runs unless that is all."""
+def report(given: argparse.Namespace, scale: Scale, workdir: pathlib.Path) -> int:
+  """Writes the report of all claims."""
+  from experiments.report.claims import writer  # slow to import
+
+  if given.claims:
+    raise ValueError(f'report takes no claims ({", ".join(given.claims)}); it is of all of them.')
+  committed = scale is scales.CPU and not given.workdir
+  for path in writer.write(scale, workdir, pathlib.Path('experiments') if committed else None):
+    print(f'wrote {path}')
+  return 0
+
+
+def execute(
+  given: argparse.Namespace, chosen: Sequence[Claim], scale: Scale, workdir: pathlib.Path
+) -> int:
+  """Plans the runs of claims, and runs them unless only the plan was asked for."""
   from experiments.studies import carry_out, cost, runner  # slow to import
 
   checks.at_least('--workers', given.workers, 0)
   if given.keep and (given.command != 'run' or given.dry_run or given.jobs):
     raise ValueError('--keep is for run, where claims are decided; leave it out.')
-  keep = given.keep
   for claim in chosen:
-    runner.check(claim, scale, given.seeds, keep)
+    runner.check(claim, scale, given.seeds, given.keep)
   planner, nodes = runner.prepare(chosen, scale, given.seeds, workdir)
-  if carry_out.only_shown(planner.jobs(), given):
+  if carry_out.list_jobs(planner.jobs(), given):
     return 0
-  # The machine's speed is measured where there is something left to do.
-  left = any(not one.done.exists() for one in planner.jobs())
-  first = next((n.config for n in planner.nodes.values() if n.trains and left), None)
-  rate = cost.rate(first, workdir) if first else None
+  rate = None
+  trained = [node.config for node in planner.nodes.values() if node.trains]
+  if trained and not all(job.done.exists() for job in planner.jobs()):
+    rate = cost.rate(trained[0], workdir)
   print(runner.describe(chosen, planner, nodes, rate), flush=True)
   if given.command == 'plan':
     return 0
   with carry_out.resumable():
-    return runner.run(chosen, planner, nodes, given.workers, keep)
+    return runner.run(chosen, planner, nodes, given.workers, given.keep)
 
 
 def listed(chosen: Sequence[Claim], scale: str) -> list[list[str]]:
-  """A line a claim: id, name, verdict at a scale as a report of all has it, title."""
+  """A row for each claim: id and name, its verdict in the report of all claims, its title."""
   from experiments.studies import ledger, verdicts  # slow to import
 
-  kept = {
-    c.id: files.read_json(ledger.path(scale, c, 'verdict.json')) for c in claims.CLAIMS.values()
-  }
-  held = verdicts.hold({name: own['verdicts'] for name, own in kept.items() if own})
+  kept = {claim.id: ledger.read_verdict(scale, claim) for claim in claims.CLAIMS.values()}
+  corrected = verdicts.corrected_by_claim({i: k['verdicts'] for i, k in kept.items() if k})
   rows = [['id and name', 'verdict', 'claim']]
   for claim in chosen:
-    verdict = held.get(claim.id, {}).get(claim.variants[0], verdicts.MISSING)
+    verdict = corrected.get(claim.id, {}).get(claim.variants[0], verdicts.MISSING)
     rows.append([f'{claim.id} {claim.name}', verdict, claim.title])
   return rows
 

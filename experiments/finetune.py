@@ -3,19 +3,17 @@
   python -m experiments.finetune --run=results/demo/runs/rope_seed0 --workdir=results/finetune
 
 Each budget, in percent of the tokens that the run was trained on, gets a report of its own. Two
-controls are always there: more steps at the old length, nothing changed, and at the longer length
-with plain RoPE. If interrupted, the same command resumes where it stopped.
+controls are always included: plain RoPE, with more steps at the old length and at the new one. If
+interrupted, the same command resumes where it stopped.
 """
 
 import argparse
-import pathlib
 import sys
 from typing import TYPE_CHECKING
 
 from experiments import stretch
 from experiments.studies import study
 from pe_research.common import checks
-from pe_research.machines import exits
 from pe_research.settings import cli
 
 if TYPE_CHECKING:
@@ -23,8 +21,7 @@ if TYPE_CHECKING:
   from launch.job import Job
 
 NAMES = ('same', 'raw', 'pi', 'abf', 'yarn', 'longrope')
-# What recipes differ in by their nature: how long their texts are, hence how many make a batch, and
-# stages before the last.
+# Recipes differ by design in the length of their texts, hence in the batch, and in earlier stages.
 DIFFER = (
   'config.length',
   'config.optimizer.batch',
@@ -39,9 +36,7 @@ DIFFER = (
 def parse(argv: list[str]) -> argparse.Namespace:
   """Flags."""
   parser = cli.parser('experiments.finetune', __doc__)
-  parser.add_argument(
-    '--run', type=pathlib.Path, metavar='DIR', required=True, help='a trained run of RoPE'
-  )
+  study.add_run(parser)
   parser.add_argument(
     '--factor', type=float, default=8.0, metavar='A',
     help='target length over training length; default: 8',
@@ -55,19 +50,21 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def plan(given: argparse.Namespace) -> 'Study':
-  """Searches, and every stage of every recipe for each budget; ValueError for a bad flag."""
+  """The searches, and all stages of all recipes for each budget; ValueError for a bad flag."""
   from configs import finetune  # slow to import, and --help needs none of it
   from pe_research.positions import longrope
 
-  saved = study.base(given.run)
+  saved = study.base_config(given.run)
   checks.at_least('--factor', given.factor, 2)
   for share in given.shares:
     if not 0 < share < float('inf'):
       raise ValueError(f'--shares has {share:g}; a budget is a positive number of percent.')
   stages = [stage for name in NAMES for stage in finetune.RECIPES[name].stages]
   factors = sorted({s.factor * given.factor for s in stages if s.position == longrope.NAME})
-  places = {factor: given.workdir / 'search' / f'{factor:g}x' for factor in factors}
-  searches = {f: study.search(f'search_{f:g}x', p, given.run, f) for f, p in places.items()}
+  searches = {
+    f: study.search(f'search_{f:g}x', given.workdir / 'search' / f'{f:g}x', given.run, f)
+    for f in factors
+  }
   measured = stretch.lengths(saved['length'], (given.factor,))
   jobs, comparisons = [*searches.values()], []
   for share in given.shares:
@@ -76,7 +73,7 @@ def plan(given: argparse.Namespace) -> 'Study':
       jobs += recipe(given, share, name, searches, measured)
     runs = tuple(folder / 'runs' / name for name in NAMES)
     comparisons.append(study.Comparison(folder, runs, may_differ=DIFFER))
-  settings = 'finetune.json', study.of_run(given)
+  settings = 'finetune.json', study.settings(given)
   return study.Study(given.workdir, tuple(jobs), tuple(comparisons), settings)
 
 
@@ -87,13 +84,13 @@ def recipe(
   searches: 'dict[float, Job]',
   measured: tuple[int, ...],
 ) -> 'list[Job]':
-  """The stages of a recipe, one after another; the last is what the report compares.
+  """The jobs of a recipe, one for each stage; the report compares the last.
 
   Args:
     given: flags.
     share: percent of the tokens that the run was trained on.
     name: of the recipe.
-    searches: by their factors.
+    searches: by factor.
     measured: evaluation lengths, tokens.
   """
   from configs import finetune
@@ -109,8 +106,8 @@ def recipe(
       search = searches[stage.factor * given.factor]
       arguments += f',file={search.done}'
       after = (*after, search.done)
-    last = number == len(stages)
-    workdir = folder / 'runs' / name if last else folder / 'stages' / f'{name}_{number}'
+    is_last = number == len(stages)
+    workdir = folder / 'runs' / name if is_last else folder / 'stages' / f'{name}_{number}'
     flags = (f'--config=configs/finetune.py:{arguments}', f'--config.eval.lengths={measured}')
     jobs.append(study.train(f'{folder.name}/{workdir.name}', workdir, flags, after))
     start, after = workdir, (jobs[-1].done,)
@@ -119,12 +116,7 @@ def recipe(
 
 def main(argv: list[str]) -> int:
   """Searches, trains stage by stage, compares, reports."""
-  given = parse(argv)
-  with exits.errors():
-    from experiments.report import writer  # slow to import, as is the next
-    from experiments.studies import carry_out
-
-    return carry_out.carry_out(plan(given), given, writer.report)
+  return stretch.carry_out(plan, parse(argv))
 
 
 if __name__ == '__main__':

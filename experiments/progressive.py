@@ -1,11 +1,11 @@
-"""LongRoPE's progressive extension, whole: search, fine-tune, search again, recover short contexts.
+"""LongRoPE's progressive extension: search, fine-tune, search again, recover short contexts.
 
   python -m experiments.progressive --workdir=results/progressive
 
-Trains a base model at 128 tokens and takes it to 8,192 (arXiv:2402.13753, sec. 3.3): at each factor
-the weights get searched factors, and after each but the last they are fine-tuned with them. A last
-search finds factors for texts as short as those of the first training. Every stage is evaluated on
-the same targets. If interrupted, the same command resumes where it stopped.
+Trains a base model at 128 tokens and extends it to 8,192 (arXiv:2402.13753, sec. 3.3). Each stage
+searches factors and, but for the last, fine-tunes with them. A final search finds factors for texts
+of the first training length. Every stage is evaluated on the same targets. If interrupted, the same
+command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ BASE = (
   '--config.model.width=128',
   '--config.eval.windows=64',
 )
-LONG = 2048  # tokens from which on a candidate is too dear for the whole search
-CURTAILED = (  # as the paper halves it from 512k on, and stops early (sec. 4.1, fig. 6)
+LONG = 2048  # tokens from which a full search costs too much
+SMALL_SEARCH = (  # the paper halves its search from 512k on, and stops early (sec. 4.1, fig. 6)
   '--population=32',
   '--mutations=8',
   '--crossovers=8',
@@ -55,7 +55,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
   )  # fmt: skip
   parser.add_argument(
     '--factors', type=cli.numbers, default=(4.0, 4.0, 2.0, 2.0), metavar='A,B',
-    help='of each stage: its length over that of the stage before; default: 4,4,2,2',
+    help='length of each stage over that of the stage before; default: 4,4,2,2',
   )  # fmt: skip
   parser.add_argument(
     '--share', type=float, default=10.0, metavar='A',
@@ -66,8 +66,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def check(given: argparse.Namespace) -> None:
-  """Fills in the length; ValueError where flags make no sense."""
-  trained = study.base(given.run) if given.run else None
+  """Fills in the length; ValueError for a bad flag."""
+  trained = study.base_config(given.run) if given.run else None
   if trained and given.length not in (None, trained['length']):
     raise ValueError(
       f'--length is {given.length}, and {given.run} was trained at {trained["length"]} tokens; '
@@ -78,10 +78,10 @@ def check(given: argparse.Namespace) -> None:
   checks.at_least('--length', given.length, 8, 'tokens')
   for factor in given.factors:
     if not 1 < factor < float('inf'):
-      raise ValueError(f'--factors has {factor:g}; a stage stretches by more than 1.')
+      raise ValueError(f'--factors has {factor:g}; a stage extends by more than 1.')
   if len(given.factors) < 2:
     raise ValueError(
-      f'--factors has {len(given.factors)} stage; the last is not trained, so two are the least.'
+      f'--factors has {len(given.factors)} stage; the last is not trained, so give at least two.'
     )
   if not 0 < given.share < float('inf'):
     raise ValueError(f'--share is {given.share:g}; it must be a positive number of percent.')
@@ -91,7 +91,7 @@ class Stages:
   """The jobs of the extension, each after the one before."""
 
   def __init__(self, given: argparse.Namespace):
-    """Fixes the lengths."""
+    """Computes the lengths; there are no jobs yet."""
     self.given, self.folder = given, given.workdir
     self.lengths = [given.length]
     for factor in given.factors:
@@ -108,7 +108,7 @@ class Stages:
     return (self.jobs[-1].done,) if self.jobs else ()
 
   def base(self) -> pathlib.Path:
-    """The run to begin with."""
+    """The run to start from, trained first unless the flags name one."""
     if self.given.run:
       return self.given.run
     flags = [flag.format(length=self.given.length) for flag in BASE]
@@ -116,21 +116,20 @@ class Stages:
     return self._add(study.train('base', self.folder / 'base', flags)).parent
 
   def search(self, run: pathlib.Path, factor: float, length: int, *flags: str) -> pathlib.Path:
-    """The factor file of a search on a run, for texts of `length` tokens."""
+    """The file of factors that a search finds for a run and texts of `length` tokens."""
     name = f'search_{length}' + ('_short' if flags else '')
-    size = CURTAILED if length >= LONG else ()
-    place = self.folder / name
-    return self._add(study.search(name, place, run, factor, (*size, *flags), self._after()))
+    flags = (*(SMALL_SEARCH if length >= LONG else ()), *flags)
+    return self._add(study.search(name, self.folder / name, run, factor, flags, self._after()))
 
   def evaluate(self, run: pathlib.Path, position: str, name: str, label: str) -> None:
-    """Loss at every length, of a run under a scheme."""
+    """Evaluates a run under a scheme at every length."""
     into, lengths = self.folder / 'runs' / name, ','.join(map(str, self.measured))
     flags = (f'--position={position}', f'--lengths={lengths}', f'--label={label}')
     self._add(study.evaluate(f'evaluate_{name}', into, run, flags, self._after()))
     self.runs.append(into)
 
   def tune(self, run: pathlib.Path, total: float, length: int, file: pathlib.Path) -> pathlib.Path:
-    """The run fine-tuned at `length` tokens with the factors of a file."""
+    """The run that is fine-tuned at `length` tokens with the factors of a file."""
     workdir = self.folder / 'runs' / f'tuned_{length}'
     arguments = f'start={run},recipe=extend,factor={total:g},share={self.given.share:g},file={file}'
     flags = (
@@ -144,7 +143,7 @@ class Stages:
 
 
 def plan(given: argparse.Namespace) -> Study:
-  """Every stage after the one before it; ValueError for a bad flag."""
+  """All stages, each after the one before it; ValueError for a bad flag."""
   check(given)
   stages = Stages(given)
   run = stages.base()
@@ -157,14 +156,14 @@ def plan(given: argparse.Namespace) -> Study:
   flags = (f'--target-length={given.length}', f'--short-of={file}')
   short = stages.search(run, stages.lengths[-2] / given.length, given.length, *flags)
   stages.evaluate(run, f'longrope:file={short}', 'recovered', 'short contexts recovered')
-  differ = ('config.optimizer.', *finetune.DIFFER)  # one line of descent, trained in stages
+  differ = ('config.optimizer.', *finetune.DIFFER)  # stages of one model
   comparison = study.Comparison(given.workdir, tuple(stages.runs), differ)
-  settings = 'progressive.json', study.of_run(given)
+  settings = 'progressive.json', study.settings(given)
   return study.Study(given.workdir, tuple(stages.jobs), (comparison,), settings)
 
 
 def main(argv: list[str]) -> int:
-  """Runs the stages and reports."""
+  """Runs the stages, reports, and prints what the extension costs."""
   given = parse(argv)
   with exits.errors():
     from experiments.report import writer  # slow to import, as is the next
@@ -174,15 +173,15 @@ def main(argv: list[str]) -> int:
     status = carry_out.carry_out(planned, given, writer.report)
     if not (status or given.dry_run or given.jobs):
       lengths = Stages(given).lengths
-      print(goals(comparability.load(planned.comparisons[0].runs), *lengths[:2], lengths[-1]))
+      print(costs(comparability.load(planned.comparisons[0].runs), *lengths[:2], lengths[-1]))
   return status
 
 
-def goals(runs: list[Run], first: int, middle: int, last: int) -> str:
-  """What long and short contexts cost in the end, nats/token on the same targets."""
+def costs(runs: list[Run], first: int, middle: int, last: int) -> str:
+  """The loss that the extension costs on long and short contexts, nats/token."""
   from experiments.studies import measured
 
-  base, *_, end = measured.used(runs).rows
+  base, *_, end = measured.select(runs).rows
   return (
     f'NLL({last}) - NLL({middle}) = {_loss(end, last) - _loss(end, middle):+.4f} nats/token\n'
     f'NLL({first}) - that of the base = {_loss(end, first) - _loss(base, first):+.4f} nats/token'

@@ -1,13 +1,12 @@
-"""Stretches a trained RoPE run in every published way, without training: loss against length.
+"""Extends a trained RoPE run by every scheme, without training: loss against length.
 
   python -m experiments.stretch --run=results/demo/runs/rope_seed0 --workdir=results/stretch
 
-For each factor LongRoPE's factors are searched, all schemes are evaluated on the same targets, and
+For each factor, LongRoPE's factors are searched, all schemes are evaluated on the same targets, and
 a report is written. If interrupted, the same command resumes where it stopped.
 """
 
 import argparse
-import pathlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,11 @@ from pe_research.machines import exits
 from pe_research.settings import cli
 
 if TYPE_CHECKING:
+  from collections.abc import Callable
+
   from experiments.studies.study import Study
 
-# NAME: position, in which {s} is the factor and {file} what the search found.
+# NAME: position; {s} is the factor, {file} the factors found by the search.
 VARIANTS = {
   'rope': 'rope',
   'pi': 'pi:factor={s}',
@@ -35,9 +36,7 @@ VARIANTS = {
 def parse(argv: list[str]) -> argparse.Namespace:
   """Flags."""
   parser = cli.parser('experiments.stretch', __doc__)
-  parser.add_argument(
-    '--run', type=pathlib.Path, metavar='DIR', required=True, help='a trained run of RoPE'
-  )
+  study.add_run(parser)
   parser.add_argument(
     '--factors', type=cli.numbers, metavar='A,B', default=(4.0, 8.0),
     help='target length over training length, one report each; default: 4,8',
@@ -48,45 +47,48 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def lengths(length: int, factors: tuple[float, ...]) -> tuple[int, ...]:
   """The training length in tokens, doubled up to twice the longest target."""
-  found = [length]
-  while found[-1] * 2 <= 2 * max(factors) * length:
-    found.append(found[-1] * 2)
-  return tuple(found)
+  doubled = [length]
+  while doubled[-1] * 2 <= 2 * max(factors) * length:
+    doubled.append(doubled[-1] * 2)
+  return tuple(doubled)
 
 
 def plan(given: argparse.Namespace) -> 'Study':
   """A search and an evaluation of each variant, for each factor; ValueError for a bad flag."""
-  saved = study.base(given.run)
+  saved = study.base_config(given.run)
   for factor in given.factors:
     checks.at_least('--factors', factor, 1)
   measured = ','.join(map(str, lengths(saved['length'], given.factors)))
   jobs, comparisons = [], []
   for factor in given.factors:
     folder = given.workdir / f'{factor:g}x'
-    place = folder / f'search_{factor:g}x'
-    search = study.search(place.name, place, given.run, factor)
+    name = f'search_{factor:g}x'
+    search = study.search(name, folder / name, given.run, factor)
     jobs.append(search)
     for name, position in VARIANTS.items():
       filled = position.format(s=f'{factor:g}', file=search.done)
-      flags, after = (f'--position={filled}', f'--lengths={measured}'), ()
-      if '{file}' in position:
-        after = (search.done,)
+      flags = (f'--position={filled}', f'--lengths={measured}')
+      after = (search.done,) if '{file}' in position else ()
       into = folder / 'runs' / name
       jobs.append(study.evaluate(f'{folder.name}/{name}', into, given.run, flags, after))
     runs = tuple(folder / 'runs' / name for name in VARIANTS)
     comparisons.append(study.Comparison(folder, runs))
-  settings = 'stretch.json', study.of_run(given)
+  settings = 'stretch.json', study.settings(given)
   return study.Study(given.workdir, tuple(jobs), tuple(comparisons), settings)
 
 
-def main(argv: list[str]) -> int:
-  """Searches, evaluates, compares, reports."""
-  given = parse(argv)
+def carry_out(plan: 'Callable[[argparse.Namespace], Study]', given: argparse.Namespace) -> int:
+  """Runs the jobs of a plan and writes its reports; returns the exit status."""
   with exits.errors():
     from experiments.report import writer  # slow to import, as is the next
     from experiments.studies import carry_out
 
     return carry_out.carry_out(plan(given), given, writer.report)
+
+
+def main(argv: list[str]) -> int:
+  """Searches, evaluates, compares, reports."""
+  return carry_out(plan, parse(argv))
 
 
 if __name__ == '__main__':

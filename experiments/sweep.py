@@ -31,24 +31,24 @@ if TYPE_CHECKING:
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-  """Flags of the sweep, and the --config.x=y overrides that every run gets."""
+  """Flags of the sweep, and the --config.x=y overrides of every run."""
   parser = cli.parser('experiments.sweep', __doc__, config=True)
   parser.add_argument(
     '--config', default=demo.CONFIG, metavar='FILE[:name=value,...]', help='default: %(default)s'
   )
   parser.add_argument(
-    '--positions', type=_names, default=demo.POSITIONS, metavar='A,B', help='schemes to compare'
+    '--positions', type=cli.words, default=demo.POSITIONS, metavar='A,B', help='schemes to compare'
   )
   parser.add_argument(
     '--seeds',
     type=cli.integers,
     default=demo.SEEDS,
     metavar='0,1',
-    help='of each scheme; default: 0',
+    help='seeds of each scheme; default: 0',
   )
   parser.add_argument(
     '--grid', nargs='+', type=axis, metavar='NAME=A,B',
-    help='all combinations of these values, in place of the two above; seed=0:3 is 0,1,2',
+    help='all combinations of these values; seed=0:3 is 0,1,2. Replaces the two flags above',
   )  # fmt: skip
   study.add_flags(parser, demo.WORKDIR)
   parser.add_argument(
@@ -65,36 +65,32 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
   return parser.parse_known_args(argv)
 
 
-def _names(text: str) -> tuple[str, ...]:
-  return tuple(text.split(','))
-
-
 def axis(text: str) -> tuple[str, tuple[str, ...]]:
   """The type of one dimension of a grid: 'length=64,128', or 'seed=0:3' for 0, 1 and 2."""
-  name, found, values = text.partition('=')
+  name, _, values = text.partition('=')
   begin, colon, end = values.partition(':')
   if colon and begin.isdigit() and end.isdigit():
     return name, tuple(map(str, range(int(begin), int(end))))
-  if not found or not values:
+  if not values:
     raise argparse.ArgumentTypeError(f'{text!r} is not understood; write NAME=a,b or seed=0:3.')
-  return name, tuple(values.split(','))
+  return name, cli.words(values)
 
 
 def grid(arguments: argparse.Namespace) -> dict[str, tuple[str, ...]]:
-  """The dimensions, seeds first and schemes last; ValueError where one is twice in it."""
+  """The dimensions, seeds first and schemes last; ValueError if one has no values, or one twice."""
   axes = dict(arguments.grid or ())
   if len(axes) < len(arguments.grid or ()):
     raise ValueError('--grid names a dimension twice.')
-  given = {'seed': arguments.seeds, 'position': arguments.positions}
-  shown = {'seed': '--seeds', 'position': '--positions'}
-  own = {name: axes.pop(name, tuple(map(str, values))) for name, values in given.items()}
-  found = {'seed': own['seed'], **axes, 'position': own['position']}
-  for name, values in found.items():
+  seeds = axes.pop('seed', tuple(map(str, arguments.seeds)))
+  schemes = axes.pop('position', tuple(arguments.positions))
+  flags = {'seed': '--seeds', 'position': '--positions'}
+  dimensions = {'seed': seeds, **axes, 'position': schemes}
+  for name, values in dimensions.items():
     if len(set(values)) < len(values):
-      raise ValueError(f'{shown.get(name, name)} names one twice: {",".join(values)}.')
+      raise ValueError(f'{flags.get(name, name)} names one twice: {",".join(values)}.')
     if not values:
       raise ValueError(f'{name} has no values.')
-  return found
+  return dimensions
 
 
 def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.Planned]:
@@ -108,18 +104,18 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.P
   from pe_research import positions
   from pe_research.settings import configs  # slow to import, and --help needs none of it
 
-  axes, runs = grid(arguments), []
-  for values in itertools.product(*axes.values()):
-    point = dict(zip(axes, values, strict=True))
+  dimensions, runs = grid(arguments), []
+  for values in itertools.product(*dimensions.values()):
+    point = dict(zip(dimensions, values, strict=True))
     fields = {name: value for name, value in point.items() if '.' in name or name == 'steps'}
     family = {name: value for name, value in point.items() if name not in fields}
     joint = ',' if ':' in arguments.config else ':'
     config = arguments.config + joint + ','.join(f'{n}={v}' for n, v in reversed(family.items()))
     flags = [f'--config={config}', *(f'--config.{n}={v}' for n, v in fields.items()), *overrides]
     others = {n: v for n, v in point.items() if n not in ('position', 'seed')}
-    told = ', '.join(f'{name}={value}' for name, value in others.items())
-    if told:
-      flags.append(f'--config.run.label={positions.scheme(point["position"]).label} ({told})')
+    if others:
+      text = ', '.join(f'{name}={value}' for name, value in others.items())
+      flags.append(f'--config.run.label={positions.scheme(point["position"]).label} ({text})')
     parts = [point['position'], *(f'{n}{v}' for n, v in others.items()), f'seed{point["seed"]}']
     name = '_'.join(parts).replace('/', '-')
     workdir = arguments.workdir / 'runs' / name
@@ -127,8 +123,8 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.P
     if not {*resolved['eval']['protocols']} & {*summary.LOSSES}:
       raise ValueError(
         f'eval.protocols of {name} is {",".join(resolved["eval"]["protocols"])}; a sweep compares '
-        f'losses, so have one of {", ".join(summary.LOSSES)} in it. Exact answers are compared by '
-        'claims (experiments/claims).'
+        f'losses, so name one of {", ".join(summary.LOSSES)}. Exact answers are compared by claims '
+        '(experiments/claims).'
       )
     runs.append(progress.Planned(study.train(name, workdir, flags), workdir, resolved))
   seen: dict[str, str] = {}
@@ -137,38 +133,34 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.P
     if other != run.job.name:
       raise ValueError(
         f'runs {other!r} and {run.job.name!r} are one experiment: what the grid varies between '
-        'them does not decide a result, or is one value written in two ways.'
+        'them does not change a result, or is one value written in two ways.'
       )
   return _joined(runs) if arguments.seeds_together else runs
 
 
 def _joined(runs: Sequence[progress.Planned]) -> list[progress.Planned]:
-  """The same runs, those that differ in their seed alone by one job."""
+  """The same runs, with one job for those that differ only in their seed."""
   from pe_research import together  # slow to import, and a config may have been bad
 
   groups: dict[str, list[progress.Planned]] = {}
   for run in runs:
-    groups.setdefault(_point(run), []).append(run)
-  made = []
-  for name, own in groups.items():
-    seeds = ','.join(str(run.config['seed']) for run in own)
-    flags = [flag for flag in own[0].job.command[2:] if not flag.startswith('--workdir=')]
-    workdir = own[0].workdir.with_name(f'{name}{together.SEED}')
+    name = run.workdir.name.removesuffix(str(run.config['seed']))
+    groups.setdefault(name, []).append(run)
+  joined = []
+  for name, members in groups.items():
+    seeds = ','.join(str(run.config['seed']) for run in members)
+    flags = [flag for flag in members[0].job.command[2:] if not flag.startswith('--workdir=')]
+    workdir = members[0].workdir.with_name(f'{name}{together.SEED}')
     command = ('-m', 'pe_research.together', *flags, f'--seeds={seeds}', f'--workdir={workdir}')
-    first, *others = (run.workdir for run in own)
-    done = own[-1].workdir / 'done.json'  # seeds end one after another
+    first, *others = (run.workdir for run in members)
+    done = members[-1].workdir / 'done.json'  # seeds end one after another
     job = Job(first.name, command, first / 'log.txt', done, others=tuple(others))
-    made += [dataclasses.replace(run, job=job) for run in own]
-  return made
-
-
-def _point(run: progress.Planned) -> str:
-  """The name of a run without the number of its seed, which ends it."""
-  return run.workdir.name.removesuffix(str(run.config['seed']))
+    joined += [dataclasses.replace(run, job=job) for run in members]
+  return joined
 
 
 def varied(runs: Sequence[progress.Planned]) -> tuple[str, ...]:
-  """Fields of configs in which runs differ because the grid has them differ."""
+  """Fields of configs that the grid varies."""
   first: dict[tuple[str, int], dict[str, Any]] = {}
   fields: set[str] = set()
   for config in (run.config for run in runs):
@@ -179,7 +171,7 @@ def varied(runs: Sequence[progress.Planned]) -> tuple[str, ...]:
 
 
 def prepare(runs: Sequence[progress.Planned]) -> None:
-  """Finds out before the first run whether the last one could be evaluated; prepares the data."""
+  """Checks before the first run that every run can be evaluated; prepares the data."""
   from pe_research.data import texts
   from pe_research.evaluation import measures  # slow to import, and a config may have been bad
 
@@ -190,7 +182,7 @@ def prepare(runs: Sequence[progress.Planned]) -> None:
 
 
 def main(argv: list[str]) -> int:
-  """Runs, compares, reports; the exit status says whether all of it worked."""
+  """Runs, compares and reports; returns the exit status."""
   with exits.errors():
     arguments, overrides = parse(argv)
     from experiments.report import writer  # slow to import, as are the next
@@ -208,7 +200,7 @@ def main(argv: list[str]) -> int:
       explorer=arguments.explorer,
     )
     jobs = tuple(dict.fromkeys(run.job for run in runs))
-    if carry_out.only_shown(jobs, arguments):
+    if carry_out.list_jobs(jobs, arguments):
       return 0
     prepare(runs)
     whole = study.Study(arguments.workdir, jobs, (comparison,))

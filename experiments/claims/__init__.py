@@ -1,6 +1,5 @@
-"""The claims, by id: a file each, imported here, and a line in CLAIMS."""
+"""The claims by id; each is a file, which is imported here and listed in FILES."""
 
-import difflib
 from collections.abc import Sequence
 
 from experiments.claims import (
@@ -33,6 +32,7 @@ from experiments.claims import (
   zero_shot_order,
 )
 from experiments.studies.terms import Claim
+from pe_research.common import checks
 
 FILES = (
   alibi_extrapolates,
@@ -67,17 +67,16 @@ CLAIMS: dict[str, Claim] = {file.CLAIM.id: file.CLAIM for file in FILES}
 
 
 def find(names: Sequence[str]) -> list[Claim]:
-  """Claims by id or name; all of them for no name.
+  """Claims by id or name; all of them if no name is given.
 
   Raises:
-    ValueError: there is no such claim; has the nearest names.
+    ValueError: a name is unknown; names the nearest.
   """
   if not names:
     return list(CLAIMS.values())
-  known = {c.id: c for c in CLAIMS.values()} | {c.name: c for c in CLAIMS.values()}
+  by_name = CLAIMS | {claim.name: claim for claim in CLAIMS.values()}
   for name in names:
-    if name not in known:
-      near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-      hint = f' Did you mean {" or ".join(near)}?' if near else ''
+    if name not in by_name:
+      hint = checks.nearest(name, by_name)
       raise ValueError(f'there is no claim {name!r}.{hint} `python -m experiments list` has all.')
-  return list({known[name].id: known[name] for name in names}.values())
+  return list({by_name[name].id: by_name[name] for name in names}.values())

@@ -1,4 +1,4 @@
-"""A larger base is a better start for longer texts than interpolation."""
+"""Fine-tuning to longer texts: a larger base (ABF) against position interpolation."""
 
 from experiments.studies.terms import (
   BASES,
@@ -19,7 +19,7 @@ SHARE = 10
 
 
 def models(v: str) -> dict[str, Model]:
-  """The base, and what it is trained on as, at 8 L."""
+  """RoPE, and its fine-tuned models at 8 L."""
   base = f'rope, {v}'
   ways = {
     'raw': ('rope', 'RoPE, tuned'),

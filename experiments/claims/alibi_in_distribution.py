@@ -1,8 +1,8 @@
-"""ALiBi is no better than others at its own training length, unless data repeat."""
+"""ALiBi is no better than other schemes at its training length, unless data repeat."""
 
 from experiments.studies.terms import BASES, MATCHED_LABEL, Claim, Expect, Model, Published, nll
 
-# Text that is seen some twenty times; a loader of large sets takes a slice of them.
+# Text that is seen some twenty times: a limit in memory, or a slice of a large data set.
 REPEATED = {
   'data.limit': {'cpu': 150_000},
   'data.train_split': {'accelerator': 'train[:3%]'},

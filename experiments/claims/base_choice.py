@@ -1,4 +1,4 @@
-"""Loss beyond training is worst at middling bases; a base too small cannot look back far."""
+"""Loss beyond training is worst at medium bases; with too small a base, retrieval fails."""
 
 from experiments.studies.terms import EXACT, NEEDLES, Claim, Expect, Model, Published, found, nll
 

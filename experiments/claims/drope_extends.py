@@ -1,4 +1,4 @@
-"""Positions dropped late in training: as good at L, and better beyond."""
+"""DroPE, which drops positions late in training: as good at L, and better beyond."""
 
 from experiments.studies.terms import (
   BASES,
@@ -17,8 +17,8 @@ from experiments.studies.terms import (
 )
 
 SHARE = 12.5
-# The peak of training again: the paper recalibrates at a learning rate above that of training, and
-# at a fifteenth of it, as texts are lengthened here, a model without positions has learned little.
+# The peak of training: the paper recalibrates at a higher learning rate than that of training, and
+# at a fifteenth of it, the rate of other fine-tuning here, a model without positions learns little.
 RATE = {'optimizer.learning_rate': {'cpu': 3e-3, 'accelerator': 6e-4}}
 GRID = (0.125, 0.25, 0.5, 0.7, 0.85, 1.1, 1.2, 1.4, 1.7, 2.0, 4.0, 8.0)
 SCALES = ('depth:0', *(f'depth:0+scale:{s:g}' for s in GRID))
@@ -31,7 +31,7 @@ def of(name: str, variant: str) -> str:
 
 
 def models(v: str) -> dict[str, Model]:
-  """Trained on with and without positions, and both stretched."""
+  """RoPE trained further with and without positions, and both extended."""
   rope, same, dropped = (of(name, v) for name in ('rope', 'same', 'dropped'))
   made = {
     rope: Model(at_base('rope', v), fields=NEEDLES, panel=v),
@@ -50,12 +50,12 @@ def models(v: str) -> dict[str, Model]:
 
 
 def best(model: str, at: int) -> Quantity:
-  """What is found at the beginning, with the logit scale that is best on other documents."""
+  """Retrieval from the beginning, with the logit scale that is best on other documents."""
   return Quantity(model, 'passkey', at=(at,), of='tuned', controls=SCALES)
 
 
 def tests(v: str) -> tuple[Expect, ...]:
-  """At L; then at 2 and 4 L, with the fitted scale, without, and with one tuned for all."""
+  """Loss at L; retrieval at 2 and 4 L with the fitted scale, without it, and with tuned scales."""
   far = lambda name, s: found(of(f'{name} {s}', v), s, 0)
   tuned = lambda name, s: best(of(f'{name} {s}', v), s)
   return (

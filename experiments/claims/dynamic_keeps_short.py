@@ -1,4 +1,4 @@
-"""Dynamic scaling leaves short texts alone and does not blow up on long ones."""
+"""Dynamic scaling does not change short texts and does not explode on long ones."""
 
 from experiments.studies.terms import (
   BASES,
@@ -27,7 +27,7 @@ def of(name: str, variant: str) -> str:
 
 
 def tests(v: str) -> tuple[Expect, ...]:
-  """At L, dynamic and static; and at 2 L."""
+  """Loss at L, dynamic against static; and at 2 L."""
   rope, own = BASES[v][0], lambda name: of(name, v)
   return (
     *(

@@ -1,4 +1,4 @@
-"""After fine-tuning: YaRN as good as PI, NTK-aware behind, YaRN alone past the target."""
+"""After fine-tuning: YaRN as good as PI, NTK-aware worse, only YaRN good beyond the target."""
 
 from experiments.studies.terms import BASES, TRAINED, Claim, Expect, Model, Published, nll
 
@@ -7,7 +7,7 @@ SHARE = 10
 
 
 def tests(v: str) -> tuple[Expect, ...]:
-  """At the target, and a quarter past it."""
+  """Loss at the target, and a quarter beyond it."""
   pi, ntk, yarn = (f'{way}, {v}' for way in WAYS)
   return (
     Expect('YaRN - PI at 4 L', nll(yarn, 4) - nll(pi, 4), above=-0.02, below=0.01, variant=v,

@@ -27,7 +27,7 @@ def models(v: str) -> dict[str, Model]:
 
 
 def tests(v: str) -> tuple[Expect, ...]:
-  """Against both of the others."""
+  """Latent attention against both of the others."""
   mla = nll(f'mla, {v}')
   return (
     Expect('MLA - MHA at L', mla - nll(f'mha, {v}'), above=-0.01, below=0.01, variant=v),

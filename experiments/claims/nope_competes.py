@@ -23,7 +23,7 @@ AS_THEY_ARE, TWICE = 'as they are', '2 x steps'
 
 
 def tests(v: str) -> tuple[Expect, ...]:
-  """Against RoPE of one base: the distance, and what more training does to it."""
+  """Against RoPE with one base: the gap, and how more training changes it."""
   rope, _ = BASES[v]
   distance = lambda more='': nll(f'nope{more}') - nll(f'{rope}{more}')
   return (

@@ -1,4 +1,4 @@
-"""NoPE fails beyond its training length too, and one temperature repairs part of it."""
+"""NoPE, too, fails beyond its training length, and a temperature repairs part of it."""
 
 from experiments.studies.terms import (
   BASES,
@@ -22,7 +22,7 @@ def tuned(model: str, at: float, controls: tuple[str, ...] = ('none', *GRID)) ->
 
 
 def plain(model: str, at: float) -> Quantity:
-  """The same with the logits as they are."""
+  """The same without a logit scale."""
   return tuned(model, at, ('none',))
 
 

@@ -1,4 +1,4 @@
-"""On tasks longer than those of training NoPE is best."""
+"""On tasks at sizes beyond those of training, NoPE is best."""
 
 import dataclasses
 

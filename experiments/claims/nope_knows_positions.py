@@ -1,4 +1,4 @@
-"""The hidden states of a decoder without positions tell where a token stands."""
+"""The hidden states of a decoder without positions encode the position of a token."""
 
 from experiments.studies.terms import Claim, Effect, Expect, Model, Published, Quantity
 
@@ -10,7 +10,7 @@ def error(model: str, at: float = 1, weights: str = '') -> Quantity:
 
 
 def past(model: str, at: float) -> Quantity:
-  """Its mean error at positions past L less that at those within, as a share of the length."""
+  """Its mean error at positions beyond L minus that at those within, as a share of the length."""
   return Quantity(model, 'probe', 'layer:{middle}', (at,), of='later_positions')
 
 

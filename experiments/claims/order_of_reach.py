@@ -1,4 +1,4 @@
-"""How far past training each scheme gets: sinusoidal, rotary, T5, ALiBi, in this order."""
+"""How far beyond training the loss stays low: sinusoidal, rotary, T5, ALiBi, in this order."""
 
 from experiments.studies.terms import (
   MATCHED,
@@ -13,7 +13,7 @@ from experiments.studies.terms import (
   Quantity,
 )
 
-# A reach is known to the lengths around it: one token apart at a 64 just past L, then further.
+# Reach is measured to within the gap of two lengths: L / 64 just beyond L, then more.
 AT = (
   *(1 + i / 64 for i in range(16)),
   *(1.25 + i / 32 for i in range(8)),
@@ -28,7 +28,7 @@ def reach(model: str) -> Quantity:
 
 
 def further(model: str, other: str) -> Effect:
-  """How many more doublings."""
+  """The difference of two reaches, in doublings."""
   return reach(model) - reach(other)
 
 

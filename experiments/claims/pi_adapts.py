@@ -17,12 +17,12 @@ from experiments.studies.terms import (
 
 SHARE = 5  # percent of the tokens of training
 TEN = 'ten times as long'
-# All fine-tuning here is at a fifteenth of the peak of training, as published; this is at the peak.
+# Other fine-tuning here has a fifteenth of the peak rate of training, as published; this the peak.
 PEAK = {'optimizer.learning_rate': {'cpu': 3e-3, 'accelerator': 6e-4}}
 
 
 def models(variant: str, preset: str) -> dict[str, Model]:
-  """The base, and what it is tuned to."""
+  """RoPE, and its fine-tuned models."""
   base = f'rope, {variant}'
   return {
     base: Model(f'rope:{preset}', fields=NEEDLES, panel=variant),

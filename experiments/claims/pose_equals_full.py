@@ -1,9 +1,9 @@
-"""Short texts at skipped positions teach as much as texts of the whole length."""
+"""PoSE: short texts at skipped positions teach as much as texts of the whole length."""
 
 from experiments.studies.terms import BASES, TRAINED, Claim, Expect, Model, Published, at_base, nll
 
 SHARE = 10
-# Of each: the scheme, the length of its texts over L, and its name in figures.
+# Model -> scheme, length of its texts over L, label.
 TUNED = {
   'pose': ('pose:factor=4', 1, ''),
   'pose whole': ('pose:factor=4,text=whole', 1, 'PoSE, whole text'),
@@ -13,7 +13,7 @@ TUNED = {
 
 
 def tuned(name: str, variant: str) -> Model:
-  """One of TUNED, from the RoPE of a variant."""
+  """One of TUNED, fine-tuned from the RoPE of a variant."""
   position, length, label = TUNED[name]
   return Model(
     at_base(position, variant),

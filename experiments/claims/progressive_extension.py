@@ -1,4 +1,4 @@
-"""Search, tune, search again: far beyond, with the short texts recovered."""
+"""Progressive extension: search, fine-tune, search again, recover short texts."""
 
 from experiments.studies.terms import (
   BASES,
@@ -14,7 +14,7 @@ from experiments.studies.terms import (
 
 
 def models(v: str) -> dict[str, Model]:
-  """Searched and tuned at 4 L; from there searched to 16 L; and searched for short texts."""
+  """Searched and fine-tuned at 4 L; then searched for 16 L; then searched for short texts."""
   rope, tuned = BASES[v][0], f'tuned, {v}'
   file = 'longrope:file={searched}'
   return {
@@ -25,7 +25,7 @@ def models(v: str) -> dict[str, Model]:
 
 
 def tests(v: str) -> tuple[Expect, ...]:
-  """Far, and short."""
+  """Loss on long and on short texts."""
   rope, tuned, second, recovered = BASES[v][0], f'tuned, {v}', f'second, {v}', f'recovered, {v}'
   return (
     Expect(

@@ -1,4 +1,4 @@
-"""Past its length raw RoPE explodes, and position interpolation stays finite."""
+"""Beyond its training length raw RoPE explodes; position interpolation does not."""
 
 from experiments.studies.terms import (
   BASES,

@@ -1,4 +1,4 @@
-"""RoPE learns better and sooner than absolute positions."""
+"""RoPE learns better and faster than absolute positions."""
 
 from experiments.studies.terms import (
   BASES,

@@ -1,4 +1,4 @@
-"""Searched factors for each pair beat every formula, and less so after fine-tuning."""
+"""A searched factor for each pair beats every formula, by less after fine-tuning."""
 
 from experiments.studies.terms import (
   BASES,
@@ -27,12 +27,12 @@ SHARE = 5
 
 
 def name(way: str, s: int, v: str) -> str:
-  """Of a model."""
+  """The name of a model."""
   return f'{way}, s={s}, {v}'
 
 
 def models(v: str) -> dict[str, Model]:
-  """Searched and by formula at both factors; at 4 also other searches, and two that are tuned."""
+  """Searched and by formula at both factors; also other searches, and two fine-tuned models."""
   rope, preset = BASES[v]
   made = {}
   for s in FACTORS:
@@ -67,7 +67,7 @@ def models(v: str) -> dict[str, Model]:
 
 
 def tests(v: str) -> tuple[Expect, ...]:
-  """Against every formula at both targets, and after tuning."""
+  """Against every formula at both targets, and after fine-tuning."""
   against = tuple(
     Expect(
       f'searched - {way} at {s} L',

@@ -1,4 +1,4 @@
-"""What stretching costs at the old length, after fine-tuning."""
+"""What extension costs at the old length, after fine-tuning."""
 
 from experiments.studies.terms import BASES, TRAINED, Claim, Expect, Model, Published, nll
 
@@ -6,7 +6,7 @@ SHARE = 10
 
 
 def tuned(variant: str) -> dict[str, Model]:
-  """PI and YaRN to 8 L, and as many tokens more at L."""
+  """PI and YaRN fine-tuned to 8 L, and RoPE on as many tokens at L."""
   rope, preset = BASES[variant]
   return {
     f'{name}, {variant}': Model(

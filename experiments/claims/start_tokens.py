@@ -21,7 +21,7 @@ def kept(s: int, share: str, v: str) -> str:
 
 
 def tests(v: str) -> tuple[Expect, ...]:
-  """L / 32 help; L / 16 hurt."""
+  """Keeping L/32 tokens helps; keeping L/16 hurts."""
   return (
     *(
       Expect(

@@ -1,4 +1,4 @@
-"""ALiBi trained short against a sinusoidal model trained at the length of the test."""
+"""ALiBi trained short against a sinusoidal model trained at the evaluation length."""
 
 from experiments.studies.terms import Claim, Expect, Model, Published, nll
 

@@ -1,4 +1,4 @@
-"""Untrained YaRN is as good as reading the last L tokens only, and finds nothing before them."""
+"""YaRN without training is as good as the last L tokens alone, and retrieves nothing before."""
 
 from experiments.studies.terms import (
   BASES,
@@ -21,7 +21,7 @@ def rope(variant: str) -> str:
 
 
 def yarn(variant: str) -> str:
-  """The name of that, stretched."""
+  """The name of that model, extended."""
   return f'yarn, {variant}'
 
 

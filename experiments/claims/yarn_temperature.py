@@ -18,7 +18,7 @@ FACTORS = (2, 4, 8)
 
 
 def best(model: str, factor: int) -> Effect:
-  """The factor on queries and keys of the lowest loss at the target."""
+  """The factor on queries and keys with the lowest loss at the target."""
   return Effect(((1.0, Quantity(model, at=(factor,), of='best_scale', controls=GRID)),))
 
 

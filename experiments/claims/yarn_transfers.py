@@ -1,4 +1,4 @@
-"""YaRN goes from one factor to twice it in half the steps, on texts no longer than before."""
+"""YaRN doubles its factor in half the steps, on texts no longer than before."""
 
 from experiments.studies.terms import (
   BASES,
@@ -14,7 +14,7 @@ from experiments.studies.terms import (
 
 
 def models(v: str) -> dict[str, Model]:
-  """S = 4; from there s = 8; and s = 8 at once, as many tokens in all."""
+  """S = 4; from there s = 8; and s = 8 at once, on as many tokens in all."""
   rope, preset = BASES[v]
   yarn = lambda s: f'yarn:{preset}factor={s}'
   return {
@@ -27,7 +27,7 @@ def models(v: str) -> dict[str, Model]:
 
 
 def tests(v: str) -> tuple[Expect, ...]:
-  """At 8 L, twice as long as any text of training."""
+  """At 8 L, twice the length of any training text."""
   four, staged, direct = (f'{name}, {v}' for name in ('4', '4 then 8', '8'))
   return (
     Expect(

@@ -1,4 +1,4 @@
-"""Without training NTK-aware and YaRN lead at half of the target; at the target NTK-aware fails."""
+"""Without training: NTK-aware and YaRN lead at half the target; NTK-aware fails at the target."""
 
 from experiments.studies.terms import BASES, TRAINED, Claim, Expect, Model, Published, nll
 
@@ -14,7 +14,7 @@ def stretched(variant: str, way: str, factor: int) -> str:
 
 
 def tests(variant: str, factor: int) -> tuple[Expect, ...]:
-  """At half of the target, and at the target."""
+  """Loss at half the target, and at the target."""
   pi, ntk, yarn = (stretched(variant, way, factor) for way in ('pi', 'ntk', 'yarn'))
   half = factor / 2
   at, common = f's = {factor}, at', {'variant': variant}

@@ -214,13 +214,13 @@ class Section:
 def sections(runs: Sequence[Run]) -> list[Section]:
   """One for each protocol and control that has rows, in the order of configs, the main one first.
 
-  Of rows that measure the same, those that `measured.used` selects.
+  Of rows that measure the same, those that `measured.select` selects.
 
   Raises:
     ValueError: there are no rows.
   """
   lines, found = schemes(runs), []
-  used = {run.workdir: rows for run, rows in zip(runs, measured.used(runs).rows, strict=True)}
+  used = {run.workdir: rows for run, rows in zip(runs, measured.select(runs).rows, strict=True)}
   final = {
     (scheme.key, run.record['seed'], row['protocol'], row['control'], row['eval_length']): row
     for scheme in lines

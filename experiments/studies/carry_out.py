@@ -1,4 +1,4 @@
-"""Carries out a study: runs its jobs, then reports its comparisons."""
+"""Runs the jobs of a study, then reports its comparisons."""
 
 import argparse
 import contextlib
@@ -24,15 +24,15 @@ def carry_out(
   """Runs the jobs that are not done, and reports each comparison.
 
   Args:
-    study: all of it.
-    given: the flags of `study.add_flags`: the jobs may only be shown or written.
-    report: compares the runs and writes what it finds.
+    study: the study.
+    given: the flags of `study.add_flags`; they may ask to print or write the jobs instead.
+    report: compares runs and writes the report.
     watch: called a few times a second; None prints a line for each job that ends.
 
   Returns:
     The exit status, see job_status.status.
   """
-  if only_shown(study.jobs, given):
+  if list_jobs(study.jobs, given):
     return 0
   checks.at_least('--workers', given.workers, 0)
   with locks.claim(study.workdir), resumable():
@@ -50,7 +50,7 @@ def carry_out(
 
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
-  """Ctrl-C and SIGTERM end the command with exits.STOPPED, after its workers have saved."""
+  """Ctrl-C and SIGTERM end the command with exits.STOPPED, once its workers have saved."""
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
     yield
@@ -59,8 +59,8 @@ def resumable() -> Iterator[None]:
     raise SystemExit(exits.STOPPED) from None
 
 
-def only_shown(jobs: Sequence[Job], given: argparse.Namespace) -> bool:
-  """Prints or writes the jobs where a flag asks for that; whether one did."""
+def list_jobs(jobs: Sequence[Job], given: argparse.Namespace) -> bool:
+  """Prints or writes the jobs if a flag asks for it, and nothing is to be run; whether one does."""
   if given.dry_run:
     print(job.shell(jobs))
   elif given.jobs:
@@ -72,7 +72,7 @@ def only_shown(jobs: Sequence[Job], given: argparse.Namespace) -> bool:
 def run_jobs(
   jobs: Sequence[Job], workers: int, watch: Callable[[], None] | None = None
 ) -> dict[str, str]:
-  """Runs the jobs that are not done; returns and prints what became of those that still are not."""
+  """Runs the jobs that are not done; prints and returns why some still are not, by their names."""
   failed = local.run(jobs, watch or progress.Ended(jobs), workers)
   for one in jobs:
     if one.name in failed:

@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pe_research.common import digest
 from pe_research.runs import conditions
 from pe_research.settings import protocols
+from pe_research.storage import files
 
 Row = Mapping[str, Any]
 
@@ -40,32 +41,40 @@ class Run:
     return conditions.is_older(self.record['conditions'])
 
   @functools.cached_property
-  def cell(self) -> str:
-    """Digest of its config but for scheme and seed, and for what is measured."""
+  def config_key(self) -> str:
+    """Digest of its config without scheme, seed and what is measured."""
     kept = conditions.conditions(self.config)
     selection = [f'config.eval.{name}' for name in protocols.SELECTION]
     return digest.of_json({k: v for k, v in kept.items() if k not in selection})
 
   @functools.cached_property
-  def asked(self) -> str:
+  def settings(self) -> str:
     """Digest of how its config measures."""
     return protocols.settings(self.config['eval'])
 
 
+def read(workdir: pathlib.Path, config: dict[str, Any] | None) -> Run | None:
+  """The run in `workdir`, with this config; None if it is not finished."""
+  record = files.read_json(workdir / 'run.json')
+  if config is None or record is None or 'batches' not in record:
+    return None
+  return Run(workdir, config, record, files.read_rows(workdir / 'results.jsonl'))
+
+
 def name(row: Row) -> str:
-  """What a row is of, as it is asked for: PROTOCOL/CONTROL/LENGTH."""
+  """The measurement of a row: PROTOCOL/CONTROL/LENGTH."""
   return f'{row["protocol"]}/{row["control"]}/{row["eval_length"]}'
 
 
 @dataclasses.dataclass(frozen=True)
-class Used:
-  """What is compared of runs.
+class Selection:
+  """The rows of some runs that are compared.
 
   Attributes:
     rows: of each run, in the order of the runs.
     notes: a sentence on each run that has other rows as well.
-    moved: (run, what was measured) where a run has rows as its config asks, on other targets than
-      most runs with its config, and none on theirs.
+    moved: (run, PROTOCOL/CONTROL) if all rows that a run has with the settings of its config are on
+      other targets than those of most runs with this config.
   """
 
   rows: list[list[dict[str, Any]]]
@@ -73,31 +82,35 @@ class Used:
   moved: list[tuple[Run, str]]
 
 
-def used(runs: Sequence[Run]) -> Used:
+def select(runs: Sequence[Run]) -> Selection:
   """Chooses the rows that are compared.
 
-  Rows of earlier checkpoints have no part. A run may have been measured once more on other targets,
-  by an evaluation of longer texts. Of each protocol and control those targets are used that most
-  runs of a config have; of as many, those that the configs ask for. Of what was measured twice on
-  them, the way of the config is used, or else the last. All other rows stay where they are.
+  Rows of earlier checkpoints are left out. A run may have been measured again on other targets, by
+  an evaluation of longer texts. For each protocol and control, the targets that most runs of a
+  config have are used; in a tie, those that the configs ask for. If something was measured twice on
+  them, the row with the settings of the config is used, or else the last. Other rows are ignored.
   """
-  by_cell: dict[tuple[str, str, str], list[tuple[Run, dict[str, Any]]]] = {}
+  groups: dict[tuple[str, str, str], list[tuple[Run, dict[str, Any]]]] = {}
   for run in runs:
-    for row in _last(run):
-      by_cell.setdefault((run.cell, row['protocol'], row['control']), []).append((run, row))
+    for row in run.rows:
+      if row['step'] == run.record['steps']:
+        key = run.config_key, row['protocol'], row['control']
+        groups.setdefault(key, []).append((run, row))
   rows: dict[pathlib.Path, dict[str, dict[str, Any]]] = {run.workdir: {} for run in runs}
   others: dict[pathlib.Path, dict[str, None]] = {run.workdir: {} for run in runs}
   moved = []
-  for (_, protocol, control), found in by_cell.items():
-    targets = _targets(row for _, row in found)
-    chosen = _most(found, targets)
-    have = {run.workdir for run, row in found if targets(row) == chosen}
-    for run, row in found:
-      kept = rows[run.workdir]
-      if targets(row) == chosen:
-        if row['settings'] == run.asked or kept.get(name(row), row)['settings'] != run.asked:
-          kept[name(row)] = row
-      elif run.workdir in have or row['settings'] != run.asked:
+  for (_, protocol, control), group in groups.items():
+    # Without a digest of its targets on some row, targets are told apart by how all were chosen.
+    field = 'targets' if all('targets' in row for _, row in group) else 'settings'
+    chosen = _most_common(group, field)
+    have_chosen = {run.workdir for run, row in group if row[field] == chosen}
+    for run, row in group:
+      selected = rows[run.workdir]
+      if row[field] == chosen:
+        earlier = selected.get(name(row), row)
+        if row['settings'] == run.settings or earlier['settings'] != run.settings:
+          selected[name(row)] = row
+      elif run.workdir in have_chosen or row['settings'] != run.settings:
         others[run.workdir][name(row)] = None
       elif (run, f'{protocol}/{control}') not in moved:
         moved.append((run, f'{protocol}/{control}'))
@@ -107,25 +120,18 @@ def used(runs: Sequence[Run]) -> Used:
     for run in runs
     if others[run.workdir]
   ]
-  return Used([list(rows[run.workdir].values()) for run in runs], notes, moved)
+  return Selection([list(rows[run.workdir].values()) for run in runs], notes, moved)
 
 
-def _most(found: Sequence[tuple[Run, Row]], targets: Callable[[Row], str]) -> str:
-  """The targets of most runs; of as many, those that most configs ask for."""
-  votes: dict[str, set[tuple[bool, str]]] = {}
-  for run, row in found:
-    votes.setdefault(targets(row), set()).add((row['settings'] == run.asked, str(run.workdir)))
-  runs = lambda chosen: len({run for _, run in votes[chosen]})
-  return max(
-    votes, key=lambda chosen: (runs(chosen), sum(asked for asked, _ in votes[chosen]), chosen)
-  )
+def _most_common(group: Sequence[tuple[Run, Row]], field: str) -> str:
+  """The value of `field` in the rows of most runs; in a tie, that of most configs' settings."""
+  votes: dict[str, set[tuple[bool, pathlib.Path]]] = {}
+  for run, row in group:
+    by_config = row['settings'] == run.settings
+    votes.setdefault(row[field], set()).add((by_config, run.workdir))
 
+  def rank(value: str) -> tuple[int, int, str]:
+    voters = votes[value]
+    return len({run for _, run in voters}), sum(by_config for by_config, _ in voters), value
 
-def _last(run: Run) -> list[dict[str, Any]]:
-  return [row for row in run.rows if row['step'] == run.record['steps']]
-
-
-def _targets(rows: Iterable[Row]) -> Callable[[Row], str]:
-  """What tells targets apart: their digest; where a row has none, how all of them were chosen."""
-  known = all('targets' in row for row in rows)
-  return lambda row: row['targets'] if known else row['settings']
+  return max(votes, key=rank)

@@ -1,9 +1,10 @@
-"""When what a claim asks was committed, and whether its runs were made before that.
+"""When the question of a claim was committed, and whether its runs came after that.
 
-What it asks is its file, and what it takes from the claims' common words, but for what only shows:
-models, tests, thresholds. Words may be mended afterwards; a threshold that is moved after the runs
-is said to be. What is not here is held elsewhere: rows carry the key of their whole config, and the
-rule of verdicts.py is one for all claims.
+The question is all of a claim's code that determines its verdict, models, tests and thresholds,
+with what it uses of terms.py and quantities.py, but not the texts that are only shown. Texts may
+change afterwards; if a threshold is moved after the runs, the verdict says so. Everything else is
+checked elsewhere: rows carry the key of their whole config, and all claims share the rule of
+verdicts.py.
 """
 
 import ast
@@ -21,58 +22,61 @@ from experiments.studies.verdicts import MISSING
 EXPERIMENTS = pathlib.Path(__file__).parents[1]
 SHOWN = {'title', 'published', 'says', 'traps', 'note', 'figure', 'label', 'panel', 'shown',
          'paper'}  # fmt: skip
-SEEDS = {'least_seeds', 'fewest_seeds'}  # no threshold: a verdict says how many it has
-NAMES = {'PAPER', 'LABELS'}  # constants of what only shows
+SEEDS = {'least_seeds', 'fewest_seeds'}  # no thresholds: a verdict says how many seeds it has
+NAMES = {'PAPER', 'LABELS'}  # constants that are only shown
 
 
-def asked(source: str, common: str = '', derived: str = '') -> str:
-  """A claim's file as far as it decides anything: not its words, nor how it is written down.
+def question(source: str, terms: str = '', quantities: str = '') -> str:
+  """The code of a claim that determines its verdict, in a form that formatting does not change.
 
   Args:
-    source: text of the file.
-    common: text of the claims' common words, of which what the file reaches decides too.
-    derived: text of what makes numbers of measurements, which claims name by strings.
+    source: text of the claim's file.
+    terms: text of terms.py; what the file uses of it belongs to the question.
+    quantities: text of quantities.py, whose functions claims name by strings.
   """
-  tree, functions = _deciding(source), {}
-  own = frozenset(_defined(tree))
-  words = _Words(_defined(_deciding(common)), _defined(_deciding(derived)), functions, own)
-  tree = words.visit(tree)
+  tree, functions = _decisive(source), {}
+  own = frozenset(_definitions(tree))
+  inline = _Inline(
+    _definitions(_decisive(terms)), _definitions(_decisive(quantities)), functions, own
+  )
+  tree = inline.visit(tree)
   return '\n'.join([ast.dump(tree), *(functions[name] for name in sorted(functions))])
 
 
-def _deciding(source: str) -> ast.Module:
+def _decisive(source: str) -> ast.Module:
+  """The code of a file without imports, docstrings and what is only shown."""
   tree = ast.parse(source)
   imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
   modules = {(name.asname or name.name) for node in imports for name in node.names}
   tree = _Unqualified(modules).visit(tree)
   for node in ast.walk(tree):
     if isinstance(node, ast.Module | ast.FunctionDef):
-      node.body = [part for part in node.body if not _aside(part)]
+      node.body = [part for part in node.body if not _is_only_shown(part)]
     if isinstance(node, ast.Call):
       node.keywords = sorted(
         (k for k in node.keywords if k.arg not in SHOWN | SEEDS), key=lambda k: k.arg or ''
       )
       if isinstance(node.func, ast.Name) and node.func.id == 'Expect':
-        node.args = node.args[1:]  # its words
+        node.args = node.args[1:]  # without `says`
   return tree
 
 
-def _defined(module: ast.Module) -> dict[str, ast.expr | ast.FunctionDef]:
-  """Functions and constants by name; the classes are the claims' grammar."""
-  found: dict[str, ast.expr | ast.FunctionDef] = {}
+def _definitions(module: ast.Module) -> dict[str, ast.expr | ast.FunctionDef]:
+  """Functions and constants by name, without classes, which only hold the fields of a claim."""
+  definitions: dict[str, ast.expr | ast.FunctionDef] = {}
   for part in module.body:
     if isinstance(part, ast.FunctionDef):
-      found[part.name] = part
+      definitions[part.name] = part
     elif isinstance(part, ast.Assign):
       target, value = part.targets[0], part.value
       several = isinstance(target, ast.Tuple)
       pairs = zip(target.elts, value.elts, strict=True) if several else [(target, value)]
-      found |= {name.id: meant for name, meant in pairs}
-  return found
+      definitions |= {name.id: meaning for name, meaning in pairs}
+  return definitions
 
 
 class _Unqualified(ast.NodeTransformer):
-  """Drops the names of modules, so that one which is moved or renamed changes no question."""
+  """Drops the names of modules, so that moving or renaming one changes no question."""
 
   def __init__(self, modules: set[str]):
     self.modules = modules
@@ -83,38 +87,41 @@ class _Unqualified(ast.NodeTransformer):
     return ast.Name(node.attr, node.ctx) if qualified else node
 
 
-class _Words(ast.NodeTransformer):
-  """Puts what a constant stands for in its place, and notes the functions that are reached."""
+class _Inline(ast.NodeTransformer):
+  """Replaces constants by their values, and collects the functions that are used."""
 
-  def __init__(self, known, derived, functions: dict[str, str], hidden: frozenset[str]):
-    """Looks names up in `known` but for `hidden`, strings in `derived`; notes in `functions`."""
-    self.known, self.derived, self.functions, self.hidden = known, derived, functions, hidden
+  def __init__(self, definitions, derived, functions: dict[str, str], own: frozenset[str]):
+    """Looks names up in `definitions` except `own`, strings in `derived`; adds to `functions`."""
+    self.definitions, self.derived, self.functions = definitions, derived, functions
+    self.own = own
 
   def visit_Name(self, node: ast.Name) -> ast.expr:
-    if not isinstance(node.ctx, ast.Load) or node.id in self.hidden or node.id not in self.known:
+    unknown = node.id in self.own or node.id not in self.definitions
+    if unknown or not isinstance(node.ctx, ast.Load):
       return node
-    meant = self.known[node.id]
-    if isinstance(meant, ast.expr):
-      return self._within(self.known).visit(copy.deepcopy(meant))
-    self._note(node.id, self.known)
+    meaning = self.definitions[node.id]
+    if isinstance(meaning, ast.expr):
+      return self._within(self.definitions).visit(copy.deepcopy(meaning))
+    self._add(node.id, self.definitions)
     return node
 
   def visit_Constant(self, node: ast.Constant) -> ast.expr:
     if isinstance(node.value, str) and node.value in self.derived:
-      self._note(node.value, self.derived)
+      self._add(node.value, self.derived)
     return node
 
-  def _note(self, name: str, among) -> None:
+  def _add(self, name: str, definitions) -> None:
     if name not in self.functions:
       self.functions[name] = ''  # it may call itself
-      self.functions[name] = ast.dump(self._within(among).visit(copy.deepcopy(among[name])))
+      body = copy.deepcopy(definitions[name])
+      self.functions[name] = ast.dump(self._within(definitions).visit(body))
 
-  def _within(self, among) -> '_Words':
-    return _Words(among, self.derived, self.functions, frozenset())
+  def _within(self, definitions) -> '_Inline':
+    return _Inline(definitions, self.derived, self.functions, frozenset())
 
 
-def _aside(part: ast.stmt) -> bool:
-  """Docstrings, imports, and constants of what only shows."""
+def _is_only_shown(part: ast.stmt) -> bool:
+  """Whether a statement is a docstring, an import or a constant that is only shown."""
   if isinstance(part, ast.Assign):
     return isinstance(part.targets[0], ast.Name) and part.targets[0].id in NAMES
   text = isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)
@@ -126,42 +133,42 @@ def since(claim: Claim, runs: Iterable[str | None] = (), scale: str = '') -> dic
 
   Args:
     claim: the claim.
-    runs: commits that its runs were made by; None where one is not known.
-    scale: whose committed verdicts are looked at.
+    runs: commits of the code that made its runs; None if one is unknown.
+    scale: of the kept verdicts to look at; '': none.
 
   Returns:
-    'commit': the first that has the question as it is; None where git knows none. 'clean': whether
-    HEAD has it so. 'changed_after': those of `runs` that do not have it so, or are not known here.
-    'otherwise': commit -> verdict, of every verdict that was committed on another question.
+    'commit': the first with the present question; None without one in git. 'clean': whether HEAD
+    has this question. 'changed_after': those of `runs` with another question, or not known here.
+    'otherwise': commit -> verdict, of every verdict that was committed with another question.
   """
-  files = [EXPERIMENTS / places[0] for places in _places(claim)]
-  present = asked(*(file.read_text() if file.exists() else '' for file in files))
-  at = lambda commit: _at(commit, claim) == present
+  paths = [EXPERIMENTS / places[0] for places in _places(claim)]
+  present = question(*(path.read_text() if path.exists() else '' for path in paths))
+
+  def is_present(commit: str) -> bool:
+    return _question_at(commit, claim) == present
+
   first = None
   for commit in _git('log', '--format=%H', '--', *itertools.chain(*_places(claim))).split():
-    if not at(commit):
+    if not is_present(commit):
       break
     first = commit
-  verdict = f'results/{scale}/{claim.id}.verdict.json'
-  told = _git('log', '--reverse', '--format=%H', '--', verdict).split() if scale else []
+  file = f'results/{scale}/{claim.id}.verdict.json'
+  commits = _git('log', '--reverse', '--format=%H', '--', file).split() if scale else []
+  otherwise = {}
+  for commit in commits:
+    if not is_present(commit):
+      verdict = json.loads(_git('show', f'{commit}:./{file}'))['verdict']
+      otherwise |= {commit: verdict} if verdict != MISSING else {}
   return {
     'commit': first,
-    'clean': at('HEAD'),
-    'changed_after': sorted({str(run) for run in runs if not (run and at(run))}),
-    'otherwise': {
-      commit: came_to
-      for commit in told
-      if not at(commit)
-      and (came_to := json.loads(_git('show', f'{commit}:./{verdict}'))['verdict']) != MISSING
-    },
+    'clean': is_present('HEAD'),
+    'changed_after': sorted({str(run) for run in runs if not (run and is_present(run))}),
+    'otherwise': otherwise,
   }
 
 
 def _places(claim: Claim) -> tuple[tuple[str, ...], ...]:
-  """Where the claim, the common words and what makes numbers of measurements lie, and lay before.
-
-  Paths within `experiments`, the present one first.
-  """
+  """Paths within `experiments` of the claim, terms.py and quantities.py, the present ones first."""
   return (
     (f'claims/{claim.name}.py',),
     ('studies/terms.py', 'claims/terms.py'),
@@ -169,11 +176,13 @@ def _places(claim: Claim) -> tuple[tuple[str, ...], ...]:
   )
 
 
-def _at(commit: str, claim: Claim) -> str:
-  """The question as a commit has it; '' where it has none."""
-  show = lambda place: _git('show', f'{commit}:./{place}')
-  source, *others = (next(filter(None, map(show, places)), '') for places in _places(claim))
-  return asked(source, *others) if source else ''
+def _question_at(commit: str, claim: Claim) -> str:
+  """The question of a claim at a commit; '' if there is none."""
+  source, *others = (
+    next(filter(None, (_git('show', f'{commit}:./{path}') for path in paths)), '')
+    for paths in _places(claim)
+  )
+  return question(source, *others) if source else ''
 
 
 def _git(*words: str) -> str:

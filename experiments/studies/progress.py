@@ -1,4 +1,4 @@
-"""Shows a study as it runs: jobs as they end; of a sweep also bars, losses and results."""
+"""Shows the progress of a study: jobs as they end; for a sweep also bars, losses and results."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ class Ended:
   """Prints a line for each job that ends."""
 
   def __init__(self, jobs: Sequence[Job]):
-    """Those that are done already are only counted."""
+    """Prints nothing for jobs that are done already."""
     self.total, self.start = len(jobs), time.monotonic()
     self.waiting = [job for job in jobs if not job.done.exists()]
 
@@ -34,7 +34,7 @@ class Ended:
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-  """A run of the sweep: how to start it, where it writes, its resolved config."""
+  """A run of a sweep: its job, its directory and its resolved config."""
 
   job: Job
   workdir: pathlib.Path
@@ -45,7 +45,7 @@ class Tail:
   """New whole lines of a file that another process appends to."""
 
   def __init__(self, path: pathlib.Path):
-    """Begins at the start of the file, which need not exist yet."""
+    """Starts at the beginning of the file, which need not exist yet."""
     self.path, self.read = path, 0
 
   def rows(self) -> list[dict[str, Any]]:
@@ -64,10 +64,10 @@ class Monitor:
   """Follows metrics.jsonl and results.jsonl of every run."""
 
   def __init__(self, runs: list[Planned], every: float = 10.0):
-    """Prints a plain line a run every `every` seconds where there is no terminal."""
-    self.every, self.said = every, {}
-    self.ended: set[pathlib.Path] = set()  # runs whose scheme reaches no further
-    self.runs = runs
+    """Without a terminal, prints a line for each run every `every` seconds."""
+    self.runs, self.every = runs, every
+    self.printed: dict[pathlib.Path, float] = {}  # time of the last line of each run
+    self.undefined: set[pathlib.Path] = set()  # runs whose scheme ends before the longest length
     self.metrics = {run.workdir: Tail(run.workdir / 'metrics.jsonl') for run in runs}
     self.results = {run.workdir: Tail(run.workdir / 'results.jsonl') for run in runs}
     self.console = rich.console.Console(width=None if sys.stdout.isatty() else 120)
@@ -95,16 +95,16 @@ class Monitor:
       self.bars.stop()
 
   def __call__(self) -> None:
-    """Reads what is new and shows it."""
+    """Shows the rows that were written since the last call."""
     for run in self.runs:
       trained = [row for row in self.metrics[run.workdir].rows() if 'loss' in row]
       if trained:
         self._show(run, trained[-1])
       for row in self.results[run.workdir].rows():
-        if row['value'] is not None or run.workdir not in self.ended:
-          self._say(_result(row))
+        if row['value'] is not None or run.workdir not in self.undefined:
+          self._print(_result(row))
         if row['value'] is None:
-          self.ended.add(run.workdir)
+          self.undefined.add(run.workdir)
       if self.bars is not None and run.job.done.exists():
         self.bars.update(self.tasks[run.workdir], completed=run.config['steps'], text='done')
 
@@ -117,18 +117,18 @@ class Monitor:
     if self.bars is not None:
       text += '  evaluating' if last else ''
       self.bars.update(self.tasks[run.workdir], completed=row['step'], text=text)
-    elif last or time.monotonic() - self.said.get(run.workdir, -self.every) >= self.every:
-      self.said[run.workdir] = time.monotonic()
-      self._say(f'{run.workdir.name:20} step {row["step"]:6}/{run.config["steps"]}  {text}')
+    elif last or time.monotonic() - self.printed.get(run.workdir, -self.every) >= self.every:
+      self.printed[run.workdir] = time.monotonic()
+      self._print(f'{run.workdir.name:20} step {row["step"]:6}/{run.config["steps"]}  {text}')
 
-  def _say(self, text: str) -> None:
+  def _print(self, text: str) -> None:
     print(text, flush=True) if self.bars is None else self.bars.console.print(
       text, highlight=False, soft_wrap=True
     )
 
 
 def _result(row: dict[str, Any]) -> str:
-  """One line of the table as it grows."""
+  """A result as a line."""
   control = '' if row['control'] == 'none' else f' ({row["control"]})'
   head = (
     f'{positions.scheme(row["scheme"]).label:12} seed {row["seed"]}  length {row["eval_length"]:6}'

@@ -1,4 +1,4 @@
-"""From one seed's rows of measurements to the numbers that statistics are made of."""
+"""The numbers that statistics are computed from, out of the rows of one seed."""
 
 import dataclasses
 import math
@@ -17,18 +17,18 @@ REACH = 0.01  # nats/token above the lowest loss that still counts as reached
 
 
 class Missing(ValueError):
-  """What a quantity is made of has not been measured, has no value, or cannot be paired."""
+  """A measurement that a quantity needs is not there, has no value, or cannot be paired."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """What a seed came to.
+  """A quantity or an effect at one seed.
 
   Attributes:
-    value: z [D], a number a document, see statistics.contributions; or one number.
-    targets: what each document was asked; only scores that have it alike are paired. () where the
-      value is one number.
-    step: the least change that it can show: one answer in all, where answers are counted.
+    value: z [D], a number for each document, see statistics.contributions; or one number.
+    targets: digest of the targets, then (document, number of targets) for each document; only
+      scores with equal targets are paired. () if the value is one number.
+    step: the least change that it can show; if answers are counted, one answer.
   """
 
   value: np.ndarray | float
@@ -37,7 +37,7 @@ class Score:
 
 
 def read(rows: Rows, text: str) -> Mapping[str, Any]:
-  """The row of a measurement; Missing where there is none, or it has no value."""
+  """The row of a measurement; Missing if there is none, or it has no value."""
   key = protocols.measurement(text)
   if key not in rows:
     raise Missing(f'{text} has not been measured.')
@@ -47,7 +47,7 @@ def read(rows: Rows, text: str) -> Mapping[str, Any]:
 
 
 def by_document(row: Mapping[str, Any], names: Sequence[str]) -> Score:
-  """Of these documents of a row."""
+  """The score of a row, over the named documents."""
   sums, counts = np.array([row['documents'][name] for name in names], float).T
   step = 1 / counts.sum() if 'hits' in row else 0.0
   targets = (row.get('targets', ''), *zip(names, counts, strict=True))
@@ -57,8 +57,8 @@ def by_document(row: Mapping[str, Any], names: Sequence[str]) -> Score:
 def reach(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   """Doublings of L up to the greatest length at which the loss is within REACH of its lowest.
 
-  Between the lengths that were measured by a line through the losses of both, which shows no less
-  than the doublings between them. A scheme that is not defined at a length does not reach it.
+  Interpolated linearly between the measured lengths; the least change that it can show is the
+  doublings between them. A scheme that is undefined at a length does not reach it.
   """
   pairs = zip(at, (_value(own, text) for text in texts), strict=True)
   lengths, losses = zip(
@@ -82,9 +82,9 @@ def _value(rows: Rows, text: str) -> float | None:
 
 
 def best_scale(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
-  """The factor on queries and keys, each, of the lowest loss on a grid of logit scales.
+  """The factor on both queries and keys with the lowest loss, from a grid of logit scales.
 
-  Between the points of the grid by the parabola through the lowest and its neighbours.
+  Interpolated by the parabola through the lowest point of the grid and its neighbours.
   """
   del at
   scales = _scales(texts)
@@ -102,7 +102,7 @@ def _scales(texts: Sequence[str]) -> list[float]:
 
 
 def _inside(best: float, scales: Sequence[float]) -> None:
-  """Raises Missing where the best is the first or last of a grid, which is no optimum."""
+  """Raises Missing if the best scale is at an end of the grid, and so no optimum."""
   if best in (min(scales), max(scales)):
     raise Missing(f'the best logit scale is {best:g}, at the edge of the grid; widen the grid.')
 
@@ -110,9 +110,9 @@ def _inside(best: float, scales: Sequence[float]) -> None:
 def tuned(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   """The score on half of the documents at the logit scale that is best on the others: [D / 2].
 
-  Best is the lowest loss, or the most answers, the nearest to 1 of those alike. Each seed chooses
-  its own scale. It is not the first or last of the grid, but may be 0, where scales end and
-  attention is uniform.
+  Best is the lowest loss or the most right answers; in a tie, the scale nearest to 1. Each seed
+  chooses its own scale. It may not be at an end of the grid, except for 0, the least scale that
+  there is, at which attention is uniform.
   """
   del at
   names = sorted(read(own, texts[0])['documents'])
@@ -131,26 +131,26 @@ def tuned(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
 
 
 def early_tokens(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
-  """Change of the loss without overlap from L to `at` L, were context beyond L worth nothing.
+  """Change of the non-overlapping loss from L to `at` L if context beyond L were worth nothing.
 
-  Of `at` L targets a share of 1 - 1 / at then has the loss at the end of the first L, in place of
-  the mean over them: fewer targets have little context, and that is all (arXiv:2108.12409, app. B).
+  A share 1 - 1 / at of the `at` L targets then has the loss at the end of the first L, instead of
+  the mean over them: fewer targets have little context, nothing else (arXiv:2108.12409, app. B).
   """
   early, _, scatter = _parts(own, texts, at)
   return Score(early, (), scatter)
 
 
 def later_tokens(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
-  """The rest of that change: what targets past L gain or lose over those at its end."""
+  """The rest of that change: what targets beyond L gain or lose against those at its end."""
   _, later, scatter = _parts(own, texts, at)
   return Score(later, (), scatter)
 
 
 def _parts(own: Rows, texts, at) -> tuple[float, float, float]:
-  """Both, and what neither is surer than.
+  """The early and the later part of the change, and the least standard error of both.
 
   The end of the first L is its last quarter, where the loss is nearly level. All seeds read the
-  same text there, as much as in a part of equal length past L: hence the scatter of such parts.
+  same text there. The scatter of parts of the same length beyond L estimates the error from that.
   """
   within, past = _by_position(own, texts, at)
   few = len(within) // 4
@@ -160,20 +160,20 @@ def _parts(own: Rows, texts, at) -> tuple[float, float, float]:
 
 
 def _by_position(own: Rows, texts, at) -> tuple[np.ndarray, np.ndarray]:
-  """A curve at the positions within L, and at those past it up to `at` L."""
+  """The loss by position within L, and beyond it up to `at` L."""
   (text,), (times,) = texts, at
   curve = np.array(read(own, text)['by_position'])
   return tuple(np.split(curve, [round(len(curve) / times)]))
 
 
 def later_positions(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
-  """The mean at positions past L less the mean at those within, as a share of `at` L."""
+  """The mean at positions beyond L minus the mean at those within, as a share of `at` L."""
   within, past = _by_position(own, texts, at)
   return Score((past.mean() - within.mean()) / (len(within) + len(past)))
 
 
 def mean(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
-  """The value as it is, which a row has also where its documents were not kept."""
+  """The value of a row, which it has even if its documents were not kept."""
   del at
   (text,) = texts
   return Score(read(own, text)['value'])
@@ -182,7 +182,7 @@ def mean(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
 def per_length(own: Rows, texts: Sequence[str], at: Sequence[float]) -> Score:
   """A number of tokens as a share of the length that it was measured at: [D].
 
-  A document is asked for more of them at a longer length, and is the same document.
+  Scores at several lengths are paired by document, though its number of targets differs.
   """
   score = _documents(own, texts, at)
   names = tuple(name for name, _ in score.targets[1:])
@@ -209,16 +209,16 @@ DERIVED: dict[str, Callable[..., Score]] = {
   'later_tokens': later_tokens,
   'later_positions': later_positions,
 }
-DOCUMENTS = ('', 'tuned', 'per_length')  # of these, what reads more of a row than its mean
+DOCUMENTS = ('', 'tuned', 'per_length')  # those that read a row document by document
 Measured = Callable[[Quantity], tuple[Rows, Sequence[tuple[str, float]]]]
 
 
 def effect(wanted: Effect, measured: Measured) -> Score:
-  """An effect at one seed: by document, or one number where one of its quantities is one.
+  """An effect at one seed: by document, or one number if one of its quantities is one number.
 
   Args:
     wanted: the effect.
-    measured: quantity -> rows of the seed, and the measurements that it is made of.
+    measured: quantity -> rows of the seed, and the measurements that it needs, each with its `at`.
 
   Raises:
     Missing: something was not measured, or on other targets than the rest.
@@ -239,7 +239,7 @@ def effect(wanted: Effect, measured: Measured) -> Score:
 
 
 def alike(scores: Sequence[Score]) -> tuple:
-  """The targets of all these; Missing where they differ."""
+  """The targets that all scores share; Missing if they differ."""
   first, *others = (score.targets for score in scores)
   for other in others:
     if other != first:
@@ -251,6 +251,6 @@ def alike(scores: Sequence[Score]) -> tuple:
 
 
 def together(scores: Sequence[Score]) -> tuple[np.ndarray, float]:
-  """The table of an effect, z [S, D] or [S], and its step; Missing where seeds are not alike."""
+  """The table of an effect, z [S, D] or [S], and its step; Missing if targets differ by seed."""
   alike(scores)
   return np.array([score.value for score in scores]), max(score.step for score in scores)

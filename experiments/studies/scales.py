@@ -11,11 +11,11 @@ class Scale:
 
   Attributes:
     name: on the command line.
-    length: L, tokens, which the lengths of a claim are multiples of.
-    seeds: how many, unless the command says otherwise.
+    length: L in tokens; lengths of a claim are multiples of it.
+    seeds: their number, unless the command says otherwise.
     task_size: largest size of a task in training.
     fields: of configs/lm.py and configs/tasks.py, by dotted name.
-    task_fields: of configs/tasks.py besides.
+    task_fields: further fields of configs/tasks.py.
   """
 
   name: str

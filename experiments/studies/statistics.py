@@ -1,8 +1,8 @@
-"""How sure a difference is, over seeds and documents; and what decides a claim.
+"""Intervals and p values of effects, over seeds and documents.
 
-An effect is measured as a table z [S, D]: a row a seed, a column a document, its mean the effect.
-Seeds are few and documents many, each document is seen by every seed, so both vary the mean, and
-neither alone says by how much.
+An effect is a table z [S, D], a row for each seed and a column for each document; its mean is
+estimated. Both vary the mean, and every seed sees every document, so that neither the few seeds nor
+the many documents alone give its error.
 """
 
 import dataclasses
@@ -14,29 +14,29 @@ from scipy import stats
 
 LEVEL = 0.95
 DRAWS = 2000  # of the bootstrap
-CAUTION = 1.25  # found by simulation over 3 to 8 seeds, 40 and 200 documents
-MOST_SEEDS = 1000  # beyond which a number of seeds is no advice
+CAUTION = 1.25  # from a simulation with 3 to 8 seeds, 40 and 200 documents
+MOST_SEEDS = 1000  # the most that are worth proposing
 POWER = 0.8
 Interval = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-  """An effect and how far it may be from the truth.
+  """An effect and its error.
 
   Attributes:
     value: the mean of z.
     error: its standard error.
-    freedom: degrees of freedom of that.
-    interval: 95 %, by t.
-    by_seed: 95 %, by t over the means of seeds alone, as if there were no other documents; of one
-      seed everything.
+    freedom: degrees of freedom of the standard error.
+    interval: 95 % t interval.
+    by_seed: 95 % t interval over the means of seeds, as if the documents were fixed; unbounded for
+      one seed.
     bootstrap: 95 % percentiles, seeds and then documents drawn with replacement; None without
       documents.
     seeds: number.
-    documents: number; 0 where a seed gives one number.
-    parts: variances of a seed, of a document and of the rest.
-    step: the least that `error` may be.
+    documents: number; 0 if a seed gives one number.
+    parts: variance components of seeds, of documents and of the rest.
+    step: lower limit of `error`.
   """
 
   value: float
@@ -51,13 +51,13 @@ class Estimate:
   step: float = 0.0
 
   def p_above(self, bound: float) -> float:
-    """One-sided: how likely so high a mean, or a higher one, is where the truth is `bound`."""
+    """One-sided p value: probability of a mean this high or higher if the truth is `bound`."""
     if not self.error:
       return 0.0 if self.value > bound else 1.0
     return float(stats.t.sf((self.value - bound) / self.error, self.freedom))
 
   def p_below(self, bound: float) -> float:
-    """One-sided, of so low a mean."""
+    """One-sided p value: probability of a mean this low or lower if the truth is `bound`."""
     if not self.error:
       return 0.0 if self.value < bound else 1.0
     return float(stats.t.cdf((self.value - bound) / self.error, self.freedom))
@@ -66,8 +66,8 @@ class Estimate:
 def contributions(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
   """z [S, D] of sums [S, D] over documents of `weights` [D] tokens: mean(z) = sums / weights.
 
-  The mean over tokens is a ratio of two sums over documents; z is its linearisation, so that
-  documents of unequal length weigh as they should.
+  The mean over tokens is a ratio of two sums over documents; z is its linearisation, which weights
+  documents by their length.
   """
   count = weights.sum()
   ratio = sums.sum(-1, keepdims=True) / count
@@ -75,19 +75,19 @@ def contributions(sums: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def estimate(z: np.ndarray, step: float = 0.0) -> Estimate:
-  """Of z [S, D], or [S] where a seed gives one number.
+  """The estimate from z [S, D], or [S] if a seed gives one number.
 
   Seeds and documents are crossed random effects. The variance of the mean is estimated from the
-  three mean squares, its degrees of freedom as Satterthwaite does (Biometrics Bulletin 2, 1946).
-  Documents of unequal weight count as fewer than they are, see `effective`. With a few seeds the
-  freedom is too much where the mean square of seeds came out small by chance, so it is limited;
-  by simulation the interval then covers the truth in 93 to 97 % of sweeps. One seed has an interval
-  over documents alone, which knows nothing of others.
+  three mean squares, and its degrees of freedom by Satterthwaite (Biometrics Bulletin 2, 1946).
+  Documents of unequal weight count as fewer than they are, see `effective`. With few seeds, a mean
+  square of seeds that is small by chance gives too many degrees of freedom, so they are limited; by
+  simulation the interval then covers the truth in 93 to 97 % of sweeps. With one seed the interval
+  is over documents alone, and says nothing of other seeds.
 
   Args:
     z: [S, D], or [S].
-    step: the least change that the measurement can show. The standard error is not taken for less:
-      where no seed found anything, that is not known to be zero.
+    step: the least change that the measurement can show, and the least standard error: that no
+      seed found anything does not show that there is nothing.
 
   Raises:
     ValueError: there is one number.
@@ -134,7 +134,7 @@ def estimate(z: np.ndarray, step: float = 0.0) -> Estimate:
 
 
 def _of_documents(z: np.ndarray, step: float) -> Estimate:
-  """Of one seed's z [D]."""
+  """The estimate from one seed's z [D]."""
   value, spread = float(z.mean()), float(z.var(ddof=1))
   error, freedom = max(math.sqrt(spread / z.size), step), effective(z - value)
   interval, unknown = _interval(value, error, freedom), (-math.inf, math.inf)
@@ -147,9 +147,9 @@ def _of_documents(z: np.ndarray, step: float) -> Estimate:
 def effective(deviations: np.ndarray) -> float:
   """Degrees of freedom of the sum of squares of `deviations` [D]: 1 to D - 1.
 
-  Satterthwaite's, (sum v)^2 / sum v^2 for variances v, which a long document's is many times that
-  of a short one. A normal x has E x^2 = v and E x^4 = 3 v^2, so that the sums of x^2 and x^4 tell
-  both: no weights are needed, and documents that differ for other reasons count as well.
+  Satterthwaite's, (sum v)^2 / sum v^2 for variances v, which are many times larger for a long
+  document than for a short one. A normal x has E x^2 = v and E x^4 = 3 v^2, so that both sums are
+  estimated from those of x^2 and x^4, without weights and whatever makes documents differ.
   """
   most, second, fourth = len(deviations) - 1.0, (deviations**2).sum(), (deviations**4).sum()
   return min(3 * second**2 / fourth - 2, most) if fourth else most
@@ -163,8 +163,8 @@ def _interval(value: float, error: float, freedom: float) -> Interval:
 def bootstrap(z: np.ndarray, draws: int = DRAWS) -> Interval:
   """Percentiles of the mean of z [S, D], seeds and then documents drawn with replacement."""
   rng = np.random.default_rng(0)
-  share = lambda n: rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
-  means = np.einsum('bs,sd,bd->b', share(z.shape[0]), z, share(z.shape[1]), optimize=True)
+  of_seeds, of_documents = (rng.multinomial(n, np.full(n, 1 / n), size=draws) / n for n in z.shape)
+  means = np.einsum('bs,sd,bd->b', of_seeds, z, of_documents, optimize=True)
   low, high = np.percentile(means, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
   return float(low), float(high)
 
@@ -173,33 +173,33 @@ def wilson(hits: int, trials: int) -> Interval:
   """95 % interval of a share of hits (Wilson, JASA 22, 1927)."""
   if not 0 <= hits <= trials or not trials:
     raise ValueError(f'{hits} hits of {trials} trials is no share.')
-  found = stats.binomtest(hits, trials).proportion_ci(LEVEL, method='wilson')
-  return float(found.low), float(found.high)
+  low, high = stats.binomtest(hits, trials).proportion_ci(LEVEL, method='wilson')
+  return float(low), float(high)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-  """Holm's adjusted p values: all below 0.05 hold together at that level (Scand. J. Stat. 6)."""
+  """Holm's adjusted p values: those below 0.05 hold jointly at that level (Scand. J. Stat. 6)."""
   p = np.asarray(p, float)
   order = np.argsort(p, kind='stable')
   adjusted = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
-  found = np.empty(len(p))
-  found[order] = np.minimum(adjusted, 1.0)
-  return found.tolist()
+  result = np.empty(len(p))
+  result[order] = np.minimum(adjusted, 1.0)
+  return result.tolist()
 
 
-def seeds_needed(found: Estimate, bound: float, level: float = LEVEL) -> int | None:
-  """Seeds at which the interval would leave `bound` out with 80 % power, were the effect as found.
+def seeds_needed(pilot: Estimate, bound: float, level: float = LEVEL) -> int | None:
+  """Seeds at which the interval excludes `bound` with 80 % power, if the effect is as estimated.
 
-  More than there are, since those did not. `level` is of the interval. None where no number would
-  do with these documents and this step, or the effect is at the bound itself.
+  More than those of the estimate. `level` is that of the interval. None if no number is enough with
+  these documents and this step, or the effect is at the bound itself.
   """
-  gap = abs(found.value - bound)
-  of_seed, of_document, rest = found.parts
-  documents = max(found.documents, 1)
-  for seeds in range(max(2, found.seeds + 1), MOST_SEEDS + 1):
+  gap = abs(pilot.value - bound)
+  of_seed, of_document, rest = pilot.parts
+  documents = max(pilot.documents, 1)
+  for seeds in range(max(2, pilot.seeds + 1), MOST_SEEDS + 1):
     variance = of_seed / seeds + of_document / documents + rest / (seeds * documents)
-    freedom = seeds - 1 if of_seed else found.freedom
+    freedom = seeds - 1 if of_seed else pilot.freedom
     t = stats.t.ppf((1 + level) / 2, freedom) + stats.t.ppf(POWER, freedom)
-    if max(math.sqrt(variance), found.step) * t <= gap:
+    if max(math.sqrt(variance), pilot.step) * t <= gap:
       return seeds
   return None

@@ -1,7 +1,7 @@
 """A study as data: the jobs that make its runs, and the runs that its reports compare.
 
-Sweeps, stretching, fine-tuning, progressive extension and claims are studies; experiments.studies.
-carry_out runs any of them. A claim adds tests.
+Sweeps, stretching, fine-tuning and progressive extension are studies, which carry_out.py runs. A
+claim adds tests.
 """
 
 import argparse
@@ -22,8 +22,8 @@ class Comparison:
   Attributes:
     folder: of the report.
     runs: their workdirs, in the order of the report.
-    may_differ: fields in which they differ by design; 'config.optimizer.' is all that begin so.
-    allowed: fields in which they were allowed to differ by a flag.
+    may_differ: fields in which they differ by design; 'config.optimizer.' is all of its fields.
+    allowed: fields in which a flag allows them to differ.
     explorer: whether a page to explore the runs is written too.
   """
 
@@ -36,14 +36,14 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-  """What is run, and what is compared of it.
+  """Jobs, and the comparisons of their runs.
 
   Attributes:
-    workdir: everything lies below it.
+    workdir: folder of all files.
     jobs: each with the files that it waits for.
-    comparisons: one a report.
-    settings: (file in `workdir`, what decides the results); a study that is resumed must have the
-      same. None: the configs of its runs say it.
+    comparisons: one for each report.
+    settings: (file in `workdir`, everything that determines the results), which must be the same
+      when the study resumes. None: the configs of its runs determine them.
   """
 
   workdir: pathlib.Path
@@ -66,7 +66,7 @@ def search(
   flags: Sequence[str] = (),
   after: Sequence = (),
 ) -> Job:
-  """Searches LongRoPE's factors for a run that is stretched by `factor`."""
+  """Searches LongRoPE's factors, to extend a run by `factor`."""
   command = ('-m', 'pe_research.search', f'--run={run}', f'--factor={factor:g}')
   command += (f'--workdir={workdir}', *flags)
   return Job(name, command, workdir / 'log.txt', workdir / 'factors.json', tuple(after))
@@ -75,30 +75,41 @@ def search(
 def evaluate(
   name: str, into: pathlib.Path, run: pathlib.Path, flags: Sequence[str], after: Sequence = ()
 ) -> Job:
-  """Evaluates a run under another position, given by flags of pe_research.evaluate."""
+  """Evaluates a run under another scheme, given by flags of pe_research.evaluate."""
   command = ('-m', 'pe_research.evaluate', f'--workdir={run}', *flags, f'--into={into}')
   return Job(name, command, into / 'log.txt', into / 'done.json', tuple(after))
 
 
-def add_flags(parser: argparse.ArgumentParser, workdir: str) -> None:
-  """The flags of every study."""
+def add_flags(
+  parser: argparse.ArgumentParser,
+  workdir: str | None,
+  workdir_help: str = 'folder of the runs and the report; default: %(default)s',
+) -> None:
+  """Adds the flags of every study; `workdir` is the default of its folder."""
   parser.add_argument(
-    '--workdir', type=paths.place, metavar='DIR', default=pathlib.Path(workdir),
-    help='of the runs and the report; default: %(default)s',
+    '--workdir', type=paths.place, metavar='DIR', help=workdir_help,
+    default=workdir and pathlib.Path(workdir),
   )  # fmt: skip
   parser.add_argument(
     '--workers', type=int, default=0, metavar='N',
-    help='jobs at a time; 0 is one a core, or one an accelerator',
+    help='jobs at a time; 0: one for each core, or for each accelerator',
   )  # fmt: skip
   parser.add_argument('--dry-run', action='store_true', help='print the commands, run nothing')
   parser.add_argument(
     '--jobs', type=paths.place, metavar='FILE',
-    help='write the jobs for python -m launch, run nothing',
+    help='write the jobs to a file for python -m launch, run nothing',
   )  # fmt: skip
 
 
-def base(run: pathlib.Path) -> dict[str, Any]:
-  """The resolved config of a trained run whose scheme others stretch; ValueError for another."""
+def add_run(parser: argparse.ArgumentParser) -> None:
+  """Adds --run, for a study of one run."""
+  parser.add_argument(
+    '--run', type=pathlib.Path, metavar='DIR', required=True, help='a trained run of RoPE'
+  )
+
+
+def base_config(run: pathlib.Path) -> dict[str, Any]:
+  """The resolved config of a trained run; ValueError unless its scheme can be extended."""
   from pe_research.runs import lineage  # slow to import, and --help needs none of it
   from pe_research.settings import configs
 
@@ -107,8 +118,8 @@ def base(run: pathlib.Path) -> dict[str, Any]:
   return config
 
 
-def of_run(given: argparse.Namespace) -> dict[str, Any]:
-  """What decides the results of a study of one run: its weights, and the flags."""
+def settings(given: argparse.Namespace) -> dict[str, Any]:
+  """What determines the results of a study of one run: its weights and the flags."""
   without = ('workdir', 'workers', 'jobs', 'dry_run')
   flags = {name: value for name, value in vars(given).items() if name not in without}
   record = files.read_json(given.run / 'run.json') if given.run else None

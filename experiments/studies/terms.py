@@ -1,4 +1,4 @@
-"""The words a claim is written in. Data only: nothing here runs, reads or decides anything."""
+"""The terms in which claims are written. Data only: nothing here is run, read or decided."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -6,20 +6,20 @@ from typing import Any
 
 PRIMARY = 'primary text'  # read in the paper or in the authors' code and data
 TRANSCRIBED = 'transcription'  # read in a transcription of the paper
-NOTES = 'notes'  # read in notes, an abstract, or another's implementation
-RECALLED = 'recalled'  # not checked; a lead, never printed as a figure
+NOTES = 'notes'  # read in notes, an abstract, or somebody else's implementation
+RECALLED = 'recalled'  # from memory, not checked; never printed
 SURE = (PRIMARY, TRANSCRIBED, NOTES, RECALLED)
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """What a paper says.
+  """Figures that a paper reports.
 
   Attributes:
     what: which numbers, with their setting.
     value: the numbers.
     where: table, figure or section.
-    read: one of SURE: how it reached this file.
+    read: one of SURE: where they were read.
   """
 
   what: str
@@ -33,20 +33,21 @@ class Model:
   """One model of a claim; lengths and factors are in units of the scale's training length L.
 
   Attributes:
-    position: NAME[:argument=value,...], of the scheme; {L/4} stands for a
-      quarter of L in tokens, {searched} for the file of its factors.
-    length: trained at, over L.
-    fields: further fields of the config, by dotted name, with their values; or with a mapping from
-      scale to value, where a scale that is left out keeps its own.
-    task: trained on this task instead of text.
-    start: name of the model in the same claim whose weights this one has or begins with.
-    share: percent of the tokens of `start` to fine-tune on; 0: evaluated as it is.
-    searched: factor that LongRoPE's factors are searched for, over the length of `start`; 0: none.
-    method: of that search, one of pe_research.search's.
-    short: length over L that factors for short texts are searched for instead, the long ones of
-      `start` staying; 0: none.
-    label: in figures, and with the panel in tables; '' is the scheme's own.
-    panel: of a figure; a model is drawn in every panel whose name contains its own.
+    position: NAME[:argument=value,...] of the scheme; {L/4} is a quarter of L in tokens, {searched}
+      the file of its factors.
+    length: training length over L.
+    fields: further fields of the config, by dotted name; each with its value, or with a mapping
+      from scale to value, in which a scale that is left out keeps its own.
+    task: the task that it is trained on; '': text.
+    start: name of the model in the same claim whose weights it uses or is fine-tuned from.
+    share: percent of the training tokens of `start` to fine-tune on; 0: no training.
+    searched: factor for which LongRoPE's factors are searched, over the length of `start`; 0: no
+      search.
+    method: of that search, one of pe_research.search.methods.METHODS.
+    short: length over L for which factors for short texts are searched instead, while the long
+      factors of `start` stay; 0: none.
+    label: in figures, and with the panel in tables; '': the scheme's own.
+    panel: of a figure; a model is drawn in every panel whose name contains this one.
   """
 
   position: str
@@ -64,15 +65,15 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-  """A number measured of a model, one for each seed and where possible each document.
+  """A number measured of a model, for each seed and if possible each document.
 
   Attributes:
     model: its name in the claim.
     protocol: of the measurement.
     control: of the measurement.
-    at: lengths, over L; sizes of a task are over that of training.
-    of: '' for the mean itself; or how one number is made of several lengths or controls, one of
-      experiments.studies.quantities.DERIVED.
+    at: lengths over L; of a task, sizes over the training size.
+    of: how one number is computed from several lengths or controls, one of quantities.DERIVED; '':
+      the mean of one measurement.
     controls: those that `of` reads, in place of `control`.
   """
 
@@ -105,13 +106,13 @@ class Effect:
 
 
 NATS, EXACT = 'nats/token', 'exact match'  # units of effects; the second is a share, from 0 to 1
-SMALL = 0.03  # nats/token; a threshold this near to zero takes more seeds
-EQUAL = 1e-9  # nats/token; the threshold of what is the same number, which takes none
+SMALL = 0.03  # nats/token; a threshold below this needs more seeds
+EQUAL = 1e-9  # nats/token; the threshold for equal numbers, which needs no more seeds
 PUBLISHED, MATCHED = 'published', 'matched'
 ROPE = Model('rope')
 MATCHED_LABEL = 'RoPE, matched base'
 ROPE_MATCHED = Model('rope:preset=matched', label=MATCHED_LABEL)
-# Where a claim is asked of both: the model that is stretched, and what its schemes are told.
+# Variant -> the model that is extended, and the preset of the schemes that extend it.
 BASES = {PUBLISHED: ('rope', ''), MATCHED: ('rope matched', 'preset=matched,')}
 
 
@@ -126,7 +127,7 @@ TRAINED = {
   'rope': Model('rope', panel=PUBLISHED),
   'rope matched': Model('rope:preset=matched', panel=MATCHED),
 }
-# Half of the training texts has values to find again; it takes so many, and so long, to learn it.
+# Half of the training texts hide values to retrieve; less, or fewer steps, do not teach retrieval.
 LONGER = {'steps': {'cpu': 3_000, 'accelerator': 100_000}}  # twice what the scale has
 NEEDLES = {'data.needles': 0.5} | LONGER
 
@@ -137,41 +138,41 @@ def nll(model: str, at: float = 1, control: str = 'none', protocol: str = 'fixed
 
 
 def found(model: str, at: float = 1, depth: float = 0.5, keys: int = 1, cropped: bool = False):
-  """Share of hidden values that are found again at `at` L."""
+  """Share of hidden values that are retrieved at `at` L."""
   control = f'depth:{depth:g}' + (f'+keys:{keys}' if keys > 1 else '')
   return Quantity(model, 'passkey', control + ('+cropped' if cropped else ''), (at,))
 
 
-DEPTHS = (0, 0.25, 0.5, 0.75, 1)  # from the beginning of a text to the place before the question
+DEPTHS = (0, 0.25, 0.5, 0.75, 1)  # from the beginning of a text to just before the question
 
 
 def by_depth(models: Iterable[str], at: Iterable[float]) -> tuple[Quantity, ...]:
-  """What is found at every depth and length, and of four values in the middle."""
+  """Retrieval at every depth and length, and of four values in the middle."""
   places = [(depth, 1) for depth in DEPTHS] + [(0.5, 4)]
   pairs = [(model, n) for model in models for n in at]
   return tuple(found(model, n, depth, keys) for model, n in pairs for depth, keys in places)
 
 
 def solved(model: str, at: float = 1, control: str = 'exact'):
-  """Share of a task's examples that are answered exactly, at `at` times the size of training."""
+  """Share of a task's examples that are solved exactly, at `at` times the training size."""
   return Quantity(model, 'task', control, (at,))
 
 
 @dataclasses.dataclass(frozen=True)
 class Expect:
-  """What must hold of an effect: that it lies between two numbers.
+  """A test: that an effect lies between two thresholds.
 
   Attributes:
     says: in words.
     effect: what is estimated.
-    paper: what the paper has of it, in the same unit; '' where it has no number.
-    above: what it must exceed; None: nothing.
-    below: what it must stay under; None: nothing.
-    amount: the effect is an amount, of which zero means nothing; False: a difference.
-    control: without it the other tests mean nothing, so that where it does not hold the claim is
-      left open; False: a test of the claim.
+    paper: the paper's value of it, in the same unit; '' if it has none.
+    above: the lower threshold; None: none.
+    below: the upper threshold; None: none.
+    amount: the effect is an amount, whose zero is no special value; False: a difference.
+    control: a prerequisite of the other tests: if it fails, the claim is inconclusive; False: a
+      test of the claim.
     unit: of the effect.
-    variant: '' where it is asked of all; or of which hyper-parameters, see Claim.
+    variant: the hyper-parameters that it is for, see Claim; '': all.
   """
 
   says: str
@@ -186,7 +187,7 @@ class Expect:
 
 
 def finds_within(model: str, variant: str, depth: float = 0) -> Expect:
-  """The control of what is found beyond L: that the model finds values within it."""
+  """The control of retrieval beyond L: that the model retrieves values within it."""
   place = {0: 'at the beginning', 0.5: 'in the middle'}[depth]
   return Expect(
     f'found {place} of L: RoPE',
@@ -201,26 +202,26 @@ def finds_within(model: str, variant: str, depth: float = 0) -> Expect:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-  """A published claim, and what would settle it here.
+  """A published claim, and how it is tested here.
 
-  A claim about RoPE may be asked twice, since a short training length changes what its base means:
-  'published' keeps the paper's numbers, 'matched' scales them to the length. Its verdict is that of
-  'published'; the other is shown beside it.
+  A claim about RoPE may have two variants, since a short training length changes what its base
+  means: 'published' keeps the paper's numbers, 'matched' scales them to the length. The verdict is
+  that of 'published'; the other is shown beside it.
 
   Attributes:
     id: 'C01'.
     name: for the command line.
     title: one sentence.
-    paper: arXiv number and, where one makes the claim, table or section.
-    published: its figures.
+    paper: arXiv number and, if one makes the claim, table or section.
+    published: the paper's figures.
     says: the hypothesis, in words.
     models: by name.
     tests: all must hold; the thresholds are committed before the runs.
-    traps: what has misled others, and what is done about it here.
+    traps: known pitfalls, and what is done about them here.
     note: how this scale differs from the paper's.
-    figure: the length axis of its figure, over L.
-    shown: measured besides what is tested, for the tables.
-    least_seeds: where the claim needs more of them than its thresholds do.
+    figure: lengths on the axis of its figure, over L.
+    shown: further quantities, for the tables.
+    least_seeds: the fewest seeds, if more than its thresholds need.
   """
 
   id: str
@@ -239,11 +240,11 @@ class Claim:
 
   @property
   def fewest_seeds(self) -> int:
-    """Below these the rule decides nothing: 5 where a threshold is small, 3 otherwise."""
+    """The fewest seeds for a verdict: 5 if a threshold is small, 3 otherwise."""
     bounds = [b for t in self.tests if t.unit == NATS for b in (t.above, t.below) if b]
     return max(self.least_seeds, 5 if any(EQUAL < abs(b) < SMALL for b in bounds) else 3)
 
   @property
   def variants(self) -> tuple[str, ...]:
-    """In the order of the tests; ('',) where there is one."""
+    """In the order of the tests; ('',) if there is one."""
     return tuple(dict.fromkeys(t.variant for t in self.tests if t.variant)) or ('',)

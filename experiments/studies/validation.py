@@ -1,4 +1,4 @@
-"""What is wrong with a claim, found before anything is planned."""
+"""Checks of a claim, before anything is planned."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -11,11 +11,11 @@ from pe_research.settings import protocols
 
 
 def check(claim: Claim, scale: str, measured: Iterable[Quantity]) -> None:
-  """Raises ValueError where a claim refers to something undefined, or contradicts itself.
+  """Raises ValueError if a claim refers to something undefined, or contradicts itself.
 
   Args:
     claim: the claim.
-    scale: name of a scale, besides those of all, that its fields may name.
+    scale: name of a scale that its fields may name, besides those in SCALES.
     measured: all its quantities.
   """
   for name, model in claim.models.items():
@@ -38,23 +38,25 @@ def _check_model(claim: Claim, name: str, model: Model, scales: Iterable[str]) -
   while start := claim.models[line[-1]].start:
     choose(f'{where}: start', start, claim.models)
     if start in line:
-      raise ValueError(f'{where} begins with its own weights: {" <- ".join([*line, start])}.')
+      raise ValueError(f'{where} starts from its own weights: {" <- ".join([*line, start])}.')
     line.append(start)
-  begins = {'share': model.share, 'searched': model.searched, 'short': model.short}
-  for field, value in begins.items():
+  for field in ('share', 'searched', 'short'):
+    value = getattr(model, field)
     at_least(f'{where}: {field}', value, 0)
     if value and not model.start:
-      raise ValueError(f'{where}: {field} is {value:g}, of the weights of no model; name a start.')
+      raise ValueError(f'{where}: {field} is {value:g}, which needs other weights; name a start.')
   if model.start and model.task:
-    raise ValueError(f'{where}: task is {model.task!r}; it is of {line[-1]!r}, which is trained.')
+    raise ValueError(
+      f'{where}: task is {model.task!r}; only a model without a start has one, here {line[-1]!r}.'
+    )
   if model.short and not claim.models[model.start].searched:
     raise ValueError(
       f'{where}: short is {model.short:g}, and {model.start!r} has no searched factors to keep.'
     )
   if ('{searched}' in model.position) != bool(model.searched):
     raise ValueError(
-      f'{where}: {{searched}} in the position and a factor in searched go together; there are '
-      f'{model.position!r} and {model.searched:g}.'
+      f'{where}: {{searched}} in the position and a factor in searched go together; the position '
+      f'is {model.position!r} and searched {model.searched:g}.'
     )
 
 
@@ -64,7 +66,7 @@ def _check_test(claim: Claim, test: Expect) -> None:
   if not bounds or not all(map(math.isfinite, bounds)):
     raise ValueError(f'{where}: above is {test.above} and below {test.below}; give one, a number.')
   if bounds != sorted(set(bounds)):
-    raise ValueError(f'{where}: nothing is above {test.above:g} and below {test.below:g}.')
+    raise ValueError(f'{where}: no number is above {test.above:g} and below {test.below:g}.')
 
 
 def _check_quantity(claim: Claim, quantity: Quantity) -> None:
@@ -78,8 +80,8 @@ def _check_quantity(claim: Claim, quantity: Quantity) -> None:
       text = control.format(middle=1, L=1)
     except (KeyError, IndexError, ValueError) as error:
       raise ValueError(
-        f'{where}: the control {control!r} is not understood; it may have '
-        '{middle}, a layer, and {L}, tokens, in it.'
+        f'{where}: the control {control!r} is not understood; of names in braces it may have '
+        '{middle}, a layer, and {L}, tokens.'
       ) from error
     try:
       protocols.measurement(f'{quantity.protocol}/{text}/1')

@@ -16,23 +16,23 @@ TOO_SMALL = 'of the claimed sign and too small: no number of seeds would decide'
 NO_EFFECT = 'no effect either way: no number of seeds would decide'
 EXCLUDED = 'the claimed range is excluded'
 BEYOND = 'beyond the claimed range, of the claimed sign'
-REMARKS = (EXCLUDED, BEYOND)  # without which a verdict may be misread
+REMARKS = (EXCLUDED, BEYOND)  # shown with a verdict that may be misread without them
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What a test came to.
+  """The outcome of a test.
 
   Attributes:
     test: the test.
-    estimate: of its effect; None where it could not be made, and then `why` says why.
-    p_holds: of the interval's one-sided tests that the effect lies where the claim has it,
-      doubled; small where it does.
-    p_fails: the same, that it lies on the other side.
-    seeds: how many would decide if the effect is what it seems, where nothing is decided; None: no
-      number would, or none is needed.
-    power: that in words, or why no number would; where it is decided, BEYOND or ''.
-    why: nothing was estimated, or what was left out.
+    estimate: of its effect; None if it could not be estimated, see `why`.
+    p_holds: twice the one-sided p value against the effect lying outside the claimed range; small
+      if it lies inside.
+    p_fails: the same for the other side, see `refuted_outside`.
+    seeds: of an undecided test, the number that would decide if the effect is as estimated; None:
+      no number would, or none is needed.
+    power: `seeds` in words, or why no number would decide; of a decided test BEYOND or ''.
+    why: why nothing was estimated, or what was left out.
   """
 
   test: Expect
@@ -45,7 +45,7 @@ class Outcome:
 
   @property
   def verdict(self) -> str:
-    """By its interval alone."""
+    """By its interval, without any correction."""
     if self.estimate is None:
       return MISSING
     if self.p_holds < ALPHA:
@@ -53,34 +53,35 @@ class Outcome:
     return REFUTED if self.p_fails < ALPHA else INCONCLUSIVE
 
 
-def claimed(test: Expect) -> tuple[float, float]:
-  """(a, b): where the claim has the effect, between a and b."""
+def claimed_range(test: Expect) -> tuple[float, float]:
+  """(a, b): by the claim the effect lies between a and b."""
   low = -math.inf if test.above is None else test.above
   high = math.inf if test.below is None else test.below
   return low, high
 
 
-def beyond(test: Expect) -> tuple[float, float]:
-  """(a, b): the effect is on the other side of the claim below a, or above b.
+def refuted_outside(test: Expect) -> tuple[float, float]:
+  """(a, b): an effect below a, or above b, refutes the claim.
 
-  Where the claim leaves zero out, the other side begins at zero: a difference of the right sign
-  that is too small decides nothing. Where it has zero in it, or is of an amount, the other side is
-  all else.
+  If the claimed range excludes zero, these are effects of the opposite sign: a difference of the
+  right sign that is too small decides nothing. If it includes zero, or the effect is an amount,
+  these are all effects outside the range.
   """
-  low, high = claimed(test)
+  low, high = claimed_range(test)
   return (low, high) if test.amount else (min(low, 0.0), max(high, 0.0))
 
 
 def decide(test: Expect, estimate: statistics.Estimate, why: str = '') -> Outcome:
-  """Holds an estimate against a test.
+  """The outcome of a test with this estimate of its effect.
 
-  An interval wholly where the claim has the effect reproduces it, one wholly on the other side
-  refutes it (see `beyond`). A share ends at 0 and 1, and so does its interval.
+  An interval wholly within the claimed range reproduces the claim; one wholly on the other side
+  refutes it (see `refuted_outside`). Intervals of shares, and of their differences, are clipped to
+  the values that they can have.
   """
   if test.unit == EXACT:
     ends = np.clip(estimate.interval, 0.0 if test.amount else -1.0, 1.0)
     estimate = dataclasses.replace(estimate, interval=tuple(map(float, ends)))
-  (lower, upper), (low, high) = claimed(test), beyond(test)
+  (lower, upper), (low, high) = claimed_range(test), refuted_outside(test)
   holds = min(2 * max(estimate.p_above(lower), estimate.p_below(upper)), 1.0)
   fails = min(2 * min(estimate.p_below(low), estimate.p_above(high)), 1.0)
   if min(holds, fails) < ALPHA:
@@ -91,16 +92,16 @@ def decide(test: Expect, estimate: statistics.Estimate, why: str = '') -> Outcom
   if last < lower or upper < first:
     return Outcome(test, estimate, holds, fails, power=EXCLUDED, why=why)
   seeds = seeds_to_decide(test, estimate)
-  if bounds(test, estimate):
+  if _deciding_bounds(test, estimate):
     power = f'{seeds} seeds would decide' if seeds else NO_NUMBER
   else:
     power = NO_EFFECT if abs(estimate.value) < EQUAL else TOO_SMALL
   return Outcome(test, estimate, holds, fails, seeds, power, why)
 
 
-def bounds(test: Expect, estimate: statistics.Estimate) -> list[float]:
-  """What an interval around the estimate must leave out to decide: none where none would."""
-  (lower, upper), (low, high) = claimed(test), beyond(test)
+def _deciding_bounds(test: Expect, estimate: statistics.Estimate) -> list[float]:
+  """What an interval around the estimate must exclude to decide; empty if no interval would."""
+  (lower, upper), (low, high) = claimed_range(test), refuted_outside(test)
   if lower < estimate.value < upper:
     return [bound for bound in (lower, upper) if math.isfinite(bound)]
   if not low <= estimate.value <= high:
@@ -111,26 +112,27 @@ def bounds(test: Expect, estimate: statistics.Estimate) -> list[float]:
 def seeds_to_decide(
   test: Expect, estimate: statistics.Estimate, level: float = statistics.LEVEL
 ) -> int | None:
-  """How many would decide at a level, were the effect as found; None: no number."""
-  numbers = [statistics.seeds_needed(estimate, b, level) for b in bounds(test, estimate)]
+  """Seeds that would decide at a level if the effect is as estimated; None: no number would."""
+  bounds = _deciding_bounds(test, estimate)
+  numbers = [statistics.seeds_needed(estimate, bound, level) for bound in bounds]
   return None if not numbers or None in numbers else max(numbers)
 
 
-def lost(outcomes: Sequence[Outcome]) -> list[Outcome]:
-  """The controls that do not hold."""
+def failed_controls(outcomes: Sequence[Outcome]) -> list[Outcome]:
+  """The controls that are not reproduced."""
   return [o for o in outcomes if o.test.control and o.verdict != REPRODUCED]
 
 
 def of_claim(outcomes: Sequence[Outcome]) -> tuple[str, float]:
   """The verdict over all tests of a claim, and its p value.
 
-  All must hold, so the largest p of them is that of the whole; one that fails is enough to refute,
-  and its p is paid for by the number of tests it was chosen from. Without its controls nothing is
-  decided.
+  All tests must hold, so the p value of a reproduced claim is their largest. One failed test is
+  enough to refute; its p value is multiplied by the number of tests that it was chosen from. If a
+  control fails, the claim is inconclusive.
   """
   if any(outcome.estimate is None for outcome in outcomes):
     return MISSING, 1.0
-  if lost(outcomes):
+  if failed_controls(outcomes):
     return INCONCLUSIVE, 1.0
   own = [outcome for outcome in outcomes if not outcome.test.control]
   holds = max(outcome.p_holds for outcome in own)
@@ -140,17 +142,17 @@ def of_claim(outcomes: Sequence[Outcome]) -> tuple[str, float]:
   return (REFUTED, fails) if fails < ALPHA else (INCONCLUSIVE, min(holds, fails))
 
 
-def one_refutes(outcomes: Sequence[Outcome]) -> bool:
-  """Whether a test fails by itself, where all tests were made and the controls hold."""
-  if lost(outcomes) or any(o.estimate is None for o in outcomes):
+def any_refuted(outcomes: Sequence[Outcome]) -> bool:
+  """Whether a test alone is refuted, given that all were estimated and the controls hold."""
+  if failed_controls(outcomes) or any(o.estimate is None for o in outcomes):
     return False
   return any(o.verdict == REFUTED for o in outcomes if not o.test.control)
 
 
-def seeds_to_stand(outcomes: Sequence[Outcome], verdict: str, claims: int) -> int | None:
-  """Seeds at which a claim's verdict alone would stand among so many, in the worst case of Holm's.
+def seeds_to_keep(outcomes: Sequence[Outcome], verdict: str, claims: int) -> int | None:
+  """Seeds with which a claim keeps its verdict after Holm's correction over this many claims.
 
-  None: no number would.
+  In the worst case of the correction; None: no number would do.
   """
   own = [o for o in outcomes if not o.test.control]
   if verdict == REPRODUCED:
@@ -163,7 +165,7 @@ def seeds_to_stand(outcomes: Sequence[Outcome], verdict: str, claims: int) -> in
 
 
 def corrected(found: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
-  """Verdicts after Holm's correction over all claims of a report: those that do not hold, fall."""
+  """(verdict, p) after Holm's correction over these; what is not significant is inconclusive."""
   run = [i for i, (verdict, _) in enumerate(found) if verdict != MISSING]
   adjusted = statistics.holm([found[i][1] for i in run])
   out = list(found)
@@ -173,27 +175,29 @@ def corrected(found: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
   return out
 
 
-def hold(found: Mapping[str, Mapping[str, tuple[str, float]]]) -> dict[str, dict[str, str]]:
-  """Claim -> variant -> what stands of these verdicts.
+def corrected_by_claim(
+  found: Mapping[str, Mapping[str, tuple[str, float]]],
+) -> dict[str, dict[str, str]]:
+  """Claim -> variant -> verdict after Holm's correction over each of `families`.
 
-  Each of `families` is corrected for itself.
+  `found` has (verdict, p) before the correction.
   """
-  held: dict[str, dict[str, str]] = {claim: {} for claim in found}
-  for keys in families(found):
-    plain = [tuple(found[claim][variant]) for claim, variant in keys]
-    for (claim, variant), (verdict, _) in zip(keys, corrected(plain), strict=True):
-      held[claim][variant] = verdict
-  return held
+  after: dict[str, dict[str, str]] = {claim: {} for claim in found}
+  for family in families(found):
+    before = [tuple(found[claim][variant]) for claim, variant in family]
+    for (claim, variant), (verdict, _) in zip(family, corrected(before), strict=True):
+      after[claim][variant] = verdict
+  return after
 
 
 def families(found: Mapping[str, Iterable[str]]) -> list[list[tuple[str, str]]]:
-  """(claim, variant) of all first variants, and of all others, which are no claims of their own."""
+  """(claim, variant) of all first variants, and of all others, which repeat claims."""
   parts = slice(0, 1), slice(1, None)
   return [[(claim, v) for claim, own in found.items() for v in [*own][part]] for part in parts]
 
 
-def fewest(claim: Claim, seeds: int) -> None:
-  """Raises ValueError where there are fewer seeds than the rule decides by."""
+def check_seeds(claim: Claim, seeds: int) -> None:
+  """Raises ValueError if there are fewer seeds than a verdict needs."""
   if seeds < claim.fewest_seeds:
     raise ValueError(
       f'{claim.id} needs at least {claim.fewest_seeds} seeds for a verdict; there are {seeds}. '

@@ -29,7 +29,7 @@ def test_every_variant_has_what_it_is_alone():
     finding('T02', {'published': 0.03, 'matched': 0.04}),
     finding('T03', {'': 0.03}),
   ])  # fmt: skip
-  needed = lambda row, claims: verdicts.seeds_to_stand(row.finding.outcomes[:1], 'refuted', claims)
+  needed = lambda row, claims: verdicts.seeds_to_keep(row.finding.outcomes[:1], 'refuted', claims)
   three, two = needed(made[0], 3), needed(made[0], 2)
   aside = 'inconclusive (alone: refuted; {} seeds would keep it)'.format
   assert (three, two) == (5, 4)
@@ -49,7 +49,7 @@ def test_a_claim_that_one_of_several_tests_refutes_says_what_would_keep_that():
   own = {'': verdicts.of_claim(outcomes)}
   assert own[''][0] == verdicts.INCONCLUSIVE
   (row,) = rows.judge([ledger.Finding(claim_fixtures.claim(tests=tests), {}, outcomes, own, {})])
-  seeds = verdicts.seeds_to_stand(outcomes, 'refuted', 1)
+  seeds = verdicts.seeds_to_keep(outcomes, 'refuted', 1)
   assert seeds > 3
   aside = f'by one test alone: refuted; {seeds} seeds would keep it'
   assert row.verdict_text == f'inconclusive ({aside})'

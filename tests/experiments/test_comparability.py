@@ -6,7 +6,7 @@ import pytest
 import sweeps
 
 from experiments.report import summary
-from experiments.studies import anew, comparability, measured
+from experiments.studies import comparability, measured, relowering
 from pe_research.proof import program_store
 from pe_research.runs import conditions
 
@@ -119,7 +119,7 @@ def test_a_condition_says_both_values(runs):
 def test_a_field_of_the_configs_that_explains_a_difference_is_named_in_its_place(runs):
   wider = with_config(DIFFERENCES['program.step'](runs[2]), 'model', mlp_width=184)
   runs[2] = DIFFERENCES['initial_parameters'](with_row(wider, 0, program='q' * 64))
-  said = 'the training programs differ outside the scheme: config.model.mlp_width 176 -> 184 '
+  said = 'training programs without the scheme differ: config.model.mlp_width 176 -> 184 '
   with pytest.raises(comparability.Refused) as refused:
     comparability.check(runs)
   text = str(refused.value)
@@ -151,12 +151,12 @@ def test_a_field_that_cannot_be_why_explains_nothing(runs):
   with pytest.raises(comparability.Refused) as refused:
     comparability.check(runs)
   said = str(refused.value)
-  assert 'batches are put together in other ways: batch_order' in said
+  assert 'orders of batches differ: batch_order' in said
   assert 'scoring' not in said and '=config.optimizer' not in said
 
 
 def test_a_config_that_differs_hides_no_change_of_code(runs, monkeypatch):
-  """Runs of other files are lowered anew, where a field of their configs would explain them."""
+  """Runs of other files are lowered again, where a field of their configs would explain them."""
   wider = with_config(DIFFERENCES['program.step'](runs[2]), 'model', mlp_width=184)
   runs[2] = changed(wider, provenance=wider.record['provenance'] | {'code': 'x' * 64})
   asked = []
@@ -166,7 +166,7 @@ def test_a_config_that_differs_hides_no_change_of_code(runs, monkeypatch):
     asked.append(run.name)
     return run.record['provenance']['code'] in known
 
-  monkeypatch.setattr(anew, 'is_as_recorded', as_recorded)
+  monkeypatch.setattr(relowering, 'matches_record', as_recorded)
   known = {'e' * 64, 'x' * 64}
   assert comparability.check(runs, ['config.model.mlp_width']) and set(asked) == {
     'learned_seed0', 'alibi_seed0'
@@ -249,14 +249,14 @@ def test_older_rows_of_any_protocol_meet_those_of_today(tmp_path):
   plain = lambda row: {k: v for k, v in row.items() if k != 'targets'}
   rows = [plain(row) if row['protocol'] == 'sliding' else row for row in runs[0].rows]
   runs[0] = dataclasses.replace(runs[0], rows=rows)
-  used = measured.used(runs)
-  assert [len(own) for own in used.rows] == [len(run.rows) for run in runs]
-  assert not used.notes and not used.moved
+  selection = measured.select(runs)
+  assert [len(own) for own in selection.rows] == [len(run.rows) for run in runs]
+  assert not selection.notes and not selection.moved
 
 
 def test_targets_that_moved_are_refused_and_not_left_out(runs):
   """Where a run has them as its config asks, and none of those that others have."""
-  asked = lambda run, **more: [row | {'settings': run.asked} | more for row in run.rows]
+  asked = lambda run, **more: [row | {'settings': run.settings} | more for row in run.rows]
   runs = [dataclasses.replace(run, rows=asked(run)) for run in runs]
   runs[1] = dataclasses.replace(runs[1], rows=asked(runs[1], targets='moved'))
   with pytest.raises(
@@ -298,22 +298,22 @@ def test_targets_that_most_runs_have_are_used(runs):
     dataclasses.replace(run, rows=[*run.rows, *moved(run)]) if i else run
     for i, run in enumerate(runs)
   ]
-  used = measured.used(runs)
-  rows, notes = used.rows, used.notes
+  selection = measured.select(runs)
+  rows, notes = selection.rows, selection.notes
   assert {row['targets'] for own in rows for row in own} == {'targets of fixed_targets'}
   assert len(notes) == len(runs) - 1
   runs[0] = dataclasses.replace(runs[0], rows=moved(runs[0]))
-  used = measured.used(runs)
-  rows, notes = used.rows, used.notes
+  selection = measured.select(runs)
+  rows, notes = selection.rows, selection.notes
   assert {row['targets'] for own in rows for row in own} == {'others'}
 
 
 def test_of_as_many_those_that_the_configs_ask_for_are_used(runs):
-  asked = runs[0].asked
+  asked = runs[0].settings
   both = lambda run: [*[row | {'settings': asked} for row in run.rows],
                       *[row | {'targets': 'z' * 64} for row in run.rows]]  # fmt: skip
   runs = [dataclasses.replace(run, rows=both(run)) for run in runs]
-  rows = measured.used(runs).rows
+  rows = measured.select(runs).rows
   assert {row['targets'] for own in rows for row in own} == {'targets of fixed_targets'}
 
 

@@ -34,7 +34,7 @@ def test_kept_verdicts_follow_from_kept_rows(scale, claim):
   kept = json.loads(ledger.path(scale.name, claim, 'verdict.json').read_text())
   if tuple(kept['verdicts']) != claim.variants:
     pytest.skip(f'{claim.id} was run as {[*kept["verdicts"]]}, and asks {claim.variants}.')
-  again = json.loads(json.dumps(ledger.as_json(ledger.again(rows.planner(scale), claim)[0])))
+  again = json.loads(json.dumps(ledger.as_json(ledger.decide_kept(rows.planner(scale), claim)[0])))
   assert again.keys() == kept.keys() and again['verdict'] == kept['verdict']
   for variant, (verdict, p) in kept['verdicts'].items():
     assert again['verdicts'][variant] == [verdict, near(p)]
@@ -75,15 +75,15 @@ def test_claims_that_were_measured_by_other_programs_are_told(
   for name, program in zip(('C12', 'C17'), programs, strict=True):
     own = {k: v for k, v in (one | {'program': program}).items() if v is not None}
     files.write_rows(ledger.path('cpu', claims.CLAIMS[name], 'rows.jsonl'), [own])
-  current = lambda claim, plan, rows: (rows, [])
-  monkeypatch.setattr(ledger, 'current', current)
+  drop_stale = lambda claim, plan, rows: (rows, [])
+  monkeypatch.setattr(ledger, 'drop_stale', drop_stale)
   _, notes = rows.load(SCALES['cpu'])
   assert any('by the same programs' in note for note in notes) == told
 
 
 def test_a_file_that_was_cut_gives_its_whole_rows(tmp_path):
   file = tmp_path / 'rows.jsonl'
-  one, two = (dict.fromkeys(sorted(ledger.WHOLE), value) for value in (1, 2))
+  one, two = (dict.fromkeys(sorted(ledger.REQUIRED), value) for value in (1, 2))
   text = [json.dumps(row) for row in (one, two)]
   file.write_text(f'{text[0]}\n{text[1]}\n{text[0][:9]}')
   found, note = ledger.read_rows(file)
@@ -117,10 +117,10 @@ def kept():
 
 def test_rows_of_another_config_are_left_out_and_named(kept):
   claim, planner, made = kept
-  assert ledger.current(claim, planner, made) == (made, [])
+  assert ledger.drop_stale(claim, planner, made) == (made, [])
   stale = [row | {'key': 'another'} if row['seed'] == 1 else row for row in made]
   stale.append(made[0] | {'model': 'gone'})
-  own, notes = ledger.current(claim, planner, stale)
+  own, notes = ledger.drop_stale(claim, planner, stale)
   assert own == [row for row in made if row['seed'] != 1]
   assert notes == [
     "T01: rows of 'alibi', 'gone', 'rope' are of another config and left out; run the claim again."
@@ -129,12 +129,12 @@ def test_rows_of_another_config_are_left_out_and_named(kept):
 
 def test_a_seed_that_lacks_something_is_left_out_and_named(kept):
   claim, planner, made = kept
-  (whole,) = ledger.settle(claim, planner, made, {}).outcomes
+  (whole,) = ledger.decide(claim, planner, made, {}).outcomes
   assert whole.estimate.seeds == 3 and not whole.why
-  (few,) = ledger.settle(claim, planner, made[:-1], {}).outcomes
+  (few,) = ledger.decide(claim, planner, made[:-1], {}).outcomes
   assert few.verdict == verdicts.MISSING and '2 of at least 3 seeds' in few.why
   more = [row | {'seed': 3} for row in made if row['seed'] == 0 and row['model'] == 'alibi']
-  (outcome,) = ledger.settle(claim, planner, made + more, {}).outcomes
+  (outcome,) = ledger.decide(claim, planner, made + more, {}).outcomes
   assert outcome.estimate == whole.estimate and 'without seed 3' in outcome.why
 
 
@@ -149,11 +149,11 @@ def test_what_is_no_number_decides_nothing(kept, value, order):
   )  # fmt: skip
   claim = claim_fixtures.claim(tests=tests[::order], figure=())
   rows = [row | {'eval_length': length} for row in made for length in (32, 64)]
-  assert ledger.settle(claim, planner, rows, {}).verdict == verdicts.REPRODUCED
+  assert ledger.decide(claim, planner, rows, {}).verdict == verdicts.REPRODUCED
   bad = next(row for row in rows if row['eval_length'] == 64 and row['seed'] == 1)
   name = next(iter(bad['documents']))
   bad['documents'] = bad['documents'] | {name: [value, bad['documents'][name][1]]}
-  finding = ledger.settle(claim, planner, rows, {})
+  finding = ledger.decide(claim, planner, rows, {})
   assert finding.verdict == verdicts.MISSING
   assert any('seed 1: fixed_targets/none/64: a value is not' in o.why for o in finding.outcomes)
 
@@ -183,7 +183,7 @@ def test_a_job_that_was_done_again_costs_both_times(kept, tmp_path):
   rows = [{'job': job, 'seconds': seconds} for job, seconds in spent]
   files.write_rows(rope.workdir / COSTS, rows)
   unknown = dict.fromkeys(own['alibi'][0].job_names())
-  assert runner.costs(planner, own) == {trained: 60.0, measured: 30.0} | unknown
+  assert runner.costs(own) == {trained: 60.0, measured: 30.0} | unknown
 
 
 def test_a_search_that_two_models_share_costs_once(kept, tmp_path):
@@ -200,7 +200,7 @@ def test_a_search_that_two_models_share_costs_once(kept, tmp_path):
   (search,) = planner.searches.values()
   search.folder.mkdir(parents=True)
   files.write_rows(search.folder / COSTS, [{'job': search.name, 'seconds': 7.0}])
-  spent = runner.costs(planner, own)
+  spent = runner.costs(own)
   assert spent[search.name] == 7.0 and len(spent) == 2 + 1 + 2 + 1
   alone = [cost.of(group, planner, 1e12) for group in own.values()]
   once = cost.searching(*planner.searched[search.name], 1e12)

@@ -204,7 +204,7 @@ def test_tuned_runs_have_their_share_of_tokens_and_the_rules_of_the_run(toy, tmp
     ),
     (
       {'models': {'x': Model('longrope:file={searched}', start='y'), 'y': Model('rope')}},
-      ["model 'x'", '{searched}', 'there are'],
+      ["model 'x'", '{searched}', 'the position is'],
     ),
     (
       {'models': {'y': Model('rope'), 'x': Model('longrope:file={searched}', start='y', searched=4,

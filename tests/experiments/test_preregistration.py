@@ -44,7 +44,7 @@ CLAIM = Claim(
 def test_words_are_aside_and_numbers_are_asked(before, after, same):
   assert before in FILE
   other = FILE.replace(before, after)
-  assert (preregistration.asked(other) == preregistration.asked(FILE)) == same
+  assert (preregistration.question(other) == preregistration.question(FILE)) == same
 
 
 COMMON = """
@@ -79,10 +79,10 @@ USES = "CLAIM = Claim(tests=(Expect('a', effect('rope'), above=LIMIT, unit=WORD)
 ])  # fmt: skip
 def test_what_a_claim_takes_from_the_common_words_is_asked_too(before, after, same):
   assert before in COMMON
-  other = preregistration.asked(USES, COMMON.replace(before, after))
-  assert (other == preregistration.asked(USES, COMMON)) == same
+  other = preregistration.question(USES, COMMON.replace(before, after))
+  assert (other == preregistration.question(USES, COMMON)) == same
   plain = USES.replace('LIMIT', '0.5').replace('WORD', "'a word'")
-  assert preregistration.asked(plain, COMMON) == preregistration.asked(USES, COMMON)
+  assert preregistration.question(plain, COMMON) == preregistration.question(USES, COMMON)
 
 
 @pytest.fixture
@@ -180,13 +180,13 @@ def other(rows):
 def test_what_makes_a_number_of_measurements_is_asked_too(before, after, same):
   uses = "CLAIM = Claim(tests=(Expect('a', Quantity('rope', of='reach'), above=0),))"
   assert before in DERIVED
-  other = preregistration.asked(uses, '', DERIVED.replace(before, after))
-  assert (other == preregistration.asked(uses, '', DERIVED)) == same
+  other = preregistration.question(uses, '', DERIVED.replace(before, after))
+  assert (other == preregistration.question(uses, '', DERIVED)) == same
 
 
 def test_a_claims_own_word_is_the_one_that_it_means():
   own = f'LIMIT = 3\n{USES}'
-  assert preregistration.asked(own, COMMON) == preregistration.asked(
+  assert preregistration.question(own, COMMON) == preregistration.question(
     own, COMMON.replace('0.5', '0.4')
   )
 

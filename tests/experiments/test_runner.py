@@ -183,9 +183,9 @@ def test_runs_on_another_text_are_refused(toy, settled):
 
 @pytest.mark.parametrize('field, said', [
   ('fingerprint', 'rows of alibi-seed1'),
-  ('program', 'the programs that score differ outside the scheme'),
-  ('own_program', 'the programs of one scheme differ'),
-  ('environment', 'they were measured by other versions, flags or devices'),
+  ('program', 'scoring programs without the scheme differ'),
+  ('own_program', 'scoring programs with the scheme differ'),
+  ('environment', 'versions, flags or devices of the measurement differ'),
 ])  # fmt: skip
 def test_rows_of_another_run_or_program_are_refused(toy, settled, field, said, capsys, monkeypatch):
   claim, scale, workdir = toy
@@ -211,7 +211,7 @@ def checked(claim, scale, workdir, capsys):
 def test_kept_rows_describe_the_code_that_made_them(toy, settled, capsys):
   rows, _ = ledger.read_rows(ledger.path('toy', toy[0], 'rows.jsonl'))
   holds, said = checked(*toy, capsys)
-  assert holds and 'All rows that are kept describe the code as it is.' in said
+  assert holds and 'All kept rows match the code.' in said
   assert said.splitlines()[1].split() == ['T01', str(len(rows)), str(len(rows))]
 
 
@@ -239,21 +239,21 @@ slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize('change, whose, what', [
-  (changed_mask, "'rope'", 'the training step, scheme taken out'),
-  slow(changed_mask, "'pi'", 'the program that scores, scheme taken out (fixed_targets)'),
-  slow(changed_slopes, "'alibi'", 'the training step'),
-  slow(changed_slopes, "'alibi'", 'the program that scores (passkey)'),
-  slow(changed_windows, "'rope'", 'the windows that are scored (passkey)'),
-  slow(changed_batches, "'rope'", 'how batches are put together'),
+  (changed_mask, "'rope'", 'training programs without the scheme'),
+  slow(changed_mask, "'pi'", 'scoring programs without the scheme (fixed_targets)'),
+  slow(changed_slopes, "'alibi'", 'training programs with the scheme'),
+  slow(changed_slopes, "'alibi'", 'scoring programs with the scheme (passkey)'),
+  slow(changed_windows, "'rope'", 'scored windows (passkey)'),
+  slow(changed_batches, "'rope'", 'orders of batches'),
 ])  # fmt: skip
 def test_what_the_code_does_otherwise_is_named(toy, settled, change, whose, what, capsys):
   with pytest.MonkeyPatch.context() as patch:
     change(patch)
     holds, said = checked(*toy, capsys)
   assert not holds
-  assert f'T01, {whose}, seeds 0, 1, 2: {what} differs' in said.splitlines()
+  assert f'T01, {whose}, seeds 0, 1, 2: {what} differ' in said.splitlines()
   if change is changed_slopes:
-    assert "'rope'" not in said and 'taken out' not in said
+    assert "'rope'" not in said and 'without the scheme' not in said
 
 
 def test_rows_whose_programs_are_not_on_record_are_no_proof(toy, settled, capsys):
@@ -271,7 +271,7 @@ def test_rows_whose_programs_are_not_on_record_are_no_proof(toy, settled, capsys
 def test_a_verdict_that_its_rows_no_longer_give_is_named(toy, settled, capsys, monkeypatch):
   monkeypatch.setattr(statistics, 'CAUTION', 2.0)
   holds, said = checked(*toy, capsys)
-  assert not holds and 'its verdict follows from its rows no longer' in said
+  assert not holds and 'its kept verdict does not follow from its kept rows' in said
 
 
 @pytest.mark.parametrize('field', ['step', 'settings'])
@@ -359,7 +359,7 @@ def test_too_few_seeds_and_uncommitted_thresholds_are_refused_before_any_run(toy
   with pytest.raises(ValueError, match=r'at least 3 seeds .* there are 2'):
     runner.check(claim, scale, 2, True)
   monkeypatch.setattr(preregistration, 'since', lambda *_: REGISTERED | {'clean': False})
-  with pytest.raises(ValueError, match='is not committed as it is'):
+  with pytest.raises(ValueError, match='the code of T01 is not committed'):
     runner.check(claim, scale, 3, True)
 
 

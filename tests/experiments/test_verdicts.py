@@ -61,7 +61,7 @@ def test_seeds_that_would_decide_are_said_of_what_is_undecided():
   assert between.seeds is None  # of the right sign and too small, however many there are
   assert found.power == f'{found.seeds} seeds would decide'
   held = statistics.seeds_needed(found.estimate, 0.5, 0.998)
-  assert verdicts.seeds_to_stand([found], 'reproduced', 25) == held > found.seeds
+  assert verdicts.seeds_to_keep([found], 'reproduced', 25) == held > found.seeds
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_without_its_control_a_claim_is_left_open():
 def test_published_variants_are_corrected_apart_from_the_others():
   found = {'A': {'published': ('reproduced', 0.03), 'matched': ('refuted', 0.04)},
            'B': {'': ('refuted', 0.03)}}  # fmt: skip
-  held = verdicts.hold(found)
+  held = verdicts.corrected_by_claim(found)
   assert held == {'A': {'published': 'inconclusive', 'matched': 'refuted'},
                   'B': {'': 'inconclusive'}}  # fmt: skip
 
@@ -284,8 +284,8 @@ def test_small_thresholds_take_five_seeds(bound, seeds):
   claim = claim_fixtures.claim(tests=(Expect('x', NOTHING, above=bound),))
   assert claim.fewest_seeds == seeds
   with pytest.raises(ValueError, match=rf'T01 needs at least {seeds} seeds.*there are 2'):
-    verdicts.fewest(claim, 2)
-  verdicts.fewest(claim, seeds)
+    verdicts.check_seeds(claim, 2)
+  verdicts.check_seeds(claim, seeds)
   assert claim_fixtures.claim(least_seeds=7).fewest_seeds == 7
 
 

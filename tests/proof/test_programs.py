@@ -121,7 +121,7 @@ def test_a_scheme_that_is_added_joins_the_baselines_that_exist(tmp_path):
   )
   assert done.returncode == 2
   changed = home / 'runs' / 'difference_of_program.step.diff'
-  said = 'the training programs differ outside the scheme, and no field of the configs says why'
+  said = 'training programs without the scheme differ, and no field of the configs says why'
   assert said in done.stderr and str(changed) in done.stderr
   assert '+% = stablehlo.constant value=dense<4.000000e+00>' in changed.read_text()
   # A config that differs as well does not hide it.

@@ -59,6 +59,19 @@ def test_a_list_is_of_the_claims_that_are_named(capsys):
   assert [line.split()[0] for line in lines] == ['C12', 'C01']
 
 
+@pytest.mark.parametrize('text', ['5', '0:5', '0,1,2,3,4', '0:3,3:5'])
+def test_seeds_of_claims_are_a_number_or_those_from_0(text):
+  assert experiments.parser().parse_args(['run', f'--seeds={text}']).seeds == 5
+
+
+@pytest.mark.parametrize('text', ['1:4', '0,2,1', '0,0,1'])
+def test_other_seeds_of_claims_are_refused(text, capsys):
+  with pytest.raises(SystemExit):
+    experiments.parser().parse_args(['run', f'--seeds={text}'])
+  error = capsys.readouterr().err
+  assert f'argument --seeds: {text} has other seeds than 0 to N-1' in error and '0:3' in error
+
+
 def test_a_claim_that_was_run_for_other_variants_is_not_run(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(ledger, 'RESULTS', tmp_path)
   (tmp_path / 'cpu').mkdir()

@@ -25,7 +25,7 @@ def main(argv: list[str]) -> None:
     file = ledger.path(scale.name, claim, 'verdict.json')
     kept = files.read_json(file)
     if kept and tuple(kept['verdicts']) == claim.variants:
-      finding, _ = ledger.again(plan, claim)
+      finding, _ = ledger.decide_kept(plan, claim)
       commits = {run['commit'] for run in finding.record['runs']}
       finding.record['registered'] = preregistration.since(claim, commits, scale.name)
       files.write_bytes(file, json.dumps(ledger.as_json(finding), indent=1).encode())

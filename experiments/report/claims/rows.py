@@ -65,11 +65,11 @@ class Row:
     outcomes = [o for o in self.finding.outcomes if o.test.variant in ('', variant)]
     alone, whose = self.alone(variant), 'alone'
     inconclusive = self.finding.verdicts[variant][0] == verdicts.INCONCLUSIVE
-    if inconclusive and verdicts.one_refutes(outcomes):
+    if inconclusive and verdicts.any_refuted(outcomes):
       alone, whose = verdicts.REFUTED, 'by one test alone'
     if not alone:
       return ''
-    seeds = verdicts.seeds_to_stand(outcomes, alone, self.among[variant])
+    seeds = verdicts.seeds_to_keep(outcomes, alone, self.among[variant])
     return f'{whose}: {alone}; {seeds or "no number of"} seeds would keep it'
 
   @property
@@ -123,7 +123,7 @@ def claimed_text(test: Expect) -> str:
 def judge(findings: Sequence[Finding]) -> list[Row]:
   """A row for each claim, in their order, verdicts corrected for the number of claims."""
   uncorrected = {f.claim.id: f.verdicts for f in findings}
-  corrected, among = verdicts.hold(uncorrected), {}
+  corrected, among = verdicts.corrected_by_claim(uncorrected), {}
   for family in verdicts.families(uncorrected):
     run = sum(uncorrected[claim][variant][0] != verdicts.MISSING for claim, variant in family)
     among |= dict.fromkeys(family, run)
@@ -145,7 +145,7 @@ def deciding(finding: Finding) -> verdicts.Outcome | None:
   ]
   if not outcomes:
     return None
-  failed_controls = verdicts.lost(outcomes)
+  failed_controls = verdicts.failed_controls(outcomes)
   tests = [o for o in outcomes if not o.test.control]
   refuting = [o for o in tests if o.verdict == verdicts.REFUTED]
   if failed_controls or not refuting:
@@ -163,7 +163,7 @@ def load(scale: Scale) -> tuple[list[Finding], list[str]]:
   plan = planner(scale)
   findings, notes = [], []
   for claim in ordered():
-    finding, own_notes = ledger.again(plan, claim)
+    finding, own_notes = ledger.decide_kept(plan, claim)
     findings.append(finding)
     notes += own_notes
   if not alike(findings):
@@ -181,7 +181,7 @@ def alike(findings: Sequence[Finding]) -> bool:
   for finding in findings:
     for row in (row for own in finding.rows.values() for row in own.values()):
       if row['value'] is not None:
-        programs = tuple(row.get(field) for field in ledger.SHOWN)
+        programs = tuple(row.get(field) for field in ledger.EVIDENCE)
         seen.setdefault((row['key'], measured.name(row)), set()).add(programs)
   recorded = all(programs[0] is not None for found in seen.values() for programs in found)
   return recorded and all(len(found) == 1 for found in seen.values())
