@@ -13,7 +13,9 @@ code, and what differs for the others. If `run` is interrupted, the same command
 
 import argparse
 import pathlib
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from experiments import claims
@@ -68,7 +70,7 @@ def main(argv: list[str]) -> int:
   with exits.errors():
     chosen, scale = claims.find(given.claims), scales.SCALES[given.scale]
     if given.command == 'list':
-      print('\n'.join(cli.aligned(listed(chosen, scale.name))))
+      print(listed(chosen, scale.name))
       return 0
     checks.at_least('--seeds', given.seeds, 0)
     workdir = given.workdir or pathlib.Path('results/claims') / scale.name
@@ -121,17 +123,24 @@ def execute(
     return runner.run(chosen, planner, nodes, given.workers, given.keep)
 
 
-def listed(chosen: Sequence[Claim], scale: str) -> list[list[str]]:
-  """A row for each claim: id and name, its verdict in the report of all claims, its title."""
+def listed(chosen: Sequence[Claim], scale: str) -> str:
+  """A table with a row for each claim: id and name, its verdict in the report, its title."""
   from experiments.studies import ledger, verdicts  # slow to import
 
   kept = {claim.id: ledger.read_verdict(scale, claim) for claim in claims.CLAIMS.values()}
   corrected = verdicts.corrected_by_claim({i: k['verdicts'] for i, k in kept.items() if k})
-  rows = [['id and name', 'verdict', 'claim']]
+  rows = [['id and name', 'verdict']]
   for claim in chosen:
     verdict = corrected.get(claim.id, {}).get(claim.variants[0], verdicts.MISSING)
-    rows.append([f'{claim.id} {claim.name}', verdict, claim.title])
-  return rows
+    rows.append([f'{claim.id} {claim.name}', verdict])
+  heads = cli.aligned(rows)
+  indent = max(map(len, heads)) + 2
+  wrapped = textwrap.TextWrapper(
+    shutil.get_terminal_size((100, 24)).columns, subsequent_indent=' ' * indent
+  )
+  titles = ['claim', *(claim.title for claim in chosen)]
+  pairs = zip(heads, titles, strict=True)
+  return '\n'.join(wrapped.fill(head.ljust(indent) + title) for head, title in pairs)
 
 
 if __name__ == '__main__':
