@@ -53,7 +53,8 @@ def test_who_stops_reading_is_no_error(lines):
   assert process.wait(timeout=60) == 1 and not process.stderr.read()
 
 
-def test_a_list_is_of_the_claims_that_are_named(capsys):
+def test_a_list_is_of_the_claims_that_are_named(capsys, monkeypatch):
+  monkeypatch.setenv('COLUMNS', '100')
   assert experiments.main(['list', 'C12', 'alibi_extrapolates']) == 0
   _, *lines = capsys.readouterr().out.splitlines()
   assert [line.split()[0] for line in lines if line[0] != ' '] == ['C12', 'C01']
