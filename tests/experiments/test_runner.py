@@ -268,6 +268,7 @@ def test_rows_whose_programs_are_not_on_record_are_no_proof(toy, settled, capsys
   assert said.splitlines()[1].split()[-1] == '0'
 
 
+@pytest.mark.slow
 def test_a_verdict_that_its_rows_no_longer_give_is_named(toy, settled, capsys, monkeypatch):
   monkeypatch.setattr(statistics, 'CAUTION', 2.0)
   holds, said = checked(*toy, capsys)
@@ -289,6 +290,7 @@ def test_rows_of_other_weights_or_settings_are_left_alone(toy, settled, field):
   assert json.loads(json.dumps(ledger.as_json(finding)))['tests'] == settled['tests']
 
 
+@pytest.mark.slow
 def test_another_claim_measures_more_of_a_stretched_run(toy, settled):
   _, scale, workdir = toy
   test = Expect('PI at 2.5 L - at 4 L', nll('pi', 2.5) - nll('pi', 4), above=-5, below=5)

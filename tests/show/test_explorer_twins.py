@@ -109,6 +109,7 @@ def as_built(one: page.Shown, changes: dict, layer: int, dims) -> PositionScheme
   return scheme
 
 
+@pytest.mark.kinds
 @pytest.mark.parametrize('name', positions.SCHEMES)
 def test_twins_compute_what_modules_compute(name, shown, tab):
   one = shown[name]
