@@ -70,29 +70,27 @@ class Monitor:
     self.undefined: set[pathlib.Path] = set()  # runs whose scheme ends before the longest length
     self.metrics = {run.workdir: Tail(run.workdir / 'metrics.jsonl') for run in runs}
     self.results = {run.workdir: Tail(run.workdir / 'results.jsonl') for run in runs}
-    self.console = rich.console.Console(width=None if sys.stdout.isatty() else 120)
-    self.bars = None
-    if sys.stdout.isatty():
-      self.bars = rich.progress.Progress(
-        '{task.description}',
-        rich.progress.BarColumn(bar_width=24),
-        '{task.completed}/{task.total}',
-        '{task.fields[text]}',
-        console=self.console,
-      )
-      self.tasks = {
-        run.workdir: self.bars.add_task(run.workdir.name, total=run.config['steps'], text='waiting')
-        for run in runs
-      }
+    self.is_terminal = sys.stdout.isatty()
+    self.console = rich.console.Console()
+    self.bars = rich.progress.Progress(
+      '{task.description}',
+      rich.progress.BarColumn(bar_width=24),
+      '{task.completed}/{task.total}',
+      '{task.fields[text]}',
+      console=self.console,
+      disable=not self.is_terminal,
+    )
+    self.tasks = {
+      run.workdir: self.bars.add_task(run.workdir.name, total=run.config['steps'], text='waiting')
+      for run in runs
+    }
 
   def __enter__(self) -> 'Monitor':
-    if self.bars is not None:
-      self.bars.start()
+    self.bars.start()
     return self
 
   def __exit__(self, *_) -> None:
-    if self.bars is not None:
-      self.bars.stop()
+    self.bars.stop()
 
   def __call__(self) -> None:
     """Shows the rows that were written since the last call."""
@@ -102,10 +100,10 @@ class Monitor:
         self._show(run, trained[-1])
       for row in self.results[run.workdir].rows():
         if row['value'] is not None or run.workdir not in self.undefined:
-          self._print(_result(row))
+          self.console.out(_result(row), highlight=False)
         if row['value'] is None:
           self.undefined.add(run.workdir)
-      if self.bars is not None and run.job.done.exists():
+      if run.job.done.exists():
         self.bars.update(self.tasks[run.workdir], completed=run.config['steps'], text='done')
 
   def _show(self, run: Planned, row: dict[str, Any]) -> None:
@@ -114,17 +112,13 @@ class Monitor:
       text += (
         f'  {row["tokens_per_second"] / 1000:5.1f}k tokens/s  {row["seconds_left"]:4.0f} s left'
       )
-    if self.bars is not None:
+    if self.is_terminal:
       text += '  evaluating' if last else ''
       self.bars.update(self.tasks[run.workdir], completed=row['step'], text=text)
     elif last or time.monotonic() - self.printed.get(run.workdir, -self.every) >= self.every:
       self.printed[run.workdir] = time.monotonic()
-      self._print(f'{run.workdir.name:20} step {row["step"]:6}/{run.config["steps"]}  {text}')
-
-  def _print(self, text: str) -> None:
-    print(text, flush=True) if self.bars is None else self.bars.console.print(
-      text, highlight=False, soft_wrap=True
-    )
+      line = f'{run.workdir.name:20} step {row["step"]:6}/{run.config["steps"]}  {text}'
+      self.console.out(line, highlight=False)
 
 
 def _result(row: dict[str, Any]) -> str:
