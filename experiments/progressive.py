@@ -166,10 +166,10 @@ def main(argv: list[str]) -> int:
   """Runs the stages, reports, and prints what the extension costs."""
   given = parse(argv)
   with exits.errors():
-    from experiments.report import writer  # slow to import, as is the next
+    planned = plan(given)
+    from experiments.report import writer  # slow to import, and a flag may have been bad
     from experiments.studies import carry_out, comparability
 
-    planned = plan(given)
     status = carry_out.carry_out(planned, given, writer.report)
     if not (status or given.dry_run or given.jobs):
       lengths = Stages(given).lengths

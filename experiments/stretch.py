@@ -80,10 +80,11 @@ def plan(given: argparse.Namespace) -> 'Study':
 def carry_out(plan: 'Callable[[argparse.Namespace], Study]', given: argparse.Namespace) -> int:
   """Runs the jobs of a plan and writes its reports; returns the exit status."""
   with exits.errors():
-    from experiments.report import writer  # slow to import, as is the next
+    planned = plan(given)
+    from experiments.report import writer  # slow to import, and a flag may have been bad
     from experiments.studies import carry_out
 
-    return carry_out.carry_out(plan(given), given, writer.report)
+    return carry_out.carry_out(planned, given, writer.report)
 
 
 def main(argv: list[str]) -> int:

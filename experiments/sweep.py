@@ -185,11 +185,11 @@ def main(argv: list[str]) -> int:
   """Runs, compares and reports; returns the exit status."""
   with exits.errors():
     arguments, overrides = parse(argv)
-    from experiments.report import writer  # slow to import, as are the next
+    runs = plan(arguments, overrides)
+    from experiments.report import writer  # slow to import, and a config may have been bad
     from experiments.studies import carry_out, progress
     from pe_research.show import explorer
 
-    runs = plan(arguments, overrides)
     if arguments.explorer:
       explorer.check({run.job.name: run.config for run in runs}, [])
     comparison = study.Comparison(
