@@ -99,10 +99,9 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.P
   Raises:
     ValueError: a config is bad, or two points are one experiment.
   """
-  from experiments.report import summary
   from experiments.studies import progress
   from pe_research import positions
-  from pe_research.settings import configs  # slow to import, and --help needs none of it
+  from pe_research.settings import configs, protocols  # slow to import; --help needs none of it
 
   dimensions, runs = grid(arguments), []
   for values in itertools.product(*dimensions.values()):
@@ -120,11 +119,11 @@ def plan(arguments: argparse.Namespace, overrides: list[str]) -> list[progress.P
     name = '_'.join(parts).replace('/', '-')
     workdir = arguments.workdir / 'runs' / name
     resolved = configs.resolve(cli.read_config(flags))
-    if not {*resolved['eval']['protocols']} & {*summary.LOSSES}:
+    if not {*resolved['eval']['protocols']} & {*protocols.LOSSES}:
       raise ValueError(
         f'eval.protocols of {name} is {",".join(resolved["eval"]["protocols"])}; a sweep compares '
-        f'losses, so name one of {", ".join(summary.LOSSES)}. Exact answers are compared by claims '
-        '(experiments/claims).'
+        f'losses, so name one of {", ".join(protocols.LOSSES)}. Exact answers are compared by '
+        'claims (experiments/claims).'
       )
     runs.append(progress.Planned(study.train(name, workdir, flags), workdir, resolved))
   seen: dict[str, str] = {}

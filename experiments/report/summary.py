@@ -15,13 +15,8 @@ import numpy as np
 from experiments.studies import measured, statistics
 from experiments.studies.measured import Run
 from pe_research import positions
+from pe_research.settings import protocols
 
-LOSSES = (
-  'fixed_targets',
-  'non_overlapping',
-  'sliding',
-  'by_position',
-)  # protocols that have sections
 CONTROLS = ('none', 'cropped', 'shuffled')
 TOLERANCE = 0.05  # bits/byte above the loss at the training length that still counts as kept
 FEWEST_DOCUMENTS = 5  # below these there is no interval
@@ -105,7 +100,7 @@ class Section:
   """All rows of one protocol and control at the last step of training.
 
   Attributes:
-    protocol: one of LOSSES.
+    protocol: one of protocols.LOSSES.
     control: one of CONTROLS.
     schemes: in registry order.
     lengths: tokens, all that any run was evaluated at, ascending.
@@ -227,7 +222,7 @@ def sections(runs: Sequence[Run]) -> list[Section]:
     for run in scheme.runs
     for row in used[run.workdir]
   }
-  for protocol in LOSSES:
+  for protocol in protocols.LOSSES:
     for control in CONTROLS:
       rows: dict[tuple[str, int], list[dict[str, Any]]] = {}
       for (key, _, *measurement, length), row in final.items():

@@ -21,6 +21,8 @@ PROTOCOLS = {  # patterns of the controls of each; the first is the default
   'task': ('exact', 'teacher'),
 }
 
+LOSSES = ('fixed_targets', 'non_overlapping', 'sliding', 'by_position')  # the others score answers
+
 # Fields of `eval` that say what is measured, and not how.
 SELECTION = ('every', 'lengths', 'protocols', 'controls', 'measurements')
 
