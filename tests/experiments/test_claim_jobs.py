@@ -65,5 +65,5 @@ def test_the_guide_to_google_cloud_has_the_claims_own_numbers(tmp_path):
   assert f'{trained} models of 12 layers' in guide and f'{trained} runs are' in guide
   assert f'# {len(jobs)} waiting: {trained} trainings' in guide
   own = int(re.search(r'^jobs = (\d+)', guide, re.MULTILINE)[1])
-  words = {5: 'Five', 6: 'Six', 7: 'Seven', 8: 'Eight'}
-  assert f'{words[math.ceil(len(jobs) / own)]} machines are asked for' in guide
+  words = {5: 'five', 6: 'six', 7: 'seven', 8: 'eight'}
+  assert f'This requests {words[math.ceil(len(jobs) / own)]} machines' in guide
