@@ -170,8 +170,10 @@ def main(argv: list[str]) -> int:
     from experiments.report import writer  # slow to import, and a flag may have been bad
     from experiments.studies import carry_out, comparability
 
-    status = carry_out.carry_out(planned, given, writer.report)
-    if not (status or given.dry_run or given.jobs):
+    if carry_out.list_jobs(planned.jobs, given):
+      return 0
+    status = carry_out.carry_out(planned, given.workers, writer.report)
+    if not status:
       lengths = Stages(given).lengths
       print(costs(comparability.load(planned.comparisons[0].runs), *lengths[:2], lengths[-1]))
   return status

@@ -84,7 +84,9 @@ def carry_out(plan: 'Callable[[argparse.Namespace], Study]', given: argparse.Nam
     from experiments.report import writer  # slow to import, and a flag may have been bad
     from experiments.studies import carry_out
 
-    return carry_out.carry_out(planned, given, writer.report)
+    if carry_out.list_jobs(planned.jobs, given):
+      return 0
+    return carry_out.carry_out(planned, given.workers, writer.report)
 
 
 def main(argv: list[str]) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -68,9 +69,8 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def axis(text: str) -> tuple[str, tuple[str, ...]]:
   """The type of one dimension of a grid: 'length=64,128', or 'seed=0:3' for 0, 1 and 2."""
   name, _, values = text.partition('=')
-  begin, colon, end = values.partition(':')
-  if colon and begin.isdigit() and end.isdigit():
-    return name, tuple(map(str, range(int(begin), int(end))))
+  if re.fullmatch(r'\d+:\d+', values):
+    return name, tuple(map(str, cli.integers(values)))
   if not values:
     raise argparse.ArgumentTypeError(f'{text!r} is not understood; write NAME=a,b or seed=0:3.')
   return name, cli.words(values)
@@ -204,7 +204,7 @@ def main(argv: list[str]) -> int:
     prepare(runs)
     whole = study.Study(arguments.workdir, jobs, (comparison,))
     with progress.Monitor(runs) as monitor:
-      return carry_out.carry_out(whole, arguments, writer.report, monitor)
+      return carry_out.carry_out(whole, arguments.workers, writer.report, monitor)
 
 
 if __name__ == '__main__':

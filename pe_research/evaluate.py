@@ -80,14 +80,6 @@ def main(argv: list[str] | None = None) -> None:
   """Evaluates a saved run at other lengths or by other protocols."""
   given = flags(sys.argv[1:] if argv is None else argv)
   with exits.errors():
-    from pe_research.common import digest  # slow to import, and --help needs none of it
-    from pe_research.evaluation import evaluate
-    from pe_research.machines import heartbeat, multiprocess
-    from pe_research.proof import program_store
-    from pe_research.runs import lineage
-    from pe_research.settings import configs
-    from pe_research.training import train_state
-
     if bool(given.position) != (given.into is not None):
       raise ValueError('--position and --into go together: another scheme, and where it is kept.')
     if given.label and not given.position:
@@ -95,6 +87,14 @@ def main(argv: list[str] | None = None) -> None:
         f'--label={given.label} names what --position makes; give that, or leave it out.'
       )
     axes, saved = mesh_axes(given.mesh), run_folder.load_config(given.workdir)
+    from pe_research.common import digest  # slow to import, and a flag may have been bad
+    from pe_research.evaluation import evaluate
+    from pe_research.machines import heartbeat, multiprocess
+    from pe_research.proof import program_store
+    from pe_research.runs import lineage
+    from pe_research.settings import configs
+    from pe_research.training import train_state
+
     values = {name: getattr(given, name) for name in (*FIELDS, 'measurements')}
     changed = {name: value for name, value in values.items() if value is not None}
     if 'lengths' in changed:

@@ -2,6 +2,8 @@
 
 import pathlib
 
+import run_fixtures
+
 from experiments.studies.scales import Scale
 from experiments.studies.terms import Claim, Expect, Model, Published, found, nll
 
@@ -14,19 +16,13 @@ def scale(corpus: pathlib.Path, **fields) -> Scale:
     seeds=3,
     task_size=4,
     fields={
+      **run_fixtures.SIZES,
       'data.source': str(corpus),
-      'steps': 12,
-      'model.width': 16,
-      'model.layers': 2,
-      'model.heads': 2,
-      'optimizer.batch': 8,
-      'optimizer.warmup': 2,
       'eval.lengths': (16,),
       'eval.reach': 64,
       'eval.targets': 4,
       'eval.windows': 10,
       'eval.tokens': 512,
-      'run.save_every': 4,
     }
     | fields,
     task_fields={'optimizer.batch': 8},

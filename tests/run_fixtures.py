@@ -48,21 +48,26 @@ def write_corpus(folder: pathlib.Path, documents: int = 12, words: int = 300) ->
   return folder
 
 
+SIZES = {  # of a run that takes seconds
+  'steps': 12,
+  'model.width': 16,
+  'model.layers': 2,
+  'model.heads': 2,
+  'optimizer.batch': 8,
+  'optimizer.warmup': 2,
+  'run.save_every': 4,
+}
+
+
 def flags(corpus: pathlib.Path, position: str = 'rope', **overrides) -> list[str]:
   """--config=... of a tiny run; `model__width=8` overrides model.width."""
   settings = {
+    **SIZES,
     'data.source': corpus,
-    'steps': 12,
-    'model.width': 16,
-    'model.layers': 2,
-    'model.heads': 2,
-    'optimizer.batch': 8,
-    'optimizer.warmup': 2,
     'eval.lengths': '(16, 32, 64)',
     'eval.targets': 8,
     'eval.windows': 6,
     'eval.tokens': 256,
-    'run.save_every': 4,
     'run.log_every': 1,
   } | {name.replace('__', '.'): value for name, value in overrides.items()}
   if position in fixtures.ARGUMENTS:  # the heads are as wide as those of the tiny decoder

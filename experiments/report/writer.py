@@ -53,17 +53,8 @@ def write(
 def report(comparison: Comparison) -> None:
   """Compares the finished runs of a study and writes their report; comparability.Refused."""
   runs = comparability.load(comparison.runs)
-  designed = [
-    found.field
-    for found in comparability.differences(runs)
-    if any(_covers(name, found.field) for name in comparison.may_differ)
-  ]
-  marks = comparability.check(runs, [*comparison.allowed, *designed])
-  publish(runs, comparison.folder, marks, comparison.explorer)
-
-
-def _covers(name: str, field: str) -> bool:
-  return field.startswith(name) if name.endswith('.') else field == name
+  differences = comparability.check(runs, comparison.allowed, comparison.may_differ)
+  publish(runs, comparison.folder, differences, comparison.explorer)
 
 
 def publish(

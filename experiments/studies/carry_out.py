@@ -17,7 +17,7 @@ from pe_research.storage import files, locks
 
 def carry_out(
   study: Study,
-  given: argparse.Namespace,
+  workers: int,
   report: Callable[[Comparison], None],
   watch: Callable[[], None] | None = None,
 ) -> int:
@@ -25,21 +25,19 @@ def carry_out(
 
   Args:
     study: the study.
-    given: the flags of `study.add_flags`; they may ask to print or write the jobs instead.
+    workers: jobs at a time; 0: one for each core, or for each accelerator.
     report: compares runs and writes the report.
     watch: called a few times a second; None prints a line for each job that ends.
 
   Returns:
     The exit status, see job_status.status.
   """
-  if list_jobs(study.jobs, given):
-    return 0
-  checks.at_least('--workers', given.workers, 0)
+  checks.at_least('--workers', workers, 0)
   with locks.claim(study.workdir), resumable():
     if study.settings:
       file, settings = study.settings
       files.write_once(study.workdir / file, settings)
-    if failed := run_jobs(study.jobs, given.workers, watch):
+    if failed := run_jobs(study.jobs, workers, watch):
       return job_status.status(failed)
     for comparison in study.comparisons:
       if comparison.folder != study.workdir:

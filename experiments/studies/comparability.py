@@ -229,15 +229,23 @@ def _no_repetitions(runs: Sequence[Run], rows: Sequence[Side]) -> Iterator[Diffe
       yield from _explained(field, f'in {measured.name(other.values)}', one, other)
 
 
-def check(runs: Sequence[Run], allowed: Collection[str] = ()) -> list[str]:
-  """The differences that `allowed` names, for a report to begin with.
+def check(
+  runs: Sequence[Run], allowed: Collection[str] = (), by_design: Collection[str] = ()
+) -> list[str]:
+  """The differences that the runs may have, for a report to begin with.
+
+  Args:
+    runs: to compare.
+    allowed: fields that --allow-different names.
+    by_design: fields in which these runs may differ; 'config.optimizer.' is all of its fields.
 
   Raises:
     Refused: there are other differences; lists them, and how to allow them.
     ValueError: `allowed` names something in which the runs do not differ.
   """
   found = list(differences(runs))
-  refused = [difference for difference in found if difference.field not in allowed]
+  accepted = {*allowed, *(one.field for one in found if _is_among(one.field, by_design))}
+  refused = [difference for difference in found if difference.field not in accepted]
   if refused:
     shown = '\n  '.join(map(sentence, refused[:20]))
     fields = dict.fromkeys(difference.field for difference in refused)
@@ -250,6 +258,10 @@ def check(runs: Sequence[Run], allowed: Collection[str] = ()) -> list[str]:
   if unknown:
     raise ValueError(f'--allow-different names {sorted(unknown)}, in which the runs do not differ.')
   return [difference.text for difference in found]
+
+
+def _is_among(field: str, names: Collection[str]) -> bool:
+  return any(field.startswith(name) if name.endswith('.') else field == name for name in names)
 
 
 def notes(runs: Sequence[Run]) -> list[str]:

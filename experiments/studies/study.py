@@ -104,7 +104,7 @@ def add_flags(
 def add_run(parser: argparse.ArgumentParser) -> None:
   """Adds --run, for a study of one run."""
   parser.add_argument(
-    '--run', type=pathlib.Path, metavar='DIR', required=True, help='a trained run of RoPE'
+    '--run', type=paths.place, metavar='DIR', required=True, help='a trained run of RoPE'
   )
 
 

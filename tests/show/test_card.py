@@ -123,7 +123,7 @@ def test_what_follows_the_length_is_shown_by_length():
 def test_longrope_says_where_no_search_found_its_factors():
   given = {'long_factor': '1;2;3;4;5;6;7;8', 'factor': 8, 'head_dim': 16}
   said = lambda **lineage: card_case.card('longrope', 64, 512, **given, **lineage).notes
-  assert any('by a search of this project' in note for note in said())
+  assert any('not found by a search of this project' in note for note in said())
   assert not any('search' in note for note in said(lineage='factors.json sha256:0'))
 
 

@@ -199,9 +199,10 @@ def _unusable(root: pathlib.Path, errors: Mapping[pathlib.Path, ValueError], cou
     return str(*errors.values())
   lines = [f'{len(errors)} of {count} files in {str(root)!r} cannot be used:']
   lines += [f'  {error}' for error in list(errors.values())[:LISTED]]
+  aside = str(root / '.unusable')
   if len(errors) > LISTED:
     lines.append(f'  and {len(errors) - LISTED} more')
-  aside = str(root / '.unusable')
+    return '\n'.join([*lines, f'Files in hidden folders are skipped: move these into {aside}.'])
   moved = [str(path) for path in errors if not any(map(_is_surrogate, str(path)))]
   lines.append('Files in hidden folders are skipped; to train without these:')
   command = f'mkdir -p {shlex.quote(aside)} && {shlex.join(["mv", "-n", *moved, aside])}'
