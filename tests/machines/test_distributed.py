@@ -112,6 +112,7 @@ def test_a_killed_process_loses_nothing_and_others_go_on_elsewhere(
   assert_same_run(tmp_path, straight_long, tolerance=1e-3)
 
 
+@pytest.mark.slow
 def test_one_that_is_told_to_leave_takes_the_others_along(corpus, straight_long, tmp_path):
   mesh = {'run__mesh__data': 2, 'run__mesh__fsdp': 2}
   command = [*run_fixtures.flags(corpus, 't5', **LONG, **mesh), f'--workdir={tmp_path}']
@@ -231,7 +232,7 @@ def test_a_workdir_that_is_not_shared_is_refused(corpus, tmp_path):
   assert not list(tmp_path.glob('*/*'))
 
 
-@pytest.mark.parametrize('rank', [0, 1])
+@pytest.mark.parametrize('rank', [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_processes_that_never_come_are_given_up(rank, corpus, tmp_path):
   flags = [*run_fixtures.flags(corpus), f'--workdir={tmp_path}', '--wait=3']
   start = time.monotonic()
@@ -284,7 +285,8 @@ def alone(rope, tmp_path_factory):
   return rows(into)
 
 
-@pytest.mark.parametrize('count', [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('count', [2, 4])
 def test_a_sequence_is_shared_by_the_devices_of_several_processes(count, rope, alone, tmp_path):
   command = [*stretched(rope, tmp_path), '--mesh=context=8']
   several = start_all([command] * count, 8 // count, 'pe_research.evaluate')
@@ -298,6 +300,7 @@ def test_a_sequence_is_shared_by_the_devices_of_several_processes(count, rope, a
     assert row[1] == pytest.approx(wanted[1], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_candidates_of_a_search_are_shared_by_the_devices_of_several_processes(rope, tmp_path):
   command = [
     f'--run={rope}', '--factor=4', '--method=random', '--population=8', '--mutations=5',

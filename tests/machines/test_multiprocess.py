@@ -3,6 +3,7 @@
 import math
 import time
 
+import decoder_fixtures as fixtures
 import pytest
 import run_fixtures
 from process_fixtures import COMMAND, DEVICES, LONG, assert_same_run, rows, state, train, wait_for
@@ -56,7 +57,7 @@ def stop_in_the_middle(workdir, flags, times=1, **environment):
   assert not (workdir / 'done.json').exists()
 
 
-@pytest.mark.parametrize('times', [1, 2])
+@pytest.mark.parametrize('times', [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_sigterm_exits_cleanly_and_the_same_command_goes_on(times, corpus, straight_long, tmp_path):
   flags = run_fixtures.flags(corpus, 't5', **LONG)
   stop_in_the_middle(tmp_path, flags, times)
@@ -72,13 +73,13 @@ def test_a_second_process_in_the_same_workdir_is_refused(corpus, tmp_path):
 
 
 MESHES = {
+  'data, fsdp and tensor': {'run__mesh__fsdp': 2, 'run__mesh__tensor': 2},
   'data': {},
   'fsdp': {'run__mesh__data': 1, 'run__mesh__fsdp': 8},
-  'data, fsdp and tensor': {'run__mesh__fsdp': 2, 'run__mesh__tensor': 2},
 }
 
 
-@pytest.mark.parametrize('mesh', MESHES)
+@pytest.mark.parametrize('mesh', fixtures.slow_but([*MESHES][:1], MESHES))
 def test_eight_devices_equal_one(mesh, corpus, straight, tmp_path):
   flags = run_fixtures.flags(corpus, 't5', **MESHES[mesh])
   assert_same_run(train(tmp_path, flags, XLA_FLAGS=EIGHT), straight)

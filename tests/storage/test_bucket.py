@@ -57,6 +57,7 @@ def test_a_run_that_is_killed_goes_on_from_its_bucket(bucket, corpus, tmp_path):
   assert final[0] == final[1]
 
 
+@pytest.mark.slow
 def test_a_sweep_in_a_bucket_is_run_shown_and_brought_home(bucket, corpus, tmp_path):
   given = [flag for flag in run_fixtures.flags(corpus, steps=4) if not flag.startswith('--config=')]
   jobs = f'{bucket}/sweep/jobs.json'

@@ -50,8 +50,8 @@ def compare(one, other):
   ('name', 'changes'),
   [
     ('rope', {}),
-    ('t5', {'optimizer__accumulate': 2}),
-    ('randomized', {}),
+    pytest.param('t5', {'optimizer__accumulate': 2}, marks=pytest.mark.slow),
+    pytest.param('randomized', {}, marks=pytest.mark.slow),
     ('pose', {'optimizer__accumulate': 2}),
   ],
 )
