@@ -1,6 +1,9 @@
 """One-line changes of the code, and what they do to digests: run as a command, of a copy of it.
 
-python tests/mutations.py COPY < [[file, old, new], ...]     prints a line of JSON for each change
+python tests/mutations.py COPY [quick] < [[[file, old, new], ...], ...]
+
+prints one line of JSON for each list of changes; `quick` leaves out the programs of changes to what
+the host alone runs.
 """
 
 import contextlib
@@ -77,6 +80,7 @@ DECISIVE = [
    '.all(-1, keepdims=True)\n  row', '.any(-1, keepdims=True)\n  row'),
 ]  # fmt: skip
 
+HOST = ('data/', 'evaluation/measures/', 'search/')  # what no program has
 IMPORT = 'from pe_research.positions.learned_slopes import LearnedSlopes\n'
 AFTER = 'from pe_research.positions.log_scale'
 LINE = "  'learned_slopes': LearnedSlopes,\n"
@@ -158,10 +162,10 @@ class Copy:
         path.unlink() if text is None else path.write_text(text)
 
 
-def digests(probes: bool) -> dict[str, str]:
+def digests(programs: bool, probes: bool) -> dict[str, str]:
   """Of all programs of a tiny run, without and with its scheme, and of what the host decides.
 
-  `probes` are included where that is asked for, as they take long.
+  Programs and probes take long, and are left out where nobody asks for them.
   """
   import jax
 
@@ -181,12 +185,14 @@ def digests(probes: bool) -> dict[str, str]:
   config.model.width, config.model.layers, config.model.heads = 8, 1, 2
   config.optimizer.accumulate, config.data.packing = 2, True
   config = configs.resolve(config)
-  functional = FunctionalDecoder(config)
-  scored = Scoring(
-    config, jax.eval_shape(functional.init), Scorer(functional, config, sharding.one_device())
-  )
-  calls = Call('nats', (2, 17), (4, 1.0, None)), Call('hits', (2, 17), (4, 1.0))
-  found = of_training(config) | {call.kind: scored.of(call) for call in calls}
+  found = {}
+  if programs:
+    functional = FunctionalDecoder(config)
+    scored = Scoring(
+      config, jax.eval_shape(functional.init), Scorer(functional, config, sharding.one_device())
+    )
+    calls = Call('nats', (2, 17), (4, 1.0, None)), Call('hits', (2, 17), (4, 1.0))
+    found = of_training(config) | {call.kind: scored.of(call) for call in calls}
   shared = {name: both.shared.digest for name, both in found.items()}
   own = {f'own {name}': both.own.digest for name, both in found.items()}
   plain = config | {'data': config['data'] | {'packing': False}}
@@ -201,14 +207,15 @@ def digests(probes: bool) -> dict[str, str]:
   }  # fmt: skip
 
 
-def main(root: str) -> None:
+def main(root: str, quick: bool) -> None:
   """Reads changes, each a list of [file, old, new], and prints the digests under each."""
   copy = Copy(pathlib.Path(root))
   for changes in json.load(sys.stdin):
     with copy.changed(changes):
       files = {file for file, _, _ in changes}
       probes = not files or any(file.startswith('evaluation/') for file in files)
-      print(json.dumps(digests(probes)), flush=True)
+      programs = not (quick and files) or not all(file.startswith(HOST) for file in files)
+      print(json.dumps(digests(programs, probes)), flush=True)
 
 
 def copy_of_code(into: pathlib.Path) -> pathlib.Path:
@@ -220,4 +227,4 @@ def copy_of_code(into: pathlib.Path) -> pathlib.Path:
 
 
 if __name__ == '__main__':
-  main(sys.argv[1])
+  main(sys.argv[1], sys.argv[2:] == ['quick'])

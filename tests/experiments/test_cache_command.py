@@ -2,12 +2,14 @@
 
 import json
 
+import pytest
 import run_fixtures
 import sweeps
 
 from experiments.report import tables, writer
 
 
+@pytest.mark.slow
 def test_the_table_is_printed_written_and_reported(tmp_path):
   flags = ['--contexts=20,40', '--width=32', '--heads=8', '--layers=2', '--repeats=1']
   done = run_fixtures.run('-m', 'experiments.cache', f'--workdir={tmp_path}', *flags, timeout=300)

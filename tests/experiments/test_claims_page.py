@@ -14,9 +14,16 @@ from experiments.studies import scales
 
 
 @pytest.fixture(scope='module')
-def page(tmp_path_factory):
+def loaded():
+  return pages.load(scales.CPU)
+
+
+@pytest.fixture(scope='module')
+def page(loaded, tmp_path_factory):
   folder = tmp_path_factory.mktemp('claims')
-  pages.write(scales.CPU, folder)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(pages, 'load', lambda scale: loaded)
+    pages.write(scales.CPU, folder)
   return folder / 'claims.html'
 
 
@@ -59,8 +66,8 @@ def test_what_a_figure_is_said_to_be_is_there(page):
   }
 
 
-def test_lengths_are_written_where_there_is_room():
-  findings, _ = pages.load(scales.CPU)
+def test_lengths_are_written_where_there_is_room(loaded):
+  findings, _ = loaded
   (finding,) = [f for f in findings if f.claim.id == 'C01']
   written = lambda axes: [t.get_text() for t in axes.get_xticklabels() if t.get_text()]
   lengths = ['32', '64', '128', '256', '512', '1024']

@@ -1,6 +1,5 @@
 """A sweep from empty folder to report: cut, resumed, compared, refused."""
 
-import itertools
 import json
 import re
 import time
@@ -132,16 +131,16 @@ def test_a_run_that_another_process_has_is_named_and_the_others_go_on(corpus, tm
 
 def test_a_grid_has_a_row_for_each_point_with_its_seeds_together(corpus, tmp_path):
   given = [flag for flag in run_fixtures.flags(corpus, steps=4) if not flag.startswith('--config=')]
-  grid = ('position=alibi', 'length=16,32', 'optimizer.learning_rate=1e-3,3e-3', 'seed=0:2')
+  grid = ('position=alibi', 'length=16', 'optimizer.learning_rate=1e-3,3e-3', 'seed=0:2')
   command = ('--config=configs/smoke.py', *given, '--grid', *grid, f'--workdir={tmp_path}')
   done = run_fixtures.run('-m', 'experiments', 'sweep', *command)
   assert done.returncode == 0, done.stdout + done.stderr
-  assert len(list((tmp_path / 'runs').iterdir())) == 8
-  for length, rate in itertools.product(('16', '32'), ('1e-3', '3e-3')):
-    told = f'ALiBi (length={length}, optimizer.learning_rate={rate})'
-    name = f'alibi_length{length}_optimizer.learning_rate{rate}_seed'
+  assert len(list((tmp_path / 'runs').iterdir())) == 4
+  for rate in ('1e-3', '3e-3'):
+    told = f'ALiBi (length=16, optimizer.learning_rate={rate})'
+    name = f'alibi_length16_optimizer.learning_rate{rate}_seed'
     found = comparability.load([tmp_path / 'runs' / f'{name}{seed}' for seed in (0, 1)])
-    assert {run.config['length'] for run in found} == {int(length)}
+    assert {run.config['length'] for run in found} == {16}
     assert {run.config['optimizer']['learning_rate'] for run in found} == {float(rate)}
     (line,) = [line for line in done.stdout.splitlines() if line.startswith(f'{told} ')]
     means = [float(x) for x in re.findall(r'(\d\.\d{3}) ±', line)]
@@ -151,6 +150,7 @@ def test_a_grid_has_a_row_for_each_point_with_its_seeds_together(corpus, tmp_pat
     assert told in (tmp_path / 'report.html').read_text()
 
 
+@pytest.mark.slow
 def test_a_grid_over_what_is_read_is_compared_and_reported(corpus, tmp_path):
   more = {'eval__protocols': '("fixed_targets","passkey")', 'eval__lengths': '(64,)'}
   given = [f for f in run_fixtures.flags(corpus, steps=4, **more) if not f.startswith('--config=')]

@@ -27,6 +27,7 @@ def executed(tmp_path_factory):
   return nbclient.NotebookClient(notebook, timeout=600, resources=where).execute()
 
 
+@pytest.mark.slow
 def test_the_tour_draws_what_it_promises(executed):
   drawn = [
     Image.open(io.BytesIO(base64.b64decode(output.data['image/png'])))
@@ -39,6 +40,7 @@ def test_the_tour_draws_what_it_promises(executed):
     assert min(image.size) > 150 and np.asarray(image.convert('L')).std() > 5
 
 
+@pytest.mark.slow
 def test_the_tour_reads_a_card(executed):
   said = ''.join(
     output.get('text', '') for cell in executed.cells for output in cell.get('outputs', ())

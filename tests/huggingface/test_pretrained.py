@@ -167,6 +167,7 @@ def test_narrow_weights_train_in_float32(model, tmp_path):
   assert record['start']['parameters'] == plain['final_parameters']
 
 
+@pytest.mark.slow  # test_huggingface.py has each of its parts
 def test_everything_the_folder_says_is_in_the_config(tmp_path):
   for name, (position, _, _) in published.CASES.items():
     path = published.exported(tmp_path / name, name)

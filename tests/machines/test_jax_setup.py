@@ -33,6 +33,7 @@ def test_second_process_compiles_no_step_and_gives_the_same_bits(tmp_path):
   assert list((tmp_path / 'data' / 'compiled').glob('*/jit_step-*'))
 
 
+@pytest.mark.slow
 def test_jax_own_variable_says_where(tmp_path):
   corpus = run_fixtures.write_corpus(tmp_path / 'text')
   places = {'PE_DATA': str(tmp_path / 'data'), 'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'own')}

@@ -102,7 +102,10 @@ def test_the_whole_context_is_encoded_by_its_length(name, kind, spec, chunk):
   # Whatever was cached at shorter lengths, of every layer: L is 5, and chunks cross it.
   decoder = fixtures.decoder(name, kind)
   logits = decode(decoder, fixtures.at(), spec, chunk)
+  one = {0, 4, 5, 6, fixtures.LENGTH - 1}  # token by token: beside L, and the ends
   for start in range(0, fixtures.LENGTH, chunk):
+    if chunk == 1 and start not in one:
+      continue
     end = min(start + chunk, fixtures.LENGTH)
     alone = decoder_alone(decoder, start + chunk)
     fixtures.close(logits[:, start:end], alone[:, start:end])

@@ -219,7 +219,8 @@ def test_text_that_belongs_together_is_not_parted(setting, value, tmp_path, monk
   batches.check(config, FunctionalDecoder(config).scheme.reads_beyond)
 
 
-@pytest.mark.parametrize('name', ['randomized', 'pose'])
+@pytest.mark.usefixtures('without_proof')
+@pytest.mark.parametrize('name', ['pose', pytest.param('randomized', marks=pytest.mark.slow)])
 def test_a_run_that_is_stopped_goes_on_with_what_its_steps_draw(name, tmp_path):
   corpus = run_fixtures.write_corpus(tmp_path / 'text')
   whole = run_fixtures.config(corpus, name, steps=8, run__save_every=4)

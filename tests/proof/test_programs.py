@@ -35,7 +35,7 @@ def under(request, tmp_path_factory):
   copies = [mutations.copy_of_code(tmp_path_factory.mktemp('copy')) for _ in parts]
   processes = [
     subprocess.Popen(
-      [sys.executable, mutations.__file__, str(copy)],
+      [sys.executable, mutations.__file__, str(copy), *([] if every else ['quick'])],
       env=run_fixtures.environment(
         PYTHONPATH='', PYTHONDONTWRITEBYTECODE='1', PYTHONHASHSEED=str(i)
       ),

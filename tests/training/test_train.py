@@ -72,7 +72,7 @@ def test_a_run_cut_between_checkpoints_ends_with_the_same_bits(
   assert chain(tmp_path) == chain(straight[1])
 
 
-@pytest.mark.parametrize('packing', [False, True])
+@pytest.mark.parametrize('packing', [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_streamed_run_goes_on_with_grains_own_state(corpus, tmp_path, monkeypatch, packing):
   streamed = {
     'data__loader': 'grain',
