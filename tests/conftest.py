@@ -30,7 +30,9 @@ jax.config.update('jax_compilation_cache_dir', str(CACHE))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 hypothesis.settings.register_profile('laws', derandomize=True, deadline=None, max_examples=8)
-hypothesis.settings.load_profile('laws')
+hypothesis.settings.register_profile(
+  'first', hypothesis.settings.get_profile('laws'), max_examples=5
+)
 # A scheme, and one that takes the same way through the model. All that are not here are tested.
 LIKE = {
   'nope': 'rope', 'sinusoidal': 'learned', 'randomized': 'learned', 'kerple': 'alibi',
@@ -40,6 +42,11 @@ LIKE = {
   'longrope, first tokens': 'longrope',
 }  # fmt: skip
 MAPS, TESTS = pathlib.Path('/proc/self/maps'), itertools.count()
+
+
+def pytest_configure(config):
+  """Fewer examples of a law in the first tier."""
+  hypothesis.settings.load_profile('first' if config.option.markexpr == 'not slow' else 'all')
 
 
 @pytest.hookimpl(tryfirst=True)  # before those that -m leaves out are known

@@ -135,7 +135,7 @@ def test_tiles_give_the_gradients_of_dense(case):
     assert np.abs(want).max() > 1e-2
 
 
-@pytest.mark.spread(3)
+@pytest.mark.spread(5)
 @each_case
 def test_parts_of_the_queries_give_what_all_at_once_give(case, monkeypatch):
   queries, keys, offset, groups, _, window, documents = case

@@ -12,8 +12,8 @@ from pe_research.attention.spec import Spec
 from pe_research.common import sharding
 
 EIGHT = '--xla_force_host_platform_device_count=8'
-# One scheme of each kind: added, a bias by distance, one that is learned, turned, by the length.
-FIRST = ('sinusoidal', 't5', 'fire', 'alibi, window', 'rope, mla', 'dynamic_yarn', 'rope, long')
+# A bias that is learned, one under a window, a rotation, and one by the length of the text.
+FIRST = ('t5', 'alibi, window', 'rope, mla', 'dynamic_yarn')
 OTHERS = [case for case in (*context_case.CASES, 't5, long') if case not in FIRST]
 
 

@@ -161,6 +161,7 @@ def test_processes_that_disagree_are_refused_with_the_difference(corpus, tmp_pat
   assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_what_process_0_alone_finds_ends_all(corpus, straight, tmp_path):
   command = [*run_fixtures.flags(corpus, 't5', steps=21), f'--workdir={straight}']
   processes = start_all([command] * 2, 1)
@@ -194,6 +195,7 @@ def test_what_process_0_meets_means_the_same_for_all(error, status):
   assert all('busy' in output for output in outputs)
 
 
+@pytest.mark.slow
 def test_a_workdir_that_cannot_be_written_is_refused_by_all(corpus):
   command = [*run_fixtures.flags(corpus), '--workdir=/proc/nowhere/run']
   processes = start_all([command] * 2, 1)
@@ -232,7 +234,8 @@ def test_a_workdir_that_is_not_shared_is_refused(corpus, tmp_path):
   assert not list(tmp_path.glob('*/*'))
 
 
-@pytest.mark.parametrize('rank', [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('rank', [0, 1])
 def test_processes_that_never_come_are_given_up(rank, corpus, tmp_path):
   flags = [*run_fixtures.flags(corpus), f'--workdir={tmp_path}', '--wait=3']
   start = time.monotonic()

@@ -57,7 +57,8 @@ def stop_in_the_middle(workdir, flags, times=1, **environment):
   assert not (workdir / 'done.json').exists()
 
 
-@pytest.mark.parametrize('times', [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow  # the first tier has it in one process, and on other devices
+@pytest.mark.parametrize('times', [1, 2])
 def test_sigterm_exits_cleanly_and_the_same_command_goes_on(times, corpus, straight_long, tmp_path):
   flags = run_fixtures.flags(corpus, 't5', **LONG)
   stop_in_the_middle(tmp_path, flags, times)
@@ -85,6 +86,7 @@ def test_eight_devices_equal_one(mesh, corpus, straight, tmp_path):
   assert_same_run(train(tmp_path, flags, XLA_FLAGS=EIGHT), straight)
 
 
+@pytest.mark.slow
 def test_kernel_is_split_over_rows_and_heads(corpus, straight, tmp_path):
   flags = run_fixtures.flags(
     corpus, 't5', run__mesh__tensor=2, run__mesh__fsdp=2,

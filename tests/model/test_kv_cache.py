@@ -93,7 +93,8 @@ def test_prompts_of_several_lengths_in_one_batch(name, kind, spec):
 
 def test_generation_from_prompts_of_several_lengths():
   decoder = fixtures.decoder('rope', 'mla')
-  run = functools.partial(generation.generate, decoder, key=jax.random.key(0), temperature=0)
+  generate = functools.partial(generation.generate, decoder, key=jax.random.key(0), temperature=0)
+  run = lambda *given, **more: jax.jit(lambda: generate(*given, **more))()
   together = run(PROMPTS, 5, lengths=LENGTHS)
   for row, length in enumerate(LENGTHS):
     np.testing.assert_array_equal(together[row], run(PROMPTS[row : row + 1, :length], 5)[0])

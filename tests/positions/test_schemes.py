@@ -33,6 +33,7 @@ def pull_back(decoder, tokens, at, cotangent, spec):
   ]
 
 
+@pytest.mark.kinds
 @pytest.mark.spread
 @each_scheme
 @each_case
@@ -215,6 +216,7 @@ def test_left_padding_changes_nothing(name, kind, spec, pads):
     fixtures.close(padded[row, pad:], alone[row, : fixtures.LENGTH - pad])
 
 
+@pytest.mark.kinds
 @each_scheme
 def test_a_packed_document_is_the_unpadded_call(name):
   decoder = fixtures.decoder(name)
