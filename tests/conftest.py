@@ -46,7 +46,7 @@ MAPS, TESTS = pathlib.Path('/proc/self/maps'), itertools.count()
 
 def pytest_configure(config):
   """Fewer examples of a law in the first tier."""
-  hypothesis.settings.load_profile('first' if config.option.markexpr == 'not slow' else 'all')
+  hypothesis.settings.load_profile('first' if config.option.markexpr == 'not slow' else 'laws')
 
 
 @pytest.hookimpl(tryfirst=True)  # before those that -m leaves out are known

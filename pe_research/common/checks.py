@@ -22,6 +22,12 @@ def choose(field: str, value: Any, choices: Iterable[Any]) -> None:
     )
 
 
+def at_most(field: str, value: float, most: float, unit: str = '') -> None:
+  """Raises ValueError if `value` is above `most`."""
+  if not value <= most:
+    raise ValueError(f'{field} is {value}{unit and " " + unit}; it must be at most {most}.')
+
+
 def at_least(field: str, value: float, least: float, unit: str = '') -> None:
   """Raises ValueError if `value` is below `least`, or infinite."""
   if not value >= least:

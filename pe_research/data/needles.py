@@ -3,6 +3,7 @@
 '<A=7391>' hides a value, and '<A=' at the end asks for '7391>'.
 """
 
+import itertools
 import string
 from collections.abc import Mapping
 
@@ -21,14 +22,14 @@ class Needles:
   def __init__(self, tokenizer: tokenizers.Tokenizer):
     """Measures a needle; ValueError if the tokenizer encodes needles at different lengths."""
     self.tokenizer = tokenizer
+    # Every value of one key, and every key: a vocabulary may join some digits and not others.
+    values = [(KEYS[0], b'%04d' % value) for value in range(10**DIGITS)]
+    values += [(key, b'7391') for key in KEYS]
     lengths = {
-      (len(needle), len(question))
-      for key in KEYS[:4]
-      for value in (b'0000', b'7391', b'1234', b'9999')
-      for needle, question in [self._encode(key, value)]
-      if needle[: len(question)].tolist() == question.tolist()
+      (len(needle), len(question)) if (needle[: len(question)] == question).all() else None
+      for needle, question in itertools.starmap(self._encode, values)
     }
-    if len(lengths) != 1:
+    if len(lengths) != 1 or None in lengths:
       raise ValueError(
         "needles need a tokenizer that spells '<A=7391>' digit by digit; set data.tokenizer='bytes'"
       )

@@ -36,6 +36,8 @@ class DeepseekV3(Family):
     'norm': ('rms',),
   }
   layouts = ('interleaved', 'half')  # of rotary pairs
+  # The last is of experts, of which there are none.
+  speaks = (*positions_read.ROPE, 'rope_interleave', 'routed_scaling_factor')
   first_dense = 3  # default of first_k_dense_replace, layers before the experts begin
 
   def layout(self, fields: Fields) -> str:
@@ -50,15 +52,17 @@ class DeepseekV3(Family):
     """See Family; refuses experts."""
     described = super().read(fields)
     layers, heads = described.model['layers'], described.model['heads']
-    dense = fields.get('first_k_dense_replace', self.first_dense)
+    dense = fields.number('first_k_dense_replace', self.first_dense)
     if dense < layers:
       fields.problem(
-        f'of {layers} layers those from {dense} on are mixtures of experts '
+        f'of {layers} layers those from {dense:g} on are mixtures of experts '
         '(first_k_dense_replace); this decoder has dense layers only.'
       )
     if fields.size('num_key_value_heads', heads) != heads:
       fields.problem('num_key_value_heads differs from num_attention_heads; it must not.')
-    described.model['query_latent'] = fields.get('q_lora_rank', 0)
+    described.model['query_latent'] = (
+      fields.size('q_lora_rank') if fields.get('q_lora_rank', 0) else 0
+    )
     return described
 
   def read_position(self, fields, length):

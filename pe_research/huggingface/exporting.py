@@ -192,7 +192,10 @@ def _write_weights(plan: Plan, params, part: pathlib.Path, dtype: str, shard_byt
 
   for i, shard in enumerate(shards, 1):
     file = f'model-{i:05}-of-{len(shards):05}.safetensors' if len(shards) > 1 else folder.SINGLE
-    arrays = {t.name: t.join({path: value(path) for path in t.params}) for t in shard}
+    arrays = {
+      plan.family.renamed.get(t.name, t.name): t.join({path: value(path) for path in t.params})
+      for t in shard
+    }
     save_file(arrays, part / file, metadata={'format': 'pt'})
     (part / file).chmod(0o644)  # save_file makes it readable for its owner only
     index |= dict.fromkeys(arrays, file)

@@ -1,6 +1,7 @@
 """What every architecture defines: its config.json, read and written, and its tensor names."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -58,6 +59,21 @@ def _derived(name: str, model: Mapping[str, Any]) -> int:
   return sizes[name]
 
 
+def number(name: str, value: Any) -> int | float:
+  """A number of a config.json, which some tools write as text; a whole one is an int.
+
+  Raises:
+    ValueError: it is none, or not finite; names the field.
+  """
+  try:
+    found = math.nan if isinstance(value, bool) else float(value)
+  except (TypeError, ValueError, OverflowError):
+    found = math.nan
+  if not math.isfinite(found):
+    raise ValueError(f'{name} is {value!r}; it must be a number.')
+  return int(found) if found == int(found) else found
+
+
 class Fields:
   """The fields of a config.json.
 
@@ -83,17 +99,29 @@ class Fields:
     """A flag, a size or any number, by the type of the default."""
     if isinstance(default, bool):
       return self.flag(name, default)
-    return self.get(name, default) if isinstance(default, float) else self.size(name, default)
+    return self.number(name, default) if isinstance(default, float) else self.size(name, default)
+
+  def number(self, name: str, default: float) -> float:
+    """A number of either kind."""
+    try:
+      return float(number(name, self.get(name, default)))
+    except ValueError as error:
+      self.problem(str(error))
+      return default
 
   def size(self, name: str, default: int | None = None) -> int:
     """A positive integer."""
     value = self.get(name, default)
     if value is None:
       self.problem(f'{name} is missing.')
-    elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
-      self.problem(f'{name} is {value!r}; it must be a positive integer.')
-    else:
-      return value
+      return 1
+    try:
+      size = number(name, value)
+    except ValueError:
+      size = 0
+    if isinstance(size, int) and size >= 1:
+      return size
+    self.problem(f'{name} is {value!r}; it must be a positive integer.')
     return default or 1
 
   def flag(self, name: str, default: bool) -> bool:
@@ -107,14 +135,18 @@ class Fields:
   def only(self, name: str, *supported: Any) -> Any:
     """One of the supported values; the first is the default."""
     value = self.get(name, supported[0])
-    if value in supported:
+    if any(isinstance(value, bool) == isinstance(one, bool) and value == one for one in supported):
       return value
     self.problem(f'{name} is {value!r}; supported: {", ".join(map(repr, supported))}.')
     return supported[0]
 
   def nested(self, name: str) -> 'Fields':
     """The fields of an object in the config."""
-    return Fields(self.get(name, {}), self.problems, f'{self.prefix}{name}.')
+    value = self.get(name, {})
+    if not isinstance(value, dict):
+      self.problem(f'{name} is {value!r}; it must be an object.')
+      value = {}
+    return Fields(value, self.problems, f'{self.prefix}{name}.')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,8 +183,9 @@ class Family:
   square: ClassVar[bool] = True  # heads times head_dim must be the width
   expands: ClassVar[bool] = False  # the MLP is always EXPANSION times as wide as the model
   ignored: ClassVar[str] = r'(?!)'  # regex of tensor names that hold no weights
-  renamed: ClassVar[Mapping[str, str]] = {}  # tensor name -> its name in older releases
+  renamed: ClassVar[Mapping[str, str]] = {}  # tensor name -> its older name, which all read
   aliases: ClassVar[Mapping[str, str]] = {}  # field -> the other name that transformers accepts
+  speaks: ClassVar[tuple[str, ...]] = ()  # fields of positions that the class reads
 
   def read(self, fields: Fields) -> Described:
     """The model of a checkpoint; what the decoder does not support goes to `fields.problems`."""

@@ -14,6 +14,8 @@ import safetensors
 CONFIG = 'config.json'
 SINGLE = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
+ADAPTER = 'adapter_config.json'
+POINTER = b'version https://git-lfs.github.com/spec/'
 TYPES = {'F32': 'float32', 'BF16': 'bfloat16', 'F16': 'float16'}
 
 
@@ -54,17 +56,23 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
 def entries(path: pathlib.Path, problems: list[str]) -> dict[str, Entry]:
   """Every tensor by its name, from file headers; no weights are read.
 
+  As in transformers, a single file goes before an index, which an earlier save may have left.
   Files that are absent or damaged, or that disagree with the index, are added to `problems`.
   """
+  if (path / ADAPTER).exists():
+    problems.append(
+      f'{ADAPTER} is there: transformers adds that adapter to the weights. Merge it and save '
+      'again, or remove the file.'
+    )
+  if (path / SINGLE).exists():
+    with collected(problems):
+      return _header(path / SINGLE)
+    return {}
   if not (path / INDEX).exists():
-    if (path / SINGLE).exists():
-      with collected(problems):
-        return _header(path / SINGLE)
-    else:
-      problems.append(
-        f'there is neither {SINGLE} nor {INDEX}; only safetensors are read. Convert other weights '
-        'with save_pretrained.'
-      )
+    problems.append(
+      f'there is neither {SINGLE} nor {INDEX}; only safetensors are read. Convert other weights '
+      'with save_pretrained.'
+    )
     return {}
   index = {}
   with collected(problems):
@@ -97,6 +105,7 @@ def entries(path: pathlib.Path, problems: list[str]) -> dict[str, Entry]:
 def _header(file: pathlib.Path) -> dict[str, Entry]:
   found = {}
   try:
+    _check_pointer(file)
     with safetensors.safe_open(file, framework='numpy') as opened:
       for name in opened.keys():  # noqa: SIM118 (no mapping)
         part = opened.get_slice(name)
@@ -104,6 +113,15 @@ def _header(file: pathlib.Path) -> dict[str, Entry]:
   except (safetensors.SafetensorError, OSError) as error:
     raise ValueError(f'{file.name} is damaged or no safetensors file: {error}.') from error
   return found
+
+
+def _check_pointer(file: pathlib.Path) -> None:
+  with file.open('rb') as opened:
+    if opened.read(len(POINTER)) == POINTER:
+      raise ValueError(
+        f'{file.name} is a Git LFS pointer in place of the file; install git-lfs and run '
+        '`git lfs pull` in the folder.'
+      )
 
 
 def read(wanted: Iterable[str], listed: dict[str, Entry]) -> Iterator[tuple[str, np.ndarray]]:
@@ -119,10 +137,11 @@ def read(wanted: Iterable[str], listed: dict[str, Entry]) -> Iterator[tuple[str,
 
 def _read_json(file: pathlib.Path, fix: str) -> dict[str, Any]:
   try:
-    found = json.loads(file.read_text())
+    _check_pointer(file)
+    found = json.loads(file.read_bytes())
   except FileNotFoundError as error:
     raise ValueError(f'there is no {file.name}; {fix}.') from error
-  except (OSError, ValueError) as error:
+  except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
     raise ValueError(f'{file.name} cannot be read: {error}.') from error
   if not isinstance(found, dict):
     raise ValueError(f'{file.name} holds no JSON object; {fix}.')

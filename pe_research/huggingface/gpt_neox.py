@@ -5,6 +5,8 @@ from typing import ClassVar
 from pe_research.huggingface import positions_read, positions_write, tensors
 from pe_research.huggingface.family import ACTIVATION_NAMES, LAYERED, REQUIRED, Family
 
+OLDER = 'rotary_emb_base', 'rotary_pct'  # fields before transformers 5
+
 
 class GPTNeoX(Family):
   """GPTNeoXForCausalLM."""
@@ -14,6 +16,7 @@ class GPTNeoX(Family):
   position = 'rotation'
   prefix = 'gpt_neox.'
   ignored = r'attention\.(bias|masked_bias|rotary_emb\.inv_freq)$'
+  speaks = (*positions_read.ROPE, *OLDER)
   renamed: ClassVar = {'lm_head.weight': 'embed_out.weight'}  # before transformers 5
   names: ClassVar = {
     'hidden_size': ('width', REQUIRED),
@@ -34,14 +37,19 @@ class GPTNeoX(Family):
 
   def read_position(self, fields, length):
     """See Family."""
-    rope = positions_read.rope_fields(fields.values, 'rotary_emb_base', 'rotary_pct')
+    rope = positions_read.rope_fields(fields.values, *OLDER)
     rope.setdefault(positions_read.PARTIAL, 0.25)
     return positions_read.read_rope(rope, most=length)
 
   def write_position(self, model, scheme, length):
     """See Family."""
     return positions_write.write_rope(
-      scheme, width=model.head_dim, length=length, layouts=('half',), partial=True
+      scheme,
+      width=model.head_dim,
+      length=length,
+      layouts=('half',),
+      partial=True,
+      older=OLDER,
     )
 
   def tensors(self, model):

@@ -75,6 +75,10 @@ def _family(values: Mapping[str, Any], problems: list[str]) -> Family | None:
   """The architecture that a config.json names, or None if it is not supported."""
   kind, classes = values.get('model_type'), values.get('architectures') or []
   classes = [classes] if isinstance(classes, str) else classes
+  if not isinstance(kind, str | None):
+    raise ValueError(f'model_type is {kind!r}; it must be a name.')
+  if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+    raise ValueError(f'architectures is {classes!r}; it must be a list of names.')
   family = {family.model_type: family for family in families.FAMILIES}.get(kind)
   if values.get('quantization_config'):
     problems.append('the weights are quantized; name a checkpoint of float weights.')
@@ -106,6 +110,11 @@ def _decided(
     with folder.collected(fields.problems):
       DecoderConfig(vocab=described.vocab, **described.model)
       valid = True
+  fields.problems += [
+    f'{name} is {value!r}, which speaks of positions and is not understood; only checkpoints '
+    'without it can be imported.'
+    for name, value in positions_read.unknown(values, {*family.speaks, *family.names})
+  ]
   if described:
     with folder.collected(fields.problems):
       config = _config(family.read_position(fields, described.length), described)
@@ -227,9 +236,18 @@ def load(path: pathlib.Path, config: Mapping[str, Any]) -> dict[str, jax.Array]:
   _check_tied(functional.model, source.entries, found, path)
   params = {}
   for name, array in folder.read(found, source.entries):
+    _check_finite(path, name, array)
     for param, part in found[name].split(array).items():
       params[param] = sharding.place(part, layout[param])
   return {name: params[name] for name in shapes}
+
+
+def _check_finite(path: pathlib.Path, name: str, array: np.ndarray) -> None:
+  if bad := array.size - int(np.isfinite(array).sum()):
+    raise ValueError(
+      f'{path} cannot be imported: {bad} of {array.size} values of {name} are NaN or infinite. '
+      'Download the file again.'
+    )
 
 
 def _check_tied(model: DecoderConfig, entries, found, path: pathlib.Path) -> None:
@@ -239,8 +257,15 @@ def _check_tied(model: DecoderConfig, entries, found, path: pathlib.Path) -> Non
     return
   names = [*others[:1], *(n for n, t in found.items() if t.params == ('embedding',))]
   output, embedding = (array for _, array in sorted(folder.read(names, entries)))
-  if output.shape != embedding.shape or not np.array_equal(output, embedding):
-    raise ValueError(
-      f'{path} ties its output to the embedding (tie_word_embeddings), but its {others[0]} '
-      'differs. To use that, set tie_word_embeddings to false in config.json.'
-    )
+  rows = min(len(output), len(embedding))  # one of them may be padded
+  if np.array_equal(output[:rows], embedding[:rows]):
+    return
+  own = (
+    'to use it, set tie_word_embeddings to false in config.json'
+    if len(output) == len(embedding)
+    else f'it has {len(output)} rows, and the embedding {len(embedding)}, so that it cannot be used'
+  )
+  raise ValueError(
+    f'{path} ties its output to the embedding (tie_word_embeddings), but its {others[0]} '
+    f'differs: {own}. To use the embedding, as transformers does, remove {others[0]} from the file.'
+  )

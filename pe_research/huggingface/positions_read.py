@@ -7,14 +7,19 @@ acts on the rotated channels. Both are the same if the whole head rotates.
 """
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from pe_research.huggingface.family import number
 from pe_research.positions import longrope, yarn
 
 ORIGINAL = 'original_max_position_embeddings'
 PARTIAL = 'partial_rotary_factor'
 TEMPERED = ('attention_factor', 'mscale', 'mscale_all_dim')
+ROPE = ('rope_theta', 'rope_scaling', 'rope_parameters', PARTIAL, ORIGINAL)  # at the top level
+SPEAKS = re.compile(r'(^|_)rope|rotary|sliding|^layer_types$|alibi|scaling|attn_logit|(^|_)sink')
+POSITIVE = ('rope_theta', PARTIAL, ORIGINAL, 'factor', 'low_freq_factor', 'high_freq_factor')
 # Required and optional fields of each rope_type, besides rope_theta and partial_rotary_factor.
 FIELDS = {
   'default': ((), ()),
@@ -36,20 +41,87 @@ def rope_fields(
     config: config.json.
     theta: top-level field for the base, in older releases.
     share: top-level field for partial_rotary_factor, in older releases.
+
+  Raises:
+    ValueError: two fields give two rules, which releases read differently; names both.
   """
-  found = dict(config.get('rope_scaling') or config.get('rope_parameters') or {})
-  found['rope_type'] = found.get('rope_type', found.pop('type', 'default'))
-  found.pop('type', None)  # some have both
-  for field, name in (('rope_theta', theta), (PARTIAL, share)):
-    if config.get(name) is not None:
-      found.setdefault(field, config[name])
-  found.setdefault('rope_theta', 10_000.0)
-  _, optional = FIELDS.get(str(found['rope_type']), ((), ()))
-  if config.get(ORIGINAL) is not None and ORIGINAL in optional:
-    found[ORIGINAL] = config[ORIGINAL]
+  older, found = (_rule(config, name) for name in ('rope_scaling', 'rope_parameters'))
+  if older and found:  # both releases read the first, and the base beside it
+    base = config.get(theta)
+    given = {'rope_theta': base} if base is not None and 'rope_theta' in found else {}
+    given |= {PARTIAL: found[PARTIAL]} if PARTIAL in found else {}
+    older = given | older
+    for field in dict.fromkeys((*found, *older)):
+      names = f'rope_parameters.{field}', f'rope_scaling.{field}'
+      _agree(found.get(field, 'absent'), older.get(field, 'absent'), *names)
+  found = found or older
+  for field, name in (('rope_theta', theta), (PARTIAL, share), (ORIGINAL, ORIGINAL)):
+    if config.get(name) is not None and (field != ORIGINAL or _has_original(found)):
+      value = number(name, config[name])
+      _agree(found.setdefault(field, value), value, f'rope_parameters.{field}', name)
   if 'truncate' in found:
     found['truncate'] = bool(found['truncate'])  # null means false; in other fields, the default
-  return {field: value for field, value in found.items() if value is not None}
+  if not isinstance(found.get(ORIGINAL, 1), int):
+    raise ValueError(f'{ORIGINAL} is {found[ORIGINAL]}; it must be a whole number of tokens.')
+  plain = {'rope_type': 'default', 'rope_theta': 10_000.0}
+  return plain | {field: value for field, value in found.items() if value is not None}
+
+
+def _has_original(found: Mapping[str, Any]) -> bool:
+  return ORIGINAL in FIELDS.get(str(found.get('rope_type')), ((), ()))[1]
+
+
+def _rule(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+  """The object rope_scaling or rope_parameters, its numbers as numbers."""
+  given = config.get(name) or {}
+  if not isinstance(given, dict):
+    raise ValueError(f'{name} is {given!r}; it must be an object or null.')
+  kinds = [field for field, value in given.items() if isinstance(value, dict)]
+  if kinds:
+    raise ValueError(
+      f'{name} is given per layer type ({", ".join(kinds)}); only one rule for all layers is read.'
+    )
+  found = {field: _value(f'{name}.{field}', value) for field, value in given.items()}
+  kind = found.pop('type', None)
+  if kind is not None:
+    _agree(found.setdefault('rope_type', kind), kind, f'{name}.rope_type', f'{name}.type')
+  return found
+
+
+def _value(name: str, value: Any) -> Any:
+  if isinstance(value, list) and name.endswith(('short_factor', 'long_factor')):
+    return [number(name, part) for part in value]
+  if value is None or isinstance(value, bool) or name.endswith('type'):
+    return value
+  return number(name, value)
+
+
+def _agree(one: Any, other: Any, name: str, other_name: str) -> None:
+  if one != other:
+    raise ValueError(
+      f'{name} is {one!r} and {other_name} is {other!r}; which of them counts differs between '
+      'releases of transformers. Keep one.'
+    )
+
+
+def unknown(
+  config: Mapping[str, Any], known: Collection[str], prefix: str = ''
+) -> Iterator[tuple[str, Any]]:
+  """Fields of a config.json that speak of positions, are not `known`, and say something.
+
+  Objects inside of it are searched too, but for the rules of RoPE, which are read whole. None,
+  False and layers that all have full attention say nothing.
+  """
+  for field, value in config.items():
+    name, said = prefix + field, value
+    if name in known:
+      continue
+    if field == 'layer_types' and isinstance(value, list):
+      said = any(one != 'full_attention' for one in value)
+    if SPEAKS.search(field) and said not in (None, False, [], {}, ''):
+      yield name, value
+    elif isinstance(value, dict):
+      yield from unknown(value, known, f'{name}.')
 
 
 def served(position: Mapping[str, Any], most: int) -> int:
@@ -95,6 +167,11 @@ def read_rope(
         f'rope_type {rope_type!r} has no {", ".join(unknown)}; supported: '
         f'{", ".join(required + optional) or "no fields"}'
       )
+  problems += [
+    f'{name} is {value}; it must be above 0'
+    for name, value in fields.items()
+    if name in POSITIVE and value <= 0
+  ]
   if problems:
     raise ValueError(f'{"; ".join(problems)}. Change config.json.')
   position = {'base': base, 'layout': layout, 'fraction': fraction}

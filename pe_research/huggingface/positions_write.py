@@ -1,10 +1,11 @@
 """Position fields of a Hugging Face config.json, written for a scheme.
 
-The inverse of positions_read, for the same release of transformers; a scheme that no class there
-computes is refused.
+The inverse of positions_read, for transformers 4.57 and 5.23; a scheme that no class there computes
+is refused.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from pe_research.huggingface.positions_read import ORIGINAL, PARTIAL
@@ -42,8 +43,12 @@ def write_rope(
   layouts: tuple[str, ...],
   partial: bool,
   sliced: bool = False,
+  older: tuple[str, str] = ('rope_theta', PARTIAL),
 ) -> dict[str, Any]:
-  """The fields rope_parameters, and max_position_embeddings in tokens.
+  """The fields for transformers 5, rope_parameters, and those for transformers 4 beside it.
+
+  Transformers 4 does not know rope_parameters. Without its own fields it takes base 10,000 and no
+  stretch, and says nothing.
 
   Args:
     scheme: of the model.
@@ -52,6 +57,7 @@ def write_rope(
     layouts: supported by the class.
     partial: whether the class supports partial_rotary_factor.
     sliced: whether the rotated channels are a slice beside the head (DeepSeek).
+    older: fields of transformers 4 for the base and for partial_rotary_factor.
 
   Raises:
     NotExportable: names what the class does not support.
@@ -75,7 +81,25 @@ def write_rope(
   if partial or share < width:
     fields[PARTIAL] = share / width
   fields |= _temperature(scheme, fields, sliced, share < width)
-  return {'max_position_embeddings': most, 'rope_parameters': fields}
+  found = {'max_position_embeddings': most, 'rope_parameters': fields}
+  return found | _in_version_4(fields, most, *older)
+
+
+def _in_version_4(fields: Mapping[str, Any], most: int, base: str, share: str) -> dict[str, Any]:
+  """The same rule as transformers 4 reads it."""
+  found = {base: fields['rope_theta']} | ({share: fields[PARTIAL]} if PARTIAL in fields else {})
+  if fields['rope_type'] == 'default':
+    return found
+  scaling = {name: value for name, value in fields.items() if name not in ('rope_theta', PARTIAL)}
+  if fields['rope_type'] == 'yarn' and most != fields['factor'] * fields[ORIGINAL]:
+    raise NotExportable(
+      f'transformers 4 computes the factor of yarn as max_position_embeddings over {ORIGINAL}, '
+      f'{most} / {fields[ORIGINAL]}, which is not {fields["factor"]:g}; choose position.factor '
+      'and position.train_length whose product is a whole number, not below length'
+    )
+  if fields['rope_type'] == 'longrope':
+    found[ORIGINAL] = fields[ORIGINAL]  # the length from which the long factors count
+  return found | {'rope_scaling': scaling}
 
 
 def _default(scheme: rotary.RoPE, length: int, base: float | None = None):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
   import ml_collections
 
 USAGE = '%(prog)s --config=FILE [--config.NAME=VALUE ...] [options]'
+MOST = 10_000  # numbers in a range of a flag
 CONFIG = """config:
   --config=FILE[:name=value,...]  file of configs/ and its arguments: configs/lm.py:position=rope
   --config.NAME=VALUE             any field of it: --config.model.width=128, --config.steps=500
@@ -48,17 +49,25 @@ def words(text: str) -> tuple[str, ...]:
 
 def numbers(text: str) -> tuple[float, ...]:
   """The type of a flag that takes numbers: 1,2.5."""
-  return tuple(float(part) for part in text.split(','))
+  try:
+    return tuple(float(part) for part in text.split(','))
+  except ValueError as error:
+    raise argparse.ArgumentTypeError(f'{text!r} is not understood; write numbers: 1,2.5') from error
 
 
 def integers(text: str) -> tuple[int, ...]:
   """The type of a flag that takes whole numbers: 0,1,2, or 0:3 for the same."""
-  found = []
+  found: list[int] = []
   for part in text.split(','):
-    first, colon, end = part.partition(':')
-    found += range(int(first), int(end)) if colon else [int(first)]
-  if not found:
-    raise ValueError(f'{text} is empty')
+    pattern = re.fullmatch(r'(-?\d+)(?::(-?\d+))?', part)
+    if not pattern:
+      raise argparse.ArgumentTypeError(
+        f'{text!r} is not understood; write whole numbers: 0,1,2, or 0:3 for the same'
+      )
+    first, end = int(pattern[1]), int(pattern[2] or int(pattern[1]) + 1)
+    if not 0 < (count := end - first) <= MOST:
+      raise argparse.ArgumentTypeError(f'{part} is {max(0, count)} numbers; give 1 to {MOST:,}')
+    found += range(first, end)
   return tuple(found)
 
 

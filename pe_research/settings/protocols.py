@@ -23,6 +23,7 @@ PROTOCOLS = {  # patterns of the controls of each; the first is the default
 
 LOSSES = ('fixed_targets', 'non_overlapping', 'sliding', 'by_position')  # the others score answers
 
+LISTS = {'lengths': int, 'protocols': str, 'controls': str, 'measurements': str}
 # Fields of `eval` that say what is measured, and not how.
 SELECTION = ('every', 'lengths', 'protocols', 'controls', 'measurements')
 
@@ -90,8 +91,22 @@ def _check_task(evaluation: Mapping[str, Any], config: Mapping[str, Any]) -> Non
       raise ValueError(f'{field} is {value!r}; with data.task it must be {wanted!r}.')
 
 
+def _check_list(field: str, values: Any, kind: type) -> None:
+  """Raises ValueError unless these are values of the kind, each given once."""
+  wanted = 'whole numbers, (64, 128)' if kind is int else "names, ('a', 'b')"
+  if not isinstance(values, list | tuple):
+    raise ValueError(f'{field} is {values!r}; give {wanted}.')
+  for value in values:
+    if not isinstance(value, kind) or isinstance(value, bool):
+      raise ValueError(f'{field} has {value!r}; give {wanted}.')
+    if values.count(value) > 1:
+      raise ValueError(f'{field} names {value!r} twice; name it once.')
+
+
 def check(evaluation: dict[str, Any], config: Mapping[str, Any]) -> None:
   """Fills in derived values and checks `config['eval']`; ValueError says what is wrong."""
+  for field, kind in LISTS.items():
+    _check_list(f'eval.{field}', evaluation[field], kind)
   for value in evaluation['protocols']:
     choose('eval.protocols', value, PROTOCOLS)
   for value in evaluation['controls']:

@@ -9,9 +9,10 @@ import optax
 def schedule(optimizer: Mapping[str, Any], steps: int) -> optax.Schedule:
   """Learning rate by step: linear warmup, then as `optimizer.schedule` says.
 
-  'cosine' falls to the final value at the last step; 'wsd' is constant, then falls linearly to it
-  over the last share `decay` of the steps (arXiv:2404.06395, sec. 4), or over all steps after the
-  warmup if these are fewer; 'constant' stays at the peak.
+  The first step has rate 0 where there is a warmup. 'cosine' falls towards the final value, which
+  it has after the last step: at step `steps`, which is not taken. 'wsd' is constant, then falls
+  linearly towards it in the same way over the last share `decay` of the steps (arXiv:2404.06395,
+  sec. 4), or over all steps after the warmup if these are fewer. 'constant' stays at the peak.
   """
   peak, warmup = optimizer['learning_rate'], optimizer['warmup']
   last = peak * optimizer['final']

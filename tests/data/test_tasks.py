@@ -124,6 +124,15 @@ def test_copies_are_of_needles_that_are_there():
     assert len(found) == 8 and len(set(found)) == 2 and found[-1] in found[:-1]
 
 
+def test_a_vocabulary_that_joins_some_digits_is_refused(tmp_path):
+  years = [b' '.join(b'in the year %d of our nation' % year for year in range(1900, 2000))] * 3
+  tokenizer = tokenizers.SentencePiece(f'{tmp_path}/m.model', vocab=300, documents=years)
+  lengths = {len(tokenizer.encode(b'<A=%04d>' % value)) for value in (0, 7391, 1234, 9999)}
+  assert len(lengths) == 1 and len(tokenizer.encode(b'<A=1950>')) not in lengths
+  with pytest.raises(ValueError, match='digit by digit'):
+    needles.Needles(tokenizer)
+
+
 def test_needles_that_do_not_fit_are_refused():
   with pytest.raises(ValueError, match='3 needles of 8 tokens and a question do not fit in 31'):
     planted(31, 3, None)

@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
+import run_fixtures
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,13 +89,57 @@ def test_byte_characters_are_those_of_gpt2():
   assert tokenizer_json.byte_characters()[10] == 'Ċ'
 
 
+def changed(path, tmp_path, change, vocab=300):
+  """The tokenizer of a file after `change` of its JSON."""
+  made = json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+  change(made)
+  (tmp_path / 'changed.json').write_text(json.dumps(made), encoding='utf-8')
+  return tokenizer_json.Json(str(tmp_path / 'changed.json'), vocab)
+
+
+def test_a_text_that_tokens_do_not_give_back_is_refused(byte_level, tmp_path):
+  character = tokenizer_json.byte_characters()[13]
+  lacking = changed(byte_level, tmp_path, lambda made: made['model']['vocab'].pop(character))
+  assert lacking.decode(lacking.encode(b'a\nb')) == b'a\nb'
+  with pytest.raises(ValueError, match=r"give book back: from byte 1 on, b'.r.n.r.nb'"):
+    lacking.encode(b'a\r\n\r\nb', 'book')
+  lower = changed(byte_level, tmp_path, lambda made: made.update(normalizer={'type': 'Lowercase'}))
+  assert lower.decode(lower.encode(b'And')) == b'and'  # as the file says
+
+
+def test_an_added_token_that_the_model_has_no_row_for_is_refused_in_a_text_alone(
+  byte_level, tmp_path
+):
+  rows = 278  # of the model; the token's id is the next
+  own = {'id': rows, 'content': '<pad>', 'single_word': False, 'lstrip': False, 'rstrip': False,
+         'normalized': False, 'special': True}  # fmt: skip
+  padded = changed(byte_level, tmp_path, lambda made: made['added_tokens'].append(own), rows)
+  assert padded.decode(padded.encode(b'and <pa')) == b'and <pa'
+  with pytest.raises(ValueError, match="book has '<pad>', an added token with id 278"):
+    padded.encode(b'and <pad>', 'book')
+
+
+def test_the_file_is_utf_8_in_every_locale(byte_level):
+  code = 'import sys; from pe_research.data import tokenizer_json as t; '
+  code += r'print(t.Json(sys.argv[1], 300).encode(b"\xc3\xa9 and").tolist())'
+  wanted = tokenizer_json.Json(byte_level, 300).encode('é and'.encode()).tolist()
+  ascii_locale = {'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0', 'LC_ALL': 'C'}
+  done = run_fixtures.run('-c', code, byte_level, **ascii_locale)
+  assert done.stdout.strip() == str(wanted), done.stderr
+
+
+def test_a_vocabulary_that_fits_no_memory_is_refused_at_once(byte_level):
+  with pytest.raises(ValueError, match='vocabulary of the model is 2147483648 tokens'):
+    tokenizer_json.Json(byte_level, 2**31)
+
+
 def test_bad_files(byte_level, tmp_path):
   with pytest.raises(ValueError, match=r'not a tokenizer\.json'):
     tokenizer_json.Json(str(tmp_path / 'absent.json'), 300)
   (tmp_path / 'bad.json').write_text('{"model": ')
   with pytest.raises(ValueError, match=r'not a tokenizer\.json'):
     tokenizer_json.Json(str(tmp_path / 'bad.json'), 300)
-  with pytest.raises(ValueError, match='ids up to 277; the model has 200'):
+  with pytest.raises(ValueError, match="'Ġand' with id 277, and the model has 200"):
     tokenizer_json.Json(byte_level, 200)
   file = json.loads(pathlib.Path(byte_level).read_text())
   words = file | {'pre_tokenizer': {'type': 'Whitespace'}, 'decoder': None}

@@ -39,10 +39,13 @@ def edit(path: pathlib.Path, **changes) -> None:
     ({'rope_parameters': {'rope_type': 'linear', 'factor': 'x'}}, ['config.json']),
     ({'partial_rotary_factor': 0.5}, ['partial_rotary_factor', '0.5']),
     ({'quantization_config': {'bits': 4}}, ['quantized']),
-    ({'rope_parameters': {'rope_type': 'linear', 'factor': 0}}, ['config.json', 'Zero']),
+    ({'rope_parameters': {'rope_type': 'linear', 'factor': 0}}, ['config.json', 'factor is 0']),
     ({'attention_bias': []}, ['attention_bias', 'true or false']),
-    ({'architectures': 5}, ['config.json', 'TypeError']),
-    ({'model_type': []}, ['config.json', 'TypeError']),
+    ({'architectures': 5}, ['config.json', 'architectures is 5', 'list of names']),
+    ({'model_type': []}, ['config.json', 'model_type is []']),
+    ({'rms_norm_eps': 'small'}, ['rms_norm_eps', "'small'"]),
+    ({'sliding_window': 512}, ['sliding_window is 512', 'positions']),
+    ({'layer_types': ['chunked_attention'] * 2}, ['layer_types', 'positions']),
     ({'num_key_value_heads': 3}, ['model.kv_heads', '3']),
     ({'hidden_size': 48}, ['disagree', 'model.embed_tokens.weight', '(256, 32)', '(256, 48)']),
     ({'num_hidden_layers': 3}, ['missing', 'model.layers.2.self_attn.q_proj.weight']),
@@ -104,6 +107,60 @@ def test_absent_and_damaged_files(tmp_path):
     importing.checkpoint(path)
 
 
+def test_a_single_file_goes_before_an_index_that_an_earlier_save_left(tmp_path):
+  path, old = published.exported(tmp_path / 'whole'), tmp_path / 'old'
+  wanted = published.bits(published.imported(path))
+  published.exported(old, shard_bytes=9000)
+  for file in old.glob('model*'):
+    shutil.copy(file, path / file.name)
+    part = path / file.name
+    if part.suffix == '.safetensors':
+      save_file({name: x + 1 for name, x in load_file(part).items()}, part)
+  assert (path / folder.INDEX).exists()
+  assert published.bits(published.imported(path)) == wanted
+  for file in path.glob('model-*'):
+    file.unlink()
+  assert published.bits(published.imported(path)) == wanted
+
+
+@pytest.mark.parametrize('name', ['model.safetensors', 'config.json'])
+def test_a_pointer_of_git_lfs_is_called_that(name, tmp_path):
+  path = published.exported(tmp_path / 'pointer')
+  (path / name).write_text(f'version https://git-lfs.github.com/spec/v1\noid sha256:{"0" * 64}\n')
+  with pytest.raises(ValueError, match=f'{name} is a Git LFS pointer.*git lfs pull'):
+    importing.checkpoint(path)
+
+
+def test_an_adapter_beside_the_weights_is_refused(tmp_path):
+  path = published.exported(tmp_path / 'adapted')
+  (path / 'adapter_config.json').write_text('{}')
+  with pytest.raises(ValueError, match=r'adapter_config\.json is there'):
+    importing.checkpoint(path)
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_a_weight_that_is_no_number_is_named_with_its_tensor(value, tmp_path):
+  path, name = published.exported(tmp_path / 'bad'), 'model.layers.1.mlp.up_proj.weight'
+  found = load_file(path / folder.SINGLE)
+  found[name][3, 4] = value
+  save_file(found, path / folder.SINGLE)
+  with pytest.raises(ValueError, match=f'1 of .* values of {name} are NaN or infinite'):
+    published.imported(path)
+
+
+def test_a_tied_head_that_is_padded_is_compared_where_both_have_rows(tmp_path):
+  path = published.exported(tmp_path / 'tied', 'llama tied')
+  wanted = published.bits(published.imported(path))
+  found = load_file(path / folder.SINGLE)
+  embedding = found['model.embed_tokens.weight']
+  padded = np.concatenate([embedding, np.zeros((8, embedding.shape[1]), np.float32)])
+  save_file(found | {'lm_head.weight': padded}, path / folder.SINGLE)
+  assert published.bits(published.imported(path)) == wanted
+  save_file(found | {'lm_head.weight': padded + 1}, path / folder.SINGLE)
+  with pytest.raises(ValueError, match=r'264 rows, and the embedding 256.*remove lm_head\.weight'):
+    published.imported(path)
+
+
 def test_bad_indices(tmp_path):
   path = published.exported(tmp_path / 'parts', shard_bytes=9000)
   config, index = golden_models.config_of(path), path / folder.INDEX
@@ -128,7 +185,7 @@ def test_bad_indices(tmp_path):
 def test_two_outputs_are_one_too_many(tmp_path):
   path = published.exported(tmp_path / 'neox', 'neox')
   found = load_file(path / folder.SINGLE)
-  found['embed_out.weight'] = found['lm_head.weight'] + 1
+  found['lm_head.weight'] = found['embed_out.weight'] + 1
   save_file(found, path / folder.SINGLE)
   with pytest.raises(ValueError, match=r'unexpected: embed_out\.weight'):
     published.imported(path)
@@ -248,8 +305,8 @@ def test_all_mismatches_of_the_tensors_are_listed_at_once(tmp_path):
   found['lm_head.weight'] = found['lm_head.weight'].astype(np.int32)
   found['model.embed_tokens.weight'] = found['model.embed_tokens.weight'][1:]
   save_file(found, path / folder.SINGLE)
-  edit(path, rope_parameters={'rope_type': 'default', 'rope_theta': -1.0})
-  with pytest.raises(ValueError, match=r'position\.base is -1'):
+  edit(path, rope_parameters={'rope_type': 'default', 'rope_theta': -1.0}, rope_theta=...)
+  with pytest.raises(ValueError, match='rope_theta is -1; it must be above 0'):
     importing.checkpoint(path)
   edit(path, rope_parameters={'rope_type': 'default', 'rope_theta': 10.0})
   with pytest.raises(ValueError, match='for 4 reasons') as error:

@@ -254,7 +254,7 @@ def test_the_commands(model, tmp_path):
   assert done.returncode == 2 and done.stderr.count('\n') == 1
   odd = published.exported(tmp_path / 'odd')
   fields = json.loads((odd / 'config.json').read_text())
-  fields['rope_parameters']['rope_theta'] = -1.0
+  fields['rope_theta'] = fields['rope_parameters']['rope_theta'] = -1.0
   (odd / 'config.json').write_text(json.dumps(fields))
   done = run('pe_research.main', f'--config=configs/pretrained.py:path={odd}', '--workdir=x')
-  assert done.returncode == 2 and 'position.base is -1' in done.stderr
+  assert done.returncode == 2 and 'rope_theta is -1' in done.stderr

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pe_research import positions
-from pe_research.huggingface import positions_read, positions_write
+from pe_research.huggingface import exporting, positions_read, positions_write
 from pe_research.positions.base import Dims
 from pe_research.settings import configs
 
@@ -103,10 +103,86 @@ def test_truncate_of_null_is_no(said, ramp):
   assert positions_read.read_rope(found, most=64)['ramp'] == ramp
 
 
-def test_rope_scaling_goes_before_rope_parameters():
-  both = {'rope_parameters': {'rope_type': 'default', 'rope_theta': 1e4}}
-  both |= {'rope_scaling': {'type': 'linear', 'factor': 4.0}}
-  assert positions_read.rope_fields(both)['rope_type'] == 'linear'
+YARN = {'rope_type': 'yarn', 'factor': 4.0, 'original_max_position_embeddings': 32}
+LINEAR = {'type': 'linear', 'factor': 4.0}
+
+
+@pytest.mark.parametrize('config, names', [
+  ({'rope_scaling': YARN | {'type': 'linear'}},
+   ["rope_scaling.rope_type is 'yarn'", "rope_scaling.type is 'linear'"]),
+  ({'rope_parameters': {'rope_type': 'default', 'rope_theta': 1e4}, 'rope_scaling': LINEAR},
+   ["rope_parameters.rope_type is 'default'", "rope_scaling.rope_type is 'linear'"]),
+  ({'rope_parameters': YARN | {'beta_fast': 8}, 'rope_scaling': YARN},
+   ['rope_parameters.beta_fast is 8', "rope_scaling.beta_fast is 'absent'"]),
+  ({'rope_parameters': YARN | {'rope_theta': 5e5}, 'rope_scaling': YARN},
+   ['rope_parameters.rope_theta is 500000', "rope_scaling.rope_theta is 'absent'"]),
+  ({'rope_parameters': YARN | {'rope_theta': 5e5}, 'rope_theta': 1e4},
+   ['rope_parameters.rope_theta is 500000', 'rope_theta is 10000']),
+  ({'rope_scaling': YARN, 'original_max_position_embeddings': 64},
+   ['original_max_position_embeddings is 64']),
+  ({'rope_parameters': {'full_attention': YARN, 'sliding_attention': {'rope_theta': 1e4}}},
+   ['rope_parameters is given per layer type', 'full_attention, sliding_attention']),
+  ({'rope_scaling': YARN | {'original_max_position_embeddings': 32.5}}, ['32.5', 'whole number']),
+  ({'rope_scaling': YARN | {'factor': [4]}}, ['rope_scaling.factor']),
+  ({'rope_scaling': 'linear'}, ["rope_scaling is 'linear'", 'object']),
+  ({'rope_scaling': YARN | {'factor': math.nan}}, ['rope_scaling.factor is nan', 'number']),
+])  # fmt: skip
+def test_two_rules_and_what_is_no_number_are_refused(config, names):
+  with pytest.raises(ValueError) as error:
+    positions_read.read_rope(positions_read.rope_fields(config), most=64)
+  assert all(name in str(error.value) for name in names), str(error.value)
+
+
+@pytest.mark.parametrize('config', [
+  {'rope_theta': '1e4', 'rope_scaling': YARN | {'original_max_position_embeddings': 32.0}},
+  {'rope_parameters': YARN | {'rope_theta': 10000}, 'rope_theta': 1e4, 'rope_scaling': YARN},
+  {'rope_scaling': YARN | {'type': 'yarn'}, 'original_max_position_embeddings': 32},
+])  # fmt: skip
+def test_two_ways_to_say_one_rule_are_that_rule(config):
+  wanted = positions_read.rope_fields({'rope_parameters': YARN | {'rope_theta': 1e4}})
+  assert positions_read.rope_fields(config) == wanted
+  assert isinstance(positions_read.read_rope(wanted, most=128)['train_length'], int)
+
+
+def test_what_speaks_of_positions_and_is_not_understood_is_found():
+  config = {
+    'rope_theta': 1e4, 'rope_scaling': {'rope_type': 'default'}, 'sliding_window': 512,
+    'no_rope_layers': [1, 0], 'layer_types': ['full_attention', 'sliding_attention'],
+    'use_sliding_window': False, 'attn_logit_softcapping': None, 'attn': {'alibi': True},
+    'attention_sinks': 4, 'query_scaling': 2.0, 'europe': 1, 'hidden_size': 8,
+  }  # fmt: skip
+  found = dict(positions_read.unknown(config, positions_read.ROPE))
+  assert sorted(found) == ['attention_sinks', 'attn.alibi', 'layer_types', 'no_rope_layers',
+                           'query_scaling', 'sliding_window']  # fmt: skip
+  plain = {'layer_types': ['full_attention'] * 2}
+  assert not dict(positions_read.unknown(plain, positions_read.ROPE))
+
+
+@pytest.mark.parametrize('name', ROTARY)
+def test_transformers_4_finds_the_same_rule_in_its_own_fields(name):
+  config = published.config(name)
+  fields = exporting.plan(config).fields
+  rope = fields['rope_parameters']
+  neox = fields['model_type'] == 'gpt_neox'
+  theta, share = (
+    ('rotary_emb_base', 'rotary_pct') if neox else ('rope_theta', 'partial_rotary_factor')
+  )
+  assert fields[theta] == rope['rope_theta']
+  assert fields.get(share) == rope.get('partial_rotary_factor')
+  scaling = fields.get('rope_scaling') or {'rope_type': 'default'}
+  left_out = 'rope_theta', 'partial_rotary_factor'
+  assert scaling == {k: v for k, v in rope.items() if k not in left_out}
+  original = 'original_max_position_embeddings'
+  if rope['rope_type'] == 'longrope':
+    assert fields[original] == rope[original]
+  if rope['rope_type'] == 'yarn':
+    assert fields['max_position_embeddings'] / rope[original] == rope['factor']
+
+
+def test_a_factor_that_transformers_4_would_not_compute_is_not_exported():
+  scheme = configs.scheme(published.config('yarn'))
+  with pytest.raises(positions_write.NotExportable, match='transformers 4 computes the factor'):
+    positions_write.write_rope(scheme, width=8, length=40, layouts=('half',), partial=False)
 
 
 @given(most=st.integers(4, 5000), factor=st.floats(1, 40))

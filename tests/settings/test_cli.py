@@ -1,5 +1,6 @@
 """What every command shares beside its config, and what commands on claims print."""
 
+import argparse
 import os
 import re
 import subprocess
@@ -29,9 +30,9 @@ def test_whole_numbers_are_a_list_or_a_range(text, numbers):
   assert cli.integers(text) == numbers
 
 
-@pytest.mark.parametrize('text', ['', 'a', '1,', '3:3'])
+@pytest.mark.parametrize('text', ['', 'a', '1,', '3:3', '1k', '0:1000000'])
 def test_what_is_no_list_of_whole_numbers_is_refused(text):
-  with pytest.raises(ValueError):
+  with pytest.raises(argparse.ArgumentTypeError):
     cli.integers(text)
 
 
