@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import secrets
 import socket
 import sys
@@ -17,6 +18,11 @@ from jax.experimental import multihost_utils
 from pe_research.common import nested, provenance
 from pe_research.machines import exits
 from pe_research.storage import files, locks, paths
+
+GONE = re.compile(
+  r'Gloo|DEADLINE_EXCEEDED|UNAVAILABLE|[Tt]imed out|heartbeat|[Cc]onnection (reset|closed|refused)'
+  r'|[Cc]oordination service|peer'
+)
 
 
 def check_alike(what: str, value: Mapping[str, Any]) -> None:
@@ -105,12 +111,26 @@ def hold(
     try:
       yield check_owner
     except Exception as error:
-      status = exits.status(error)
-      if jax.process_count() == 1 or status is None:
+      if jax.process_count() == 1:
+        raise
+      status = exits.STOPPED if lost_peer(error) else exits.status(error)
+      if status is None:
         raise
       # sys.exit would wait for the others, which wait for this one in the middle of a step.
       print(f'error: {error}', file=sys.stderr, flush=True)
       os._exit(status)
+
+
+def lost_peer(error: BaseException | None) -> bool:
+  """Whether another process has gone: the same command goes on once all are there again.
+
+  JAX, Gloo and orbax raise this as errors of many kinds, and as causes of others.
+  """
+  while error is not None:
+    if isinstance(error, TimeoutError) or GONE.search(str(error)):
+      return True
+    error = error.__cause__ or error.__context__
+  return False
 
 
 def by_first(work: Callable[[], None]) -> None:

@@ -15,13 +15,15 @@ from jax.experimental import multihost_utils
 from pe_research.common import digest
 from pe_research.storage import local_copies, paths
 
+WHOLE, PREFIX = 'whole', 'digest:'  # the digest of what is saved with a state; older ones have none
+
 
 class Checkpoints:
   """The checkpoints of one run, in workdir/checkpoints.
 
   Saving writes into a temporary directory that is renamed when complete, so a kill leaves the
-  earlier checkpoints as they were. A digest of the state is saved with it and compared on reading,
-  which also finds damage that decompresses into other numbers.
+  earlier checkpoints as they were. Digests of the state and of all that is saved with it are
+  compared on reading, which also finds damage that decompresses into other numbers.
   """
 
   def __init__(self, workdir: pathlib.Path, keep: int, read_only: bool = False):
@@ -31,6 +33,7 @@ class Checkpoints:
     checkpoint in a bucket is copied to this machine once.
     """
     self.folder = paths.absolute(workdir / 'checkpoints')
+    paths.check_plain(self.folder)
     self.read_only = read_only
     if read_only:
       logging.get_absl_logger().addFilter(_no_read_only_warning)
@@ -54,7 +57,8 @@ class Checkpoints:
 
   def save(self, step: int, state: Any, extra: dict[str, Any]) -> None:
     """Saves the state (arrays) and `extra` (JSON) after `step` steps, in the background."""
-    extra = extra | {'digest': digest.of_arrays(state)}
+    extra = extra | {'step': step, 'digest': digest.of_arrays(state)}
+    extra |= {WHOLE: PREFIX + digest.of_json(extra)}
     self.manager.save(
       step,
       args=ocp.args.Composite(state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra)),
@@ -138,7 +142,11 @@ class Checkpoints:
       args=ocp.args.Composite(state=ocp.args.StandardRestore(like), extra=ocp.args.JsonRestore()),
     )
     state, extra = restored['state'], dict(restored['extra'])
-    if digest.of_arrays(state) != extra.pop('digest'):
+    marked = [name for name, x in extra.items() if name == WHOLE or str(x).startswith(PREFIX)]
+    written = [extra.pop(name) for name in marked]
+    if marked and (marked != [WHOLE] or written != [PREFIX + digest.of_json(extra)]):
+      raise ValueError('what is saved with the state does not match its digest')
+    if extra.pop('step', step) != step or extra.pop('digest') != digest.of_arrays(state):
       raise ValueError('its contents do not match the digest saved with them')
     return state, extra
 

@@ -15,6 +15,8 @@ from pe_research.storage.paths import WorkdirError
 def write(path: pathlib.Path, content: bytes) -> None:
   """Replaces a file, through a temporary one beside it."""
   temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+  if path.exists() and not path.is_file():
+    raise WorkdirError(f'{path} is no regular file and is not replaced; name another.')
   try:
     with temporary.open('wb') as file:
       file.write(content)

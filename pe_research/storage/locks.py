@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 from collections.abc import Callable
 
-from pe_research.storage import disk
+from pe_research.storage import disk, paths
 from pe_research.storage.bucket import Lease
 from pe_research.storage.disk import Lock
 from pe_research.storage.files import store
@@ -24,6 +24,7 @@ def claim(workdir: pathlib.Path) -> contextlib.AbstractContextManager[Callable[[
   Raises:
     WorkdirError: it cannot be written, or another process owns it.
   """
+  paths.check_plain(workdir)
   return store(workdir).claim(workdir)
 
 

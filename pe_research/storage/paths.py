@@ -8,6 +8,7 @@ import pathlib
 LIBRARIES = {'gs': 'gcsfs', 's3': 's3fs'}  # that reach a bucket, by the scheme of its paths
 # What these are built on: their errors come through as well.
 DEPENDENCIES = ('google.auth', 'google.api_core', 'aiohttp', 'botocore', 'aiobotocore')
+PATTERN = '[]*?\\'  # characters with a meaning in patterns of file names
 logging.getLogger('gcsfs').setLevel(logging.CRITICAL)  # it logs every error that it raises
 
 
@@ -29,6 +30,8 @@ def place(text) -> pathlib.Path:
   Raises:
     BucketError: there is no such kind of bucket, or a package is missing.
   """
+  if not str(text):
+    raise BucketError('no folder is named; write one, . for this folder')
   scheme, separator, _ = str(text).partition('://')
   if not separator:
     return pathlib.Path(text)
@@ -62,6 +65,15 @@ def seen_by_all(path: pathlib.Path | str) -> bool:
 def absolute(path: pathlib.Path) -> pathlib.Path:
   """The absolute path; one of a bucket is already."""
   return path if in_bucket(path) else path.absolute()
+
+
+def check_plain(path: pathlib.Path) -> None:
+  """Raises WorkdirError where orbax would read characters of the path as a pattern."""
+  if found := sorted({*str(path)} & {*PATTERN}):
+    raise WorkdirError(
+      f'{path} has {" and ".join(found)}, by which no checkpoint would be found again; choose a '
+      f'--workdir without any of {" ".join(PATTERN)}.'
+    )
 
 
 def check_on_disk(path: pathlib.Path, field: str) -> None:

@@ -19,7 +19,7 @@ from process_fixtures import (
   wait_for,
 )
 
-from pe_research.machines import exits
+from pe_research.machines import exits, multiprocess
 from pe_research.storage import files
 
 STEPS = {'steps': 20}
@@ -107,7 +107,8 @@ def test_a_killed_process_loses_nothing_and_others_go_on_elsewhere(
   finally:
     for process in processes:
       process.kill()
-  assert processes[0].returncode != 0 and not (tmp_path / 'done.json').exists(), outputs
+  assert processes[0].returncode == exits.STOPPED, outputs
+  assert not (tmp_path / 'done.json').exists()
   train(tmp_path, run_fixtures.flags(corpus, 't5', **given), XLA_FLAGS=f'{DEVICES}4')
   assert_same_run(tmp_path, straight_long, tolerance=1e-3)
 
@@ -168,6 +169,17 @@ def test_what_process_0_alone_finds_ends_all(corpus, straight, tmp_path):
   outputs = join(processes, timeout=60)
   assert [process.returncode for process in processes] == [2, 2]
   assert all('holds a run with another config' in output for output in outputs)
+
+
+def test_errors_of_a_process_that_has_gone_are_told_from_mistakes():
+  gone = RuntimeError(
+    'Gloo AllGather failed: [gloo/transport/tcp/pair.cc] Connection closed by peer'
+  )
+  caused = ValueError('the checkpoint is not written')
+  caused.__cause__ = TimeoutError('Timed out after 600 s: async_write_complete')
+  assert all(map(multiprocess.lost_peer, (gone, caused, TimeoutError())))
+  mistakes = ValueError('steps is -1'), OSError(28, 'No space left on device'), None
+  assert not any(map(multiprocess.lost_peer, mistakes))
 
 
 FIRST = """

@@ -17,7 +17,9 @@ from pe_research.common import provenance
 from pe_research.runs import run_folder
 from pe_research.storage import files, locks
 
-JSON = st.dictionaries(st.text(max_size=5), st.floats(allow_nan=False) | st.text(), max_size=3)
+JSON = st.dictionaries(
+  st.text(max_size=5), st.floats(allow_nan=False, allow_infinity=False) | st.text(), max_size=3
+)
 
 
 @contextlib.contextmanager
@@ -49,11 +51,11 @@ def test_rows_come_back_and_a_line_cut_by_a_kill_does_not(rows, cut, tmp_path_fa
 
 def test_a_full_disk_leaves_no_part_of_a_row(tmp_path):
   path = tmp_path / 'rows.jsonl'
-  files.append_row(path, {'fits': 'x' * 900})
+  files.append_row(path, {'fits': 'x' * 800})
   message = r'row of \d+ bytes cannot be written'
   with pytest.raises(files.WorkdirError, match=message), small_disk():
     files.append_row(path, {'does not fit': 'y' * 900})
-  assert files.read_rows(path) == [{'fits': 'x' * 900}]
+  assert files.read_rows(path) == [{'fits': 'x' * 800}]
   assert path.read_bytes().endswith(b'\n')
 
 
@@ -64,6 +66,58 @@ def test_a_full_disk_leaves_the_old_json(tmp_path):
     files.write_json(path, {'new': 'x' * 2000})
   assert files.read_json(path) == {'old': 1}
   assert os.listdir(tmp_path) == ['run.json']
+
+
+@hypothesis.given(value=JSON, bit=st.integers(0, 7))
+def test_no_changed_bit_of_a_record_is_read_as_one(value, bit, tmp_path_factory):
+  path = tmp_path_factory.mktemp('record') / 'record'
+  for write, read, wanted in (
+    (files.write_json, files.read_json, value),
+    (files.append_row, files.read_rows, [value]),
+  ):
+    path.unlink(missing_ok=True)
+    write(path, value)
+    content = path.read_bytes()
+    for i in range(len(content.rstrip(b'\n'))):
+      path.write_bytes(content[:i] + bytes([content[i] ^ 1 << bit]) + content[i + 1 :])
+      try:
+        found = read(path)
+      except files.WorkdirError:
+        continue
+      assert found == wanted, (i, path.read_bytes())
+
+
+def test_a_record_without_a_digest_is_read_as_older_runs_wrote_it(tmp_path):
+  (tmp_path / 'run.json').write_text('{"steps": 3}')
+  assert files.read_json(tmp_path / 'run.json') == {'steps': 3}
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_a_number_that_is_none_is_neither_written_nor_read(value, tmp_path):
+  path = tmp_path / 'rows.jsonl'
+  with pytest.raises(files.WorkdirError, match=r'loss\.mean is (nan|inf)'):
+    files.append_row(path, {'loss': {'mean': value}})
+  path.write_text(json.dumps({'loss': value}) + '\n')
+  with pytest.raises(files.WorkdirError, match=r'line 1, is damaged.*is not a number'):
+    files.read_rows(path)
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path):
+  os.mkfifo(tmp_path / 'pipe')
+  for path in (tmp_path / 'pipe', tmp_path):
+    with pytest.raises(files.WorkdirError, match='no regular file'):
+      files.write_bytes(path, b'')
+  assert (tmp_path / 'pipe').is_fifo()
+
+
+@pytest.mark.parametrize('name', ['a[1]', 'a*', 'a?', 'a\\b'])
+def test_a_workdir_that_orbax_would_read_as_a_pattern_is_refused(name, tmp_path):
+  with (
+    pytest.raises(files.WorkdirError, match='no checkpoint would be found again'),
+    locks.claim(tmp_path / name),
+  ):
+    pass
+  assert not (tmp_path / name).exists()
 
 
 def test_a_damaged_json_is_named(tmp_path):
