@@ -206,7 +206,7 @@ def _copies(
   """
   # Several jobs may share a folder.
   for folder in dict.fromkeys(path for one in jobs for path in (one.folder, *one.others)):
-    if not folder.is_relative_to(root):
+    if not folder.is_relative_to(root) or '..' in folder.parts:
       raise ValueError(
         f'{folder} is not below {root}, where the file of jobs is; move that file to where the '
         'folders of its jobs are.'

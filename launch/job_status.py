@@ -37,7 +37,17 @@ class State:
 
 
 def of(job: Job, patience: float = PATIENCE, clock: float | None = None) -> State:
-  """The state of a job at a time, now unless `clock` says otherwise (seconds, as time.time)."""
+  """The state of a job at a time, now unless `clock` says otherwise (seconds, as time.time).
+
+  One whose files are damaged has FAILED, and says which.
+  """
+  try:
+    return _of(job, patience, clock)
+  except files.WorkdirError as error:
+    return State(FAILED, said=str(error))
+
+
+def _of(job: Job, patience: float, clock: float | None) -> State:
   clock, last = time.time() if clock is None else clock, heard(job)
   step, loss = (None, None) if job.continues else _trained(job)
   age = max(0.0, clock - last) if last else None

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from pe_research.common import checks
 from pe_research.machines.exits import STOPPED as STOPPED
 from pe_research.storage import paths
 
+QUOTED = ('checkout', 'data')  # settings that go into shell commands alone
 ROOM = 8  # characters of a name for the number of a share and of its attempt: '-1234-99'
 
 
@@ -70,11 +72,13 @@ class Engine(abc.ABC):
         f'hyphens, a letter first, for example {engine_name(self.sweep, room)!r}.'
       )
     for name, value in vars(self).items():
+      check_plain(name, value, name in QUOTED)
       if type(value) is int:
         checks.at_least(name, value, 1 if name in self.positive else 0)
 
   def check(self, jobs_file: str, jobs: Sequence[Job]) -> None:
     """Raises ValueError where the machines would not see the file of jobs, or what jobs write."""
+    check_plain('the path of the jobs', jobs_file, quoted=True)
     check_hosts(jobs_file, self.hosts, self.all_chips)
     if self.shares_disk:
       return
@@ -135,6 +139,22 @@ class Engine(abc.ABC):
     """
 
 
+def check_plain(name: str, value: Any, quoted: bool = False) -> None:
+  """Raises ValueError for text that a shell, a script or a list of settings would not keep whole.
+
+  Settings go into scripts, YAML and flags of several programs, so that one rule serves for all.
+
+  Args:
+    name: of the setting.
+    value: that it has.
+    quoted: whether it goes into shell commands alone, and is quoted there.
+  """
+  pattern = r'[^ -~\x80-\U0010ffff]' if quoted else r'[^\w./:@%+=,~-]'
+  if isinstance(value, str) and (odd := re.search(pattern, value, 0 if quoted else re.ASCII)):
+    allowed = 'no line breaks' if quoted else 'letters, digits and . / : @ % + = , ~ _ -'
+    raise ValueError(f'{name} = {value!r} has {odd[0]!r}; it may have {allowed}.')
+
+
 def check_hosts(jobs_file: str, hosts: int, all_chips: bool) -> None:
   """Raises ValueError where machines would share jobs on a disk: not all keep these apart."""
   if hosts > 1 and not all_chips and not paths.seen_by_all(jobs_file):
@@ -183,6 +203,9 @@ def show(submissions: Sequence[Submission]) -> str:
   parts = []
   for one in submissions:
     for name, text in one.files.items():
-      parts.append(f"cat > {shlex.quote(name)} <<'END'\n{text.rstrip()}\nEND")
+      end = 'END'
+      while end in text.splitlines():
+        end += '_'
+      parts.append(f"cat > {shlex.quote(name)} <<'{end}'\n{text.rstrip()}\n{end}")
     parts.append(shlex.join(one.command))
   return '\n'.join(parts)

@@ -25,6 +25,13 @@ def machines(tpu_type: str) -> int:
   return max(1, size // 8) if family in CORES else 0
 
 
+def delimited(values: Mapping[str, str]) -> str:
+  """A list for gcloud, by a delimiter that no value has (gcloud topic escaping)."""
+  text = ''.join(values.values())
+  delimiter = next(one for one in (';', '|', '#', '!', ';;;;') if one not in text)
+  return f'^{delimiter}^' + delimiter.join(f'{k}={v}' for k, v in values.items())
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gcloud(Engine):
   """Settings of queued resources; the workdir is a bucket.
@@ -74,8 +81,7 @@ class Gcloud(Engine):
       flags = {
         'node-id': name, 'project': self.project, 'zone': self.zone,
         'accelerator-type': self.tpu_type, 'runtime-version': self.runtime,
-        # A delimiter other than the comma, which a command may contain.
-        'metadata': '^;^' + ';'.join(f'{k}={v}' for k, v in metadata.items()),
+        'metadata': delimited(metadata),
         'metadata-from-file': 'startup-script=launch/tpu_vm.sh',
       }  # fmt: skip
       flags |= {'service-account': self.service_account} if self.service_account else {}

@@ -103,6 +103,33 @@ def test_a_quoted_checkout_survives_both_shells(tmp_path):
   assert done.stdout.startswith("""cd '/home/me/it'"'"'s mine' && exec .venv/bin/python""")
 
 
+@each_engine
+def test_no_setting_that_a_script_would_run_is_taken(name):
+  texts = [field for field, value in vars(SETTINGS[name]).items() if isinstance(value, str)]
+  assert len(texts) > 3
+  for field in texts:
+    for bad in ('x\ntouch y', 'x\nEND\ntouch y', 'x\x00'):
+      with pytest.raises(ValueError, match=field):
+        dataclasses.replace(SETTINGS[name], **{field: bad})
+    if field not in base.QUOTED:
+      for bad in ('x; touch y', 'x$(touch y)', 'x`touch y`', 'x"', "x'", 'x y', 'x|y', 'x&y'):
+        with pytest.raises(ValueError, match=field):
+          dataclasses.replace(SETTINGS[name], **{field: bad})
+
+
+def test_a_list_of_gcloud_is_cut_where_values_are_not():
+  values = {'a': 'x;y', 'b': 'z|w'}
+  made = gcloud.delimited(values)
+  delimiter, _, listed = made[1:].partition('^')
+  assert dict(part.partition('=')[::2] for part in listed.split(delimiter)) == values
+
+
+def test_a_text_ends_where_it_ends():
+  text = 'one\nEND\ntwo'
+  shown = base.show([base.Submission('x', ('true',), {'file': text})])
+  assert shown == f"cat > file <<'END_'\n{text}\nEND_\ntrue"
+
+
 def test_the_task_of_skypilot_is_yaml_that_says_the_same():
   one = submissions('skypilot')[2]
   task = yaml.safe_load(one.files['alibi-2.yaml'])
@@ -168,6 +195,9 @@ def test_settings_are_read_from_toml(tmp_path):
     ({'engine': ['xpk']}, "engine = ['xpk']; it must be one of xpk"),
     ({'sweep': 'x' * 40}, 'is not a name for xpk: at most 32 of a-z, 0-9 and hyphens'),
     ({'sweep': 'ALiBi_sweep'}, "for example 'alibi-sweep-"),
+    ({'image': 'pe\ntouch /tmp/x'}, "image = 'pe\\ntouch /tmp/x' has '\\n'"),
+    ({'zone': 'a; rm -r .'}, "zone = 'a; rm -r .' has ';'"),
+    ({'checkout': '/home/me\n#'}, "has '\\n'; it may have no line breaks"),
   ],
 )
 def test_settings_that_cannot_be_are_named(changed, message, tmp_path):

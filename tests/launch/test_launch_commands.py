@@ -1,5 +1,6 @@
 """`python -m launch`: a sweep full of faults loses nothing and repeats nothing."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -114,6 +115,15 @@ def test_a_dry_run_prints_what_a_shell_can_do_instead(how, tmp_path):
     assert 'JAX_PLATFORMS=cpu OMP_NUM_THREADS=1 taskset -c ' in lines
 
 
+def test_what_is_brought_home_stays_inside(tmp_path):
+  folder = tmp_path / 'sweep' / '..' / 'other'
+  one = dataclasses.replace(make(tmp_path / 'sweep', 'job0'), log=folder / 'log.txt')
+  path = write(tmp_path / 'sweep', [one])
+  done = launch('collect', path, f'--into={tmp_path / "home" / "deep"}')
+  assert done.returncode == 2 and 'is not below' in done.stderr
+  assert not (tmp_path / 'home').exists()
+
+
 def test_folders_that_would_lose_their_places_are_not_brought_home(tmp_path):
   path = write(tmp_path / 'runs' / 'elsewhere', [make(tmp_path, 'a')])
   done = launch('collect', path, f'--into={tmp_path / "home"}')
@@ -178,6 +188,17 @@ def test_a_state_is_what_the_files_say(tmp_path):
   assert job_status.of(one).name == job_status.RUNNING
   one.done.write_text('1')
   assert job_status.of(one).name == job_status.DONE
+
+
+@pytest.mark.parametrize('file', ['metrics.jsonl', 'log.ended'])
+def test_a_job_whose_files_are_damaged_hides_no_other(file, tmp_path):
+  made = [make(tmp_path, 'job0'), make(tmp_path, 'job1')]
+  path = write(tmp_path, made)
+  made[0].folder.mkdir(parents=True, exist_ok=True)
+  (made[0].folder / file).write_text('{"loss": \n{}\n')
+  shown = launch('status', path)
+  assert shown.returncode == 1 and shown.stdout.endswith('1 failed, 1 waiting\n'), shown.stdout
+  assert f'{file}' in shown.stdout and 'is damaged' in shown.stdout
 
 
 def test_what_a_training_left_is_no_sign_of_its_measurement(tmp_path):

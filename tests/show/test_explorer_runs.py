@@ -63,9 +63,7 @@ def tab(file):
 
 @pytest.fixture(scope='module')
 def data(file):
-  return json.loads(
-    re.search(r'id="data">(.*?)</script>', file.read_text())[1].replace(r'<\/', '</')
-  )
+  return json.loads(re.search(r'id="data">(.*?)</script>', file.read_text())[1])
 
 
 def unpacked(text: str, *shape: int) -> np.ndarray:
@@ -126,7 +124,7 @@ def test_a_report_comes_with_a_page_to_explore_its_runs(workdirs):
   report_command.main([f'--workdir={sweep}', '--explorer'])
   assert 'href="explorer.html"' in (sweep / 'report.html').read_text()
   text = (sweep / 'explorer.html').read_text()
-  data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1].replace(r'<\/', '</'))
+  data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
   assert [look['label'] for look in data['looks']] == ['RoPE (rope)', 'T5 bias (t5)']
 
 

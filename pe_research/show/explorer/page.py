@@ -174,7 +174,7 @@ def page(schemes: Sequence[Shown], first: Sequence[str], looks: Sequence[Mapping
     'specs': {name: specs(theme) for name, theme in panels.THEMES.items()},
     'looks': list(looks),
   }
-  text = json.dumps(data, separators=(',', ':'), allow_nan=False).replace('</', '<\\/')
+  text = json.dumps(data, separators=(',', ':'), allow_nan=False).replace('<', '\\u003c')
   vega = vl_convert.javascript_bundle('globalThis.vegaEmbed = vegaEmbed;', vl_version=VEGA_LITE)
   variables = {
     f'{name}_{field}': value
