@@ -113,9 +113,9 @@ def main(argv: list[str] | None = None) -> None:
       params, step = train_state.load_params(config, given.workdir, given.step)
       if given.position:
         weights = lineage.source(given.workdir, step, digest.of_arrays(params))
-        multiprocess.by_first(lambda: lineage.derive(config, home, given.workdir, weights))
+        multiprocess.on_process_0(lambda: lineage.derive(config, home, given.workdir, weights))
       evaluate.evaluate(config, home, params, step, heart.beat)
-      if not multiprocess.first():
+      if not multiprocess.is_process_0():
         return
       if given.position:
         files.write_json(home / 'done.json', {'steps': step})

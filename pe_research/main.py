@@ -50,7 +50,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
     from pe_research.training import loop, run_record
 
     program_store.use()
-    if (workdir / 'done.json').exists() and multiprocess.first():
+    if (workdir / 'done.json').exists() and multiprocess.is_process_0():
       print(f'{workdir} is finished; only measurements that are missing are made')
     with heartbeat.Heartbeat(workdir, config['run']['patience'], check_owner) as heart:
       if config['steps']:
@@ -61,7 +61,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path) -> None:
         print(f'stopped; the same command resumes from {workdir}')
         return
       evaluate.evaluate(config, workdir, state['params'], config['steps'], heart.beat)
-    if multiprocess.first():
+    if multiprocess.is_process_0():
       files.write_json(workdir / 'done.json', {'steps': config['steps']})
       evaluate.show(workdir)
       print(f'wrote {workdir}; compare: python -m experiments.report {workdir} OTHER_RUN')

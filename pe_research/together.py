@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
     for seed in flags.seeds:
       workdir = paths.place(flags.workdir.replace(SEED, str(seed)))
       runs[workdir] = configs.resolve(cli.read_config([*config_flags, f'--config.seed={seed}']))
-    loop.check_together([*runs.values()])
+    loop.check_same_but_seed([*runs.values()])
     for workdir, config in runs.items():
       lineage.check_new(config, workdir)
     exits.restart_tuned()

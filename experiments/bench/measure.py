@@ -117,7 +117,7 @@ def step_seconds(
   functional, optimizer, rows, like, state, tokens = begin(config)
   batch = sharding.place({'tokens': tokens}, rows)
   seed = train_step.seed(config, rows.mesh)
-  step = train_step.compiled(config, functional, optimizer, like, rows)
+  step = train_step.jitted(config, functional, optimizer, like, rows)
   start = time.perf_counter()
   step = step.lower(state, batch, seed).compile()
   compile_seconds = time.perf_counter() - start
@@ -260,7 +260,7 @@ def together(given) -> dict[str, Any]:
   config, count = setup(given, given.length, given.batch), given.seeds
   functional, optimizer, rows, _, state, tokens = begin(config)
   one = state, {'tokens': tokens}, train_step.seed(config, rows.mesh)
-  step = train_step.plain(config, functional, optimizer, Spec(**config['attention']))
+  step = train_step.pure_step(config, functional, optimizer, Spec(**config['attention']))
   several = jax.tree.map(lambda x: jnp.stack([x] * count), one)
   step_alone, step_together = jax.jit(step), jax.jit(jax.vmap(step))
   alone_seconds, together_seconds = [], []

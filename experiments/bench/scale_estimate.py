@@ -159,7 +159,7 @@ def compiled(wanted: Mapping[str, Any]):
   rows = sharding.split_batch(on, wanted['optimizer']['batch'])
   optimizer = optimizers.build(wanted['optimizer'], wanted['steps'])
   like = train_state.abstract(functional, optimizer, on)
-  step = train_step.compiled(wanted, functional, optimizer, like, rows)
+  step = train_step.jitted(wanted, functional, optimizer, like, rows)
   batch = batches.shapes(wanted, functional.scheme.reads_beyond)
   return step.lower(like, batch, np.uint32(0)).compile(), functional
 

@@ -1,4 +1,4 @@
-"""What every implementation of attention takes: query heads in groups, one for each key head."""
+"""Inputs of all attention implementations: query heads in groups, one for each key head."""
 
 import dataclasses
 

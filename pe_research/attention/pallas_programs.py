@@ -71,14 +71,14 @@ class Plan:
   def call(self, kernel, **settings):
     """`pl.pallas_call` of a program that takes this plan first."""
     if self.backend == 'gpu':
-      settings['compiler_params'] = triton.CompilerParams()  # its other compiler has no such blocks
+      settings['compiler_params'] = triton.CompilerParams()  # Mosaic has no such blocks
     interpret = self.backend == 'interpreted'
     return pl.pallas_call(functools.partial(kernel, self), interpret=interpret, **settings)
 
   def bias(self, bias: Bias, head=...):
     """A head's slope [1, 1], and its jumps, from [1, S], one by one.
 
-    GPU code has arrays of powers of two alone.
+    GPU kernels only support shapes that are powers of two, so jumps are read one by one.
     """
     index = () if head is ... else (head,)
     slope = bias.slopes[head]

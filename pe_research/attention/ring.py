@@ -1,8 +1,9 @@
-"""Attention over a sequence that devices share: each holds a part of the tokens.
+"""Attention over a sequence that is split over devices (ring attention).
 
-Keys and values go round a ring of devices, and each device adds the attention of its queries to
-the part that it holds (arXiv:2310.01889). Parts are in the order of the sequence, so a causal mask
-leaves the first devices idle for part of the time. For evaluation: there is no backward pass.
+Each device holds a part of the tokens. Keys and values go round a ring, and each device adds the
+attention of its queries to the part that it holds (arXiv:2310.01889). Parts are in the order of the
+sequence, so a causal mask leaves the first devices idle for part of the time. For evaluation: there
+is no backward pass.
 """
 
 import dataclasses
@@ -22,22 +23,22 @@ from pe_research.common import sharding
 AXIS = sharding.CONTEXT
 
 
-def devices(spec: Spec) -> int:
-  """How many devices share a sequence."""
+def ring_size(spec: Spec) -> int:
+  """Number of devices that share a sequence."""
   return spec.mesh.shape[AXIS] if spec.mesh is not None else 1
 
 
 def check(spec: Spec, length: int) -> None:
   """Raises ValueError where a sequence of `length` tokens cannot be shared."""
-  if devices(spec) > 1 and spec.implementation != 'tiled':
+  if ring_size(spec) > 1 and spec.implementation != 'tiled':
     raise ValueError(
-      f"run.mesh.{AXIS}={devices(spec)} needs eval.implementation='tiled'; it is "
+      f"run.mesh.{AXIS}={ring_size(spec)} needs eval.implementation='tiled'; it is "
       f'{spec.implementation!r}.'
     )
-  if length % devices(spec):
+  if length % ring_size(spec):
     raise ValueError(
-      f'{length} tokens do not split over run.mesh.{AXIS}={devices(spec)}; choose a length that is '
-      'a multiple of that.'
+      f'{length} tokens do not split over run.mesh.{AXIS}={ring_size(spec)}; choose a length that '
+      'is a multiple of that.'
     )
 
 
@@ -48,7 +49,7 @@ def attention(bias, spec: Spec, inputs: Inputs) -> jax.Array:
   """
   rows, columns = inputs.q.shape[3], inputs.k.shape[2]
   check(spec, columns)
-  shared, size = rows == columns, columns // devices(spec)
+  shared, size = rows == columns, columns // ring_size(spec)
   tiles = _divisor(size if shared else rows, spec.tile), _divisor(size, spec.tile)
   tiling, parameters = tiled.Tiling.of(bias, spec, inputs, *tiles)
   of_q, queries = (P(None, None, None, AXIS), P(None, AXIS)) if shared else (P(), P())
@@ -85,7 +86,9 @@ def _ring(tiling: tiled.Tiling, size: int, parameters, inputs: Inputs) -> jax.Ar
 
   def step(i, carry):
     (k, v, keys), out, logsumexp = carry
-    ahead = (me - (me - i) % devices) * size  # of the queries over the keys; negative: all unseen
+    ahead = (
+      me - (me - i) % devices
+    ) * size  # of the queries over the keys; negative: no key visible
     part = Inputs(q, k, v, inputs.queries, keys, inputs.offset + ahead)
     added, other = _visible(tiling, parameters, part)
     total = jnp.logaddexp(logsumexp, other)

@@ -25,7 +25,7 @@ class Spec:
     absorbed: whether MLA decodes on its latents; False expands them at every token.
     scale: multiplies the scheme's `logit_scale`; 1 except to measure temperatures.
     mesh: devices over which the Pallas kernel or a sequence is split; XLA splits the rest.
-    watch: called with the weights [B, H, Lq, Lk] of each layer in turn; dense only, not under jit.
+    watch: called with each layer's attention weights [B, H, Lq, Lk]; dense only, not under jit.
   """
 
   implementation: str = 'dense'
@@ -59,6 +59,6 @@ def narrowest(*windows: int | None) -> int | None:
 
 
 def last_seen(pos: jax.Array, spec: Spec, scheme: PositionScheme) -> jax.Array:
-  """Index of the last key that queries at `pos` see, among those they see; window - 1 at most."""
+  """Number of visible keys minus one, of queries at `pos`: `pos`, or window - 1 if smaller."""
   window = narrowed(spec, scheme).window
   return pos if window is None else jnp.minimum(pos, window - 1)

@@ -18,7 +18,7 @@ class Tiling:
   """What is fixed when a tiled program is compiled.
 
   Attributes:
-    bias: of a tile, from the positions of its queries and keys and from explicit parameters.
+    bias: computes that of a tile from the positions of its queries and keys and from parameters.
     spec: how to attend.
     tile_q: queries of a tile.
     tile_k: keys of a tile.
@@ -41,7 +41,7 @@ class Tiling:
     return lax.dynamic_slice_in_dim(x, row * self.tile_q, self.tile_q, axis=3)
 
   def columns(self, inputs: Inputs, row, tiles_k: int):
-    """Tiles of keys that a row of tiles sees: first, first unmasked, first masked, end.
+    """Tiles of keys that a row of tiles sees: the first, the first masked one, and the end.
 
     `inputs` have the queries of that row.
     """

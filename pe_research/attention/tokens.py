@@ -1,4 +1,4 @@
-"""Tokens: the position and the document of each."""
+"""The position and the document of each token."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ class Tokens:
     pos: int32 [B, L], positions that the scheme gets.
     segments: int32 [B, L], the document that a token belongs to (0: padding), or None for a single
       one. The tokens of a document are adjacent and their positions increase.
-    span: positions that the single document spans, if static.
+    span: length of the single document, if static.
   """
 
   pos: jax.Array
@@ -65,7 +65,7 @@ def slice_rows(x: jax.Array, start, size: int) -> jax.Array:
   return jax.vmap(lambda row, first: lax.dynamic_slice_in_dim(row, first, size))(x, start)
 
 
-def ending(x, size: int | None):
+def last_tokens(x, size: int | None):
   """The last `size` tokens of a tree of arrays [B, L, ...]; all if `size` is None.
 
   Numbers, and arrays [B, 1] that all tokens share, stay as they are.

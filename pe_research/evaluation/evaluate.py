@@ -73,7 +73,7 @@ def evaluate(
     used = [scoring_programs.of(call) for call in dict.fromkeys(subject.calls)]
     row |= evidence(subject, used, arithmetic) if used else {}
     keep(workdir, used)
-    if multiprocess.first():
+    if multiprocess.is_process_0():
       files.append_row(results, row)
 
 

@@ -34,7 +34,7 @@ class Heartbeat:
       check_owner: raises where another process has taken the workdir over, see locks.claim.
     """
     self.workdir, self.path = workdir, workdir / f'heartbeat-{jax.process_index()}.json'
-    self.patience, self.me, self.check_owner = patience, multiprocess.me(), check_owner
+    self.patience, self.me, self.check_owner = patience, multiprocess.process_name(), check_owner
     self.doing, self.since, self.written = 'starting', time.monotonic(), -EVERY
     self.ended = threading.Event()
 

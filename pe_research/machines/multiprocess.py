@@ -25,7 +25,7 @@ GONE = re.compile(
 )
 
 
-def check_alike(what: str, value: Mapping[str, Any]) -> None:
+def check_equal_across_processes(what: str, value: Mapping[str, Any]) -> None:
   """Raises ValueError, in every process, if `value` differs between processes."""
   if jax.process_count() == 1:
     return
@@ -63,10 +63,10 @@ def check_shared(workdir: pathlib.Path) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     files.write_bytes(shared, token.tobytes())
 
-  by_first(begin)
+  on_process_0(begin)
   sees = shared.exists() and shared.read_bytes() == token.tobytes()
   seen = multihost_utils.process_allgather(np.array(sees))
-  if first():
+  if is_process_0():
     shared.unlink(missing_ok=True)
   if not seen.all():
     blind = ', '.join(str(rank) for rank, one in enumerate(seen) if not one)
@@ -96,8 +96,8 @@ def hold(
   """
   if jax.process_count() > 1:
     made_by = provenance.provenance()
-    check_alike('the config', config)
-    check_alike('code and versions', {k: made_by[k] for k in ('code', 'versions')})
+    check_equal_across_processes('the config', config)
+    check_equal_across_processes('code and versions', {k: made_by[k] for k in ('code', 'versions')})
     check_shared(workdir)
   check_owner = lambda: None
   with contextlib.ExitStack() as stack:
@@ -107,7 +107,7 @@ def hold(
       check_owner = stack.enter_context(locks.claim(workdir))
       check()
 
-    by_first(begin)
+    on_process_0(begin)
     try:
       yield check_owner
     except Exception as error:
@@ -133,11 +133,11 @@ def lost_peer(error: BaseException | None) -> bool:
   return False
 
 
-def by_first(work: Callable[[], None]) -> None:
+def on_process_0(work: Callable[[], None]) -> None:
   """Process 0 works while the others wait; an error that has an exits.status is raised in all."""
   problem, later = '', False
   try:
-    if first():
+    if is_process_0():
       work()
   except Exception as error:
     status = exits.status(error)
@@ -149,12 +149,12 @@ def by_first(work: Callable[[], None]) -> None:
     raise (paths.Unreachable if later else ValueError)(problem)
 
 
-def first() -> bool:
+def is_process_0() -> bool:
   """Whether this is process 0, which alone writes and reports."""
   return jax.process_index() == 0
 
 
-def me() -> str:
+def process_name() -> str:
   """'process 3 of 8 on tpu-vm-1 (pid 4711)', for messages."""
   where = f'on {socket.gethostname()} (pid {os.getpid()})'
   return f'process {jax.process_index()} of {jax.process_count()} {where}'

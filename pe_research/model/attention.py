@@ -6,7 +6,7 @@ from flax import nnx
 
 from pe_research.attention import attend
 from pe_research.attention.spec import Spec, last_seen
-from pe_research.attention.tokens import Tokens, ending
+from pe_research.attention.tokens import Tokens, last_tokens
 from pe_research.model import kv_cache, layers
 from pe_research.positions import base
 
@@ -88,7 +88,7 @@ class Attention(nnx.Module):
     Returns:
       [B, L or `last`, D], and the slots with the keys and values of x written in.
     """
-    q_x, q_at, q_length = ending((x, at, length), last)
+    q_x, q_at, q_length = last_tokens((x, at, length), last)
     q = layers.split_heads(self.query(q_x), self.heads)
     k = layers.split_heads(self.key(x), self.kv_heads)
     v = layers.split_heads(self.value(x), self.kv_heads)

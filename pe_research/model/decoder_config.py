@@ -8,7 +8,7 @@ from pe_research.common import checks
 from pe_research.model import attention, layers
 
 REMAT = ('none', 'block')
-LATENT = ('latent', 'query_latent', 'rotary_dim', 'value_dim')  # fields that only 'mla' has
+MLA_FIELDS = ('latent', 'query_latent', 'rotary_dim', 'value_dim')  # fields that only 'mla' has
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ class DecoderConfig:
         f'model.kv_heads is {self.kv_heads}; model.projection {self.projection!r} has {groups} '
         f'with {self.heads} heads. Change one, or leave kv_heads out.'
       )
-    for field in LATENT:
+    for field in MLA_FIELDS:
       size, least = getattr(self, field), 0 if field == 'query_latent' else 1
       if self.projection != 'mla':
         if size is not None:
@@ -115,7 +115,7 @@ class DecoderConfig:
     if self.projection == 'mla' and self.qk_norm:
       raise ValueError("model.qk_norm is True; 'mla' norms its latents instead. Set it to False.")
 
-  def products_per_pair(self, encodes: bool) -> int:
+  def multiply_adds_per_pair(self, encodes: bool) -> int:
     """Multiply-adds of one query with one key and its value, over all heads of all layers.
 
     `encodes`: whether the scheme encodes queries and keys, so that 'mla' has its slice.

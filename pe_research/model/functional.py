@@ -26,7 +26,7 @@ class FunctionalDecoder:
     self.seed = config['seed']
     abstract = nnx.eval_shape(self._create)
     self.scheme = abstract.position[0]  # the first layer's, where each has its own; shapes only
-    # Tokens that a query sees in training, for each scheme.
+    # Tokens visible to a query in training, for each scheme.
     self.windows = [min(w for w in (self.length, window, s.sees) if w) for s in abstract.position]
     self.graphdef, state = nnx.split(abstract)
     self.paths = {'/'.join(map(str, path)): path for path, _ in nnx.to_flat_state(state)}
@@ -54,16 +54,16 @@ class FunctionalDecoder:
     sizes = {name: int(np.prod(x.shape)) for name, x in jax.eval_shape(self.init).items()}
     kernels = sum(n for name, n in sizes.items() if name.endswith('kernel'))
     products = kernels + self.model.vocab * self.model.width
-    attention = self.model.products_per_pair(self.scheme.encodes())
+    attention = self.model.multiply_adds_per_pair(self.scheme.encodes())
     seen = np.minimum(np.arange(1, self.length + 1)[None], np.array(self.windows)[:, None])
     mean_context = float(seen.mean())
     return {
       'parameters': sum(sizes.values()),
-      'position_parameters': sum(n for name, n in sizes.items() if of_position(name)),
+      'position_parameters': sum(n for name, n in sizes.items() if is_position_parameter(name)),
       'train_flops_per_token': int(3 * 2 * (products + attention * mean_context)),
     }
 
 
-def of_position(path: str) -> bool:
+def is_position_parameter(path: str) -> bool:
   """Whether a parameter belongs to the scheme, or to the slice of latent attention for position."""
   return any(part.startswith('position') for part in path.split('/'))

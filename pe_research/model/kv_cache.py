@@ -37,6 +37,8 @@ class KVCache:
   def place(self, tokens: jax.Array, at: Tokens) -> 'KVCache':
     """Writes new tokens, their positions and documents into the next slots of each row.
 
+    It does not advance `used`; see `used_after`.
+
     Raises:
       ValueError: they do not fit; checked only outside of jit. See `reserve`.
     """
@@ -70,7 +72,7 @@ class KVCache:
     return self.used + index.max(1)
 
   def reserve(self, tokens: int) -> 'KVCache':
-    """The cache, grown by whole blocks until each row has room for `tokens` more; not traced."""
+    """The cache, grown by whole blocks until each row has room for `tokens` more; not under jit."""
     needed = int(self.used.max()) + tokens
     if needed <= self.capacity:
       return self

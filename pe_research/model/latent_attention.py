@@ -12,7 +12,7 @@ from flax import nnx
 
 from pe_research.attention import attend
 from pe_research.attention.spec import Spec
-from pe_research.attention.tokens import Tokens, ending
+from pe_research.attention.tokens import Tokens, last_tokens
 from pe_research.model import kv_cache, layers
 from pe_research.model.attention import scaled
 from pe_research.positions import base
@@ -101,7 +101,7 @@ class LatentAttention(nnx.Module):
     last: int | None = None,
   ) -> tuple[jax.Array, tuple[jax.Array, ...] | None]:
     """As Attention; `slots` are one array [B, N, 1, C + R] with room for N tokens."""
-    q_x, q_at, q_length = ending((x, at, length), last)
+    q_x, q_at, q_length = last_tokens((x, at, length), last)
     q, q_rotated = self._queries(q_x, q_at, q_length, scheme, spec)
     latent = self.latent_norm(self.latent(x))[:, :, None]
     if self.rotary:
@@ -149,6 +149,6 @@ class LatentAttention(nnx.Module):
     query = einsum('blhk,chk->blhc', q, by_head(self.key)).astype(cached.dtype)
     if self.rotary:
       query = jnp.concatenate([query, q_rotated], axis=-1)
-    # The rotated key rides along as value channels that are dropped: a slice would copy the cache.
+    # The rotated key is among the values and dropped afterwards: a slice would copy the cache.
     mean = run(query, cached, cached)[..., : self.latent_dim]
     return einsum('blhc,chv->blhv', mean, by_head(self.value)).astype(mean.dtype)

@@ -1,4 +1,4 @@
-"""The decoder: embed, pre-norm blocks, unembed. It owns its positional scheme and names none."""
+"""The decoder: embed, pre-norm blocks, unembed. Works with any positional scheme."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from jax import lax
 
 from pe_research import positions
 from pe_research.attention.spec import Spec
-from pe_research.attention.tokens import Tokens, ending, slice_rows
+from pe_research.attention.tokens import Tokens, last_tokens, slice_rows
 from pe_research.common import keys, sharding
 from pe_research.model import attention, kv_cache, latent_attention, layers
 from pe_research.model.decoder_config import DecoderConfig
@@ -59,7 +59,7 @@ class Block(nnx.Module):
   def __call__(self, x, at: Tokens, scheme: PositionScheme, spec: Spec, *, last=None, **cached):
     """[B, L, D] -> [B, L or `last`, D], and this layer's slots of the cache; see Attention."""
     out, slots = self.attention(self.attention_norm(x), at, scheme, spec, last=last, **cached)
-    x = ending(x, last)
+    x = last_tokens(x, last)
     attended = x + out
     return attended + self.mlp(self.mlp_norm(x if self.parallel else attended)), slots
 
@@ -148,10 +148,10 @@ class Decoder(nnx.Module):
     return x, dataclasses.replace(cache, used=used)
 
   def _append_or_recompute(self, size: int, spec: Spec, before, cache: kv_cache.KVCache):
-    """Appends `size` placed tokens; recomputes the cache where a document outgrew its encoding.
+    """Appends `size` placed tokens; recomputes the cache where a document's length changes it.
 
-    In all layers but the first, keys and values depend on the encodings of the layers below, so no
-    cached value stays right then: not even keys before their own encoding.
+    Keys and values of deeper layers depend on the encoding of lower ones too, so nothing that is
+    cached remains valid then.
     """
     lengths = cache.at.lengths()
     regime = self.position[0].regime

@@ -73,7 +73,7 @@ def scheme(name: str) -> type[PositionScheme]:
 def arguments(name: str) -> dict[str, inspect.Parameter]:
   """The configuration of a scheme: the keyword-only arguments of its constructor.
 
-  Where that has **, its parent's arguments follow its own. NNX's metaclass hides the signature of
+  `**kwargs` in a constructor adds its parent's arguments. NNX's metaclass hides the signature of
   the class, so that of `__init__` is read.
   """
   merged: dict[str, inspect.Parameter] = {}
@@ -97,7 +97,7 @@ def example(name: str, pairs: int, factor: float = 4.0) -> dict[str, Any]:
 
   Args:
     name: of the scheme.
-    pairs: that rotate in a head; LongRoPE's factors rise over them from 1 to `factor`.
+    pairs: rotary pairs of a head; LongRoPE's factors rise over them from 1 to `factor`.
     factor: target length over training length.
   """
   config = defaults(name)
@@ -105,7 +105,7 @@ def example(name: str, pairs: int, factor: float = 4.0) -> dict[str, Any]:
     config['factor'] = factor
   if 'long_factor' in config:
     share = [i / max(pairs - 1, 1) for i in range(pairs)]
-    config['long_factor'] = [round(factor ** (x * x), 3) for x in share]  # unlike NTK-aware's
+    config['long_factor'] = [round(factor ** (x * x), 3) for x in share]  # not a geometric curve
   return config
 
 
@@ -148,7 +148,7 @@ def build(
 
 
 class _NoRngs:
-  """Stands for missing rngs: raises where a scheme draws parameters."""
+  """Placeholder for missing rngs: raises where a scheme draws parameters."""
 
   def __init__(self, name: str):
     self._name = name

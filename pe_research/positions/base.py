@@ -77,7 +77,7 @@ class PositionScheme(nnx.Module):
   """What a decoder knows about token order. Overriding nothing gives NoPE.
 
   A scheme is always *given* positions and never makes its own, so offsets, packed documents and
-  left padding need no code in it. Its configuration are the keyword-only arguments of its
+  left padding need no code in it. Its configuration is the keyword-only arguments of its
   constructor; `resolve` fills in those that are None, before anything is built.
 
   Shapes: B batch (1 where all rows share their positions), L tokens, H heads, D model width,
@@ -186,17 +186,17 @@ class PositionScheme(nnx.Module):
     return cls.query is not PositionScheme.query
 
   def regime(self, length):
-    """A value for each length; a cache stays valid while the value is unchanged."""
+    """Equal for two lengths if their encodings are; a cache stays valid while it is unchanged."""
     return length
 
   @classmethod
   def matched(cls, length: int) -> dict[str, Any]:
-    """Arguments that suit a training length (tokens) to which the published ones do not apply."""
+    """Arguments scaled to a short training length (tokens), where the published ones do not fit."""
     return {}
 
   @classmethod
   def trained_arguments(cls, position: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that another scheme takes over from weights that were trained with these."""
+    """The arguments that an extension inherits from a run that was trained with these."""
     return dict(position)
 
   def notes(self, length: int) -> list[str]:

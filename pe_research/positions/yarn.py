@@ -1,4 +1,4 @@
-"""YaRN: interpolation by parts, and a temperature on the logits."""
+"""YaRN: the frequencies of NTK-by-parts (by_parts.py), and a temperature on the logits."""
 
 import math
 from collections.abc import Mapping

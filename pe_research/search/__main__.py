@@ -114,7 +114,7 @@ def main(argv: list[str]) -> None:
         wanted, searched, given.run, given.step, given.workdir, given.batch_tokens,
         heart.beat,
       )  # fmt: skip
-  if not multiprocess.first():
+  if not multiprocess.is_process_0():
     return
   print(f'{"nats/token":12}  searched on  held out')
   for name, loss in found['losses'].items():

@@ -38,7 +38,7 @@ class Ledger:
       losses = self.measure(new)
       self.measured += len(new)
       rows = [[c.factors, c.start_tokens, loss] for c, loss in zip(new, losses, strict=True)]
-      if multiprocess.first():
+      if multiprocess.is_process_0():
         files.append_row(self.path, {'candidates': rows})
       self.recorded |= dict(zip(new, losses, strict=True))
     return [self.recorded[c] for c in candidates]

@@ -58,7 +58,7 @@ def search(
     'held_out_on': held_out.digest,
     'batch_tokens': batch_tokens,  # losses differ by it in their last bits
   }
-  multiprocess.by_first(lambda: files.write_once(workdir / 'search.json', wanted))
+  multiprocess.on_process_0(lambda: files.write_once(workdir / 'search.json', wanted))
   measure = objective.Objective(
     config,
     params,
@@ -72,7 +72,7 @@ def search(
   losses = ledger.Ledger(workdir / 'evaluations.jsonl', lambda c: measure(c, chosen))
   for now in ledger.progress(plan.method, space, plan.settings, losses):
     beat(f'evaluating candidates after {now.evaluations}')
-    if multiprocess.first():
+    if multiprocess.is_process_0():
       print(
         f'{workdir.name}  {now.evaluations:5}/{plan.settings.evaluations} candidates  '
         f'best {now.loss:.4f} nats/token  {now.seconds:.0f} s',
@@ -86,7 +86,7 @@ def search(
     | {'evaluations': now.evaluations, 'made_by': provenance.provenance()}
     | {'generator': methods.fixed_inputs(plan.method)},
   }
-  if multiprocess.first():
+  if multiprocess.is_process_0():
     files.write_json(workdir / 'factors.json', contents)
   return contents
 

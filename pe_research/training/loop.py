@@ -23,15 +23,15 @@ Runs = Mapping[pathlib.Path, Mapping[str, Any]]  # resolved configs by workdir
 
 
 class Diverged(RuntimeError):
-  """Loss, gradient or update is not finite; the checkpoint before it is kept."""
+  """Loss, gradient or update became non-finite; the checkpoint before it is kept."""
 
 
 def train(
   config: Mapping[str, Any], workdir: pathlib.Path, beat: Callable[[str], None] = unheard
 ) -> train_state.State | None:
   """Trains one run, see `train_all`."""
-  final = train_all({workdir: config}, beat)
-  return final and final[0]
+  states = train_all({workdir: config}, beat)
+  return states and states[0]
 
 
 def train_all(runs: Runs, beat: Callable[[str], None] = unheard) -> list[train_state.State] | None:
@@ -40,7 +40,7 @@ def train_all(runs: Runs, beat: Callable[[str], None] = unheard) -> list[train_s
   Args:
     runs: one, over all devices; or several that differ in their seed alone, in one program on one
       device. Finished runs are not changed.
-    beat: is called with what begins.
+    beat: is called with the name of each phase as it starts.
 
   Returns:
     The final states; None if a signal stopped the runs, which the same call resumes.
@@ -50,7 +50,7 @@ def train_all(runs: Runs, beat: Callable[[str], None] = unheard) -> list[train_s
   """
   config = next(iter(runs.values()))
   if len(runs) > 1:
-    check_together([*runs.values()])
+    check_same_but_seed([*runs.values()])
   # They differ in their initial weights.
   decoders = [FunctionalDecoder(one) for one in runs.values()]
   functional = decoders[0]
@@ -78,14 +78,14 @@ def train_all(runs: Runs, beat: Callable[[str], None] = unheard) -> list[train_s
       for (workdir, one), functional in zip(runs.items(), decoders, strict=True)
     ]
     beat('initialising or restoring')
-    final = {member: member.final(like) for member in members}
-    if unfinished := [member for member in members if final[member] is None]:
+    states = {member: member.final(like) for member in members}
+    if unfinished := [member for member in members if states[member] is None]:
       step = Step(config, functional, optimizer, rows, len(unfinished))
-      states = _run(unfinished, step, like, validate, stop, beat)
-      if states is None:
+      trained = _run(unfinished, step, like, validate, stop, beat)
+      if trained is None:
         return None
-      final |= dict(zip(unfinished, states, strict=True))
-  return [*final.values()]
+      states |= dict(zip(unfinished, trained, strict=True))
+  return [*states.values()]
 
 
 def _run(
@@ -96,7 +96,7 @@ def _run(
   restored = _restored(members, like)
   beat('lowering the step')
   lowered = step.lower(like)
-  program_texts = programs.of_training(config, lowered if step.alone else None)
+  program_texts = programs.of_training(config, lowered if step.is_recorded_program else None)
   states = [
     member.begin(step.optimizer, like, one, program_texts)
     for member, one in zip(members, restored, strict=True)
@@ -116,23 +116,23 @@ def _run(
     pending = done, measured
     if due(done, config['eval']['every'], config['steps']):
       for i, member in enumerate(members):
-        member.log.write(done, validate(step.part(state['params'], i)))
+        member.log.write(done, validate(step.of_run(state['params'], i)))
     stopping = stop.agreed(done)
     if stopping or due(done, config['run']['save_every'], config['steps']):
       report(members, step, pending)  # a NaN never reaches a checkpoint
       pending = None
       for i, member in enumerate(members):
-        member.save(done, step.part(state, i), like)
+        member.save(done, step.of_run(state, i), like)
     if stopping:
       return None
-  states = [step.part(state, i) for i in range(len(members))]
+  states = [step.of_run(state, i) for i in range(len(members))]
   for member, final in zip(members, states, strict=True):
     member.finish(final['params'])
   return states
 
 
 def _restored(members: Sequence[Member], like: train_state.State) -> list:
-  """Checkpoints to resume from: of one run its newest whole one, of several their newest common."""
+  """The newest complete checkpoint of one run, or the newest that all runs have."""
   if len(members) == 1:
     return [members[0].saved.restore(like)]
   common = set.intersection(*(set(member.saved.steps()) for member in members))
@@ -152,7 +152,7 @@ def report(members: Sequence[Member], step: Step, pending) -> None:
     return
   done, measured = pending[0], jax.device_get(pending[1])
   for i, member in enumerate(members):
-    row = {name: float(value) for name, value in step.part(measured, i).items()}
+    row = {name: float(value) for name, value in step.of_run(measured, i).items()}
     if not all(map(math.isfinite, row.values())):
       shown = ', '.join(f'{name} {value}' for name, value in row.items())
       raise Diverged(
@@ -163,7 +163,7 @@ def report(members: Sequence[Member], step: Step, pending) -> None:
       member.log.write(done, row)
 
 
-def check_together(configs: Sequence[Mapping[str, Any]]) -> None:
+def check_same_but_seed(configs: Sequence[Mapping[str, Any]]) -> None:
   """Raises ValueError unless runs can train in one program.
 
   They have steps, differ in their seed alone, and this process sees a single device.

@@ -9,7 +9,7 @@ import numpy as np
 from pe_research.attention.spec import Spec
 from pe_research.common import sharding
 from pe_research.data import batches
-from pe_research.model.functional import FunctionalDecoder, of_position
+from pe_research.model.functional import FunctionalDecoder, is_position_parameter
 from pe_research.proof import program_text
 from pe_research.proof import programs as proof
 from pe_research.settings import configs
@@ -32,7 +32,7 @@ def of_training(
   kind, make = ('drawn', _drawn) if draws else ('given', _given)
   shared = proof.Program(proof.text(kind, plain, make))
   # Without parameters of the scheme the first state is the same.
-  differs = any(map(of_position, FunctionalDecoder(own).paths))
+  differs = any(map(is_position_parameter, FunctionalDecoder(own).paths))
   own_first = proof.Program(proof.text(kind, own, make)) if differs else shared
   texts = {'initial': proof.Both(shared, own_first)}
   if config['steps']:
@@ -51,7 +51,7 @@ def _step(config: Mapping[str, Any]) -> str:
   mesh, functional = sharding.one_device(), FunctionalDecoder(config)
   optimizer = optimizers.build(config['optimizer'], config['steps'])
   spec = Spec(**config['attention'], mesh=mesh)
-  step = jax.jit(train_step.plain(config, functional, optimizer, spec), keep_unused=True)
+  step = jax.jit(train_step.pure_step(config, functional, optimizer, spec), keep_unused=True)
   like = train_state.abstract(functional, optimizer, mesh)
   batch = batches.shapes(config, functional.scheme.reads_beyond)
   return _decisive(step.lower(like, batch, jax.ShapeDtypeStruct((), np.uint32)))

@@ -10,7 +10,7 @@ from pe_research.common import digest, nested, provenance
 from pe_research.data import texts
 from pe_research.evaluation import measures
 from pe_research.machines import jax_setup
-from pe_research.model.functional import FunctionalDecoder, of_position
+from pe_research.model.functional import FunctionalDecoder, is_position_parameter
 from pe_research.proof.programs import Both, keep
 from pe_research.runs import conditions, lineage, run_folder
 from pe_research.storage import files
@@ -57,7 +57,7 @@ def describe(
     start: lineage.source of the parameters; None if they were drawn.
     shown: its programs by name, see programs.of_training.
   """
-  shared = {k: v for k, v in params.items() if not of_position(k)}
+  shared = {k: v for k, v in params.items() if not is_position_parameter(k)}
   conditions = conditions_of(config, corpus, shown)
   return {
     'scheme': config['position']['name'],

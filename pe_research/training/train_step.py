@@ -41,7 +41,7 @@ def token_loss(
   return (nll * scored).sum(), scored.sum(dtype=jnp.float32)
 
 
-def compiled(config, functional: FunctionalDecoder, optimizer, like: train_state.State, rows):
+def jitted(config, functional: FunctionalDecoder, optimizer, like: train_state.State, rows):
   """The jitted training step, see `plain`; it donates the old state.
 
   Args:
@@ -53,7 +53,7 @@ def compiled(config, functional: FunctionalDecoder, optimizer, like: train_state
   """
   spec, layout = Spec(**config['attention'], mesh=rows.mesh), train_state.layout(like)
   return jax.jit(
-    plain(config, functional, optimizer, spec),
+    pure_step(config, functional, optimizer, spec),
     in_shardings=(layout, rows, sharding.replicated(rows.mesh)),
     out_shardings=(layout, None),
     donate_argnums=0,
@@ -69,20 +69,20 @@ class Step:
   """
 
   def __init__(self, config, functional: FunctionalDecoder, optimizer, rows, runs: int):
-    """Lowers and compiles nothing yet; arguments as of `compiled`, and the number of runs."""
+    """Lowers and compiles nothing yet; arguments as of `jitted`, and the number of runs."""
     self.config, self.functional, self.optimizer = config, functional, optimizer
     self.rows, self.runs = rows, runs
-    self.alone = runs == 1 and rows.mesh.size == 1  # the program whose text is on record
+    self.is_recorded_program = runs == 1 and rows.mesh.size == 1
 
   def lower(self, like: train_state.State) -> jax.stages.Lowered:
     """Lowers the program."""
     batch = batches.shapes(self.config, self.functional.scheme.reads_beyond)
     given = like, batch, jax.ShapeDtypeStruct((), np.uint32)
     if self.runs == 1:
-      step = compiled(self.config, self.functional, self.optimizer, like, self.rows)
+      step = jitted(self.config, self.functional, self.optimizer, like, self.rows)
     else:
       spec = Spec(**self.config['attention'], mesh=self.rows.mesh)
-      one = plain(self.config, self.functional, self.optimizer, spec)
+      one = pure_step(self.config, self.functional, self.optimizer, spec)
       step = jax.jit(jax.vmap(one), donate_argnums=0)
       given = jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.runs, *x.shape), x.dtype), given)
     self.lowered = step.lower(*given)
@@ -106,7 +106,7 @@ class Step:
   def _stacked(self, trees: Sequence[Any]) -> Any:
     return trees[0] if self.runs == 1 else jax.tree.map(lambda *x: jnp.stack(x), *trees)
 
-  def part(self, tree: Any, i: int) -> Any:
+  def of_run(self, tree: Any, i: int) -> Any:
     """The part of run i."""
     return tree if self.runs == 1 else jax.tree.map(lambda x: x[i], tree)
 
@@ -122,7 +122,7 @@ def seed(config: Mapping[str, Any], mesh) -> jax.Array:
   return sharding.place(np.array(config['seed'] % 2**32, np.uint32), sharding.replicated(mesh))
 
 
-def plain(config, functional: FunctionalDecoder, optimizer, spec: Spec):
+def pure_step(config, functional: FunctionalDecoder, optimizer, spec: Spec):
   """The training step, a pure function: (state, batch, seed) -> (state, metrics).
 
   The third argument is the result of `seed`; everything drawn in training derives from it.

@@ -144,13 +144,13 @@ def test_parts_of_the_queries_give_what_all_at_once_give(case, monkeypatch):
   cotangent = np.random.default_rng(1).normal(size=(2, queries, HEADS, VALUES)).astype(np.float32)
   spec, sizes = Spec('dense', window), []
   whole = pull_back(cotangent, SLOPES, given, offset, spec)
-  monkeypatch.setattr(attend, 'LEAST_PART', 2)
+  monkeypatch.setattr(attend, 'MIN_CHUNK', 2)
   one = attend._dense_part
   part = lambda bias, spec, given: sizes.append(given.k.shape[2]) or one(bias, spec, given)
   monkeypatch.setattr(attend, '_dense_part', part)
   constant = lambda s, *qkv: run.__wrapped__(s, (*qkv, *at), offset, spec)
   out, pull = jax.vjp(constant, SLOPES, q, k, v)
-  parts = -(-queries // max(2, -(-queries // attend.PARTS)))
+  parts = -(-queries // max(2, -(-queries // attend.QUERY_CHUNKS)))
   assert len(sizes) == parts and sizes[-1] == offset + queries
   jax.tree.map(functools.partial(fixtures.close, tolerance=2e-5), (out, pull(cotangent)), whole)
 

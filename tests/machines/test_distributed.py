@@ -190,7 +190,7 @@ def work():
   raise {error}
 with exits.errors():
   cluster.join(sys.argv[1])
-  multiprocess.by_first(work)
+  multiprocess.on_process_0(work)
 """
 
 

@@ -244,7 +244,7 @@ def initial(name, kind, seed=0):
 @each_kind
 def test_other_parameters_start_with_the_same_bits(name, kind):
   mine, bare = initial(name, kind), initial('nope', kind)
-  others = {path for path in mine if not functional.of_position(path)}
+  others = {path for path in mine if not functional.is_position_parameter(path)}
   assert others == set(bare)
   for path in others:
     np.testing.assert_array_equal(mine[path], bare[path], err_msg=path)

@@ -136,7 +136,7 @@ def test_every_scheme_resolves_and_survives_json(family, name):
   # None is their value: all tokens, no latents, a computed temperature, the newest step.
   computed = ['attention_factor', 'mscale', 'mscale_all_dim'] if 'yarn' in name else []
   positional = [f'position.{field}' for field in computed]
-  latents = [f'model.{field}' for field in sorted(decoder_config.LATENT)]
+  latents = [f'model.{field}' for field in sorted(decoder_config.MLA_FIELDS)]
   assert unset == ['attention.window', 'data.limit', *latents, *positional, 'start.step']
 
 

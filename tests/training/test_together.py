@@ -141,7 +141,7 @@ def test_bad_flags_are_refused(flags, says, capsys, monkeypatch, tmp_path):
 
 def test_what_trains_nothing_is_refused(corpus):
   with pytest.raises(ValueError, match='steps is 0'):
-    loop.check_together([run_fixtures.config(corpus) | {'steps': 0}])
+    loop.check_same_but_seed([run_fixtures.config(corpus) | {'steps': 0}])
 
 
 def test_a_workdir_in_use_is_refused(corpus, tmp_path):
@@ -160,4 +160,4 @@ def test_runs_that_differ_in_more_are_refused(corpus):
     run_fixtures.config(corpus, seed=1, optimizer__learning_rate=0.5),
   )
   with pytest.raises(ValueError, match=r'^optimizer.learning_rate: .* differ in their seed alone'):
-    loop.check_together([one, other])
+    loop.check_same_but_seed([one, other])

@@ -209,7 +209,7 @@ def gradients(config, batch):
   like = train_state.abstract(functional, optimizer, mesh)
   state, _ = train_state.begin(config, functional, optimizer, like)
   rows = sharding.split_batch(mesh, len(batch['tokens']))
-  step = train_step.compiled(config, functional, optimizer, like, rows)
+  step = train_step.jitted(config, functional, optimizer, like, rows)
   state, measured = step(state, sharding.place(batch, rows), train_step.seed(config, mesh))
   return measured, state['params']
 
