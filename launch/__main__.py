@@ -81,7 +81,7 @@ OPTIONS = HERE | {
   },
   '--patience': {
     'type': float, 'default': job_status.PATIENCE, 'metavar': 'SECONDS',
-    'help': 'a job without a sign of life for so long has stalled (default: %(default)g)',
+    'help': 'a job without output for so long has stalled (default: %(default)g)',
   },
   '--into': {'type': pathlib.Path, 'metavar': 'DIR', 'help': 'folder on this machine'},
   '--dry-run': {'action': 'store_true', 'help': 'print the shell commands and do nothing'},
@@ -114,7 +114,7 @@ def run(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
     return exits.STOPPED
   for one in mine:
     if one.name in left:
-      print(job_status.last_words(one, left[one.name]), file=sys.stderr)
+      print(job_status.failure_message(one, left[one.name]), file=sys.stderr)
   print(f'{sum(one.done.exists() for one in mine)} of {len(mine)} jobs done')
   code = job_status.status(left)
   if code == exits.STOPPED:

@@ -80,7 +80,7 @@ def start(job: Job, worker: devices.Worker, running: list[Running], many: bool =
     try:
       if job.done.exists():  # another launcher was quicker
         return job_status.DONE
-      job_status.unmark(job)
+      job_status.clear_exit(job)
       variables, arguments = command(job, worker, many)
       with job_status.local_log(job).open('ab') as log, _unbroken():
         # A session of its own: Ctrl-C reaches this process, which passes it on once.
@@ -118,8 +118,8 @@ def _unbroken() -> Iterator[None]:
       signal.raise_signal(number)
 
 
-def end(one: Running, tries: int, told: bool = False) -> str:
-  """The state of a job whose process has ended, noted beside its log; see job_status.mark."""
+def end(one: Running, tries: int, requested: bool = False) -> str:
+  """The state of a job whose process has ended, noted by its log; see job_status.record_exit."""
   job, status = one.job, one.process.returncode
   name = job_status.DONE if job.done.exists() else job_status.FAILED
   with _reported(job):
@@ -132,8 +132,8 @@ def end(one: Running, tries: int, told: bool = False) -> str:
         # JAX kills a process by a signal when it loses its peers; a single process that is killed
         # ran out of memory.
         lost_peers = one.many and (status < 0 or status > 128)
-        later = lost_peers or status in (0, exits.STOPPED)
-        name = job_status.mark(job, status, later, tries, told)
+        resumable = lost_peers or status in (0, exits.STOPPED)
+        name = job_status.record_exit(job, status, resumable, tries, requested)
   with _reported(job):
     if not one.many:  # the seconds of the other processes are unknown
       row = {'job': job.name, 'seconds': round(one.seconds, 1), 'ended': name}
@@ -149,7 +149,7 @@ def leave(running: Sequence[Running], tries: int) -> None:
     one.process.terminate()
   for one in running:
     one.wait()
-    end(one, tries, told=True)
+    end(one, tries, requested=True)
 
 
 @contextlib.contextmanager

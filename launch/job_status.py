@@ -13,19 +13,19 @@ from pe_research.storage import files, local_copies, paths
 DONE, RUNNING, STALLED = 'done', 'running', 'stalled'
 STOPPED, FAILED, WAITING = 'stopped', 'failed', 'waiting'
 NAMES = (DONE, RUNNING, STALLED, STOPPED, FAILED, WAITING)
-PATIENCE = 900.0  # seconds without a sign of life; a first compilation can take minutes
+PATIENCE = 900.0  # seconds without output; a first compilation can take minutes
 TRIES = 3  # times in a row that a job may stop where it stopped before
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-  """Of one job.
+  """State of a job.
 
   Attributes:
     name: one of NAMES; STOPPED left before its end, and goes on by the same command.
     step: the last that was written down; None: none was.
     loss: at that step, nats/token.
-    age: seconds since the last sign of life; None: there was none.
+    age: seconds since the last output; None: there was none.
     said: the last line of its output, where it failed or stopped.
   """
 
@@ -48,7 +48,7 @@ def of(job: Job, patience: float = PATIENCE, clock: float | None = None) -> Stat
 
 
 def _of(job: Job, patience: float, clock: float | None) -> State:
-  clock, last = time.time() if clock is None else clock, heard(job)
+  clock, last = time.time() if clock is None else clock, last_activity(job)
   step, loss = (None, None) if job.continues else _trained(job)
   age = max(0.0, clock - last) if last else None
   found = lambda name, said='': State(name, step, loss, age, said)
@@ -62,8 +62,8 @@ def _of(job: Job, patience: float, clock: float | None) -> State:
   return found(RUNNING if age < patience else STALLED)
 
 
-def heard(job: Job) -> float:
-  """When it gave its last sign of life, as time.time; 0: never."""
+def last_activity(job: Job) -> float:
+  """When it last wrote anything, as time.time; 0: never."""
   signs = [job.log, _mark(job)]
   if not job.continues or job.log.exists():  # else they are of the job before it
     signs += [job.folder / 'metrics.jsonl', job.folder / 'results.jsonl']
@@ -78,7 +78,7 @@ def _trained(job: Job) -> tuple[int | None, float | None]:
 
 
 def local_log(job: Job) -> pathlib.Path:
-  """Where a job's output goes as it comes; a bucket takes whole files only."""
+  """Local file for live output; a bucket takes whole files only."""
   return local_copies.growing(job.log)
 
 
@@ -92,19 +92,19 @@ def _mark(job: Job):
 
 
 def _noted(job: Job) -> dict:
-  """Of its last end: state, status, said, and tries and far, which outlive a new start."""
+  """Record of the last exit; `tries` and `far` survive a restart."""
   return files.read_json(_mark(job)) or {}
 
 
-def mark(job: Job, status: int, later: bool, tries: int, told: bool = False) -> str:
-  """Notes that a job ended without being done; starting it again takes that back.
+def record_exit(job: Job, status: int, resumable: bool, tries: int, requested: bool = False) -> str:
+  """Records that a job exited without being done; starting it again clears that.
 
   Args:
     job: that ended.
     status: of its process.
-    later: whether that means that the same command goes on.
+    resumable: whether the same command resumes the job.
     tries: times in a row that it may stop where it stopped before.
-    told: it was told to leave, which is no try.
+    requested: the launcher asked it to stop; not counted as a try.
 
   Returns:
     STOPPED, or FAILED: for good, or once too often.
@@ -112,18 +112,18 @@ def mark(job: Job, status: int, later: bool, tries: int, told: bool = False) -> 
   noted = _noted(job)
   far = (_trained(job)[0] or 0) + len(files.read_rows(job.folder / 'results.jsonl'))
   count = 0 if far > noted.get('far', -1) else noted.get('tries', 0)
-  count += not told
-  state = STOPPED if told or (later and count < tries) else FAILED
+  count += not requested
+  state = STOPPED if requested or (resumable and count < tries) else FAILED
   said = _last_line(job)
-  if state == FAILED and later:
+  if state == FAILED and resumable:
     said = f'stopped {count} times at one place: {said}'
   kept = {'tries': count, 'far': max(far, noted.get('far', 0))} if state == STOPPED else {}
   files.write_json(_mark(job), {'state': state, 'status': status, 'said': said} | kept)
   return state
 
 
-def unmark(job: Job) -> None:
-  """Takes an end back, but for how often a job has stopped at one place."""
+def clear_exit(job: Job) -> None:
+  """Clears the recorded exit, keeping the retry count."""
   noted = _noted(job)
   if 'state' in noted:
     files.write_json(_mark(job), {k: noted[k] for k in ('tries', 'far') if k in noted})
@@ -134,7 +134,7 @@ def _last_line(job: Job) -> str:
   return said.strip().rpartition('\n')[2]
 
 
-def last_words(job: Job, name: str) -> str:
+def failure_message(job: Job, name: str) -> str:
   """The status of a job that is not done, its last words, and where its log is."""
   if name in (WAITING, RUNNING):
     why = 'waited for one that is not done' if name == WAITING else 'is run by another process'
@@ -146,7 +146,8 @@ def last_words(job: Job, name: str) -> str:
 def status(left: Mapping[str, str]) -> int:
   """Exit status of who ran jobs, by what became of those that are not done.
 
-  0: there are none; cli.STOPPED: the same command goes on; 1: it does not, some failed.
+  0: all jobs are done; exits.STOPPED: some stopped or still run, and the same command resumes them;
+  1: some failed.
   """
   if {STOPPED, RUNNING} & set(left.values()):
     return exits.STOPPED
@@ -154,7 +155,7 @@ def status(left: Mapping[str, str]) -> int:
 
 
 def table(jobs: Sequence[Job], states: Sequence[State]) -> str:
-  """A line a job, and a last one that counts."""
+  """One line per job, and a last one that counts."""
   rows = [['job', 'state', 'step', 'loss', 'last sign', 'said']]
   text = lambda value, form: '' if value is None else format(value, form)
   for job, one in zip(jobs, states, strict=True):

@@ -45,7 +45,7 @@ def hand_in(
     return 0
   engine.ready()
   # Last signs of life, read before the engine can begin a share.
-  heard = [max(map(job_status.heard, share)) for share in shares]
+  heard = [max(map(job_status.last_activity, share)) for share in shares]
   refused = False
   for one in submissions:
     with tempfile.TemporaryDirectory() as folder:
@@ -67,11 +67,11 @@ def hand_in(
 def queued(
   jobs_file: str, settings: pathlib.Path, jobs: Sequence[Job], bad: Sequence[Job]
 ) -> list[Job]:
-  """Those of the `bad` jobs without a sign of life since their share was submitted."""
+  """Those of the `bad` jobs without any output since their share was submitted."""
   shares = _shares(jobs, base.load(settings, ENGINES))
   number = {one.name: str(i) for i, share in enumerate(shares) for one in share}
   last = {i: t for row in files.read_rows(_log(jobs_file)) for i, t in row['heard'].items()}
-  return [one for one in bad if job_status.heard(one) <= last.get(number[one.name], -1.0)]
+  return [one for one in bad if job_status.last_activity(one) <= last.get(number[one.name], -1.0)]
 
 
 def _shares(jobs: Sequence[Job], engine: base.Engine) -> list[list[Job]]:

@@ -195,9 +195,7 @@ def test_settings_are_read_from_toml(tmp_path):
     ({'engine': ['xpk']}, "engine = ['xpk']; it must be one of xpk"),
     ({'sweep': 'x' * 40}, 'is not a name for xpk: at most 32 of a-z, 0-9 and hyphens'),
     ({'sweep': 'ALiBi_sweep'}, "for example 'alibi-sweep-"),
-    ({'image': 'pe\ntouch /tmp/x'}, "image = 'pe\\ntouch /tmp/x' has '\\n'"),
     ({'zone': 'a; rm -r .'}, "zone = 'a; rm -r .' has ';'"),
-    ({'checkout': '/home/me\n#'}, "has '\\n'; it may have no line breaks"),
   ],
 )
 def test_settings_that_cannot_be_are_named(changed, message, tmp_path):

@@ -137,8 +137,8 @@ def test_a_share_that_is_refused_does_not_keep_back_the_others(bucket, xpk):
   assert 'v5litepod-4-2 submitted' in done.stdout
   assert handed_in() == [f'--workload=v5litepod-4-{i}' for i in range(3)]
   (xpk / 'bad').write_text('none')
-  job_status.mark(made[1], 1, later=False, tries=3)
-  job_status.mark(made[2], 75, later=True, tries=3)
+  job_status.record_exit(made[1], 1, resumable=False, tries=3)
+  job_status.record_exit(made[2], 75, resumable=True, tries=3)
   shown = hand_in('retry', '--dry-run')
   names = ['--workload=v5litepod-4-1', '--workload=v5litepod-4-2-2']  # the first was never taken
   assert [word for word in shown.stdout.split() if word.startswith('--workload')] == names

@@ -52,17 +52,17 @@ def test_a_job_that_stops_again_and_again_at_one_place_has_failed(tmp_path):
 
 def test_tries_are_counted_anew_when_a_job_gets_further(tmp_path):
   one = make(tmp_path, 'a')
-  stops = lambda **more: job_status.mark(one, 75, later=True, tries=2, **more)
+  stops = lambda **more: job_status.record_exit(one, 75, resumable=True, tries=2, **more)
   at = lambda step: files.write_rows(one.folder / 'metrics.jsonl', [{'step': step, 'loss': 1.0}])
   for step in (5, 10, 15):
     at(step)
     assert stops() == job_status.STOPPED
-    job_status.unmark(one)
-  assert [stops(told=True) for _ in range(5)] == [job_status.STOPPED] * 5
+    job_status.clear_exit(one)
+  assert [stops(requested=True) for _ in range(5)] == [job_status.STOPPED] * 5
   at(12)  # thrown back to a checkpoint
   assert stops() == job_status.FAILED
   assert job_status.of(one).said.startswith('stopped 2 times at one place')
-  job_status.unmark(one)
+  job_status.clear_exit(one)
   assert stops() == job_status.STOPPED
 
 
