@@ -23,7 +23,7 @@ class Needles:
     """Measures a needle; ValueError if the tokenizer encodes needles at different lengths."""
     self.tokenizer = tokenizer
     # Every value of one key, and every key: a vocabulary may join some digits and not others.
-    values = [(KEYS[0], b'%04d' % value) for value in range(10**DIGITS)]
+    values = [(KEYS[0], b'%04d' % number) for number in range(10**DIGITS)]
     values += [(key, b'7391') for key in KEYS]
     lengths = {
       (len(needle), len(question)) if (needle[: len(question)] == question).all() else None

@@ -2,7 +2,6 @@
 
 import dataclasses
 import html
-import json
 import os
 import re
 import subprocess
@@ -21,6 +20,7 @@ from pe_research import positions
 from pe_research.data import texts, tokenizers
 from pe_research.evaluation import measures
 from pe_research.settings import configs
+from pe_research.storage import files
 
 CROPPED = [('fixed_targets', 'cropped')]
 SVG = '{http://www.w3.org/2000/svg}'
@@ -219,8 +219,8 @@ def test_other_settings_at_some_lengths_are_said(tmp_path):
 
 def test_all_rows_are_in_one_file(written):
   runs, root, paths = written
-  lines = (root / 'results.jsonl').read_text().splitlines()
-  assert [json.loads(line) for line in lines] == [row for run in runs for row in run.rows]
+  rows = files.read_rows(root / 'results.jsonl')
+  assert rows == [row for run in runs for row in run.rows]
   assert sorted(paths) == sorted(path for path in root.iterdir() if path.is_file())
 
 

@@ -105,7 +105,7 @@ def settled(toy):
   two = [run_fixtures.start('-c', code, PYTHONPATH=':'.join(sys.path)) for _ in range(2)]
   said = [process.communicate(timeout=400)[0] for process in two]
   assert [process.returncode for process in two] == [0, 0], said
-  return json.loads(ledger.path('toy', claim, 'verdict.json').read_text())
+  return files.read_json(ledger.path('toy', claim, 'verdict.json'))
 
 
 def test_nothing_is_done_twice(toy, settled):
@@ -115,7 +115,7 @@ def test_nothing_is_done_twice(toy, settled):
   assert done == sorted(job.name for job in planner.jobs())
   assert carry_out([claim], scale, workdir) == 0
   assert started(workdir) == done
-  assert json.loads(ledger.path('toy', claim, 'verdict.json').read_text()) == settled
+  assert files.read_json(ledger.path('toy', claim, 'verdict.json')) == settled
 
 
 def test_the_verdict_says_what_it_is_made_of(toy, settled):
@@ -167,9 +167,9 @@ def test_runs_on_another_text_are_refused(toy, settled):
   planner, nodes = runner.prepare([claim], scale, 3, workdir)
   file = nodes['T01']['alibi'][1].workdir / 'run.json'
   before = file.read_text()
-  record = json.loads(before)
+  record = files.read_json(file)
   record['conditions']['data.source'] = 'another'
-  file.write_text(json.dumps(record))
+  files.write_json(file, record)
   try:
     finding = runner.decide(claim, planner, nodes['T01'])
   finally:
@@ -256,7 +256,7 @@ def test_what_the_code_does_otherwise_is_named(toy, settled, change, whose, what
 def test_rows_whose_programs_are_not_on_record_are_no_proof(toy, settled, capsys):
   file = ledger.path('toy', toy[0], 'verdict.json')
   before = file.read_text()
-  file.write_text(json.dumps({k: v for k, v in settled.items() if k != 'conditions'}))
+  files.write_json(file, {k: v for k, v in settled.items() if k != 'conditions'})
   try:
     holds, said = checked(*toy, capsys)
   finally:
@@ -324,7 +324,7 @@ def test_rows_that_were_cut_off_are_measured_again(toy, settled, capsys):
   said = capsys.readouterr().out
   assert f'{file} lacks fixed_targets/cropped/16, though it was measured' in said
   assert sorted(files.read_rows(file), key=key, reverse=True) == rows
-  kept = json.loads(ledger.path('toy', claim, 'verdict.json').read_text())
+  kept = files.read_json(ledger.path('toy', claim, 'verdict.json'))
   assert kept['tests'] == settled['tests']
 
 

@@ -10,6 +10,7 @@ import run_fixtures
 
 from experiments.studies import comparability
 from pe_research.evaluation import fixed_inputs
+from pe_research.storage import files
 
 FILES = [file for file, _, _ in mutations.DECISIVE]
 FIRST = 'a function is renamed', 'a scheme is added', 'a docstring says more', 'lines move down'
@@ -126,8 +127,8 @@ def test_a_scheme_that_is_added_joins_the_baselines_that_exist(tmp_path):
   assert '+% = stablehlo.constant value=dense<4.000000e+00>' in changed.read_text()
   # A config that differs as well does not hide it.
   file = home / 'runs' / 'alibi' / 'config.json'
-  config = json.loads(file.read_text())
-  file.write_text(json.dumps(config | {'model': config['model'] | {'mlp_width': 56}}))
+  config = files.read_json(file)
+  files.write_json(file, config | {'model': config['model'] | {'mlp_width': 56}})
   report = ('-m', 'experiments.report', f'--workdir={home}')
   allowed = '--allow-different=config.model.mlp_width'
   done = run_fixtures.run(*report, allowed, cwd=code, PYTHONPATH=str(code))
