@@ -35,6 +35,8 @@ def main(argv: list[str]) -> None:
     checks.at_least('--temperature', given.temperature, 0)
     if not 0 < given.top_p <= 1:
       raise ValueError(f'--top-p is {given.top_p}; it must be in (0, 1].')
+    checks.at_least('--seed', given.seed, 0)
+    checks.at_most('--seed', given.seed, 2**32 - 1)
     if not given.prompt:
       raise ValueError('--prompt is empty; give at least one character.')
     print(_continued(given))

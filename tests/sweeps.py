@@ -103,7 +103,8 @@ def run(root: pathlib.Path, name: str, seed: int = 0, *, lengths=LENGTHS, measur
     },
     'optimizer': {'batch': 32, 'accumulate': 1, 'learning_rate': 3e-3, 'schedule': 'cosine'},
     'data': {'source': 'state_of_the_union', 'tokenizer': 'bytes', 'vocab': 256},
-    'eval': {'lengths': list(lengths), 'protocols': ['fixed_targets'], 'controls': ['none']},
+    'eval': {'lengths': list(lengths), 'protocols': ['fixed_targets'], 'controls': ['none'],
+             'measurements': []},
   }  # fmt: skip
   conditions = {
     'program.step': 'p' * 64,

@@ -1,4 +1,4 @@
-"""Which runs may be compared: the one rule, for sweeps and for claims.
+"""Decides which runs may be compared, in sweeps and in claims.
 
 Two runs are comparable if their programs without the scheme are equal, and so is everything else
 that determines a number: compiler, device, text, order of batches, initial parameters, windows that
@@ -58,7 +58,7 @@ class Side(NamedTuple):
 
 
 def load(workdirs: Sequence[pathlib.Path]) -> list[Run]:
-  """Reads finished runs; ValueError names one that is not."""
+  """Reads finished runs; ValueError names one that is not, or lacks rows."""
   if not workdirs:
     raise ValueError('there are no runs to compare.')
   runs = []
@@ -66,6 +66,12 @@ def load(workdirs: Sequence[pathlib.Path]) -> list[Run]:
     run = measured.read(workdir, files.read_json(workdir / 'config.json'))
     if run is None:
       raise ValueError(f'{workdir} holds no finished run; train it, or leave it out.')
+    if missing := measured.missing(run):
+      raise ValueError(
+        f'{workdir} lacks {len(missing)} of its measurements ({", ".join(missing[:5])}'
+        f'{", ..." if len(missing) > 5 else ""}): rows were lost, or it was stopped. '
+        f'python -m pe_research.evaluate --workdir={workdir} measures them.'
+      )
     runs.append(run)
   return runs
 

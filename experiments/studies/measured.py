@@ -32,7 +32,7 @@ class Run:
 
   @property
   def name(self) -> str:
-    """Of its directory."""
+    """The name of its directory."""
     return self.workdir.name
 
   @property
@@ -59,6 +59,15 @@ def read(workdir: pathlib.Path, config: dict[str, Any] | None) -> Run | None:
   if config is None or record is None or 'batches' not in record:
     return None
   return Run(workdir, config, record, files.read_rows(workdir / 'results.jsonl'))
+
+
+def missing(run: Run) -> list[str]:
+  """The measurements of its config, PROTOCOL/CONTROL/LENGTH, of which a run has no row."""
+  if 'measurements' not in run.config['eval']:  # an older record
+    return []
+  have = {name(row) for row in run.rows if row['step'] == run.record['steps']}
+  wanted = protocols.measurements(run.config)
+  return [text for text in ('/'.join(map(str, one)) for one in wanted) if text not in have]
 
 
 def name(row: Row) -> str:

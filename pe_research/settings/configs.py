@@ -15,7 +15,7 @@ from ml_collections import config_dict
 from pe_research import positions
 from pe_research.attention.spec import Spec
 from pe_research.common import nested
-from pe_research.common.checks import at_least, choose, nearest
+from pe_research.common.checks import at_least, at_most, choose, nearest
 from pe_research.model.decoder_config import DecoderConfig
 from pe_research.settings import protocols
 
@@ -43,6 +43,7 @@ LEAST = {  # smallest values, and their units
   'optimizer.weight_decay': (0, ''),
   'optimizer.eps': (0, ''),
 }
+LARGEST_SEED = 2**32 - 1  # JAX takes 32 bits: the next one gives the numbers of 0
 OPTIONAL_FIELDS = ('start.step', 'data.limit')
 SHARES = {'optimizer.final': 'the peak', 'optimizer.decay': 'steps', 'data.needles': 'windows'}
 
@@ -179,6 +180,9 @@ def _check_values(fields: Mapping[str, Any]) -> None:
   for field, (least, unit) in LEAST.items():
     if fields[field] is not None or field not in OPTIONAL_FIELDS:
       at_least(field, fields[field], least, unit)
+  for field in ('seed', 'data.seed'):
+    if fields[field] is not None:
+      at_most(field, fields[field], LARGEST_SEED)
   for field, whole in SHARES.items():
     if not 0 <= fields[field] <= 1:
       raise ValueError(f'{field} is {fields[field]}; it is a share of {whole}, 0 to 1.')

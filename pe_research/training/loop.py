@@ -22,7 +22,7 @@ from pe_research.training.train_step import Step
 Runs = Mapping[pathlib.Path, Mapping[str, Any]]  # resolved configs by workdir
 
 
-class Diverged(RuntimeError):
+class Diverged(ValueError):
   """Loss, gradient or update became non-finite; the checkpoint before it is kept."""
 
 
@@ -155,8 +155,10 @@ def report(members: Sequence[Member], step: Step, pending) -> None:
     row = {name: float(value) for name, value in step.of_run(measured, i).items()}
     if not all(map(math.isfinite, row.values())):
       shown = ', '.join(f'{name} {value}' for name, value in row.items())
+      saved = member.saved.steps()
+      kept = f'The checkpoint of step {saved[-1]} is kept' if saved else 'No checkpoint was saved'
       raise Diverged(
-        f'step {done}: {shown}. The last checkpoint is kept; '
+        f'step {done}: {shown}. {kept}; '
         'lower optimizer.learning_rate or raise optimizer.warmup, in another --workdir.'
       )
     if due(done, member.config['run']['log_every'], member.config['steps']):

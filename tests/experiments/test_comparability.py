@@ -350,6 +350,16 @@ def test_runs_are_read_as_they_were_written(runs):
   assert comparability.load([run.workdir for run in runs]) == runs
 
 
+def test_a_run_whose_rows_were_lost_is_refused(tmp_path):
+  made = sweeps.runs(tmp_path, seeds=(0, 1, 2), names=['rope'], lengths=(64, 128, 256))
+  for run in made:
+    sweeps.save(run)
+  file = made[1].workdir / 'results.jsonl'
+  file.write_text(''.join(file.read_text().splitlines(keepends=True)[:2]))
+  with pytest.raises(ValueError, match=r'rope_seed1 lacks 1 .*fixed_targets/none/256.*evaluate'):
+    comparability.load([run.workdir for run in made])
+
+
 def test_what_is_not_a_finished_run_is_refused(tmp_path, runs):
   with pytest.raises(ValueError, match='no runs to compare'):
     comparability.load([])

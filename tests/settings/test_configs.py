@@ -79,6 +79,7 @@ BAD = {
   'run.keep=0': ['run.keep', '0'],
   'steps=0': ['steps is 0'],
   'seed=-1': ['seed is -1'],
+  'seed=4294967296': ['seed is 4294967296', 'at most 4294967295'],
 }
 
 
