@@ -2,7 +2,6 @@
 
 import dataclasses
 import graphlib
-import json
 import pathlib
 import re
 import shlex
@@ -118,7 +117,7 @@ def read(path: pathlib.Path) -> list[Job]:
   if not path.exists():
     raise ValueError(f'{path} does not exist; write it with --jobs={path} of a sweep.')
   try:
-    found = [_job(given) for given in json.loads(path.read_text())['jobs']]
+    found = [_job(given) for given in files.read_json(path)['jobs']]
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ValueError(
       f'{path} is not a file of jobs ({error}); --jobs of a sweep writes one.'

@@ -28,6 +28,8 @@ def main(argv: Sequence[str]) -> None:
     target = pathlib.Path(flags.output) if flags.output else None
     if target and target.suffix not in FORMATS:
       raise ValueError(f'--output={target} is neither {" nor ".join(FORMATS)}.')
+    if target:
+      files.check_writable(target)
     if flags.longest is not None:
       checks.at_least('--longest', flags.longest, config['length'], 'tokens')
       if flags.longest > LONGEST:

@@ -87,6 +87,8 @@ def main(argv: list[str] | None = None) -> None:
         f'--label={given.label} names what --position makes; give that, or leave it out.'
       )
     axes, saved = mesh_axes(given.mesh), run_folder.load_config(given.workdir)
+    if given.done:
+      files.check_writable(given.done)
     from pe_research.common import digest  # slow to import, and a flag may have been bad
     from pe_research.evaluation import evaluate
     from pe_research.machines import heartbeat, multiprocess

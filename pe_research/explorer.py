@@ -53,6 +53,7 @@ def main(argv: Sequence[str]) -> None:
     target, suffix = pathlib.Path(flags.out or default), f'.{flags.figure or "html"}'
     if target.suffix != suffix:
       raise ValueError(f'--out={target} does not end in {suffix}; name a file that does.')
+    files.check_writable(target)
     workdirs = [pathlib.Path(workdir) for workdir in flags.workdir]
     if flags.figure:
       from pe_research.show.explorer import figure  # Altair and its compiler take a second

@@ -12,6 +12,7 @@ import sys
 
 from pe_research.machines import exits
 from pe_research.settings import cli
+from pe_research.storage import files
 
 
 def main(argv: list[str]) -> None:
@@ -45,6 +46,7 @@ def main(argv: list[str]) -> None:
         f'{workdir / "runs"} holds no runs; --workdir names the directory of a sweep. To compare '
         'runs that lie elsewhere, name them: python -m experiments.report RUN RUN.'
       )
+    files.check_writable(workdir / 'report.html')
     runs = comparability.load(workdirs)
     differences = comparability.check(runs, arguments.allow_different)
     writer.publish(runs, workdir, differences, arguments.explorer, arguments.stretch)

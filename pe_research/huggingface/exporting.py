@@ -20,6 +20,7 @@ from pe_research.huggingface.positions_write import NotExportable
 from pe_research.huggingface.tensors import Tensor
 from pe_research.model.decoder_config import DecoderConfig
 from pe_research.settings import configs
+from pe_research.storage import files
 
 TYPES = {'float32': np.float32, 'bfloat16': ml_dtypes.bfloat16, 'float16': np.float16}
 
@@ -132,8 +133,9 @@ def export(
 
 
 def check_target(config: Mapping[str, Any], into: pathlib.Path, overwrite: bool) -> None:
-  """Raises ValueError if `into` exists and may not be replaced."""
+  """Raises ValueError if `into` cannot be written, or exists and may not be replaced."""
   if not into.exists():
+    files.check_writable(into)
     return
   source = config['start']['pretrained']
   if source and into.resolve() == pathlib.Path(source).resolve():

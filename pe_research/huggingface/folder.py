@@ -116,6 +116,8 @@ def _header(file: pathlib.Path) -> dict[str, Entry]:
 
 
 def _check_pointer(file: pathlib.Path) -> None:
+  if file.exists() and not file.is_file():
+    raise ValueError(f'{file.name} is no regular file; put the file there.')
   with file.open('rb') as opened:
     if opened.read(len(POINTER)) == POINTER:
       raise ValueError(

@@ -11,9 +11,10 @@ import numpy as np
 
 from pe_research.common import sharding
 from pe_research.data import tokenizer_json
-from pe_research.huggingface import families, folder, memory, positions_read
+from pe_research.huggingface import families, folder, positions_read
 from pe_research.huggingface.family import Described, Family, Fields
 from pe_research.huggingface.tensors import Tensor, table
+from pe_research.machines import memory
 from pe_research.model.decoder_config import DecoderConfig
 from pe_research.model.functional import FunctionalDecoder
 from pe_research.settings import configs

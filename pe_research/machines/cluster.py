@@ -85,12 +85,12 @@ def _parse(how: str) -> tuple[str, int, int] | None:
   try:
     address, processes, rank = how.split(',')
     parsed = address, int(processes), int(rank)
-    if not address.rpartition(':')[2].isdigit() or not 0 <= parsed[2] < parsed[1]:
+    if not 0 < int(address.rpartition(':')[2]) < 2**16 or not 0 <= parsed[2] < parsed[1]:
       raise ValueError
   except ValueError as error:
     raise ValueError(
       f'--distributed={how} is not understood; write ADDRESS:PORT,PROCESSES,RANK, for example '
-      '--distributed=10.0.0.1:8476,2,0.'
+      '--distributed=10.0.0.1:8476,2,0. Ports go from 1 to 65535.'
     ) from error
   return parsed
 
@@ -148,6 +148,8 @@ def _usual_port() -> int | None:
 
 def _check_port(port: int, instead: str) -> None:
   """Raises ValueError where the port is taken: JAX would end the process without a message."""
+  if not 0 < port < 2**16:
+    raise ValueError(f'port {port} is none: ports go from 1 to {2**16 - 1}; {instead}')
   with socket.socket() as probe:
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

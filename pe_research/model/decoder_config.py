@@ -11,6 +11,13 @@ REMAT = ('none', 'block')
 MLA_FIELDS = ('latent', 'query_latent', 'rotary_dim', 'value_dim')  # fields that only 'mla' has
 
 
+# Sizes beyond those of any model, at which building one would not end.
+LARGEST = {
+  'vocab': 2**24, 'width': 2**20, 'layers': 1_000, 'heads': 2**14, 'kv_heads': 2**14,
+  'head_dim': 2**14, 'mlp_width': 2**22,
+}  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
   """Sizes and kinds, all explicit. `configs.resolve` computes those that a user may leave out.
@@ -75,8 +82,9 @@ class DecoderConfig:
     return cls(vocab=config['data']['vocab'], **config['model'])
 
   def __post_init__(self):
-    for field in ('vocab', 'width', 'layers', 'heads', 'kv_heads', 'head_dim', 'mlp_width'):
+    for field, largest in LARGEST.items():
       checks.at_least(f'model.{field}', getattr(self, field), 1)
+      checks.at_most(f'model.{field}', getattr(self, field), largest)
     if self.heads % self.kv_heads:
       raise ValueError(
         f'model.heads ({self.heads}) is not a multiple of model.kv_heads ({self.kv_heads}).'

@@ -11,6 +11,8 @@ from pe_research.common import checks
 from pe_research.positions import base as base_lib
 from pe_research.positions import facts, fixed_point, rotary
 
+LONGEST = 2**31 - 1  # positions are int32
+
 
 class Stretched(rotary.RoPE):
   """RoPE of a model trained at L tokens, changed for use at up to s L tokens.
@@ -70,6 +72,11 @@ class Stretched(rotary.RoPE):
       raise ValueError(
         f'the factor of {cls.label!r} is {factor:g} (position.factor, or position.target_length '
         f'over the {trained} tokens of training); it must be at least 1.'
+      )
+    if factor * trained > LONGEST:
+      raise ValueError(
+        f'position.factor {factor:g} times {trained} tokens of training is {factor * trained:g}; '
+        f'positions go up to {LONGEST}.'
       )
     reach = round(factor * trained)
     target = reach if target is None else target

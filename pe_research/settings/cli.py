@@ -124,7 +124,9 @@ def read_config(arguments: Sequence[str]) -> 'ml_collections.ConfigDict':
     if values.config is None:
       raise ValueError('no config: give --config=FILE, for example --config=configs/lm.py.')
     return values.config.copy_and_resolve_references().lock()
-  except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
+  except Exception as error:  # a config file may raise anything
+    if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
+      raise
     check_fields(arguments)
     # A config file's own error arrives as text with its traceback: the last line is the message.
     lines = [line.strip() for line in str(error).replace('\\n', '\n').splitlines()]

@@ -43,7 +43,15 @@ LEAST = {  # smallest values, and their units
   'optimizer.weight_decay': (0, ''),
   'optimizer.eps': (0, ''),
 }
-LARGEST_SEED = 2**32 - 1  # JAX takes 32 bits: the next one gives the numbers of 0
+LARGEST = {
+  'seed': 2**32 - 1,  # JAX takes 32 bits: the next one gives the numbers of 0
+  'data.seed': 2**32 - 1,
+  'length': 2**31 - 1,  # positions are int32
+  'steps': 2**31 - 1,
+  'optimizer.batch': 2**24,
+  'data.task_size': 2**20,
+  'eval.windows': 2**24,
+}
 OPTIONAL_FIELDS = ('start.step', 'data.limit')
 SHARES = {'optimizer.final': 'the peak', 'optimizer.decay': 'steps', 'data.needles': 'windows'}
 
@@ -180,9 +188,9 @@ def _check_values(fields: Mapping[str, Any]) -> None:
   for field, (least, unit) in LEAST.items():
     if fields[field] is not None or field not in OPTIONAL_FIELDS:
       at_least(field, fields[field], least, unit)
-  for field in ('seed', 'data.seed'):
+  for field, largest in LARGEST.items():
     if fields[field] is not None:
-      at_most(field, fields[field], LARGEST_SEED)
+      at_most(field, fields[field], largest)
   for field, whole in SHARES.items():
     if not 0 <= fields[field] <= 1:
       raise ValueError(f'{field} is {fields[field]}; it is a share of {whole}, 0 to 1.')

@@ -90,9 +90,19 @@ class Lease:
       self.path.unlink(missing_ok=True)
 
 
+def _now(path: pathlib.Path) -> float:
+  """The bucket's own time, as `paths.modified`: clocks of machines may be minutes apart."""
+  probe = path.with_name(f'{path.name}.{secrets.token_hex(8)}.now')
+  write(probe, b'')
+  try:
+    return paths.modified(probe)
+  finally:
+    probe.unlink(missing_ok=True)
+
+
 def take(path: pathlib.Path) -> Lease | None:
   """See locks.take."""
-  if path.exists() and time.time() - paths.modified(path) < LEASE:
+  if path.exists() and _now(path) - paths.modified(path) < LEASE:
     return None
   lease = Lease(path)
   time.sleep(SETTLE)

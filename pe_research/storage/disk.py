@@ -6,6 +6,7 @@ import fcntl
 import os
 import pathlib
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import IO
 
@@ -27,6 +28,18 @@ def write(path: pathlib.Path, content: bytes) -> None:
     with contextlib.suppress(OSError):
       temporary.unlink(missing_ok=True)
     raise WorkdirError(f'{path} cannot be written: {error.strerror}.') from error
+
+
+def check_writable(path: pathlib.Path) -> None:
+  """See files.check_writable; leaves nothing behind but the folder."""
+  if path.exists() and not path.is_file():
+    raise WorkdirError(f'{path} is no regular file and is not replaced; name another.')
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+      pass
+  except OSError as error:
+    raise WorkdirError(f'{path} cannot be written: {error.strerror}. Name another.') from error
 
 
 def append(path: pathlib.Path, line: bytes) -> None:

@@ -58,6 +58,12 @@ def write_once(path: pathlib.Path, value: Mapping[str, Any]) -> None:
   write_json(path, value)
 
 
+def check_writable(path: pathlib.Path) -> None:
+  """Raises WorkdirError unless a file can be written there; for use before long work begins."""
+  if not paths.in_bucket(path):
+    disk.check_writable(path)
+
+
 def append_row(path: pathlib.Path, row: Mapping[str, Any]) -> None:
   """Appends one line of JSON, or nothing at all.
 
@@ -99,7 +105,7 @@ def _parsed(text: bytes, where: str) -> Any:
   if marked and (marked != [DIGEST] or written != [PREFIX + digest.of_json(value)]):
     raise WorkdirError(
       f'{where} does not match the digest that it was written with: it was changed or damaged '
-      'since. Restore it from a copy.'
+      f'since. Restore it from a copy, or remove its {DIGEST} if you changed it.'
     )
   return value
 

@@ -1,5 +1,7 @@
 """Local copies of files in a bucket: to read often, or to write line by line."""
 
+import atexit
+import functools
 import os
 import pathlib
 import shutil
@@ -83,9 +85,15 @@ def growing(path: pathlib.Path) -> pathlib.Path:
   """Where a file is written that grows line by line, which a bucket's cannot; see `upload`."""
   if not paths.in_bucket(path):
     return path
-  folder = pathlib.Path(tempfile.gettempdir()) / f'pe_research-{os.getpid()}'
-  folder.mkdir(exist_ok=True)
-  return folder / f'{digest.of_bytes(str(path).encode())[:16]}.txt'
+  return _own_folder() / f'{digest.of_bytes(str(path).encode())[:16]}.txt'
+
+
+@functools.cache
+def _own_folder() -> pathlib.Path:
+  """A folder for this process that no other user can have made before."""
+  folder = pathlib.Path(tempfile.mkdtemp(prefix='pe_research-'))
+  atexit.register(shutil.rmtree, folder, ignore_errors=True)
+  return folder
 
 
 def upload(path: pathlib.Path) -> None:

@@ -12,7 +12,7 @@ from pe_research.common import nested, sharding
 from pe_research.common.progress import unheard
 from pe_research.data import batches, texts
 from pe_research.evaluation import measures, validation
-from pe_research.machines import jax_setup
+from pe_research.machines import jax_setup, memory
 from pe_research.machines.signals import Stop
 from pe_research.model.functional import FunctionalDecoder
 from pe_research.training import optimizers, programs, train_state
@@ -51,12 +51,13 @@ def train_all(runs: Runs, beat: Callable[[str], None] = unheard) -> list[train_s
   config = next(iter(runs.values()))
   if len(runs) > 1:
     check_same_but_seed([*runs.values()])
+  jax_setup.prepare(config)
+  mesh = sharding.mesh(config['run']['mesh'])
+  memory.check_training(config, mesh)
   # They differ in their initial weights.
   decoders = [FunctionalDecoder(one) for one in runs.values()]
   functional = decoders[0]
   batches.check(config, functional.scheme.reads_beyond)
-  jax_setup.prepare(config)
-  mesh = sharding.mesh(config['run']['mesh'])
   if mesh.shape[sharding.CONTEXT] > 1:
     raise ValueError(
       f'run.mesh.context is {mesh.shape[sharding.CONTEXT]}; sequences are shared in evaluation '

@@ -221,6 +221,14 @@ def test_all_unusable_files_are_named_at_once_and_can_be_set_aside(tmp_path):
   assert list(corpora.open_source(folder, str(tmp_path / 'data'))) == [b'text']
 
 
+def test_a_pipe_is_not_waited_for(tmp_path):
+  (tmp_path / 'f').mkdir()
+  os.mkfifo(tmp_path / 'f' / 'pipe')
+  for folder, said in ((tmp_path / 'f', 'no regular file'), (tmp_path / 'f' / 'pipe', 'no folder')):
+    with pytest.raises(ValueError, match=said):
+      corpora.open_source(str(folder), str(tmp_path / 'data'))
+
+
 def test_folder_that_is_not_one(tmp_path):
   with pytest.raises(ValueError, match=r"no folder '/no/such': give the path of an existing"):
     corpora.open_source('/no/such', str(tmp_path))

@@ -67,6 +67,10 @@ def test_a_job_is_leased_to_one_launcher_until_that_is_silent(bucket, tmp_path, 
   first.note(4711)
   assert ownership.take(one) is None and ownership.who(one).startswith('process 4711 on ')
   assert first.renew()
+  with monkeypatch.context() as patch:  # a machine whose clock is ahead
+    ahead = time.time() + 10_000
+    patch.setattr(time, 'time', lambda: ahead)
+    assert ownership.take(one) is None
   monkeypatch.setattr(leases, 'RENEW', 0.0)
   assert first.renew()
   monkeypatch.setattr(leases, 'LEASE', 0.0)

@@ -269,7 +269,10 @@ def test_a_port_that_is_taken_is_named(corpus, tmp_path):
   assert done.returncode == 2 and f'port {port} of this machine is in use' in done.stderr
 
 
-@pytest.mark.parametrize('how', ['x', '1.2.3.4:80,2', '1.2.3.4:80,2,2', '1.2.3.4,2,0', 'a:b,2,0'])
+NONE = ('x', '1.2.3.4:80,2', '1.2.3.4:80,2,2', '1.2.3.4,2,0', 'a:b,2,0', 'a:99999,2,0')
+
+
+@pytest.mark.parametrize('how', NONE)
 def test_addresses_that_are_none_are_refused(how, corpus, tmp_path):
   done = run_fixtures.run(
     *COMMAND, *run_fixtures.flags(corpus), f'--workdir={tmp_path}', f'--distributed={how}'

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import pathlib
 import resource
 import signal
 
@@ -100,6 +101,15 @@ def test_a_number_that_is_none_is_neither_written_nor_read(value, tmp_path):
   path.write_text(json.dumps({'loss': value}) + '\n')
   with pytest.raises(files.WorkdirError, match=r'line 1, is damaged.*is not a number'):
     files.read_rows(path)
+
+
+def test_whether_a_file_can_be_written_is_known_before(tmp_path):
+  (tmp_path / 'file').write_text('')
+  for bad in (tmp_path / 'file' / 'x.html', tmp_path, pathlib.Path('/proc/x/report.html')):
+    with pytest.raises(files.WorkdirError, match=r'cannot be written|no regular file'):
+      files.check_writable(bad)
+  files.check_writable(tmp_path / 'new' / 'x.html')
+  assert list(tmp_path.rglob('*.html')) == [] and (tmp_path / 'new').is_dir()
 
 
 def test_what_is_no_regular_file_is_not_replaced(tmp_path):

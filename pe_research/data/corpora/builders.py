@@ -84,6 +84,8 @@ class TextFile:
       name.encode()
     except UnicodeEncodeError:
       raise ValueError(f'the name of {str(path)!r} is not UTF-8. Rename the file.') from None
+    if not path.is_file():
+      raise ValueError(f'{path} is no regular file (a pipe, a device). Remove it.')
     data = path.read_bytes()
     if not data:
       raise ValueError(f'{path} is empty (0 bytes; a document needs 1). Fill it or remove it.')
@@ -177,6 +179,8 @@ def folder_files(folder: str) -> list[TextFile]:
   root = pathlib.Path(folder).expanduser()
   if not root.exists():
     raise ValueError(f'no folder {folder!r}: give the path of an existing folder of text files.')
+  if not root.is_dir() and not root.is_file():
+    raise ValueError(f'{folder!r} is no folder: give the path of a folder of text files.')
   if not root.is_dir():
     raise ValueError(f'{folder!r} is a file: give the folder it is in, every file one document.')
   files = _walk(root, skip=lambda name: name.startswith('.'))

@@ -1,7 +1,8 @@
-"""Whether weights fit into memory, before any of them is read."""
+"""Whether weights and training fit into memory, before anything long begins."""
 
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -41,6 +42,28 @@ def check(
     int(np.prod(layout[path].shard_shape(shape))) * np.dtype(types[path]).itemsize
     for path, shape in shapes.items()
   )
+  _refuse(where, 'for its weights', needed)
+
+
+def check_training(config: Mapping[str, Any], mesh: jax.sharding.Mesh) -> None:
+  """Raises ValueError if not even the least that a training step holds fits on each device.
+
+  That is, in float32, the large matrices, their gradients and both moments of Adam, and the inputs
+  of all blocks for the tokens of a step.
+  """
+  model, vocab = config['model'], config['data']['vocab']
+  width, optimizer = model['width'], config['optimizer']
+  block = 2 * width * model['heads'] * model['head_dim'] + 2 * width * model['mlp_width']
+  split = mesh.shape['fsdp'] * mesh.shape['tensor']
+  held = 4 * 4 * (vocab * width + model['layers'] * block) // split
+  rows = optimizer['batch'] // optimizer['accumulate'] // (mesh.shape['data'] * mesh.shape['fsdp'])
+  kept = model['layers'] if model['remat'] == 'none' else 1
+  held += 4 * max(rows, 1) * config['length'] * width * kept
+  _refuse('training', 'at least, for parameters, optimizer and activations,', held)
+
+
+def _refuse(what: str, why: str, needed: int) -> None:
+  """Raises ValueError if `needed` bytes are not free on each device of this process."""
   stats = jax.local_devices()[0].memory_stats()
   if stats is None:  # a CPU: devices share the host's memory
     needed, free = needed * jax.local_device_count(), available()
@@ -48,7 +71,7 @@ def check(
     free = stats['bytes_limit'] - stats['bytes_in_use']
   if free is not None and needed > free:
     raise ValueError(
-      f'{where} needs {needed / 2**30:.2f} GiB for its weights '
+      f'{what} needs {needed / 2**30:,.2f} GiB {why} '
       f'{"on this machine" if stats is None else "on each device"}, and {free / 2**30:.2f} GiB are '
-      'free. Use a larger machine, or more devices and run.mesh.fsdp.'
+      'free. Use a larger machine, more devices and run.mesh.fsdp, or smaller sizes.'
     )
