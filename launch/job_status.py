@@ -19,14 +19,14 @@ TRIES = 3  # times in a row that a job may stop where it stopped before
 
 @dataclasses.dataclass(frozen=True)
 class State:
-  """Of one job.
+  """State of a job.
 
   Attributes:
-    name: one of NAMES; STOPPED left before its end, and goes on by the same command.
-    step: the last that was written down; None: none was.
+    name: one of NAMES; STOPPED: it ended early, and the same command resumes it.
+    step: the last in metrics.jsonl; None: none was written.
     loss: at that step, nats/token.
-    age: seconds since the last sign of life; None: there was none.
-    said: the last line of its output, where it failed or stopped.
+    age: seconds since its last activity; None: there was none.
+    said: the last line of its output, if it failed or stopped.
   """
 
   name: str
@@ -38,13 +38,13 @@ class State:
 
 def of(job: Job, patience: float = PATIENCE, clock: float | None = None) -> State:
   """The state of a job at a time, now unless `clock` says otherwise (seconds, as time.time)."""
-  clock, last = time.time() if clock is None else clock, heard(job)
+  clock, last = time.time() if clock is None else clock, last_activity(job)
   step, loss = (None, None) if job.continues else _trained(job)
   age = max(0.0, clock - last) if last else None
   found = lambda name, said='': State(name, step, loss, age, said)
   if job.done.exists():
     return found(DONE)
-  noted = _noted(job)
+  noted = _last_exit(job)
   if 'state' in noted:
     return found(noted['state'], noted['said'])
   if age is None:
@@ -52,71 +52,71 @@ def of(job: Job, patience: float = PATIENCE, clock: float | None = None) -> Stat
   return found(RUNNING if age < patience else STALLED)
 
 
-def heard(job: Job) -> float:
-  """When it gave its last sign of life, as time.time; 0: never."""
-  signs = [job.log, _mark(job)]
-  if not job.continues or job.log.exists():  # else they are of the job before it
+def last_activity(job: Job) -> float:
+  """Time of its last output or progress, as time.time; 0: there was none."""
+  signs = [job.log, _exit_file(job)]
+  if not job.continues or job.log.exists():  # else they are those of the job before it
     signs += [job.folder / 'metrics.jsonl', job.folder / 'results.jsonl']
     signs += job.folder.glob('heartbeat-*.json') if job.folder.exists() else []
   return max((paths.modified(path) for path in signs if path.exists()), default=0.0)
 
 
 def _trained(job: Job) -> tuple[int | None, float | None]:
-  """The last step that was written down, and its loss."""
+  """The last step in metrics.jsonl, and its loss."""
   rows = [row for row in files.read_rows(job.folder / 'metrics.jsonl') if 'loss' in row]
   return (rows[-1]['step'], rows[-1]['loss']) if rows else (None, None)
 
 
 def local_log(job: Job) -> pathlib.Path:
-  """Where a job's output goes as it comes; a bucket takes whole files only."""
+  """Local file for live output; a bucket takes whole files only."""
   return local_copies.growing(job.log)
 
 
 def keep_log(job: Job) -> None:
-  """Puts the output of a job that has ended where it belongs."""
+  """Copies the output of a job that has ended to its log."""
   local_copies.upload(job.log)
 
 
-def _mark(job: Job):
+def _exit_file(job: Job):
   return job.log.with_suffix('.ended')
 
 
-def _noted(job: Job) -> dict:
-  """Of its last end: state, status, said, and tries and far, which outlive a new start."""
-  return files.read_json(_mark(job)) or {}
+def _last_exit(job: Job) -> dict:
+  """Record of the last exit; `tries` and `far` survive a restart."""
+  return files.read_json(_exit_file(job)) or {}
 
 
-def mark(job: Job, status: int, later: bool, tries: int, told: bool = False) -> str:
-  """Notes that a job ended without being done; starting it again takes that back.
+def record_exit(job: Job, status: int, resumable: bool, tries: int, requested: bool = False) -> str:
+  """Records that a job ended without being done, until it is started again.
 
   Args:
-    job: that ended.
-    status: of its process.
-    later: whether that means that the same command goes on.
-    tries: times in a row that it may stop where it stopped before.
-    told: it was told to leave, which is no try.
+    job: the job.
+    status: exit status of its process.
+    resumable: whether the same command resumes the job.
+    tries: times in a row that it may stop without progress.
+    requested: the launcher asked it to stop; not counted as a try.
 
   Returns:
-    STOPPED, or FAILED: for good, or once too often.
+    STOPPED; or FAILED, if it cannot be resumed or has no tries left.
   """
-  noted = _noted(job)
+  noted = _last_exit(job)
   far = (_trained(job)[0] or 0) + len(files.read_rows(job.folder / 'results.jsonl'))
   count = 0 if far > noted.get('far', -1) else noted.get('tries', 0)
-  count += not told
-  state = STOPPED if told or (later and count < tries) else FAILED
+  count += not requested
+  state = STOPPED if requested or (resumable and count < tries) else FAILED
   said = _last_line(job)
-  if state == FAILED and later:
+  if state == FAILED and resumable:
     said = f'stopped {count} times at one place: {said}'
   kept = {'tries': count, 'far': max(far, noted.get('far', 0))} if state == STOPPED else {}
-  files.write_json(_mark(job), {'state': state, 'status': status, 'said': said} | kept)
+  files.write_json(_exit_file(job), {'state': state, 'status': status, 'said': said} | kept)
   return state
 
 
-def unmark(job: Job) -> None:
-  """Takes an end back, but for how often a job has stopped at one place."""
-  noted = _noted(job)
+def clear_exit(job: Job) -> None:
+  """Clears the recorded exit, keeping the retry count."""
+  noted = _last_exit(job)
   if 'state' in noted:
-    files.write_json(_mark(job), {k: noted[k] for k in ('tries', 'far') if k in noted})
+    files.write_json(_exit_file(job), {k: noted[k] for k in ('tries', 'far') if k in noted})
 
 
 def _last_line(job: Job) -> str:
@@ -124,8 +124,8 @@ def _last_line(job: Job) -> str:
   return said.strip().rpartition('\n')[2]
 
 
-def last_words(job: Job, name: str) -> str:
-  """The status of a job that is not done, its last words, and where its log is."""
+def failure_message(job: Job, name: str) -> str:
+  """Why a job is not done: its state, the last line of its output, and the path of its log."""
   if name in (WAITING, RUNNING):
     why = 'waited for one that is not done' if name == WAITING else 'is run by another process'
     return f'{job.name} {why}'
@@ -134,9 +134,10 @@ def last_words(job: Job, name: str) -> str:
 
 
 def status(left: Mapping[str, str]) -> int:
-  """Exit status of who ran jobs, by what became of those that are not done.
+  """Exit status of a command that ran jobs, from the states of those that are not done.
 
-  0: there are none; cli.STOPPED: the same command goes on; 1: it does not, some failed.
+  0: all jobs are done; exits.STOPPED: some stopped or are still running, and the same command
+  resumes them; 1: some failed.
   """
   if {STOPPED, RUNNING} & set(left.values()):
     return exits.STOPPED
@@ -144,7 +145,7 @@ def status(left: Mapping[str, str]) -> int:
 
 
 def table(jobs: Sequence[Job], states: Sequence[State]) -> str:
-  """A line a job, and a last one that counts."""
+  """One line per job, and a last line with the number of jobs in each state."""
   rows = [['job', 'state', 'step', 'loss', 'last sign', 'said']]
   text = lambda value, form: '' if value is None else format(value, form)
   for job, one in zip(jobs, states, strict=True):

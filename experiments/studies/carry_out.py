@@ -74,5 +74,5 @@ def run_jobs(
   failed = local.run(jobs, watch or progress.Ended(jobs), workers)
   for one in jobs:
     if one.name in failed:
-      print(job_status.last_words(one, failed[one.name]), file=sys.stderr)
+      print(job_status.failure_message(one, failed[one.name]), file=sys.stderr)
   return failed

@@ -52,7 +52,7 @@ def rate(config: Mapping[str, Any], workdir: pathlib.Path) -> float:
   failed = local.run(jobs, lambda: None)
   if failed:
     raise ChildProcessError(
-      '\n'.join(job_status.last_words(j, failed[j.name]) for j in jobs if j.name in failed)
+      '\n'.join(job_status.failure_message(j, failed[j.name]) for j in jobs if j.name in failed)
     )
   return statistics.fmean(files.read_json(job.done)['flops_per_second'] for job in jobs)
 

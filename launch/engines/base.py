@@ -62,7 +62,7 @@ class Engine(abc.ABC):
   data: str = ''
 
   def __post_init__(self):
-    """Raises ValueError where a setting cannot be."""
+    """Raises ValueError if a setting is invalid."""
     room = self.longest - ROOM
     if engine_name(self.sweep, room) != self.sweep:
       raise ValueError(
@@ -92,7 +92,7 @@ class Engine(abc.ABC):
         )
 
   def names(self, shares: Sequence[int], used: Sequence[str]) -> dict[int, str]:
-    """By number of a share, what it is called; never as one that was submitted before."""
+    """A new, unused name for each share, by its number."""
     made = {}
     for i in shares:
       name, attempt = f'{self.sweep}-{i}', 1
@@ -102,15 +102,15 @@ class Engine(abc.ABC):
     return made
 
   def work(self, jobs_file: str, share: str, count: int) -> str:
-    """The shell command that does a share of a sweep; each of its machines runs it."""
+    """The shell command that runs a share of a sweep, on each of its machines."""
     how = ' --all-chips' if self.all_chips else ''
     how += f' --hosts={self.hosts}' if self.hosts > 1 else ''
     data = f'export PE_DATA={shlex.quote(self.data)} && ' if self.data else ''
     place = f'cd {shlex.quote(self.checkout)} && {data}exec .venv/bin/python'
     return f'{place} -m launch run {shlex.quote(jobs_file)} --share={share}/{count}{how}'
 
-  def ready(self) -> None:
-    """Raises ValueError where the engine's programs or credentials are missing."""
+  def check_tools(self) -> None:
+    """Raises ValueError if the engine's programs or credentials are missing."""
     missing = [name for name in self.needs if shutil.which(name) is None]
     if missing:
       raise ValueError(
@@ -126,12 +126,12 @@ class Engine(abc.ABC):
 
   @abc.abstractmethod
   def submissions(self, jobs_file: str, names: Mapping[int, str], count: int) -> list[Submission]:
-    """What is to be submitted.
+    """The submissions of the wanted shares.
 
     Args:
       jobs_file: path of the file of jobs, as the machines see it.
       names: of the shares that are wanted, by number.
-      count: of all shares that the file is cut into.
+      count: number of shares that the file is split into.
     """
 
 

@@ -172,9 +172,9 @@ def test_a_state_is_what_the_files_say(tmp_path):
   (one.folder / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
   assert (job_status.of(one).step, job_status.of(one).loss) == (5, 2.5)
   one.log.write_text('first\nout of memory\n')
-  assert job_status.mark(one, 1, later=False, tries=3) == job_status.FAILED
+  assert job_status.record_exit(one, 1, resumable=False, tries=3) == job_status.FAILED
   assert job_status.of(one).name == job_status.FAILED and job_status.of(one).said == 'out of memory'
-  job_status.unmark(one)
+  job_status.clear_exit(one)
   assert job_status.of(one).name == job_status.RUNNING
   one.done.write_text('1')
   assert job_status.of(one).name == job_status.DONE

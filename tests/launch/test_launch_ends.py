@@ -52,17 +52,17 @@ def test_a_job_that_stops_again_and_again_at_one_place_has_failed(tmp_path):
 
 def test_tries_are_counted_anew_when_a_job_gets_further(tmp_path):
   one = make(tmp_path, 'a')
-  stops = lambda **more: job_status.mark(one, 75, later=True, tries=2, **more)
+  stops = lambda **more: job_status.record_exit(one, 75, resumable=True, tries=2, **more)
   at = lambda step: files.write_rows(one.folder / 'metrics.jsonl', [{'step': step, 'loss': 1.0}])
   for step in (5, 10, 15):
     at(step)
     assert stops() == job_status.STOPPED
-    job_status.unmark(one)
-  assert [stops(told=True) for _ in range(5)] == [job_status.STOPPED] * 5
+    job_status.clear_exit(one)
+  assert [stops(requested=True) for _ in range(5)] == [job_status.STOPPED] * 5
   at(12)  # thrown back to a checkpoint
   assert stops() == job_status.FAILED
   assert job_status.of(one).said.startswith('stopped 2 times at one place')
-  job_status.unmark(one)
+  job_status.clear_exit(one)
   assert stops() == job_status.STOPPED
 
 
@@ -163,13 +163,13 @@ def test_a_job_whose_folder_another_process_has_did_not_fail(tmp_path):
   one = type(one)(one.name, ('-c', code, str(one.folder)), one.log, one.done)
   with locks.claim(one.folder):
     assert local.run([one], lambda: None, workers=1) == {'a': job_status.RUNNING}
-    assert local.on_all_chips([one]) == {'a': job_status.RUNNING}
+    assert local.run_on_all_chips([one]) == {'a': job_status.RUNNING}
   assert job_status.of(one).name != job_status.FAILED
 
 
 def test_each_machine_has_a_log_and_marks_of_its_own(tmp_path):
   one = make(tmp_path, 'a', fate='crash\n')
-  assert local.on_all_chips([one], rank=1) == {'a': job_status.FAILED}
+  assert local.run_on_all_chips([one], rank=1) == {'a': job_status.FAILED}
   assert job_status.of(one).name != job_status.FAILED and not one.log.exists()
   assert 'it crashed' in (one.folder / 'log-1.txt').read_text()
   assert json.loads((one.folder / 'log-1.ended').read_text())['status'] == 1
