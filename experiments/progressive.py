@@ -175,12 +175,14 @@ def main(argv: list[str]) -> int:
     status = carry_out.carry_out(planned, given.workers, writer.report)
     if not status:
       lengths = Stages(given).lengths
-      print(costs(comparability.load(planned.comparisons[0].runs), *lengths[:2], lengths[-1]))
+      print(
+        loss_increase(comparability.load(planned.comparisons[0].runs), *lengths[:2], lengths[-1])
+      )
   return status
 
 
-def costs(runs: list[Run], first: int, middle: int, last: int) -> str:
-  """The loss that the extension costs on long and short contexts, nats/token."""
+def loss_increase(runs: list[Run], first: int, middle: int, last: int) -> str:
+  """The increase in loss on long and short contexts by the extension, nats/token."""
   from experiments.studies import measured
 
   base, *_, end = measured.select(runs).rows

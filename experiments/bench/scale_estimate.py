@@ -111,19 +111,19 @@ def by_formula(size: Size, machine: Machine, rows: int) -> float:
   return state + rows * (inputs + block + logits) + gathered
 
 
-def at_once(size: Size, machine: Machine) -> int:
-  """Sequences on a chip in one pass: as many as fit, since each pass sums gradients over chips.
+def rows_per_chip(size: Size, machine: Machine) -> int:
+  """Sequences on a chip in one pass, as many as fit; 0 if not even one does.
 
-  0 where not even one fits.
+  Each pass sums gradients over chips, so fewer passes are better.
   """
   most = TOKENS // (LENGTH * machine.chips)
   fit = [n for n in (1, 2, 4, 8, 16, 32) if by_formula(size, machine, n) < FULL * machine.memory]
   return min(max(fit, default=0), most)
 
 
-def enough(size: Size, machine: Machine) -> int:
-  """The number of chips, doubled until one sequence fits on each."""
-  while not at_once(size, machine):
+def chips_needed(size: Size, machine: Machine) -> int:
+  """The number of chips on which one sequence each fits, by doubling."""
+  while not rows_per_chip(size, machine):
     machine = machine._replace(chips=2 * machine.chips)
   return machine.chips
 
@@ -182,7 +182,7 @@ def row(size_name: str, machine_name: str) -> dict[str, Any]:
   from pe_research.training import costs
 
   size, machine = SIZES[size_name], MACHINES[machine_name]
-  rows = max(1, at_once(size, machine))
+  rows = max(1, rows_per_chip(size, machine))
   wanted = config(size, machine, rows)
   step, functional = compiled(wanted)
   own, cost, (axes, why) = functional.sizes(), costs.of_step(step), mesh(size, machine)

@@ -41,9 +41,9 @@ def fits(row: Mapping[str, Any]) -> str:
   size, machine = SIZES[row['size']], MACHINES[row['machine']]
   if row['state_bytes'] + row['temporary_bytes'] <= machine.memory:
     return 'yes'
-  if scale_estimate.at_once(size, machine):
+  if scale_estimate.rows_per_chip(size, machine):
     return 'by formula'
-  return f'**does not fit**; {scale_estimate.enough(size, machine)} chips'
+  return f'**does not fit**; {scale_estimate.chips_needed(size, machine)} chips'
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
@@ -59,7 +59,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     _gigabytes(row['temporary_bytes']), f'{_gigabytes(needed)}, {needed / machine.memory:.0%}',
     fits(row), _tera(row['model_flops']), _tera(row['xla_flops']) if row['xla_flops'] else '–',
     f'{compute:.2f} s', f'{link:.2f} s', f'{visible:.0%} to {hidden:.0%}',
-    f'{expected:.0%}' if scale_estimate.at_once(size, machine) else '–',
+    f'{expected:.0%}' if scale_estimate.rows_per_chip(size, machine) else '–',
   ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The pages of the schemes, from the registry, and of the claims, from their kept rows."""
+"""The pages of the schemes, from the registry, and of the claims, from their committed rows."""
 
 import functools
 import inspect
@@ -60,7 +60,7 @@ def panel_of(name: str, theme: str) -> str:
 
 
 @functools.cache
-def findings() -> tuple[rows.Row, ...]:
+def findings() -> tuple[rows.ClaimRow, ...]:
   """Every claim with its verdict, in the order of the report."""
   return tuple(rows.judge(rows.load(SCALE)[0]))
 

@@ -52,7 +52,7 @@ def test_parameters_are_about_those_of_the_model(name):
 def test_what_is_laid_out_fits(size, machine):
   axes, why = scale_estimate.mesh(size, machine)
   assert np.prod(list(axes.values())) == machine.chips and why
-  rows = scale_estimate.at_once(size, machine)
+  rows = scale_estimate.rows_per_chip(size, machine)
   assert (
     rows & (rows - 1) == 0 and rows * machine.chips * scale_estimate.LENGTH <= scale_estimate.TOKENS
   )
@@ -65,8 +65,8 @@ def test_what_is_laid_out_fits(size, machine):
 
 def test_what_does_not_fit_is_told_how_many_chips_it_takes():
   size, machine = scale_estimate.SIZES['7B'], scale_estimate.MACHINES['v5e-8']
-  chips = scale_estimate.enough(size, machine)
-  assert chips == 16 and scale_estimate.at_once(size, machine._replace(chips=chips))
+  chips = scale_estimate.chips_needed(size, machine)
+  assert chips == 16 and scale_estimate.rows_per_chip(size, machine._replace(chips=chips))
   row = {'size': '7B', 'machine': 'v5e-8', 'state_bytes': 9.9e9, 'temporary_bytes': 84e9}
   assert scale_markdown.fits(row) == '**does not fit**; 16 chips'
   assert scale_markdown.fits(row | {'size': '125M'}) == 'by formula'
@@ -90,7 +90,7 @@ def test_the_kept_table_is_that_of_the_kept_rows():
   for row in rows:
     size, machine = scale_estimate.SIZES[row['size']], scale_estimate.MACHINES[row['machine']]
     assert (row['mesh'], row['why']) == scale_estimate.mesh(size, machine)
-    assert row['rows'] == max(1, scale_estimate.at_once(size, machine))
+    assert row['rows'] == max(1, scale_estimate.rows_per_chip(size, machine))
     assert row['parameters'] == pytest.approx(scale_estimate.parameters(size), rel=0.03)
 
 
