@@ -13,7 +13,7 @@ from pe_research.storage import files, local_copies, paths
 DONE, RUNNING, STALLED = 'done', 'running', 'stalled'
 STOPPED, FAILED, WAITING = 'stopped', 'failed', 'waiting'
 NAMES = (DONE, RUNNING, STALLED, STOPPED, FAILED, WAITING)
-PATIENCE = 900.0  # seconds without a sign of life; a first compilation can take minutes
+PATIENCE = 900.0  # seconds without activity; a first compilation can take minutes
 TRIES = 3  # times in a row that a job may stop where it stopped before
 
 

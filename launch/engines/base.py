@@ -21,12 +21,12 @@ ROOM = 8  # characters of a name for the number of a share and of its attempt: '
 
 @dataclasses.dataclass(frozen=True)
 class Submission:
-  """One thing to hand to an engine.
+  """A job to submit to an engine.
 
   Attributes:
-    name: of the job, as the engine will show it.
-    command: that submits it.
-    files: name -> text, which lie in the directory that the command runs in.
+    name: its name, as the engine will show it.
+    command: the command that submits it.
+    files: name -> text of the files that the command reads.
   """
 
   name: str
@@ -41,9 +41,9 @@ class Engine(abc.ABC):
   Attributes:
     sweep: name of the sweep; jobs are named after it.
     checkout: where this repository lies on the machines, with its .venv.
-    jobs: how many of the sweep's jobs go into one of the engine's.
+    jobs: jobs of the sweep in one job of the engine.
     all_chips: whether a job has all chips, one job at a time; if not, each job has one of them.
-    hosts: machines of one of the engine's jobs; they share its part of the sweep, job by job.
+    hosts: machines of one job of the engine; they share its part of the sweep, job by job.
     data: where prepared text lies, as the machines see it ($PE_DATA of runs); '': as they have it.
   """
 
@@ -74,7 +74,7 @@ class Engine(abc.ABC):
         checks.at_least(name, value, 1 if name in self.positive else 0)
 
   def check(self, jobs_file: str, jobs: Sequence[Job]) -> None:
-    """Raises ValueError where the machines would not see the file of jobs, or what jobs write."""
+    """Raises ValueError if the machines would not see the file of jobs, or what jobs write."""
     check_hosts(jobs_file, self.hosts, self.all_chips)
     if self.shares_disk:
       return
@@ -136,7 +136,7 @@ class Engine(abc.ABC):
 
 
 def check_hosts(jobs_file: str, hosts: int, all_chips: bool) -> None:
-  """Raises ValueError where machines would share jobs on a disk: not all keep these apart."""
+  """Raises ValueError if machines would share jobs on a disk: not all keep these apart."""
   if hosts > 1 and not all_chips and not paths.seen_by_all(jobs_file):
     raise ValueError(
       f'hosts = {hosts} machines share jobs in a bucket only, and {jobs_file} is on a disk. Have '
