@@ -11,7 +11,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from experiments import stretch
+from experiments.report.run_study import run_study
 from experiments.studies import study
 from pe_research.common import checks
 from pe_research.settings import cli
@@ -65,7 +65,7 @@ def plan(given: argparse.Namespace) -> 'Study':
     f: study.search(f'search_{f:g}x', given.workdir / 'search' / f'{f:g}x', given.run, f)
     for f in factors
   }
-  measured = stretch.lengths(saved['length'], (given.factor,))
+  measured = study.doubled_lengths(saved['length'], (given.factor,))
   jobs, comparisons = [*searches.values()], []
   for share in given.shares:
     folder = given.workdir / f'{share:g}percent'
@@ -116,7 +116,7 @@ def recipe(
 
 def main(argv: list[str]) -> int:
   """Searches, trains stage by stage, compares, reports."""
-  return stretch.carry_out(plan, parse(argv))
+  return run_study(plan, parse(argv))
 
 
 if __name__ == '__main__':

@@ -15,10 +15,10 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING
 
-from experiments import finetune, stretch
+from experiments import finetune
+from experiments.report.run_study import run_study
 from experiments.studies import study
 from pe_research.common import checks
-from pe_research.machines import exits
 from pe_research.settings import cli
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Stages:
     self.lengths = [given.length]
     for factor in given.factors:
       self.lengths.append(round(self.lengths[-1] * factor))
-    self.measured = stretch.lengths(given.length, (self.lengths[-1] / given.length / 2,))
+    self.measured = study.doubled_lengths(given.length, (self.lengths[-1] / given.length / 2,))
     self.jobs: list[Job] = []
     self.runs: list[pathlib.Path] = []
 
@@ -165,22 +165,18 @@ def plan(given: argparse.Namespace) -> Study:
 def main(argv: list[str]) -> int:
   """Runs the stages, reports, and prints what the extension costs."""
   given = parse(argv)
-  with exits.errors():
-    planned = plan(given)
-    from experiments.report import writer  # slow to import, and a flag may have been bad
-    from experiments.studies import carry_out, comparability
 
-    if carry_out.list_jobs(planned.jobs, given):
-      return 0
-    status = carry_out.carry_out(planned, given.workers, writer.report)
-    if not status:
-      lengths = Stages(given).lengths
-      print(costs(comparability.load(planned.comparisons[0].runs), *lengths[:2], lengths[-1]))
-  return status
+  def finish(planned: Study) -> None:
+    from experiments.studies import comparability
+
+    runs, lengths = comparability.load(planned.comparisons[0].runs), Stages(given).lengths
+    print(loss_increase(runs, *lengths[:2], lengths[-1]))
+
+  return run_study(plan, given, finish=finish)
 
 
-def costs(runs: list[Run], first: int, middle: int, last: int) -> str:
-  """The loss that the extension costs on long and short contexts, nats/token."""
+def loss_increase(runs: list[Run], first: int, middle: int, last: int) -> str:
+  """The increase in loss on long and short contexts by the extension, nats/token."""
   from experiments.studies import measured
 
   base, *_, end = measured.select(runs).rows

@@ -10,14 +10,12 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from experiments.report.run_study import run_study
 from experiments.studies import study
 from pe_research.common import checks
-from pe_research.machines import exits
 from pe_research.settings import cli
 
 if TYPE_CHECKING:
-  from collections.abc import Callable
-
   from experiments.studies.study import Study
 
 # NAME: position; {s} is the factor, {file} the factors found by the search.
@@ -45,20 +43,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
   return parser.parse_args(argv)
 
 
-def lengths(length: int, factors: tuple[float, ...]) -> tuple[int, ...]:
-  """The training length in tokens, doubled up to twice the longest target."""
-  doubled = [length]
-  while doubled[-1] * 2 <= 2 * max(factors) * length:
-    doubled.append(doubled[-1] * 2)
-  return tuple(doubled)
-
-
 def plan(given: argparse.Namespace) -> 'Study':
   """A search and an evaluation of each variant, for each factor; ValueError for a bad flag."""
   saved = study.base_config(given.run)
   for factor in given.factors:
     checks.at_least('--factors', factor, 1)
-  measured = ','.join(map(str, lengths(saved['length'], given.factors)))
+  measured = ','.join(map(str, study.doubled_lengths(saved['length'], given.factors)))
   jobs, comparisons = [], []
   for factor in given.factors:
     folder = given.workdir / f'{factor:g}x'
@@ -77,21 +67,9 @@ def plan(given: argparse.Namespace) -> 'Study':
   return study.Study(given.workdir, tuple(jobs), tuple(comparisons), settings)
 
 
-def carry_out(plan: 'Callable[[argparse.Namespace], Study]', given: argparse.Namespace) -> int:
-  """Runs the jobs of a plan and writes its reports; returns the exit status."""
-  with exits.errors():
-    planned = plan(given)
-    from experiments.report import writer  # slow to import, and a flag may have been bad
-    from experiments.studies import carry_out
-
-    if carry_out.list_jobs(planned.jobs, given):
-      return 0
-    return carry_out.carry_out(planned, given.workers, writer.report)
-
-
 def main(argv: list[str]) -> int:
   """Searches, evaluates, compares, reports."""
-  return carry_out(plan, parse(argv))
+  return run_study(plan, parse(argv))
 
 
 if __name__ == '__main__':

@@ -6,21 +6,23 @@
   python -m experiments sweep --grid position=rope,alibi length=64,128 seed=0:3 \\
     --workdir=results/grid
 
-Without arguments it is the demo. A grid may vary the arguments of the config's family and any of
+Without arguments it is the  A grid may vary the arguments of the config's family and any of
 its fields. If interrupted, the same command resumes where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from experiments.studies import demo, study
+from experiments.report.run_study import run_study
+from experiments.studies import study
 from launch.job import Job
 from pe_research.common import digest, nested
 from pe_research.machines import exits
@@ -30,20 +32,27 @@ from pe_research.settings import cli
 if TYPE_CHECKING:
   from experiments.studies import progress
 
+# The demo: six decoders that differ in their positional scheme.
+CONFIG = 'configs/lm.py'
+# Learned positions last: their run is the shortest, since they end at the training length.
+POSITIONS = ('nope', 'sinusoidal', 't5', 'rope', 'alibi', 'learned')
+SEEDS = (0,)
+WORKDIR = 'results/demo'
+
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
   """Flags of the sweep, and the --config.x=y overrides of every run."""
   parser = cli.parser('experiments.sweep', __doc__, config=True)
   parser.add_argument(
-    '--config', default=demo.CONFIG, metavar='FILE[:name=value,...]', help='default: %(default)s'
+    '--config', default=CONFIG, metavar='FILE[:name=value,...]', help='default: %(default)s'
   )
   parser.add_argument(
-    '--positions', type=cli.words, default=demo.POSITIONS, metavar='A,B', help='schemes to compare'
+    '--positions', type=cli.words, default=POSITIONS, metavar='A,B', help='schemes to compare'
   )
   parser.add_argument(
     '--seeds',
     type=cli.integers,
-    default=demo.SEEDS,
+    default=SEEDS,
     metavar='0,1',
     help='seeds of each scheme; default: 0',
   )
@@ -51,7 +60,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     '--grid', nargs='+', type=axis, metavar='NAME=A,B',
     help='all combinations of these values; seed=0:3 is 0,1,2. Replaces the two flags above',
   )  # fmt: skip
-  study.add_flags(parser, demo.WORKDIR)
+  study.add_flags(parser, WORKDIR)
   parser.add_argument(
     '--seeds-together', action='store_true',
     help='train the seeds of a scheme in one program, as pe_research.together does',
@@ -180,31 +189,39 @@ def prepare(runs: Sequence[progress.Planned]) -> None:
   measures.plan(texts.load(config), config)
 
 
+@contextlib.contextmanager
+def monitored(runs: Sequence[progress.Planned]) -> Iterator[progress.Monitor]:
+  """Prepares the runs, then shows their progress."""
+  from experiments.studies import progress
+
+  prepare(runs)
+  with progress.Monitor(runs) as monitor:
+    yield monitor
+
+
+def as_study(runs: Sequence[progress.Planned], arguments: argparse.Namespace) -> study.Study:
+  """The jobs of the runs and their comparison; ValueError if the explorer cannot show them."""
+  if arguments.explorer:
+    from pe_research.show import explorer  # slow to import, and a config may have been bad
+
+    explorer.check({run.job.name: run.config for run in runs}, [])
+  comparison = study.Comparison(
+    arguments.workdir,
+    tuple(run.workdir for run in runs),
+    may_differ=varied(runs),
+    allowed=tuple(arguments.allow_different),
+    explorer=arguments.explorer,
+  )
+  jobs = tuple(dict.fromkeys(run.job for run in runs))
+  return study.Study(arguments.workdir, jobs, (comparison,))
+
+
 def main(argv: list[str]) -> int:
   """Runs, compares and reports; returns the exit status."""
   with exits.errors():
     arguments, overrides = parse(argv)
     runs = plan(arguments, overrides)
-    from experiments.report import writer  # slow to import, and a config may have been bad
-    from experiments.studies import carry_out, progress
-    from pe_research.show import explorer
-
-    if arguments.explorer:
-      explorer.check({run.job.name: run.config for run in runs}, [])
-    comparison = study.Comparison(
-      arguments.workdir,
-      tuple(run.workdir for run in runs),
-      may_differ=varied(runs),
-      allowed=tuple(arguments.allow_different),
-      explorer=arguments.explorer,
-    )
-    jobs = tuple(dict.fromkeys(run.job for run in runs))
-    if carry_out.list_jobs(jobs, arguments):
-      return 0
-    prepare(runs)
-    whole = study.Study(arguments.workdir, jobs, (comparison,))
-    with progress.Monitor(runs) as monitor:
-      return carry_out.carry_out(whole, arguments.workers, writer.report, monitor)
+    return run_study(lambda given: as_study(runs, given), arguments, lambda: monitored(runs))
 
 
 if __name__ == '__main__':

@@ -106,7 +106,7 @@ def run(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
   signal.signal(signal.SIGTERM, _interrupt)
   try:
     if given.all_chips:
-      left = local.on_all_chips(mine, rank, tries)
+      left = local.run_on_all_chips(mine, rank, tries)
     else:
       left = local.run(mine, workers=workers or 0, tries=tries)
   except KeyboardInterrupt:
@@ -128,13 +128,13 @@ def _interrupt(number: int, _) -> None:
   raise KeyboardInterrupt
 
 
-def hand_in(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
+def submit_pending(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
   """Submits the jobs that are not done, or prints the commands."""
   wanted = [one for one in jobs if not one.done.exists()]
   if not wanted:
     print('all jobs are done')
     return 0
-  return submit.hand_in(given.jobs, given.on, jobs, wanted, given.dry_run)
+  return submit.submit_shares(given.jobs, given.on, jobs, wanted, given.dry_run)
 
 
 def _states(jobs: Sequence[Job], patience: float) -> list[job_status.State]:
@@ -144,7 +144,7 @@ def _states(jobs: Sequence[Job], patience: float) -> list[job_status.State]:
 
 
 def status(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
-  """Prints a line per job; 0 if all are done."""
+  """Prints one line per job; 0 if all are done."""
   states = _states(jobs, given.patience)
   print(job_status.table(jobs, states))
   return 0 if all(state.name == job_status.DONE for state in states) else 1
@@ -170,7 +170,7 @@ def retry(given: argparse.Namespace, jobs: Sequence[Job]) -> int:
       queued = 'submitted since, and left in the queue (--again submits it once more)'
       _say(given, f'{queued}: {_listed(waiting)}')
   _say(given, f'{len(again)} of {len(jobs)} jobs to run again: {_listed(again)}')
-  return submit.hand_in(given.jobs, given.on, jobs, again, given.dry_run) if again else 0
+  return submit.submit_shares(given.jobs, given.on, jobs, again, given.dry_run) if again else 0
 
 
 def _listed(jobs: Sequence[Job]) -> str:
@@ -219,7 +219,11 @@ def _copies(
 # Name: function, flags, help.
 COMMANDS = {
   'run': (run, (*HERE, '--dry-run'), 'Run the jobs that are not done on this machine'),
-  'submit': (hand_in, ('--on', '--dry-run'), 'Submit the jobs that are not done to an engine'),
+  'submit': (
+    submit_pending,
+    ('--on', '--dry-run'),
+    'Submit the jobs that are not done to an engine',
+  ),
   'status': (status, ('--patience',), 'Print a line per job; exit with 0 if all are done'),
   'retry': (
     retry,

@@ -49,7 +49,7 @@ class Job:
 def check(jobs: Sequence[Job]) -> None:
   """Raises ValueError if there are no jobs, if two are the same, or if some wait for each other.
 
-  Two are the same if they have the same name or `done` file, or differ in nothing else.
+  Two are the same if they share a name, a `done` file, or everything else.
   """
   if not jobs:
     raise ValueError('there are no jobs.')
@@ -74,7 +74,7 @@ def check(jobs: Sequence[Job]) -> None:
 
 
 def shell(jobs: Sequence[Job]) -> str:
-  """The commands of the jobs that are not done, one a line, as a shell takes them."""
+  """The commands of the jobs that are not done, one per line, as a shell takes them."""
   return '\n'.join(shlex.join(['python', *job.command]) for job in jobs if not job.done.exists())
 
 
@@ -148,7 +148,7 @@ def _job(given: Mapping) -> Job:
 
 
 def shares(jobs: Sequence[Job], count: int) -> list[list[Job]]:
-  """The jobs cut into at most `count` independent shares.
+  """The jobs split into at most `count` independent shares.
 
   A job that waits for another is in the same share. Shares are as equal in size as that allows,
   keep the order of the jobs, and depend on nothing but the jobs.

@@ -1,4 +1,4 @@
-"""The process of one job on this machine: started, watched, terminated, and its state noted."""
+"""The process of one job on this machine: started, watched, terminated, and its exit recorded."""
 
 import contextlib
 import dataclasses
@@ -25,6 +25,9 @@ class Running:
   """A job that this process started.
 
   Attributes:
+    job: the job.
+    process: its process.
+    worker: the cores or accelerator that it runs on.
     many: whether its process is one of several, on as many machines.
     held: lock or lease of the job.
     seconds: core seconds of the process, once it has ended.
@@ -37,14 +40,14 @@ class Running:
   held: locks.Lock | locks.Lease
   seconds: float = 0.0
 
-  def keep(self) -> None:
+  def renew_lease(self) -> None:
     """Renews the lease; to be called repeatedly."""
-    with _reported(self.job):
+    with _errors_printed(self.job):
       self.held.renew()
 
-  def over(self) -> bool:
+  def has_ended(self) -> bool:
     """Whether its process has ended; renews the lease."""
-    self.keep()
+    self.renew_lease()
     if self.process.returncode is None:
       gone, status, used = os.wait4(self.process.pid, os.WNOHANG)
       if gone:
@@ -54,7 +57,7 @@ class Running:
 
   def wait(self) -> None:
     """Returns when its process has ended."""
-    while not self.over():
+    while not self.has_ended():
       time.sleep(PAUSE)
 
 
@@ -73,7 +76,7 @@ def start(job: Job, worker: devices.Worker, running: list[Running], many: bool =
   Returns:
     STARTED; RUNNING if another launcher has it; DONE; or FAILED, with the error printed.
   """
-  with _reported(job):
+  with _errors_printed(job):
     held, one = ownership.take(job), None
     if held is None:
       return job_status.RUNNING
@@ -82,7 +85,7 @@ def start(job: Job, worker: devices.Worker, running: list[Running], many: bool =
         return job_status.DONE
       job_status.clear_exit(job)
       variables, arguments = command(job, worker, many)
-      with job_status.local_log(job).open('ab') as log, _unbroken():
+      with job_status.local_log(job).open('ab') as log, _signals_deferred():
         # A session of its own: Ctrl-C reaches this process, which passes it on once.
         process = subprocess.Popen(
           arguments, env=os.environ | variables, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
@@ -90,7 +93,7 @@ def start(job: Job, worker: devices.Worker, running: list[Running], many: bool =
         )  # fmt: skip
         one = Running(job, process, worker, many, held)
         running.append(one)
-      with _reported(job):
+      with _errors_printed(job):
         held.note(process.pid)
         job_status.keep_log(job)
       return STARTED
@@ -101,7 +104,7 @@ def start(job: Job, worker: devices.Worker, running: list[Running], many: bool =
 
 
 @contextlib.contextmanager
-def _unbroken() -> Iterator[None]:
+def _signals_deferred() -> Iterator[None]:
   """Delays SIGTERM and SIGINT: they would not reach a process that is not yet in `running`."""
   came = []
 
@@ -119,13 +122,13 @@ def _unbroken() -> Iterator[None]:
 
 
 def end(one: Running, tries: int, requested: bool = False) -> str:
-  """The state of a job whose process has ended, noted by its log; see job_status.record_exit."""
+  """Records the exit of a job whose process has ended; returns its state."""
   job, status = one.job, one.process.returncode
   name = job_status.DONE if job.done.exists() else job_status.FAILED
-  with _reported(job):
+  with _errors_printed(job):
     job_status.keep_log(job)
   if name != job_status.DONE:
-    with _reported(job):
+    with _errors_printed(job):
       if not one.held.renew() or (status == REFUSED and locks.holder(job.folder)):
         name = job_status.RUNNING
       else:
@@ -134,16 +137,16 @@ def end(one: Running, tries: int, requested: bool = False) -> str:
         lost_peers = one.many and (status < 0 or status > 128)
         resumable = lost_peers or status in (0, exits.STOPPED)
         name = job_status.record_exit(job, status, resumable, tries, requested)
-  with _reported(job):
+  with _errors_printed(job):
     if not one.many:  # the seconds of the other processes are unknown
       row = {'job': job.name, 'seconds': round(one.seconds, 1), 'ended': name}
       files.append_row(job.folder / COSTS, row)
-  with _reported(job):
+  with _errors_printed(job):
     one.held.close()
   return name
 
 
-def leave(running: Sequence[Running], tries: int) -> None:
+def terminate_all(running: Sequence[Running], tries: int) -> None:
   """Terminates jobs, which save first, and waits for them."""
   for one in running:
     one.process.terminate()
@@ -153,7 +156,7 @@ def leave(running: Sequence[Running], tries: int) -> None:
 
 
 @contextlib.contextmanager
-def _reported(job: Job) -> Iterator[None]:
+def _errors_printed(job: Job) -> Iterator[None]:
   """Prints an error of one job, such as a full disk, so that the others continue."""
   try:
     yield

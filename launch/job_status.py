@@ -13,7 +13,7 @@ from pe_research.storage import files, local_copies, paths
 DONE, RUNNING, STALLED = 'done', 'running', 'stalled'
 STOPPED, FAILED, WAITING = 'stopped', 'failed', 'waiting'
 NAMES = (DONE, RUNNING, STALLED, STOPPED, FAILED, WAITING)
-PATIENCE = 900.0  # seconds without output; a first compilation can take minutes
+PATIENCE = 900.0  # seconds without activity; a first compilation can take minutes
 TRIES = 3  # times in a row that a job may stop where it stopped before
 
 
@@ -22,11 +22,11 @@ class State:
   """State of a job.
 
   Attributes:
-    name: one of NAMES; STOPPED left before its end, and goes on by the same command.
-    step: the last that was written down; None: none was.
+    name: one of NAMES; STOPPED: it ended early, and the same command resumes it.
+    step: the last in metrics.jsonl; None: none was written.
     loss: at that step, nats/token.
-    age: seconds since the last output; None: there was none.
-    said: the last line of its output, where it failed or stopped.
+    age: seconds since its last activity; None: there was none.
+    said: the last line of its output, if it failed or stopped.
   """
 
   name: str
@@ -54,7 +54,7 @@ def _of(job: Job, patience: float, clock: float | None) -> State:
   found = lambda name, said='': State(name, step, loss, age, said)
   if job.done.exists():
     return found(DONE)
-  noted = _noted(job)
+  noted = _last_exit(job)
   if 'state' in noted:
     return found(noted['state'], noted['said'])
   if age is None:
@@ -63,16 +63,16 @@ def _of(job: Job, patience: float, clock: float | None) -> State:
 
 
 def last_activity(job: Job) -> float:
-  """When it last wrote anything, as time.time; 0: never."""
-  signs = [job.log, _mark(job)]
-  if not job.continues or job.log.exists():  # else they are of the job before it
+  """Time of its last output or progress, as time.time; 0: there was none."""
+  signs = [job.log, _exit_file(job)]
+  if not job.continues or job.log.exists():  # else they are those of the job before it
     signs += [job.folder / 'metrics.jsonl', job.folder / 'results.jsonl']
     signs += job.folder.glob('heartbeat-*.json') if job.folder.exists() else []
   return max((paths.modified(path) for path in signs if path.exists()), default=0.0)
 
 
 def _trained(job: Job) -> tuple[int | None, float | None]:
-  """The last step that was written down, and its loss."""
+  """The last step in metrics.jsonl, and its loss."""
   rows = [row for row in files.read_rows(job.folder / 'metrics.jsonl') if 'loss' in row]
   return (rows[-1]['step'], rows[-1]['loss']) if rows else (None, None)
 
@@ -83,33 +83,33 @@ def local_log(job: Job) -> pathlib.Path:
 
 
 def keep_log(job: Job) -> None:
-  """Puts the output of a job that has ended where it belongs."""
+  """Copies the output of a job that has ended to its log."""
   local_copies.upload(job.log)
 
 
-def _mark(job: Job):
+def _exit_file(job: Job):
   return job.log.with_suffix('.ended')
 
 
-def _noted(job: Job) -> dict:
+def _last_exit(job: Job) -> dict:
   """Record of the last exit; `tries` and `far` survive a restart."""
-  return files.read_json(_mark(job)) or {}
+  return files.read_json(_exit_file(job)) or {}
 
 
 def record_exit(job: Job, status: int, resumable: bool, tries: int, requested: bool = False) -> str:
-  """Records that a job exited without being done; starting it again clears that.
+  """Records that a job ended without being done, until it is started again.
 
   Args:
-    job: that ended.
-    status: of its process.
+    job: the job.
+    status: exit status of its process.
     resumable: whether the same command resumes the job.
-    tries: times in a row that it may stop where it stopped before.
+    tries: times in a row that it may stop without progress.
     requested: the launcher asked it to stop; not counted as a try.
 
   Returns:
-    STOPPED, or FAILED: for good, or once too often.
+    STOPPED; or FAILED, if it cannot be resumed or has no tries left.
   """
-  noted = _noted(job)
+  noted = _last_exit(job)
   far = (_trained(job)[0] or 0) + len(files.read_rows(job.folder / 'results.jsonl'))
   count = 0 if far > noted.get('far', -1) else noted.get('tries', 0)
   count += not requested
@@ -118,15 +118,15 @@ def record_exit(job: Job, status: int, resumable: bool, tries: int, requested: b
   if state == FAILED and resumable:
     said = f'stopped {count} times at one place: {said}'
   kept = {'tries': count, 'far': max(far, noted.get('far', 0))} if state == STOPPED else {}
-  files.write_json(_mark(job), {'state': state, 'status': status, 'said': said} | kept)
+  files.write_json(_exit_file(job), {'state': state, 'status': status, 'said': said} | kept)
   return state
 
 
 def clear_exit(job: Job) -> None:
   """Clears the recorded exit, keeping the retry count."""
-  noted = _noted(job)
+  noted = _last_exit(job)
   if 'state' in noted:
-    files.write_json(_mark(job), {k: noted[k] for k in ('tries', 'far') if k in noted})
+    files.write_json(_exit_file(job), {k: noted[k] for k in ('tries', 'far') if k in noted})
 
 
 def _last_line(job: Job) -> str:
@@ -135,7 +135,7 @@ def _last_line(job: Job) -> str:
 
 
 def failure_message(job: Job, name: str) -> str:
-  """The status of a job that is not done, its last words, and where its log is."""
+  """Why a job is not done: its state, the last line of its output, and the path of its log."""
   if name in (WAITING, RUNNING):
     why = 'waited for one that is not done' if name == WAITING else 'is run by another process'
     return f'{job.name} {why}'
@@ -144,10 +144,10 @@ def failure_message(job: Job, name: str) -> str:
 
 
 def status(left: Mapping[str, str]) -> int:
-  """Exit status of who ran jobs, by what became of those that are not done.
+  """Exit status of a command that ran jobs, from the states of those that are not done.
 
-  0: all jobs are done; exits.STOPPED: some stopped or still run, and the same command resumes them;
-  1: some failed.
+  0: all jobs are done; exits.STOPPED: some stopped or are still running, and the same command
+  resumes them; 1: some failed.
   """
   if {STOPPED, RUNNING} & set(left.values()):
     return exits.STOPPED
@@ -155,7 +155,7 @@ def status(left: Mapping[str, str]) -> int:
 
 
 def table(jobs: Sequence[Job], states: Sequence[State]) -> str:
-  """One line per job, and a last one that counts."""
+  """One line per job, and a last line with the number of jobs in each state."""
   rows = [['job', 'state', 'step', 'loss', 'last sign', 'said']]
   text = lambda value, form: '' if value is None else format(value, form)
   for job, one in zip(jobs, states, strict=True):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from launch import devices, job_status, ownership
 from launch.job import Job
-from launch.job_process import PAUSE, STARTED, Running, command, end, leave, start
+from launch.job_process import PAUSE, STARTED, Running, command, end, start, terminate_all
 
 LATE = 10.0  # seconds until a file of another machine appears on a shared disk
 
@@ -45,7 +45,7 @@ def run(
       elsewhere = False
       for job in list(waiting):  # in a bucket, every look is a request
         for one in running:
-          one.keep()
+          one.renew_lease()
         if not free:
           break
         if job.done.exists():
@@ -63,7 +63,7 @@ def run(
           free.pop(0)
         elif name == job_status.FAILED:
           left[job.name] = name
-      for one in [one for one in running if one.over()]:
+      for one in [one for one in running if one.has_ended()]:
         running.remove(one)
         free.append(one.worker)
         name = end(one, tries)
@@ -75,12 +75,12 @@ def run(
         return left | dict.fromkeys(blocked, job_status.WAITING)
       time.sleep(PAUSE)
   except BaseException:
-    leave(running, tries)
+    terminate_all(running, tries)
     raise
   return left
 
 
-def on_all_chips(
+def run_on_all_chips(
   jobs: Sequence[Job], rank: int = 0, tries: int = job_status.TRIES
 ) -> dict[str, str]:
   """Runs the jobs one after another, each on all machines that call this at the same time.
@@ -97,17 +97,17 @@ def on_all_chips(
   running = []
   try:
     for job in jobs:
-      name = _over_all(job, rank, running, tries)
+      name = _run_on_all(job, rank, running, tries)
       if name != job_status.DONE:
         return {job.name: name}
   except BaseException:
-    leave(running, tries)
+    terminate_all(running, tries)
     raise
   return {}
 
 
-def _over_all(job: Job, rank: int, running: list[Running], tries: int) -> str:
-  """Runs one job of `on_all_chips`."""
+def _run_on_all(job: Job, rank: int, running: list[Running], tries: int) -> str:
+  """Runs one job of `run_on_all_chips`."""
   log = job.log.with_name(f'{job.log.stem}-{rank}{job.log.suffix}') if rank else job.log
   mine, reported = dataclasses.replace(job, log=log), set()
   name = job_status.RUNNING
@@ -136,7 +136,7 @@ def _await_done(job: Job) -> None:
 
 
 def show(jobs: Sequence[Job], workers: int, many: bool) -> str:
-  """Shell commands of the jobs that are not done, a line each."""
+  """Shell commands of the jobs that are not done, one per line."""
   jobs = [job for job in jobs if not job.done.exists()]
   pool = [devices.Worker()] if many else devices.workers(workers, alone=len(jobs) == 1)
   lines = []
@@ -152,7 +152,7 @@ def _report_owner(job: Job, reported: set[str]) -> None:
   if job.name not in reported:
     reported.add(job.name)
     print(
-      f'{job.name} is run by {ownership.who(job)}; this waits for it. If it hangs, kill -9 that '
+      f'{job.name} is run by {ownership.owner(job)}; this waits for it. If it hangs, kill -9 that '
       'process there, and the job resumes here.',
       file=sys.stderr, flush=True,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which launcher has a job: one at a time, by a lock on a disk and by a lease in a bucket."""
+"""Which launcher runs a job: one at a time, by a lock on a disk or a lease in a bucket."""
 
 import pathlib
 
@@ -7,12 +7,12 @@ from pe_research.storage import locks
 
 
 def take(job: Job) -> locks.Lock | locks.Lease | None:
-  """The job for this launcher, or None where another has it; see locks.take."""
+  """The lock or lease of a job, or None if another launcher has it; see locks.take."""
   return locks.take(_path(job))
 
 
-def who(job: Job) -> str:
-  """'process 4711 on tpu-vm-1', which runs a job that is taken."""
+def owner(job: Job) -> str:
+  """The process that runs a job, as 'process 4711 on tpu-vm-1'."""
   return locks.taken_by(_path(job))
 
 

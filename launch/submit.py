@@ -18,7 +18,7 @@ from pe_research.storage import files, paths
 ENGINES = {engine.kind: engine for engine in (Xpk, Gcloud, Slurm, Skypilot)}
 
 
-def hand_in(
+def submit_shares(
   jobs_file: str, settings: pathlib.Path, jobs: Sequence[Job], wanted: Sequence[Job], dry: bool
 ) -> int:
   """Submits the shares with a wanted job, or prints the commands.
@@ -26,12 +26,12 @@ def hand_in(
   Args:
     jobs_file: path of the file of jobs.
     settings: TOML file of the engine.
-    jobs: all of the file, so that each share keeps its number and its jobs.
+    jobs: all jobs of the file, so that each share keeps its number and its jobs.
     wanted: the jobs to run.
     dry: print only.
 
   Returns:
-    Exit status: 1 if the engine refused one.
+    Exit status: 1 if the engine refused a share.
   """
   engine = base.load(settings, ENGINES)
   engine.check(jobs_file, jobs)
@@ -43,9 +43,9 @@ def hand_in(
   if dry:
     print(base.show(submissions))
     return 0
-  engine.ready()
-  # Last signs of life, read before the engine can begin a share.
-  heard = [max(map(job_status.last_activity, share)) for share in shares]
+  engine.check_tools()
+  # Read before the engine can begin a share.
+  active = [max(map(job_status.last_activity, share)) for share in shares]
   refused = False
   for one in submissions:
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +58,7 @@ def hand_in(
       print(f'{one.name} was not submitted: {command[0]} ended with {status}', file=sys.stderr)
       continue
     parts = [i for i, name in names.items() if name == one.name] or left  # an array has all
-    row = {'name': one.name, 'engine': engine.kind, 'heard': {i: heard[i] for i in parts}}
+    row = {'name': one.name, 'engine': engine.kind, 'heard': {i: active[i] for i in parts}}
     files.append_row(log, row)
     print(f'{one.name} submitted', flush=True)
   return 1 if refused else 0
@@ -67,7 +67,7 @@ def hand_in(
 def queued(
   jobs_file: str, settings: pathlib.Path, jobs: Sequence[Job], bad: Sequence[Job]
 ) -> list[Job]:
-  """Those of the `bad` jobs without any output since their share was submitted."""
+  """Those of the `bad` jobs without activity since their share was submitted."""
   shares = _shares(jobs, base.load(settings, ENGINES))
   number = {one.name: str(i) for i, share in enumerate(shares) for one in share}
   last = {i: t for row in files.read_rows(_log(jobs_file)) for i, t in row['heard'].items()}

@@ -14,8 +14,7 @@ import run_fixtures
 from flax import nnx
 
 from experiments import finetune as experiment
-from experiments import progressive, stretch
-from experiments.studies import demo
+from experiments import progressive, stretch, sweep
 from pe_research import positions
 from pe_research.attention.spec import Spec
 from pe_research.attention.tokens import Tokens
@@ -122,7 +121,7 @@ def test_commands_run_in_the_order_they_are_shown(command, checkout):
     pytest.skip('needs a TPU pod; two processes are tested by address')
   if module in LONG:
     given = LONG[module].parse(arguments)
-    assert given.run in (None, pathlib.Path(DEMO)) and demo.WORKDIR in DEMO
+    assert given.run in (None, pathlib.Path(DEMO)) and sweep.WORKDIR in DEMO
     return
   arguments = [a for a in arguments if not a.startswith('--config.model.width')]
   shrink = SHRINK[module]

@@ -6,8 +6,8 @@ from typing import Any
 
 import jinja2
 
-from experiments.bench import scale_estimate, scale_rows
-from experiments.bench.scale_estimate import MACHINES, SIZES
+from experiments.bench import scale_formula, scale_rows
+from experiments.bench.scale_formula import MACHINES, SIZES
 from pe_research.training import costs
 
 RECOMPUTED = 4 / 3  # blocks are computed once more for their gradients
@@ -41,15 +41,15 @@ def fits(row: Mapping[str, Any]) -> str:
   size, machine = SIZES[row['size']], MACHINES[row['machine']]
   if row['state_bytes'] + row['temporary_bytes'] <= machine.memory:
     return 'yes'
-  if scale_estimate.at_once(size, machine):
+  if scale_formula.rows_per_chip(size, machine):
     return 'by formula'
-  return f'**does not fit**; {scale_estimate.enough(size, machine)} chips'
+  return f'**does not fit**; {scale_formula.chips_needed(size, machine)} chips'
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
   """One row of the table, in the order of HEADS."""
   size, machine = SIZES[row['size']], MACHINES[row['machine']]
-  needed = scale_estimate.by_formula(size, machine, row['rows'])
+  needed = scale_formula.by_formula(size, machine, row['rows'])
   visible, hidden, expected = mfu(row)
   compute, link = times(row)
   return [
@@ -59,7 +59,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     _gigabytes(row['temporary_bytes']), f'{_gigabytes(needed)}, {needed / machine.memory:.0%}',
     fits(row), _tera(row['model_flops']), _tera(row['xla_flops']) if row['xla_flops'] else '–',
     f'{compute:.2f} s', f'{link:.2f} s', f'{visible:.0%} to {hidden:.0%}',
-    f'{expected:.0%}' if scale_estimate.at_once(size, machine) else '–',
+    f'{expected:.0%}' if scale_formula.rows_per_chip(size, machine) else '–',
   ]  # fmt: skip
 
 
@@ -105,10 +105,10 @@ def markdown(rows: Sequence[Mapping[str, Any]], documents: Sequence[Mapping[str,
     documents=map(document_cells, documents),
     shared_name=scale_rows.MACHINE,
     shared=MACHINES[scale_rows.MACHINE],
-    TOKENS=scale_estimate.TOKENS,
-    LENGTH=scale_estimate.LENGTH,
-    VOCAB=scale_estimate.VOCAB,
-    FULL=scale_estimate.FULL,
+    TOKENS=scale_formula.TOKENS,
+    LENGTH=scale_formula.LENGTH,
+    VOCAB=scale_formula.VOCAB,
+    FULL=scale_formula.FULL,
     FOUNDRY=FOUNDRY,
     DOCUMENT=scale_rows.TOKENS,
     TARGETS=scale_rows.TARGETS,

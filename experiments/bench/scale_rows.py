@@ -11,13 +11,12 @@ import math
 import sys
 from typing import Any
 
-from experiments.bench import scale_estimate
+from experiments.bench import scale_cache, scale_formula
 from pe_research.settings import cli
-from pe_research.storage import files
 
 TOKENS, TARGETS = 2**20, 256
 MACHINE = 'v5p-64'
-ROWS = scale_estimate.TABLE.with_name('document.jsonl')
+ROWS = scale_formula.FOLDER / 'document.jsonl'
 
 
 def row(size_name: str) -> dict[str, Any]:
@@ -28,8 +27,8 @@ def row(size_name: str) -> dict[str, Any]:
   from pe_research.evaluation import scoring
   from pe_research.model.functional import FunctionalDecoder
 
-  machine = scale_estimate.MACHINES[MACHINE]
-  config = scale_estimate.config(scale_estimate.SIZES[size_name], machine, 1)
+  machine = scale_formula.MACHINES[MACHINE]
+  config = scale_formula.config(scale_formula.SIZES[size_name], machine, 1)
   config['eval'] = config['eval'] | {'implementation': 'tiled', 'batch_tokens': TOKENS}
   mesh, functional = sharding.mesh({'data': 1, 'context': machine.chips}), FunctionalDecoder(config)
   scorer, like = scoring.Scorer(functional, config, mesh), jax.ShapeDtypeStruct
@@ -46,20 +45,15 @@ def row(size_name: str) -> dict[str, Any]:
 
 
 def rows() -> list[dict[str, Any]]:
-  """One for each size; kept rows are not compiled again."""
-  kept = {row['size']: row for row in files.read_rows(ROWS)}
-  for size in scale_estimate.SIZES:
-    if size not in kept:
-      kept[size] = scale_estimate.in_a_process('experiments.bench.scale_rows', MACHINE, size=size)
-      files.append_row(ROWS, kept[size])
-      print(f'a document, {size} on {MACHINE}', flush=True)
-  return [kept[size] for size in scale_estimate.SIZES]
+  """One row for each size."""
+  wanted = [(MACHINE, {'size': size}) for size in scale_formula.SIZES]
+  return scale_cache.rows(ROWS, 'experiments.bench.scale_rows', wanted)
 
 
 def main(argv: list[str]) -> None:
   """One row as JSON, in a process with as many devices as the machine has chips."""
   parser = cli.parser('experiments.bench.scale_rows', __doc__)
-  parser.add_argument('--size', choices=scale_estimate.SIZES, required=True)
+  parser.add_argument('--size', choices=scale_formula.SIZES, required=True)
   print(json.dumps(row(parser.parse_args(argv).size)))
 
 

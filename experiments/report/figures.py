@@ -57,7 +57,7 @@ def limits(section: Section) -> Limits:
 
 
 def loss_by_length(section: Section, narrow: bool = False) -> matplotlib.figure.Figure:
-  """Bits/byte against evaluation length, a line a scheme; `narrow` is for a phone's width.
+  """Bits/byte against evaluation length, one line per scheme; `narrow` is for a phone's width.
 
   Lines are means over seeds, bands reach from the lowest seed to the highest. A line ends where
   its scheme has no value.

@@ -2,16 +2,18 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
 import markupsafe
 
-from experiments.report import markdown, numbers
+from experiments.report import numbers
 from pe_research.show import drawing, palette
 
 TEMPLATES = pathlib.Path(__file__).parent / 'templates'
+ARXIV = re.compile(r'arXiv:(\d{4}\.\d{4,5})')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +88,19 @@ def text(template: str, **values: Any) -> str:
   return ENVIRONMENT.get_template(template).render(values)
 
 
+def escape_markdown(text: str) -> str:
+  """Escapes what MyST would read as markup, also in a table; `quoted` parts are code."""
+  parts = re.split(r'(`[^`]+`)', text)
+  for i in range(0, len(parts), 2):
+    parts[i] = re.sub(r'([\\`*_<>\[\]#~^$&{}])', r'\\\1', parts[i])
+  return ''.join(parts).replace('|', r'\|')
+
+
+def link_papers(text: str) -> str:
+  """As `escape_markdown`, with links to the papers on arXiv."""
+  return ARXIV.sub(r'[\g<0>](https://arxiv.org/abs/\1)', escape_markdown(text))
+
+
 ENVIRONMENT = jinja2.Environment(
   loader=jinja2.FileSystemLoader(TEMPLATES),
   autoescape=jinja2.select_autoescape(['html'], default=False),
@@ -97,7 +112,7 @@ ENVIRONMENT = jinja2.Environment(
 ENVIRONMENT.filters |= {
   'joined': numbers.joined,
   'thousands': '{:,}'.format,
-  'plain': markdown.plain,
-  'papers': markdown.with_papers,
+  'plain': escape_markdown,
+  'papers': link_papers,
 }
 ENVIRONMENT.globals |= {'palette': palette.PALETTE, 'ink': palette.INK}

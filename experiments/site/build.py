@@ -1,4 +1,4 @@
-"""The documentation as a site: the repository's Markdown, a page a scheme, and the modules."""
+"""The documentation as a site: the repository's Markdown, one page per scheme, the modules."""
 
 import importlib.util
 import pathlib

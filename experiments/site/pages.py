@@ -1,4 +1,4 @@
-"""The pages of the schemes, from the registry, and of the claims, from their kept rows."""
+"""The pages of the schemes, from the registry, and of the claims, from their committed rows."""
 
 import functools
 import inspect
@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.report import cards, render
 from experiments.report.claims import rows, texts, writer
-from experiments.report.markdown import plain, with_papers
+from experiments.report.render import escape_markdown, link_papers
 from experiments.site import docstrings
 from experiments.studies import scales
 from experiments.studies.terms import Claim
@@ -60,7 +60,7 @@ def panel_of(name: str, theme: str) -> str:
 
 
 @functools.cache
-def findings() -> tuple[rows.Row, ...]:
+def findings() -> tuple[rows.ClaimRow, ...]:
   """Every claim with its verdict, in the order of the report."""
   return tuple(rows.judge(rows.load(SCALE)[0]))
 
@@ -98,7 +98,9 @@ def pages() -> Iterator[tuple[str, str]]:
   for name in positions.SCHEMES:
     yield page_of(name), _scheme(name)
   schemes = positions.SCHEMES.items()
-  table = [[_link(name), plain(cls.formula), with_papers(cls.paper)] for name, cls in schemes]
+  table = [
+    [_link(name), escape_markdown(cls.formula), link_papers(cls.paper)] for name, cls in schemes
+  ]
   documents = [(cls.label, page_of(name)) for name, cls in schemes]
   yield (
     f'{FOLDER}/index',
@@ -110,7 +112,7 @@ def pages() -> Iterator[tuple[str, str]]:
 
 
 def _link(name: str) -> str:
-  return f'[{plain(positions.scheme(name).label)}](/{page_of(name)}.md)'
+  return f'[{escape_markdown(positions.scheme(name).label)}](/{page_of(name)}.md)'
 
 
 def _scheme(name: str) -> str:
@@ -135,14 +137,14 @@ def _scheme(name: str) -> str:
     notes=page.notes(shown),
     differences=docstrings.rst((differences or missing).splitlines()),
     arguments=[
-      [f'`{field}`', f'`{parameter.default!r}`', plain(card_flags.about(name, field))]
+      [f'`{field}`', f'`{parameter.default!r}`', escape_markdown(card_flags.about(name, field))]
       for field, parameter in positions.arguments(name).items()
     ],
     model=config['model'],
     length=config['length'],
     given=card_text.described(config['position']),
     card=view,
-    columns=[plain(text) for text in (card.part, *heads)],
+    columns=[escape_markdown(text) for text in (card.part, *heads)],
     claims=[row for row in findings() if name in uses(row.claim)],
     scale=SCALE.name,
     page=CLAIMS,
@@ -154,7 +156,7 @@ def _properties(name: str, scheme: positions.PositionScheme) -> list[list[str]]:
   yes = lambda value: 'yes' if value else 'no'
   return [
     ['name in a config', f'`{name}`'],
-    ['paper', with_papers(cls.paper)],
+    ['paper', link_papers(cls.paper)],
     ['relative: logits depend on distance alone', yes(scheme.relative)],
     ['trains as', _link(cls.trains_as) if cls.trains_as else 'itself'],
     ['draws positions in training', yes(cls.draws_positions)],

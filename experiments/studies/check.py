@@ -1,8 +1,8 @@
-"""Checks which kept rows match the present code.
+"""Checks which committed rows match the current code.
 
-The programs of each kept run are lowered again from its config, and what is computed on the host is
-computed again: batches of a made-up text, the choice of windows, the arithmetic of rows, the tests
-of a claim. No model is trained or scored. Whatever differs from the record is named.
+The programs of each committed run are lowered again from its config, and what is computed on the
+host is computed again: batches of a made-up text, the choice of windows, the arithmetic of rows,
+the tests of a claim. No model is trained or scored. Whatever differs from the record is named.
 """
 
 import dataclasses
@@ -12,9 +12,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.studies import ledger, measured, reasons
-from experiments.studies.nodes import Node
+from experiments.studies import explaining_fields, ledger, measured
 from experiments.studies.plan import Planner
+from experiments.studies.planned_models import Node
 from experiments.studies.relowering import Relowering
 from experiments.studies.terms import Claim
 from pe_research.common import nested
@@ -29,7 +29,7 @@ ENVIRONMENT = 'version.', 'device', 'flags'  # conditions that do not depend on 
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-  """The kept rows of one model of a claim at one seed, checked.
+  """The committed rows of one model of a claim at one seed, checked.
 
   Attributes:
     model: its name in the claim.
@@ -47,7 +47,7 @@ class Checked:
 
 
 def check_claim(claim: Claim, planner: Planner, relowering: Relowering) -> Iterator[Checked]:
-  """One item for each model and seed with kept rows."""
+  """One item for each model and seed with committed rows."""
   kept = ledger.read_verdict(planner.scale.name, claim)
   rows, _ = ledger.read_rows(ledger.path(planner.scale.name, claim, 'rows.jsonl'))
   runs = {(run['model'], run['seed']): run for run in kept.get('runs', ())}
@@ -80,17 +80,18 @@ def _check_run(
   shared, with_scheme = relowering.training(plain)
   for name in sorted(shared.keys() | recorded.keys()):
     if not name.startswith(ENVIRONMENT) and shared.get(name) != recorded.get(name):
-      differ[reasons.find(name)[1]] = None
+      differ[explaining_fields.find(name)[1]] = None
   for name, program in with_scheme.items() if trained else ():
     if program != (run['programs'] or {}).get(name):
-      differ[reasons.find(f'own_program.{name}')[1]] = None
+      differ[explaining_fields.find(f'own_program.{name}')[1]] = None
   for row in rows:
     if row['value'] is None:
       continue
-    again = relowering.row(scored or configs.without_scheme(node.config), measured.name(row))
+    config = scored or configs.without_scheme(node.config)
+    again = relowering.row(config, measured.measurement_id(row))
     for field in (*OF_A_ROW, *(('own_program',) if scored else ())):
       if again.get(field) != row.get(field):
-        differ[f'{reasons.find(field)[1]} ({row["protocol"]})'] = None
+        differ[f'{explaining_fields.find(field)[1]} ({row["protocol"]})'] = None
   unknown = [] if trained and scored else ['its searched factors were not kept']
   for search in run.get('searched', {}).values():
     if search['generator'] is None:
@@ -109,7 +110,7 @@ def _config(node: Node, run: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _reproducible(claim: Claim, planner: Planner, kept: Mapping[str, Any]) -> bool:
-  """Whether the statistics give the kept tests again from the kept rows."""
+  """Whether the statistics give the committed tests again from the committed rows."""
   finding, _ = ledger.decide_kept(planner, claim)
   tests = json.loads(json.dumps(ledger.as_json(finding)))['tests']
   return _close(tests, kept['tests'])
@@ -127,7 +128,7 @@ def _close(one: Any, other: Any) -> bool:
 
 
 def environment(kept: Mapping[str, Any]) -> list[str]:
-  """The differences between the environment of kept runs and this one, a line each."""
+  """The differences between the environment of committed runs and this one, one per line."""
   here, lines = jax_setup.environment(), {}
   for recorded in (kept.get('conditions') or {}).values():
     there = {k: v for k, v in recorded.items() if k.startswith(ENVIRONMENT)}
@@ -136,7 +137,7 @@ def environment(kept: Mapping[str, Any]) -> list[str]:
 
 
 def show(claims: Sequence[Claim], planner: Planner) -> bool:
-  """Prints a line for each claim, then what differs; whether all kept rows match the code."""
+  """Prints one line per claim, then what differs; whether all committed rows match the code."""
   relowering, notes, all_match, environments = Relowering(), [], True, {}
   print('claim    rows  match the code')
   for claim in claims:

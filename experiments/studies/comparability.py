@@ -1,4 +1,4 @@
-"""Decides which runs may be compared, in sweeps and in claims.
+"""Decides which runs may be compared, in sweeps and claims.
 
 Two runs are comparable if their programs without the scheme are equal, and so is everything else
 that determines a number: compiler, device, text, order of batches, initial parameters, windows that
@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.studies import measured, reasons
+from experiments.studies import explaining_fields, measured
 from experiments.studies.measured import Run
 from pe_research.common import nested
 from pe_research.proof import program_store
@@ -43,8 +43,8 @@ class Difference:
   programs: tuple[tuple[pathlib.Path, str], ...] = ()
 
 
-class Side(NamedTuple):
-  """A run, and what is compared of it.
+class Compared(NamedTuple):
+  """A run and the values that are compared with those of another run.
 
   Attributes:
     run: the run.
@@ -89,64 +89,65 @@ def differences(runs: Sequence[Run]) -> Iterator[Difference]:
 
 
 def _all(runs: Sequence[Run]) -> Iterator[Difference]:
-  recorded = [Side(run, run.record['conditions'], run.is_older) for run in runs]
-  for one, other in _pairs(recorded, lambda side: None):
+  recorded = [Compared(run, run.record['conditions'], run.is_older) for run in runs]
+  for one, other in _pairs(recorded, lambda item: None):
     yield from _conditions(one, other)
   for run in runs:
     for line in run.record['changed_on_resume']:
       yield Difference('changed_on_resume', f'changed_on_resume ({run.name}): {line}')
-  of_seeds = [Side(run, _of_seed(run), run.is_older) for run in runs]
-  for one, other in _pairs(of_seeds, lambda side: side.run.record['seed']):
-    differ = _unequal(one, other, reasons.OF_A_SEED)
+  of_seeds = [Compared(run, _of_seed(run), run.is_older) for run in runs]
+  for one, other in _pairs(of_seeds, lambda item: item.run.record['seed']):
+    differ = _unequal(one, other, explaining_fields.OF_A_SEED)
     for field in differ:
       if (field, differ[0]) != ('initial_parameters', 'start.parameters'):  # which are the same
         yield from _explained(field, '', one, other)
   selection = measured.select(runs)
-  for run, what in selection.moved:
+  for run, what in selection.other_targets:
     text = f'scored targets differ in {what}: {run.name} alone has its own'
     yield Difference('targets', text)
   rows = [
-    Side(run, row, 'program' not in row)
+    Compared(run, row, 'program' not in row)
     for run, own in zip(runs, selection.rows, strict=True)
     for row in own
     if row['value'] is not None
   ]
-  for one, other in _pairs(rows, lambda side: measured.name(side.values)):
-    for field in _unequal(one, other, reasons.OF_A_ROW):
-      yield from _explained(field, f'in {measured.name(other.values)}', one, other)
-  yield from _no_repetitions(runs, rows)
+  for one, other in _pairs(rows, lambda item: measured.measurement_id(item.values)):
+    for field in _unequal(one, other, explaining_fields.OF_A_ROW):
+      yield from _explained(field, f'in {measured.measurement_id(other.values)}', one, other)
+  yield from _differing_repetitions(runs, rows)
 
 
-def _unequal(one: Side, other: Side, fields: Iterable[str]) -> list[str]:
-  """Those of the fields that both sides have, with different values."""
+def _unequal(one: Compared, other: Compared, fields: Iterable[str]) -> list[str]:
+  """The fields that both have, with different values."""
   old, new = one.values, other.values
   return [field for field in fields if field in old and field in new and old[field] != new[field]]
 
 
-def _pairs(sides: Iterable[Side], key: Callable[[Side], Hashable]) -> Iterator[tuple[Side, Side]]:
-  """Pairs that connect all sides of a key: each with the first that is most like it.
+def _pairs(
+  items: Iterable[Compared], key: Callable[[Compared], Hashable]
+) -> Iterator[tuple[Compared, Compared]]:
+  """Pairs each run with the first earlier one of the same group; `key` gives the group.
 
-  Most like it are those of its config that have programs if it has; then those of any config; then
-  all.
+  One with its config and record version is preferred, then one with its record version.
   """
-  first: dict[Hashable, Side] = {}
-  for side in sides:
-    group = key(side)
-    for like in ((group, side.older, side.run.config_key), (group, side.older), (group,)):
-      one = first.setdefault(like, side)
-      if one is not side:
-        yield one, side
+  first: dict[Hashable, Compared] = {}
+  for item in items:
+    group = key(item)
+    for like in ((group, item.older, item.run.config_key), (group, item.older), (group,)):
+      one = first.setdefault(like, item)
+      if one is not item:
+        yield one, item
         break
 
 
-def _conditions(one: Side, other: Side) -> Iterator[Difference]:
+def _conditions(one: Compared, other: Compared) -> Iterator[Difference]:
   if one.older != other.older:  # what both have on record, and their configs
     both = one.values.keys() & other.values.keys()
     one, other = (
-      side._replace(
-        values={name: side.values[name] for name in both} | conditions.conditions(side.run.config)
+      item._replace(
+        values={name: item.values[name] for name in both} | conditions.conditions(item.run.config)
       )
-      for side in (one, other)
+      for item in (one, other)
     )
   for line in nested.difference(one.values, other.values):
     field, _, values = line.partition(': ')
@@ -159,7 +160,7 @@ def _of_seed(run: Run) -> dict[str, Any]:
   return {**run.record, 'start.parameters': start.get('parameters')}
 
 
-def _explained(field: str, more: str, one: Side, other: Side) -> Iterator[Difference]:
+def _explained(field: str, more: str, one: Compared, other: Compared) -> Iterator[Difference]:
   """The fields of the configs that explain a difference, or else the difference itself.
 
   Args:
@@ -169,7 +170,7 @@ def _explained(field: str, more: str, one: Side, other: Side) -> Iterator[Differ
     other: has it, too.
   """
   pair = f'{one.run.name} -> {other.run.name}'
-  entry, noun, explaining = reasons.find(field)
+  entry, noun, explaining = explaining_fields.find(field)
   text = f'{noun} differ' if entry else field
   where = f' {more}' if more.startswith('in ') else ''
   changed = nested.difference(*(_fields(run, field) for run in (one.run, other.run)))
@@ -187,14 +188,14 @@ def _explained(field: str, more: str, one: Side, other: Side) -> Iterator[Differ
     yield Difference(field, f'{text}{where}: evaluated with flags of their own ({pair})')
     return
   commits = ' and '.join(f'{run.name} at commit {_commit(run)}' for run in (one.run, other.run))
-  programs = tuple((side.run.workdir, side.values[field]) for side in (one, other))
+  programs = tuple((item.run.workdir, item.values[field]) for item in (one, other))
   yield Difference(
     field, f'{text}{where}, and no field of the configs says why: {commits}', programs
   )
 
 
-def _code_changed(one: Side, other: Side) -> bool:
-  """Whether runs of different code have programs that the present code does not give them.
+def _code_changed(one: Compared, other: Compared) -> bool:
+  """Whether these are runs of different code whose programs differ from those of the current code.
 
   Configs that differ explain different programs, and would hide a change of code made with them.
   """
@@ -202,14 +203,16 @@ def _code_changed(one: Side, other: Side) -> bool:
     return False
   from experiments.studies import relowering  # slow to import, and seldom needed
 
-  return not all(relowering.matches_record(side.run, side.values) for side in (one, other))
+  return not all(relowering.matches_record(item.run, item.values) for item in (one, other))
 
 
 def _fields(run: Run, field: str) -> dict[str, Any]:
   """Fields of a config that may explain a condition of this name."""
-  begins = {'config.start.workdir': run.config.get('start', {}).get('workdir'),
-            'config.data.seed': run.config['data'].get('seed')}  # fmt: skip
-  return conditions.conditions(run.config) | (begins if field in reasons.OF_A_SEED else {})
+  fields = conditions.conditions(run.config)
+  if field not in explaining_fields.OF_A_SEED:
+    return fields
+  start, seed = run.config.get('start', {}).get('workdir'), run.config['data'].get('seed')
+  return fields | {'config.start.workdir': start, 'config.data.seed': seed}
 
 
 def _commit(run: Run) -> str:
@@ -217,22 +220,22 @@ def _commit(run: Run) -> str:
   return str(made_by['commit'])[:10] + ('' if made_by['clean'] else ' with changes')
 
 
-def _no_repetitions(runs: Sequence[Run], rows: Sequence[Side]) -> Iterator[Difference]:
-  """Programs in which runs of one scheme with the same arguments differ."""
+def _differing_repetitions(runs: Sequence[Run], rows: Sequence[Compared]) -> Iterator[Difference]:
+  """Differing programs of runs of one scheme with the same arguments, hence of repetitions."""
 
-  def scheme(side: Side) -> str:
-    return json.dumps([side.run.config_key, side.run.config['position']], sort_keys=True)
+  def scheme(item: Compared) -> str:
+    return json.dumps([item.run.config_key, item.run.config['position']], sort_keys=True)
 
   programs = []
   for run in runs:
     own = {f'own_program.{k}': v for k, v in run.record.get('programs', {}).items()}
-    programs.append(Side(run, own, run.is_older))
+    programs.append(Compared(run, own, run.is_older))
   for one, other in _pairs(programs, scheme):
     for field in _unequal(one, other, one.values):
       yield from _explained(field, '', one, other)
-  for one, other in _pairs(rows, lambda side: (scheme(side), measured.name(side.values))):
+  for one, other in _pairs(rows, lambda item: (scheme(item), measured.measurement_id(item.values))):
     for field in _unequal(one, other, ('own_program',)):
-      yield from _explained(field, f'in {measured.name(other.values)}', one, other)
+      yield from _explained(field, f'in {measured.measurement_id(other.values)}', one, other)
 
 
 def check(

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from experiments.bench import measure
-from experiments.studies.nodes import Node
 from experiments.studies.plan import Planner
+from experiments.studies.planned_models import Node
 from launch import devices, job_status, local
 from launch.job import Job
 from pe_research.search import sizes

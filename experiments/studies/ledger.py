@@ -1,4 +1,4 @@
-"""What is kept of a claim: its rows, small enough to commit, and the verdict that they give."""
+"""Committed measurements and verdicts of claims."""
 
 import contextlib
 import dataclasses
@@ -8,20 +8,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.studies import comparability, measured, plan, quantities, statistics, verdicts
-from experiments.studies.nodes import Node
 from experiments.studies.plan import Planner
+from experiments.studies.planned_models import Node
 from experiments.studies.terms import Claim, Expect, Quantity
 from pe_research.settings import protocols
 from pe_research.storage import files
 
 RESULTS = pathlib.Path(__file__).parents[1] / 'results'
-EVIDENCE = 'program', 'own_program', 'inputs', 'arithmetic', 'environment'  # how a row was made
+PROVENANCE = 'program', 'own_program', 'inputs', 'arithmetic', 'environment'  # how a row was made
 FIELDS = ('protocol', 'control', 'eval_length', 'value', 'unit', 'tokens', 'windows', 'documents',
           'targets', 'by_position', 'undefined', 'hits', 'chance', 'bits_per_byte',
-          *EVIDENCE)  # fmt: skip
+          *PROVENANCE)  # fmt: skip
 REQUIRED = {'model', 'seed', 'key', 'protocol', 'control', 'eval_length', 'value'}  # in every row
-RECORD = 'scale', 'registered', 'runs', 'costs', 'refused'  # kept beside the tests
-OPTIONAL_RECORD = 'conditions', 'notes'  # kept if there are any
+RECORD = 'scale', 'registered', 'runs', 'costs', 'refused'  # committed beside the tests
+OPTIONAL_RECORD = 'conditions', 'notes'  # committed if there are any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Finding:
     outcomes: of its tests, in their order.
     verdicts: variant -> verdict over its tests and its p value, before any correction for the
       number of claims.
-    record: what else is kept: runs, cost, commits.
+    record: what is committed beside the tests: runs, costs, commits.
   """
 
   claim: Claim
@@ -45,12 +45,12 @@ class Finding:
 
   @property
   def verdict(self) -> str:
-    """That of the first variant, the published one."""
+    """The verdict of the first variant, the published one."""
     return self.verdicts[self.claim.variants[0]][0]
 
   @property
   def seeds(self) -> list[int]:
-    """In order."""
+    """The seeds in ascending order."""
     return sorted({seed for _, seed in self.rows})
 
   @property
@@ -60,17 +60,17 @@ class Finding:
 
 
 def path(scale: str, claim: Claim, kind: str) -> pathlib.Path:
-  """The file of a claim's kept 'rows.jsonl' or 'verdict.json'."""
+  """The file of a claim's committed 'rows.jsonl' or 'verdict.json'."""
   return RESULTS / scale / f'{claim.id}.{kind}'
 
 
 def read_verdict(scale: str, claim: Claim) -> dict[str, Any]:
-  """The kept verdict of a claim; empty if there is none."""
+  """The committed verdict of a claim; empty if there is none."""
   return files.read_json(path(scale, claim, 'verdict.json')) or {}
 
 
 def kept_seeds(scale: str, claim: Claim) -> int:
-  """Number of seeds of the kept verdict of a claim; 0 if there is none."""
+  """Number of seeds of the committed verdict of a claim; 0 if there is none."""
   return len({run['seed'] for run in read_verdict(scale, claim).get('runs', ())})
 
 
@@ -86,7 +86,7 @@ def collect(
     for node in nodes:
       by_document = _measurements(document_quantities(claim), planner, model, node)
       wanted = _measurements(plan.quantities(claim), planner, model, node)
-      latest = {measured.name(row): row for row in _final_rows(node)}
+      latest = {measured.measurement_id(row): row for row in _final_rows(node)}
       for text in sorted(wanted & latest.keys()):
         row = {k: latest[text][k] for k in FIELDS if k in latest[text]}
         if text not in by_document:
@@ -206,7 +206,7 @@ def outcome(
 
 
 def as_json(finding: Finding) -> dict[str, Any]:
-  """The verdict as it is kept."""
+  """The verdict as it is committed."""
   tests = []
   for outcome in finding.outcomes:
     estimate = dataclasses.asdict(outcome.estimate) if outcome.estimate else {}
@@ -244,7 +244,7 @@ def read_rows(file: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
 
 
 def decide_kept(planner: Planner, claim: Claim) -> tuple[Finding, list[str]]:
-  """The finding that a claim's kept rows give, and notes on rows that were left out."""
+  """The finding that a claim's committed rows give, and notes on rows that were left out."""
   scale = planner.scale.name
   kept = read_verdict(scale, claim)
   rows, damage = read_rows(path(scale, claim, 'rows.jsonl'))

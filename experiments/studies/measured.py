@@ -62,16 +62,16 @@ def read(workdir: pathlib.Path, config: dict[str, Any] | None) -> Run | None:
 
 
 def missing(run: Run) -> list[str]:
-  """The measurements of its config, PROTOCOL/CONTROL/LENGTH, of which a run has no row."""
+  """The measurements of its config, as of `measurement_id`, of which a run has no row."""
   if 'measurements' not in run.config['eval']:  # an older record
     return []
-  have = {name(row) for row in run.rows if row['step'] == run.record['steps']}
+  have = {measurement_id(row) for row in run.rows if row['step'] == run.record['steps']}
   wanted = protocols.measurements(run.config)
   return [text for text in ('/'.join(map(str, one)) for one in wanted) if text not in have]
 
 
-def name(row: Row) -> str:
-  """The measurement of a row: PROTOCOL/CONTROL/LENGTH."""
+def measurement_id(row: Row) -> str:
+  """The measurement of a row as PROTOCOL/CONTROL/LENGTH."""
   return f'{row["protocol"]}/{row["control"]}/{row["eval_length"]}'
 
 
@@ -82,13 +82,13 @@ class Selection:
   Attributes:
     rows: of each run, in the order of the runs.
     notes: a sentence on each run that has other rows as well.
-    moved: (run, PROTOCOL/CONTROL) if all rows that a run has with the settings of its config are on
-      other targets than those of most runs with this config.
+    other_targets: (run, PROTOCOL/CONTROL) if all rows that a run has with the settings of its
+      config are on other targets than those of most runs with this config.
   """
 
   rows: list[list[dict[str, Any]]]
   notes: list[str]
-  moved: list[tuple[Run, str]]
+  other_targets: list[tuple[Run, str]]
 
 
 def select(runs: Sequence[Run]) -> Selection:
@@ -107,7 +107,7 @@ def select(runs: Sequence[Run]) -> Selection:
         groups.setdefault(key, []).append((run, row))
   rows: dict[pathlib.Path, dict[str, dict[str, Any]]] = {run.workdir: {} for run in runs}
   others: dict[pathlib.Path, dict[str, None]] = {run.workdir: {} for run in runs}
-  moved = []
+  other_targets = []
   for (_, protocol, control), group in groups.items():
     # Without a digest of its targets on some row, targets are told apart by how all were chosen.
     field = 'targets' if all('targets' in row for _, row in group) else 'settings'
@@ -116,20 +116,20 @@ def select(runs: Sequence[Run]) -> Selection:
     for run, row in group:
       selected = rows[run.workdir]
       if row[field] == chosen:
-        earlier = selected.get(name(row), row)
+        earlier = selected.get(measurement_id(row), row)
         if row['settings'] == run.settings or earlier['settings'] != run.settings:
-          selected[name(row)] = row
+          selected[measurement_id(row)] = row
       elif run.workdir in have_chosen or row['settings'] != run.settings:
-        others[run.workdir][name(row)] = None
-      elif (run, f'{protocol}/{control}') not in moved:
-        moved.append((run, f'{protocol}/{control}'))
+        others[run.workdir][measurement_id(row)] = None
+      elif (run, f'{protocol}/{control}') not in other_targets:
+        other_targets.append((run, f'{protocol}/{control}'))
   notes = [
     f'{run.name} was measured on other targets as well ({", ".join(others[run.workdir])}); what is '
     'compared was measured on those that most runs have.'
     for run in runs
     if others[run.workdir]
   ]
-  return Selection([list(rows[run.workdir].values()) for run in runs], notes, moved)
+  return Selection([list(rows[run.workdir].values()) for run in runs], notes, other_targets)
 
 
 def _most_common(group: Sequence[tuple[Run, Row]], field: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from configs import finetune
 from experiments.studies import study, validation
-from experiments.studies.nodes import DIGITS, Node
+from experiments.studies.planned_models import DIGITS, Node
 from experiments.studies.scales import Scale
 from experiments.studies.terms import Claim, Model, Quantity
 from launch.job import Job

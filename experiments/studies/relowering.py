@@ -113,7 +113,8 @@ def matches_record(run: Run, recorded: Mapping[str, Any]) -> bool:
   """
   plain = configs.without_scheme(run.config)
   if 'protocol' in recorded:
-    return shared().row(plain, measured.name(recorded)).get('program') == recorded['program']
+    relowered = shared().row(plain, measured.measurement_id(recorded))
+    return relowered.get('program') == recorded['program']
   relowered, _ = shared().training(plain)
   return all(
     value == recorded.get(name) for name, value in relowered.items() if name.startswith('program.')

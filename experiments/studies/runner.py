@@ -5,8 +5,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from experiments.studies import carry_out, cost, ledger, preregistration, verdicts
-from experiments.studies.nodes import Node, jobs_of
 from experiments.studies.plan import Planner
+from experiments.studies.planned_models import Node, jobs_of
 from experiments.studies.scales import Scale
 from experiments.studies.terms import Claim
 from launch import devices, job_status

@@ -118,6 +118,14 @@ def base_config(run: pathlib.Path) -> dict[str, Any]:
   return config
 
 
+def doubled_lengths(length: int, factors: Sequence[float]) -> tuple[int, ...]:
+  """The training length in tokens, doubled up to twice the longest target."""
+  doubled = [length]
+  while doubled[-1] * 2 <= 2 * max(factors) * length:
+    doubled.append(doubled[-1] * 2)
+  return tuple(doubled)
+
+
 def settings(given: argparse.Namespace) -> dict[str, Any]:
   """What determines the results of a study of one run: its weights and the flags."""
   without = ('workdir', 'workers', 'jobs', 'dry_run')

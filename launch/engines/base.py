@@ -23,12 +23,12 @@ ROOM = 8  # characters of a name for the number of a share and of its attempt: '
 
 @dataclasses.dataclass(frozen=True)
 class Submission:
-  """One thing to hand to an engine.
+  """A job to submit to an engine.
 
   Attributes:
-    name: of the job, as the engine will show it.
-    command: that submits it.
-    files: name -> text, which lie in the directory that the command runs in.
+    name: its name, as the engine will show it.
+    command: the command that submits it.
+    files: name -> text of the files that the command reads.
   """
 
   name: str
@@ -43,9 +43,9 @@ class Engine(abc.ABC):
   Attributes:
     sweep: name of the sweep; jobs are named after it.
     checkout: where this repository lies on the machines, with its .venv.
-    jobs: how many of the sweep's jobs go into one of the engine's.
+    jobs: jobs of the sweep in one job of the engine.
     all_chips: whether a job has all chips, one job at a time; if not, each job has one of them.
-    hosts: machines of one of the engine's jobs; they share its part of the sweep, job by job.
+    hosts: machines of one job of the engine; they share its part of the sweep, job by job.
     data: where prepared text lies, as the machines see it ($PE_DATA of runs); '': as they have it.
   """
 
@@ -64,7 +64,7 @@ class Engine(abc.ABC):
   data: str = ''
 
   def __post_init__(self):
-    """Raises ValueError where a setting cannot be."""
+    """Raises ValueError if a setting is invalid."""
     room = self.longest - ROOM
     if engine_name(self.sweep, room) != self.sweep:
       raise ValueError(
@@ -77,7 +77,7 @@ class Engine(abc.ABC):
         checks.at_least(name, value, 1 if name in self.positive else 0)
 
   def check(self, jobs_file: str, jobs: Sequence[Job]) -> None:
-    """Raises ValueError where the machines would not see the file of jobs, or what jobs write."""
+    """Raises ValueError if the machines would not see the file of jobs, or what jobs write."""
     check_plain('the path of the jobs', jobs_file, quoted=True)
     check_hosts(jobs_file, self.hosts, self.all_chips)
     if self.shares_disk:
@@ -96,7 +96,7 @@ class Engine(abc.ABC):
         )
 
   def names(self, shares: Sequence[int], used: Sequence[str]) -> dict[int, str]:
-    """By number of a share, what it is called; never as one that was submitted before."""
+    """A new, unused name for each share, by its number."""
     made = {}
     for i in shares:
       name, attempt = f'{self.sweep}-{i}', 1
@@ -106,15 +106,15 @@ class Engine(abc.ABC):
     return made
 
   def work(self, jobs_file: str, share: str, count: int) -> str:
-    """The shell command that does a share of a sweep; each of its machines runs it."""
+    """The shell command that runs a share of a sweep, on each of its machines."""
     how = ' --all-chips' if self.all_chips else ''
     how += f' --hosts={self.hosts}' if self.hosts > 1 else ''
     data = f'export PE_DATA={shlex.quote(self.data)} && ' if self.data else ''
     place = f'cd {shlex.quote(self.checkout)} && {data}exec .venv/bin/python'
     return f'{place} -m launch run {shlex.quote(jobs_file)} --share={share}/{count}{how}'
 
-  def ready(self) -> None:
-    """Raises ValueError where the engine's programs or credentials are missing."""
+  def check_tools(self) -> None:
+    """Raises ValueError if the engine's programs or credentials are missing."""
     missing = [name for name in self.needs if shutil.which(name) is None]
     if missing:
       raise ValueError(
@@ -130,12 +130,12 @@ class Engine(abc.ABC):
 
   @abc.abstractmethod
   def submissions(self, jobs_file: str, names: Mapping[int, str], count: int) -> list[Submission]:
-    """What is to be submitted.
+    """The submissions of the wanted shares.
 
     Args:
       jobs_file: path of the file of jobs, as the machines see it.
       names: of the shares that are wanted, by number.
-      count: of all shares that the file is cut into.
+      count: number of shares that the file is split into.
     """
 
 
@@ -156,7 +156,7 @@ def check_plain(name: str, value: Any, quoted: bool = False) -> None:
 
 
 def check_hosts(jobs_file: str, hosts: int, all_chips: bool) -> None:
-  """Raises ValueError where machines would share jobs on a disk: not all keep these apart."""
+  """Raises ValueError if machines would share jobs on a disk: not all keep these apart."""
   if hosts > 1 and not all_chips and not paths.seen_by_all(jobs_file):
     raise ValueError(
       f'hosts = {hosts} machines share jobs in a bucket only, and {jobs_file} is on a disk. Have '

@@ -64,9 +64,9 @@ class Slurm(Engine):
   at_once: int = 8
   notice: int = 180
 
-  def ready(self) -> None:
+  def check_tools(self) -> None:
     """Raises ValueError also if Slurm could not write the output of jobs."""
-    super().ready()
+    super().check_tools()
     if not os.path.isdir(self.logs):
       raise ValueError(
         f'logs = {self.logs!r} is not a folder, and Slurm ends jobs that cannot write there: '

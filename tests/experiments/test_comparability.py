@@ -251,7 +251,7 @@ def test_older_rows_of_any_protocol_meet_those_of_today(tmp_path):
   runs[0] = dataclasses.replace(runs[0], rows=rows)
   selection = measured.select(runs)
   assert [len(own) for own in selection.rows] == [len(run.rows) for run in runs]
-  assert not selection.notes and not selection.moved
+  assert not selection.notes and not selection.other_targets
 
 
 def test_targets_that_moved_are_refused_and_not_left_out(runs):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import run_fixtures
 
-from experiments.bench import scale_estimate, scale_markdown, scale_rows
+from experiments.bench import scale_estimate, scale_formula, scale_markdown, scale_rows
 from pe_research.model import functional
 from pe_research.training import costs
 
@@ -36,37 +36,37 @@ def test_traffic_is_what_collectives_bring():
   assert apart == 0
 
 
-@pytest.mark.parametrize('name', scale_estimate.SIZES)
+@pytest.mark.parametrize('name', scale_formula.SIZES)
 def test_parameters_are_about_those_of_the_model(name):
-  size = scale_estimate.SIZES[name]
+  size = scale_formula.SIZES[name]
   made = functional.FunctionalDecoder(
-    scale_estimate.config(size, scale_estimate.MACHINES['v5p-64'], 1)
+    scale_formula.config(size, scale_formula.MACHINES['v5p-64'], 1)
   ).sizes()
-  assert scale_estimate.parameters(size) == pytest.approx(made['parameters'], rel=0.03)
+  assert scale_formula.parameters(size) == pytest.approx(made['parameters'], rel=0.03)
   words = {'M': 1e6, 'B': 1e9}
   assert made['parameters'] == pytest.approx(float(name[:-1]) * words[name[-1]], rel=0.15)
 
 
-@pytest.mark.parametrize('machine', scale_estimate.MACHINES.values(), ids=scale_estimate.MACHINES)
-@pytest.mark.parametrize('size', scale_estimate.SIZES.values(), ids=scale_estimate.SIZES)
+@pytest.mark.parametrize('machine', scale_formula.MACHINES.values(), ids=scale_formula.MACHINES)
+@pytest.mark.parametrize('size', scale_formula.SIZES.values(), ids=scale_formula.SIZES)
 def test_what_is_laid_out_fits(size, machine):
-  axes, why = scale_estimate.mesh(size, machine)
+  axes, why = scale_formula.mesh(size, machine)
   assert np.prod(list(axes.values())) == machine.chips and why
-  rows = scale_estimate.at_once(size, machine)
+  rows = scale_formula.rows_per_chip(size, machine)
   assert (
-    rows & (rows - 1) == 0 and rows * machine.chips * scale_estimate.LENGTH <= scale_estimate.TOKENS
+    rows & (rows - 1) == 0 and rows * machine.chips * scale_formula.LENGTH <= scale_formula.TOKENS
   )
-  limit = scale_estimate.FULL * machine.memory
-  assert not rows or scale_estimate.by_formula(size, machine, rows) < limit
-  if rows * machine.chips * scale_estimate.LENGTH < scale_estimate.TOKENS:
-    assert scale_estimate.by_formula(size, machine, max(1, 2 * rows)) >= limit
+  limit = scale_formula.FULL * machine.memory
+  assert not rows or scale_formula.by_formula(size, machine, rows) < limit
+  if rows * machine.chips * scale_formula.LENGTH < scale_formula.TOKENS:
+    assert scale_formula.by_formula(size, machine, max(1, 2 * rows)) >= limit
   assert machine.kind in costs.PEAKS
 
 
 def test_what_does_not_fit_is_told_how_many_chips_it_takes():
-  size, machine = scale_estimate.SIZES['7B'], scale_estimate.MACHINES['v5e-8']
-  chips = scale_estimate.enough(size, machine)
-  assert chips == 16 and scale_estimate.at_once(size, machine._replace(chips=chips))
+  size, machine = scale_formula.SIZES['7B'], scale_formula.MACHINES['v5e-8']
+  chips = scale_formula.chips_needed(size, machine)
+  assert chips == 16 and scale_formula.rows_per_chip(size, machine._replace(chips=chips))
   row = {'size': '7B', 'machine': 'v5e-8', 'state_bytes': 9.9e9, 'temporary_bytes': 84e9}
   assert scale_markdown.fits(row) == '**does not fit**; 16 chips'
   assert scale_markdown.fits(row | {'size': '125M'}) == 'by formula'
@@ -83,22 +83,22 @@ def test_utilization_is_bounded_by_recomputation_and_by_traffic():
 
 
 def test_the_kept_table_is_that_of_the_kept_rows():
-  rows = scale_estimate.kept()
+  rows = scale_estimate.rows()
   text = scale_markdown.markdown(rows, scale_rows.rows())
   assert scale_estimate.TABLE.read_text() == text
-  assert len(rows) == len(scale_estimate.SIZES) * len(scale_estimate.MACHINES)
+  assert len(rows) == len(scale_formula.SIZES) * len(scale_formula.MACHINES)
   for row in rows:
-    size, machine = scale_estimate.SIZES[row['size']], scale_estimate.MACHINES[row['machine']]
-    assert (row['mesh'], row['why']) == scale_estimate.mesh(size, machine)
-    assert row['rows'] == max(1, scale_estimate.at_once(size, machine))
-    assert row['parameters'] == pytest.approx(scale_estimate.parameters(size), rel=0.03)
+    size, machine = scale_formula.SIZES[row['size']], scale_formula.MACHINES[row['machine']]
+    assert (row['mesh'], row['why']) == scale_formula.mesh(size, machine)
+    assert row['rows'] == max(1, scale_formula.rows_per_chip(size, machine))
+    assert row['parameters'] == pytest.approx(scale_formula.parameters(size), rel=0.03)
 
 
 def test_a_document_of_a_million_tokens_fits_the_chips_that_share_it():
-  machine, rows = scale_estimate.MACHINES[scale_rows.MACHINE], scale_rows.rows()
+  machine, rows = scale_formula.MACHINES[scale_rows.MACHINE], scale_rows.rows()
   assert scale_rows.TOKENS % machine.chips == 0
   for row in rows:
-    size = scale_estimate.SIZES[row['size']]
+    size = scale_formula.SIZES[row['size']]
     assert row['weight_bytes'] == 4 * row['parameters']
     # At the least a chip holds the queries, keys and values of its tokens.
     assert row['temporary_bytes'] > 3 * 2 * scale_rows.TOKENS // machine.chips * size.width

@@ -65,7 +65,7 @@ def test_a_job_is_leased_to_one_launcher_until_that_is_silent(bucket, tmp_path, 
   _, (one,) = sweep(bucket, 'leased', tmp_path, 1)
   first = ownership.take(one)
   first.note(4711)
-  assert ownership.take(one) is None and ownership.who(one).startswith('process 4711 on ')
+  assert ownership.take(one) is None and ownership.owner(one).startswith('process 4711 on ')
   assert first.renew()
   with monkeypatch.context() as patch:  # a machine whose clock is ahead
     ahead = time.time() + 10_000
@@ -126,7 +126,7 @@ def xpk(tmp_path):
 
 def test_a_share_that_is_refused_does_not_keep_back_the_others(bucket, xpk):
   path, made = sweep(bucket, 'handed in', xpk, 3)
-  hand_in = lambda command, *more: run_fixtures.run(
+  submit_jobs = lambda command, *more: run_fixtures.run(
     '-m',
     'launch',
     command,
@@ -136,17 +136,17 @@ def test_a_share_that_is_refused_does_not_keep_back_the_others(bucket, xpk):
     PATH=f'{xpk}:/usr/bin:/bin',
   )
   handed_in = lambda: (xpk / 'got').read_text().split()
-  done = hand_in('submit')
+  done = submit_jobs('submit')
   assert done.returncode == 1 and 'v5litepod-4-1 was not submitted: xpk ended with 4' in done.stderr
   assert 'v5litepod-4-2 submitted' in done.stdout
   assert handed_in() == [f'--workload=v5litepod-4-{i}' for i in range(3)]
   (xpk / 'bad').write_text('none')
   job_status.record_exit(made[1], 1, resumable=False, tries=3)
   job_status.record_exit(made[2], 75, resumable=True, tries=3)
-  shown = hand_in('retry', '--dry-run')
+  shown = submit_jobs('retry', '--dry-run')
   names = ['--workload=v5litepod-4-1', '--workload=v5litepod-4-2-2']  # the first was never taken
   assert [word for word in shown.stdout.split() if word.startswith('--workload')] == names
-  assert hand_in('retry').returncode == 0 and handed_in()[3:] == names
+  assert submit_jobs('retry').returncode == 0 and handed_in()[3:] == names
 
 
 def test_jobs_of_this_machine_are_refused_before_anything_is_created(xpk):

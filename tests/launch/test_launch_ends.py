@@ -163,13 +163,13 @@ def test_a_job_whose_folder_another_process_has_did_not_fail(tmp_path):
   one = type(one)(one.name, ('-c', code, str(one.folder)), one.log, one.done)
   with locks.claim(one.folder):
     assert local.run([one], lambda: None, workers=1) == {'a': job_status.RUNNING}
-    assert local.on_all_chips([one]) == {'a': job_status.RUNNING}
+    assert local.run_on_all_chips([one]) == {'a': job_status.RUNNING}
   assert job_status.of(one).name != job_status.FAILED
 
 
 def test_each_machine_has_a_log_and_marks_of_its_own(tmp_path):
   one = make(tmp_path, 'a', fate='crash\n')
-  assert local.on_all_chips([one], rank=1) == {'a': job_status.FAILED}
+  assert local.run_on_all_chips([one], rank=1) == {'a': job_status.FAILED}
   assert job_status.of(one).name != job_status.FAILED and not one.log.exists()
   assert 'it crashed' in (one.folder / 'log-1.txt').read_text()
   assert json.loads((one.folder / 'log-1.ended').read_text())['status'] == 1

@@ -22,7 +22,7 @@ def cluster(tmp_path):
   return tmp_path / 'slurm.toml'
 
 
-def hand_in(command, path, cluster, *more, programs=None):
+def submit_jobs(command, path, cluster, *more, programs=None):
   """Runs `launch submit` or `launch retry` beside such programs."""
   there = f'{cluster.parent if programs is None else programs}:/usr/bin:/bin'
   return launch(command, path, f'--on={cluster}', *more, PATH=there)
@@ -38,14 +38,14 @@ def test_programs_credentials_and_folders_are_asked_for_before_anything_is_creat
   cluster, tmp_path
 ):
   path = write(tmp_path, [make(tmp_path, 'a')])
-  done = hand_in('submit', path, cluster, programs=tmp_path / 'logs')
+  done = submit_jobs('submit', path, cluster, programs=tmp_path / 'logs')
   assert done.returncode == 2 and 'slurm needs sbatch, srun, scontrol on PATH' in done.stderr
   (tmp_path / 'sinfo.refuses').touch()
-  done = hand_in('submit', path, cluster)
+  done = submit_jobs('submit', path, cluster)
   assert done.returncode == 2 and 'Sign in first. Nothing was created.' in done.stderr
   (tmp_path / 'sinfo.refuses').unlink()
   (tmp_path / 'logs').rmdir()
-  done = hand_in('submit', path, cluster)
+  done = submit_jobs('submit', path, cluster)
   assert done.returncode == 2 and f'mkdir -p {tmp_path}/logs' in done.stderr
   assert not (tmp_path / 'got').exists()
 
@@ -53,14 +53,14 @@ def test_programs_credentials_and_folders_are_asked_for_before_anything_is_creat
 def test_a_share_is_handed_in_until_it_is_done(cluster, tmp_path):
   made = [make(tmp_path, f'job{i}') for i in range(6)]
   path = write(tmp_path, made)
-  assert hand_in('submit', path, cluster).returncode == 0 and array(cluster) == '0,1,2%8'
+  assert submit_jobs('submit', path, cluster).returncode == 0 and array(cluster) == '0,1,2%8'
   assert launch('run', path, '--share=1/3').returncode == 0
-  shown = hand_in('submit', path, cluster, '--dry-run')
+  shown = submit_jobs('submit', path, cluster, '--dry-run')
   assert '--array=0,2%8' in shown.stdout and array(cluster) == '0,1,2%8'
-  assert hand_in('submit', path, cluster).returncode == 0 and array(cluster) == '0,2%8'
+  assert submit_jobs('submit', path, cluster).returncode == 0 and array(cluster) == '0,2%8'
   assert launch('run', path).returncode == 0
   (tmp_path / 'got').unlink()
-  done = hand_in('submit', path, cluster)
+  done = submit_jobs('submit', path, cluster)
   assert done.returncode == 0 and done.stdout == 'all jobs are done\n'
   assert not (tmp_path / 'got').exists()
 
@@ -68,33 +68,33 @@ def test_a_share_is_handed_in_until_it_is_done(cluster, tmp_path):
 def test_a_retry_hands_in_what_began_and_did_not_end_well(cluster, tmp_path):
   made = [make(tmp_path, f'job{i}') for i in range(6)]
   path = write(tmp_path, made)
-  done = hand_in('retry', path, cluster)
+  done = submit_jobs('retry', path, cluster)
   assert done.stdout.startswith('0 of 6 jobs') and not (tmp_path / 'got').exists()
   (made[0].folder / 'fate').write_text('stop')
   (made[5].folder / 'fate').write_text('crash')
   launch('run', path, '--share=0/3')
   launch('run', path, '--share=2/3')
-  done = hand_in('retry', path, cluster)
+  done = submit_jobs('retry', path, cluster)
   assert done.returncode == 0 and done.stdout.startswith('2 of 6 jobs to run again: job0, job5')
   assert array(cluster) == '0,2%8'
   # Both are in the queue until they begin, or end once more.
   (tmp_path / 'got').unlink()
-  done = hand_in('retry', path, cluster)
+  done = submit_jobs('retry', path, cluster)
   assert 'left in the queue (--again submits it once more): job0, job5\n' in done.stdout
   assert done.returncode == 0 and '\n0 of 6 jobs to run again: none\n' in done.stdout
   assert not (tmp_path / 'got').exists()
   (made[0].folder / 'fate').write_text('crash')
   launch('run', path, '--share=0/3')
-  shown = hand_in('retry', path, cluster, '--dry-run').stdout
+  shown = submit_jobs('retry', path, cluster, '--dry-run').stdout
   assert shown.startswith('# submitted since') and '--array=0%8' in shown
-  assert '--array=0,2%8' in hand_in('retry', path, cluster, '--again', '--dry-run').stdout
-  done = hand_in('retry', path, cluster, '--workers=2')
+  assert '--array=0,2%8' in submit_jobs('retry', path, cluster, '--again', '--dry-run').stdout
+  done = submit_jobs('retry', path, cluster, '--workers=2')
   assert done.returncode == 2 and '--workers is for jobs on this machine' in done.stderr
 
 
 def test_an_engine_that_refuses_is_reported(cluster, tmp_path):
   path = write(tmp_path, [make(tmp_path, 'a')])
   (tmp_path / 'sbatch.refuses').touch()
-  done = hand_in('submit', path, cluster)
+  done = submit_jobs('submit', path, cluster)
   assert done.returncode == 1 and 'alibi was not submitted: sbatch ended with 3' in done.stderr
   assert 'Traceback' not in done.stderr and 'submitted' not in done.stdout

@@ -1,4 +1,4 @@
-"""Decides the kept claims again, by the rule of this code, from their kept rows; nothing is run.
+"""Decides the committed claims again, by the rule of this code, from their committed rows.
 
 python -m experiments.report.claims --scale=cpu
 """

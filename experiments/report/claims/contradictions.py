@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from experiments.claims import yarn_temperature
-from experiments.report.claims.rows import Row, effect_text, planner
+from experiments.report.claims.rows import ClaimRow, effect_text, planner
 from experiments.studies import ledger
 from experiments.studies.scales import Scale
 from experiments.studies.terms import EXACT, Effect, Expect, Quantity
@@ -72,7 +72,7 @@ CONTRADICTIONS: tuple[tuple[str, tuple[tuple[str, Expect], ...]], ...] = (
 )  # fmt: skip
 
 
-def measured(rows: Sequence[Row], scale: Scale) -> list[tuple[str, list[tuple[str, str]]]]:
+def measured(rows: Sequence[ClaimRow], scale: Scale) -> list[tuple[str, list[tuple[str, str]]]]:
   """Each contradiction that was measured, and its effects as (text, claim)."""
   findings, plan, found = {row.claim.id: row.finding for row in rows}, planner(scale), []
   for contradiction, tests in CONTRADICTIONS:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import matplotlib.figure
 
 from experiments.report.claims.drawings import COLORS, SIGNS
-from experiments.report.claims.rows import Row
+from experiments.report.claims.rows import ClaimRow
 from pe_research.show import drawing, palette
 
 WIDTH, LINE, GAP = 9.6, 0.155, 0.12  # inches: of all, of a line of text, between claims
@@ -15,7 +15,7 @@ COLUMNS = {'claim': (0.1, 42), 'verdict': (3.2, 14), 'effect that decides, 95 %'
 # of which: inches from the left, and characters in a line
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: ClaimRow) -> list[str]:
   """Texts of a claim, in the order of COLUMNS."""
   texts = []
   for variant, verdict in row.verdicts.items():
@@ -27,12 +27,12 @@ def cells(row: Row) -> list[str]:
   return [f'{row.claim.id}  {row.claim.title}', '\n'.join(texts), effect, row.published]
 
 
-def text(rows: Sequence[Row]) -> str:
+def text(rows: Sequence[ClaimRow]) -> str:
   """The text of the picture, a line for each claim."""
   return '\n'.join(' | '.join(cells(row)).replace('\n', '; ') for row in rows)
 
 
-def table(rows: Sequence[Row]) -> matplotlib.figure.Figure:
+def table(rows: Sequence[ClaimRow]) -> matplotlib.figure.Figure:
   """A claim a row: title, verdict, deciding effect, published figure."""
   wrapped = [
     [

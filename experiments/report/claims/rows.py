@@ -18,12 +18,12 @@ SYMBOLS = {verdicts.REPRODUCED: '●', verdicts.REFUTED: '✕', verdicts.INCONCL
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class ClaimRow:
   """A claim in a report.
 
   Attributes:
     finding: its rows and outcomes.
-    verdicts: of each variant, the published first, after Holm's correction over the report.
+    verdicts: verdict of each variant, the published first, after Holm's correction over the report.
     decides: the outcome that decides; None: nothing was estimated.
     among: of each variant, the number of verdicts that the correction is for.
   """
@@ -40,7 +40,7 @@ class Row:
 
   @property
   def verdict(self) -> str:
-    """Of the published variant."""
+    """The verdict of the published variant."""
     return self.verdicts[self.claim.variants[0]]
 
   @property
@@ -48,8 +48,8 @@ class Row:
     """'published: refuted; matched: inconclusive (alone: refuted; 9 seeds would keep it)'."""
     texts = []
     for variant, verdict in self.verdicts.items():
-      aside = self.aside(variant)
-      texts.append((f'{variant}: ' if variant else '') + verdict + (f' ({aside})' if aside else ''))
+      note = self.uncorrected_note(variant)
+      texts.append((f'{variant}: ' if variant else '') + verdict + (f' ({note})' if note else ''))
     return '; '.join(texts)
 
   def alone(self, variant: str) -> str:
@@ -57,8 +57,8 @@ class Row:
     own, _ = self.finding.verdicts[variant]
     return '' if own == self.verdicts[variant] else own
 
-  def aside(self, variant: str) -> str:
-    """The verdict that only the number of tests or claims prevents, and the seeds it needs; or ''.
+  def uncorrected_note(self, variant: str) -> str:
+    """The verdict without multiplicity correction, and the seeds to keep it; '' if it is the same.
 
     'alone: refuted; 10 seeds would keep it'.
     """
@@ -120,7 +120,7 @@ def claimed_text(test: Expect) -> str:
   return numbers.minus(bound)
 
 
-def judge(findings: Sequence[Finding]) -> list[Row]:
+def judge(findings: Sequence[Finding]) -> list[ClaimRow]:
   """A row for each claim, in their order, verdicts corrected for the number of claims."""
   uncorrected = {f.claim.id: f.verdicts for f in findings}
   corrected, among = verdicts.corrected_by_claim(uncorrected), {}
@@ -128,7 +128,7 @@ def judge(findings: Sequence[Finding]) -> list[Row]:
     run = sum(uncorrected[claim][variant][0] != verdicts.MISSING for claim, variant in family)
     among |= dict.fromkeys(family, run)
   return [
-    Row(f, corrected[f.claim.id], deciding(f), {v: among[f.claim.id, v] for v in f.verdicts})
+    ClaimRow(f, corrected[f.claim.id], deciding(f), {v: among[f.claim.id, v] for v in f.verdicts})
     for f in findings
   ]
 
@@ -159,14 +159,14 @@ def planner(scale: Scale) -> Planner:
 
 
 def load(scale: Scale) -> tuple[list[Finding], list[str]]:
-  """The findings of all claims from their kept rows, and notes on files that are damaged."""
+  """The findings of all claims from their committed rows, and notes on files that are damaged."""
   plan = planner(scale)
   findings, notes = [], []
-  for claim in ordered():
+  for claim in in_report_order():
     finding, own_notes = ledger.decide_kept(plan, claim)
     findings.append(finding)
     notes += own_notes
-  if not alike(findings):
+  if not same_programs(findings):
     notes.append(
       'Not all claims were measured by the same programs, or these are not on record: numbers of '
       'one model in two of them may differ, as those of two trainings do. Within a claim they '
@@ -175,19 +175,19 @@ def load(scale: Scale) -> tuple[list[Finding], list[str]]:
   return findings, notes
 
 
-def alike(findings: Sequence[Finding]) -> bool:
+def same_programs(findings: Sequence[Finding]) -> bool:
   """Whether all claims measured each model by the same programs, and these are on record."""
   seen: dict[tuple[str, str], set] = {}
   for finding in findings:
     for row in (row for own in finding.rows.values() for row in own.values()):
       if row['value'] is not None:
-        programs = tuple(row.get(field) for field in ledger.EVIDENCE)
-        seen.setdefault((row['key'], measured.name(row)), set()).add(programs)
+        programs = tuple(row.get(field) for field in ledger.PROVENANCE)
+        seen.setdefault((row['key'], measured.measurement_id(row)), set()).add(programs)
   recorded = all(programs[0] is not None for found in seen.values() for programs in found)
   return recorded and all(len(found) == 1 for found in seen.values())
 
 
-def ordered() -> list[Claim]:
+def in_report_order() -> list[Claim]:
   """All claims, those of FIRST before the others."""
   by_id = claims.CLAIMS
   return [by_id[i] for i in FIRST if i in by_id] + [c for i, c in by_id.items() if i not in FIRST]

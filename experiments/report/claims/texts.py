@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.report.claims.rows import SYMBOLS, Row, planner
+from experiments.report.claims.rows import SYMBOLS, ClaimRow, planner
 from experiments.studies.ledger import Finding
 from experiments.studies.scales import CPU, Scale
 
@@ -20,7 +20,7 @@ HOLM = (
 )
 
 
-def lead(rows: Sequence[Row], scale: Scale) -> str:
+def lead(rows: Sequence[ClaimRow], scale: Scale) -> str:
   """The number of claims with each verdict, the size of the models, the rule, and the cost."""
   verdicts = [row.verdict for row in rows]
   counts = ', '.join(f'{verdicts.count(v)} {v}' for v in SYMBOLS if v in verdicts)
@@ -39,7 +39,7 @@ def lead(rows: Sequence[Row], scale: Scale) -> str:
   )
 
 
-def cost(rows: Sequence[Row], scale: Scale) -> str:
+def cost(rows: Sequence[ClaimRow], scale: Scale) -> str:
   """Core minutes of all claims, a shared job counted once; '' where none was run."""
   run = [row for row in rows if row.finding.record.get('runs')]
   if not run:
@@ -80,13 +80,13 @@ def protocol(finding: Finding, scale: Scale) -> str:
   )
 
 
-def command(row: Row) -> str:
+def command(row: ClaimRow) -> str:
   """The command that makes a claim's rows."""
   seeds = f' --seeds={len(row.finding.seeds)}' if row.finding.seeds else ''
   return f'python -m experiments run {row.claim.id} --scale={row.finding.record["scale"]}{seeds}'
 
 
-def origin(row: Row) -> str:
+def origin(row: ClaimRow) -> str:
   """Commits of the thresholds and of the runs, and the cost; '' where none was run."""
   record = row.finding.record
   if not record.get('runs'):

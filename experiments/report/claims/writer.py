@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.report import render
 from experiments.report.claims import contradictions, drawings, picture, tables, texts
-from experiments.report.claims.rows import SYMBOLS, Row, judge, load
+from experiments.report.claims.rows import SYMBOLS, ClaimRow, judge, load
 from experiments.studies import verdicts
 from experiments.studies.ledger import Finding
 from experiments.studies.scales import Scale
@@ -45,7 +45,7 @@ def html(scale: Scale, explorer: str = '') -> str:
   return render.text('claims.html', explorer=explorer, **_values(scale, judge(findings), notes))
 
 
-def _values(scale: Scale, rows: Sequence[Row], notes: Sequence[str]) -> dict[str, Any]:
+def _values(scale: Scale, rows: Sequence[ClaimRow], notes: Sequence[str]) -> dict[str, Any]:
   """What the page and the Markdown show."""
   return {
     'title': f'{sum(row.finding.verdict != verdicts.MISSING for row in rows)} published claims on '
@@ -59,7 +59,7 @@ def _values(scale: Scale, rows: Sequence[Row], notes: Sequence[str]) -> dict[str
   }
 
 
-def _section(row: Row, scale: Scale) -> dict[str, Any]:
+def _section(row: ClaimRow, scale: Scale) -> dict[str, Any]:
   """What is shown of one claim."""
   finding = row.finding
   optional = tables.shares(finding), tables.probes(finding)

@@ -20,11 +20,11 @@ class Node:
 
   Attributes:
     key: digest of everything that determines its results.
-    config: resolved.
-    workdir: of its config, record and rows.
-    flags: of pe_research.main, or of pe_research.evaluate if nothing is trained.
+    config: its resolved config.
+    workdir: the directory of its config, record and rows.
+    flags: the flags of pe_research.main, or of pe_research.evaluate if nothing is trained.
     start: the node whose weights it starts from, or None.
-    search: of its factors, or None.
+    search: the search of its factors, or None.
     trains: whether it has a training run.
     wanted: its measurements, PROTOCOL/CONTROL/LENGTH.
   """
@@ -84,7 +84,7 @@ class Node:
     if not (self.wanted and self.measurement_job().done.exists()):
       return []
     rows = files.read_rows(self.workdir / 'results.jsonl')
-    return sorted(self.wanted - {measured.name(row) for row in rows})
+    return sorted(self.wanted - {measured.measurement_id(row) for row in rows})
 
 
 def jobs_of(models: Mapping[str, Sequence[Node]]) -> dict[str, Job]:
