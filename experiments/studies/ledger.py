@@ -232,7 +232,7 @@ def read_rows(file: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
   rows, broken = [], [str(len(lines))] if lines[-1] else []
   for number, line in enumerate(lines[:-1], 1):
     with contextlib.suppress(ValueError):
-      row = json.loads(line)
+      row = files.parsed(line, f'{file}, line {number},')
       if isinstance(row, dict) and row.keys() >= REQUIRED:
         rows.append(row)
         continue

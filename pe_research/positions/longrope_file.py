@@ -1,11 +1,11 @@
 """The file that a search for LongRoPE factors writes and position.file names."""
 
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pe_research.common import digest
+from pe_research.storage import files
 
 KIND = 'LongRoPE factors'
 FIELDS = ('base', 'rotated', 'train_length', 'target_length')  # the model that the factors fit
@@ -43,7 +43,7 @@ def read(path: str) -> tuple[dict[str, Any], str]:
   """
   try:
     text = pathlib.Path(path).read_bytes()
-    found = json.loads(text)
+    found = files.parsed(text, 'it')
   except FileNotFoundError as error:
     raise ValueError(
       f'position.file {path} does not exist; python -m pe_research.search writes one.'

@@ -90,8 +90,12 @@ def _with_digest(path: pathlib.Path, value: Any) -> Any:
   return plain | {DIGEST: PREFIX + digest.of_json(plain)}
 
 
-def _parsed(text: bytes, where: str) -> Any:
-  """The JSON of a text, if it matches the digest in it."""
+def parsed(text: bytes, where: str) -> Any:
+  """The JSON of a text, without its digest.
+
+  Raises:
+    WorkdirError: it is no JSON, or does not match the digest in it; begins with `where`.
+  """
   try:
     value = json.loads(text, parse_constant=_no_number)
   except (ValueError, RecursionError) as error:
@@ -120,7 +124,7 @@ def read_json(path: pathlib.Path) -> Any:
   Raises:
     WorkdirError: it is no JSON, or not as it was written; says where.
   """
-  return _parsed(path.read_bytes(), str(path)) if path.exists() else None
+  return parsed(path.read_bytes(), str(path)) if path.exists() else None
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -133,4 +137,4 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
     return []
   text = path.read_bytes()
   lines = enumerate(text[: text.rfind(b'\n') + 1].splitlines(), 1)
-  return [_parsed(line, f'{path}, line {number},') for number, line in lines if line]
+  return [parsed(line, f'{path}, line {number},') for number, line in lines if line]
