@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
         f'{workdir / "runs"} holds no runs; --workdir names the directory of a sweep. To compare '
         'runs that lie elsewhere, name them: python -m experiments.report RUN RUN.'
       )
-    files.check_writable(workdir / 'report.html')
+    files.check_writable(workdir / 'report.html', makes_folder=True)
     runs = comparability.load(workdirs)
     differences = comparability.check(runs, arguments.allow_different)
     writer.publish(runs, workdir, differences, arguments.explorer, arguments.stretch)

@@ -135,7 +135,7 @@ def export(
 def check_target(config: Mapping[str, Any], into: pathlib.Path, overwrite: bool) -> None:
   """Raises ValueError if `into` cannot be written, or exists and may not be replaced."""
   if not into.exists():
-    files.check_writable(into)
+    files.check_writable(into, makes_folder=True)
     return
   source = config['start']['pretrained']
   if source and into.resolve() == pathlib.Path(source).resolve():

@@ -127,6 +127,11 @@ def read_config(arguments: Sequence[str]) -> 'ml_collections.ConfigDict':
   except Exception as error:  # a config file may raise anything
     if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
       raise
+    if isinstance(error, SyntaxError | UnicodeError):
+      raise ValueError(
+        f'config: {getattr(error, "filename", None) or arguments[0]} is no config file ({error}); '
+        'name one in Python, as configs/lm.py.'
+      ) from error
     check_fields(arguments)
     # A config file's own error arrives as text with its traceback: the last line is the message.
     lines = [line.strip() for line in str(error).replace('\\n', '\n').splitlines()]

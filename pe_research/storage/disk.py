@@ -30,13 +30,15 @@ def write(path: pathlib.Path, content: bytes) -> None:
     raise WorkdirError(f'{path} cannot be written: {error.strerror}.') from error
 
 
-def check_writable(path: pathlib.Path) -> None:
-  """See files.check_writable; leaves nothing behind but the folder."""
+def check_writable(path: pathlib.Path, makes_folder: bool) -> None:
+  """See files.check_writable; leaves nothing behind."""
   if path.exists() and not path.is_file():
     raise WorkdirError(f'{path} is no regular file and is not replaced; name another.')
+  folder = path.parent
+  while makes_folder and not folder.exists():
+    folder = folder.parent
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):
+    with tempfile.TemporaryFile(dir=folder):
       pass
   except OSError as error:
     raise WorkdirError(f'{path} cannot be written: {error.strerror}. Name another.') from error

@@ -58,10 +58,15 @@ def write_once(path: pathlib.Path, value: Mapping[str, Any]) -> None:
   write_json(path, value)
 
 
-def check_writable(path: pathlib.Path) -> None:
-  """Raises WorkdirError unless a file can be written there; for use before long work begins."""
+def check_writable(path: pathlib.Path, makes_folder: bool = False) -> None:
+  """Raises WorkdirError unless a file can be written there; for use before long work begins.
+
+  Args:
+    path: of the file.
+    makes_folder: whether the folder is made if it is not there.
+  """
   if not paths.in_bucket(path):
-    disk.check_writable(path)
+    disk.check_writable(path, makes_folder)
 
 
 def append_row(path: pathlib.Path, row: Mapping[str, Any]) -> None:

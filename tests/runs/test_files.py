@@ -108,8 +108,12 @@ def test_whether_a_file_can_be_written_is_known_before(tmp_path):
   for bad in (tmp_path / 'file' / 'x.html', tmp_path, pathlib.Path('/proc/x/report.html')):
     with pytest.raises(files.WorkdirError, match=r'cannot be written|no regular file'):
       files.check_writable(bad)
-  files.check_writable(tmp_path / 'new' / 'x.html')
-  assert list(tmp_path.rglob('*.html')) == [] and (tmp_path / 'new').is_dir()
+  with pytest.raises(files.WorkdirError, match='No such file'):
+    files.check_writable(tmp_path / 'new' / 'x.html')
+  with pytest.raises(files.WorkdirError, match='cannot be written'):
+    files.check_writable(pathlib.Path('/proc/x/report.html'), makes_folder=True)
+  files.check_writable(tmp_path / 'new' / 'x.html', makes_folder=True)
+  assert [path.name for path in tmp_path.iterdir()] == ['file']
 
 
 def test_what_is_no_regular_file_is_not_replaced(tmp_path):

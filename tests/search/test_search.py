@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 
 import hypothesis
 import numpy as np
@@ -262,7 +261,7 @@ FLAGS = ('--factor=4', '--population=8', '--mutations=3', '--crossovers=3', '--i
 
 def search(trained, workdir, *flags):
   command.main([f'--run={trained}', f'--workdir={workdir}', *FLAGS, *flags])
-  return json.loads((workdir / 'factors.json').read_text())
+  return files.read_json(workdir / 'factors.json')
 
 
 @pytest.fixture(scope='module')
