@@ -11,6 +11,7 @@ from experiments.studies import comparability, measured, plan, quantities, stati
 from experiments.studies.plan import Planner
 from experiments.studies.planned_models import Node
 from experiments.studies.terms import Claim, Expect, Quantity
+from pe_research.common import records
 from pe_research.settings import protocols
 from pe_research.storage import files
 
@@ -232,7 +233,7 @@ def read_rows(file: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
   rows, broken = [], [str(len(lines))] if lines[-1] else []
   for number, line in enumerate(lines[:-1], 1):
     with contextlib.suppress(ValueError):
-      row = files.parsed(line, f'{file}, line {number},')
+      row = records.parsed(line, f'{file}, line {number},')
       if isinstance(row, dict) and row.keys() >= REQUIRED:
         rows.append(row)
         continue

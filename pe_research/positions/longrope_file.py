@@ -4,8 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pe_research.common import digest
-from pe_research.storage import files
+from pe_research.common import digest, records
 
 KIND = 'LongRoPE factors'
 FIELDS = ('base', 'rotated', 'train_length', 'target_length')  # the model that the factors fit
@@ -43,7 +42,7 @@ def read(path: str) -> tuple[dict[str, Any], str]:
   """
   try:
     text = pathlib.Path(path).read_bytes()
-    found = files.parsed(text, 'it')
+    found = records.parsed(text, 'it')
   except FileNotFoundError as error:
     raise ValueError(
       f'position.file {path} does not exist; python -m pe_research.search writes one.'

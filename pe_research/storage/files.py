@@ -1,22 +1,16 @@
 """Files that are whole or absent: bytes, JSON, rows, on a disk or in a bucket.
 
-Every JSON object and every row is written with a digest of itself, which is compared when it is
-read: one changed digit would give another number under the same name. What has none, as older
-records, is read as it is.
+JSON objects and rows are written and read as records with a digest, see common/records.py.
 """
 
 import json
-import math
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pe_research.common import digest, nested
+from pe_research.common import nested, records
 from pe_research.storage import bucket, disk, paths
 from pe_research.storage.paths import WorkdirError as WorkdirError
-
-DIGEST = 'record_digest'
-PREFIX = 'record:'  # of its value, so that damage to its name does not hide it
 
 
 def store(path: pathlib.Path):
@@ -31,7 +25,7 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Replaces the file atomically; WorkdirError where a number is not finite."""
-  write_bytes(path, json.dumps(_with_digest(path, value), indent=1).encode())
+  write_bytes(path, _text(path, value, indent=1).encode())
 
 
 def write_rows(path: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -78,49 +72,21 @@ def append_row(path: pathlib.Path, row: Mapping[str, Any]) -> None:
 
 
 def _line(path: pathlib.Path, row: Mapping[str, Any]) -> bytes:
-  return (json.dumps(_with_digest(path, row)) + '\n').encode()
+  return (_text(path, row) + '\n').encode()
 
 
-def _with_digest(path: pathlib.Path, value: Any) -> Any:
+def _text(path: pathlib.Path, value: Any, **layout: Any) -> str:
   try:
-    plain = json.loads(json.dumps(value, allow_nan=False))
+    return records.text(value, str(path), **layout)
   except ValueError as error:
-    bad = [f'{name} is {x}' for name, x in nested.flat(value).items() if x in (math.inf, -math.inf)]
-    bad += [f'{name} is {x}' for name, x in nested.flat(value).items() if x != x]
-    raise WorkdirError(
-      f'{path} cannot be written: {", ".join(bad) or error}. Only finite numbers are results.'
-    ) from error
-  if not isinstance(plain, dict):
-    return plain
-  return plain | {DIGEST: PREFIX + digest.of_json(plain)}
+    raise WorkdirError(str(error)) from error
 
 
-def parsed(text: bytes, where: str) -> Any:
-  """The JSON of a text, without its digest.
-
-  Raises:
-    WorkdirError: it is no JSON, or does not match the digest in it; begins with `where`.
-  """
+def _parsed(content: bytes, where: str) -> Any:
   try:
-    value = json.loads(text, parse_constant=_no_number)
-  except (ValueError, RecursionError) as error:
-    raise WorkdirError(
-      f'{where} is damaged and cannot be read: {error}. Restore it from a copy.'
-    ) from error
-  if not isinstance(value, dict):
-    return value
-  marked = [k for k, v in value.items() if k == DIGEST or str(v).startswith(PREFIX)]
-  written = [value.pop(name) for name in marked]
-  if marked and (marked != [DIGEST] or written != [PREFIX + digest.of_json(value)]):
-    raise WorkdirError(
-      f'{where} does not match the digest that it was written with: it was changed or damaged '
-      f'since. Restore it from a copy, or remove its {DIGEST} if you changed it.'
-    )
-  return value
-
-
-def _no_number(text: str) -> None:
-  raise ValueError(f'{text} is not a number')
+    return records.parsed(content, where)
+  except ValueError as error:
+    raise WorkdirError(str(error)) from error
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -129,7 +95,7 @@ def read_json(path: pathlib.Path) -> Any:
   Raises:
     WorkdirError: it is no JSON, or not as it was written; says where.
   """
-  return parsed(path.read_bytes(), str(path)) if path.exists() else None
+  return _parsed(path.read_bytes(), str(path)) if path.exists() else None
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -142,4 +108,4 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
     return []
   text = path.read_bytes()
   lines = enumerate(text[: text.rfind(b'\n') + 1].splitlines(), 1)
-  return [parsed(line, f'{path}, line {number},') for number, line in lines if line]
+  return [_parsed(line, f'{path}, line {number},') for number, line in lines if line]
