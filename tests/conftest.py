@@ -54,10 +54,10 @@ def pytest_collection_modifyitems(items):
   """Marks as slow what is only in the second tier."""
   spread = collections.defaultdict(list)
   for item in items:
-    if item.get_closest_marker('spread'):
-      spread[item.nodeid.partition('[')[0]].append(item)
     if item.get_closest_marker('kinds') and {*map(str, item.callspec.params.values())} & {*LIKE}:
       item.add_marker(pytest.mark.slow)
+    if item.get_closest_marker('spread') and not item.get_closest_marker('slow'):
+      spread[item.nodeid.partition('[')[0]].append(item)
   for own in spread.values():
     every = next(iter(own[0].get_closest_marker('spread').args), 1)
     for item, first in zip(own, in_turn([point(item) for item in own], every), strict=True):
@@ -118,12 +118,22 @@ def optimized():
   jax.config.update('jax_disable_most_optimizations', before)
 
 
-@pytest.fixture(scope='session', autouse=True)
-def no_kept_texts():
-  """Commands that a test calls keep no texts of programs: a test may have changed a function."""
+@pytest.fixture(scope='module', autouse=True)
+def kept_texts(tmp_path_factory):
+  """Texts of programs are kept for one module, and not in the cache of commands.
+
+  A test that changes a function asks for `own_texts`.
+  """
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(program_store, 'use', lambda: None)
+    patch.setattr(program_store, '_folder', tmp_path_factory.mktemp('texts') / 'kept')
     yield
+
+
+@pytest.fixture
+def own_texts(monkeypatch):
+  """Programs are lowered again: the test changes functions that they are made of."""
+  monkeypatch.setattr(program_store, '_folder', None)
 
 
 @pytest.fixture(scope='module', autouse=True)

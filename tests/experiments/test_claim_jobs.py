@@ -44,6 +44,7 @@ def taken(config) -> float:
   return size(kept) + 4 * size(params)
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize('claim', ['C01', 'C03', 'C31'])
 def test_a_run_of_the_accelerators_scale_fits_a_small_chip(claim, tmp_path):
   planner, _ = runner.prepare([claims.CLAIMS[claim]], scales.ACCELERATOR, 1, tmp_path)

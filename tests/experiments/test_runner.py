@@ -235,6 +235,7 @@ def changed_batches(patch):
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
+@pytest.mark.usefixtures('own_texts')
 @pytest.mark.parametrize('change, whose, what', [
   (changed_mask, "'rope'", 'training programs without the scheme'),
   slow(changed_mask, "'pi'", 'scoring programs without the scheme (fixed_targets)'),

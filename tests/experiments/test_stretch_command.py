@@ -20,6 +20,7 @@ def losses(workdir):
   return {row['eval_length']: row['value'] for row in files.read_rows(workdir / 'results.jsonl')}
 
 
+@pytest.mark.slow
 def test_every_way_of_stretching_is_measured_on_the_same_targets(trained, tmp_path):
   flags = (f'--run={trained}', f'--workdir={tmp_path}', '--factors=2')
   done = run_fixtures.run('-m', 'experiments.stretch', *flags, timeout=500)

@@ -233,6 +233,7 @@ def test_a_checkpoint_is_no_run(model):
     run_folder.load_config(model[0])
 
 
+@pytest.mark.slow
 def test_the_commands(model, tmp_path):
   """As a user types them, errors in one line."""
   run = lambda *arguments: subprocess.run(

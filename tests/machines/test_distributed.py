@@ -272,6 +272,7 @@ def test_a_port_that_is_taken_is_named(corpus, tmp_path):
 NONE = ('x', '1.2.3.4:80,2', '1.2.3.4:80,2,2', '1.2.3.4,2,0', 'a:b,2,0', 'a:99999,2,0')
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize('how', NONE)
 def test_addresses_that_are_none_are_refused(how, corpus, tmp_path):
   done = run_fixtures.run(

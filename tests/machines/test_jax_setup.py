@@ -22,6 +22,7 @@ def train(corpus, workdir, **environment):
   return done.stderr, files.read_json(workdir / 'run.json')['final_parameters']
 
 
+@pytest.mark.slow
 def test_second_process_compiles_no_step_and_gives_the_same_bits(tmp_path):
   corpus = run_fixtures.write_corpus(tmp_path / 'text')
   compiled, first = train(corpus, tmp_path / 'first', PE_DATA=str(tmp_path / 'data'))

@@ -67,7 +67,7 @@ def forward(decoder, tokens, at, spec):
   return decoder(tokens, at, spec)
 
 
-@pytest.mark.spread
+@pytest.mark.spread(2)
 @pytest.mark.parametrize('kind', ['gqa', 'mla'])
 @pytest.mark.parametrize('name', ['rope', 'alibi', 't5', 'learned', 'dynamic_ntk', 'longrope'])
 @pytest.mark.parametrize('spec', ['dense', 'tiled'])

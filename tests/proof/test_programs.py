@@ -82,6 +82,7 @@ def test_a_host_side_change_is_seen_by_its_own_hash_alone(under):
   assert changed('search/methods.py') == {'search'}
 
 
+@pytest.mark.slow
 def test_a_scheme_that_is_added_joins_the_baselines_that_exist(tmp_path):
   """Train RoPE, add a file and a line, train what was added, report: no flag, no difference."""
   code = mutations.copy_of_code(tmp_path / 'code')

@@ -74,6 +74,7 @@ def unpacked(text: str, *shape: int) -> np.ndarray:
   return maps
 
 
+@pytest.mark.slow
 def test_learned_values_are_those_of_the_run(workdirs, data):
   given = data['schemes']['t5']
   scheme, dims = trained.Run(workdirs[1]).scheme()[0]

@@ -110,6 +110,7 @@ def as_built(one: page.Shown, changes: dict, layer: int, dims) -> PositionScheme
 
 
 @pytest.mark.kinds
+@pytest.mark.spread(2)
 @pytest.mark.parametrize('name', positions.SCHEMES)
 def test_twins_compute_what_modules_compute(name, shown, tab):
   one = shown[name]

@@ -35,6 +35,7 @@ def rows(folder):
   return [{k: row[k] for k in keys} for row in files.read_rows(folder / 'results.jsonl')]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_from_its_bucket(bucket, corpus, tmp_path):
   flags = run_fixtures.flags(corpus, steps=40)
   there = epath.Path(f'{bucket}/runs/killed')

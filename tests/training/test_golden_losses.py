@@ -26,6 +26,7 @@ def in_turn():
 
 
 @pytest.mark.kinds
+@pytest.mark.spread(2)
 @pytest.mark.usefixtures('without_proof')
 @pytest.mark.parametrize('case, implementation', list(in_turn()))
 def test_twenty_losses_are_those_kept(case, implementation, corpus, tmp_path, request):

@@ -66,6 +66,7 @@ def test_each_seed_is_its_single_run(name, changes, corpus, tmp_path):
     assert files.read_json(workdir / 'run.json')['together'] == [*SEEDS]
 
 
+@pytest.mark.slow
 def test_seeds_go_on_from_what_all_of_them_have(corpus, tmp_path, monkeypatch):
   given = configs(corpus, run__save_every=4)
   whole = {tmp_path / f'whole{config["seed"]}': config for config in given}

@@ -373,6 +373,7 @@ def begun(corpus, tmp_path, monkeypatch):
   return tmp_path
 
 
+@pytest.mark.usefixtures('own_texts')
 def test_a_run_that_goes_on_under_another_program_says_so(corpus, begun, monkeypatch):
   monkeypatch.setattr(logits, 'MASKED', -1e29)
   loop.train(run_fixtures.config(corpus), begun)
