@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from launch import job, job_status
 from launch.engines import base
 from launch.engines.gcloud import Gcloud
+from launch.engines.jobset import JobSet
 from launch.engines.skypilot import Skypilot
 from launch.engines.slurm import Slurm
-from launch.engines.xpk import Xpk
 from launch.job import Job
 from pe_research.storage import files, paths
 
-ENGINES = {engine.kind: engine for engine in (Xpk, Gcloud, Slurm, Skypilot)}
+ENGINES = {engine.kind: engine for engine in (JobSet, Gcloud, Slurm, Skypilot)}
 
 
 def submit_shares(

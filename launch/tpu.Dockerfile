@@ -1,4 +1,4 @@
-# The repository with what it needs on TPUs, for xpk and GKE.
+# The repository with what it needs on TPUs, for GKE.
 #   docker build -f launch/tpu.Dockerfile -t gcr.io/PROJECT/pe_research .
 FROM python:3.12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends git && rm -rf /var/lib/apt/lists/*

@@ -1,1 +1,1 @@
-"""Engines that start machines: Google Cloud, Slurm, SkyPilot, xpk."""
+"""Engines that start machines: Google Cloud, Kubernetes, Slurm, SkyPilot."""

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import yaml
+
 from launch.job import Job, engine_name
 from pe_research.common import checks
 from pe_research.machines.exits import STOPPED as STOPPED
@@ -196,6 +198,23 @@ def load(path: Path, engines: Mapping[str, type[Engine]]) -> Engine:
   if missing:
     raise ValueError(f'{path}: {kind} needs {", ".join(missing)}.')
   return made(**given)
+
+
+class _Blocks(yaml.SafeDumper):
+  """Writes strings of several lines as YAML blocks."""
+
+  def represent_str(self, text: str):
+    """A block for several lines."""
+    style = '|' if '\n' in text else None
+    return self.represent_scalar('tag:yaml.org,2002:str', text, style=style)
+
+
+_Blocks.add_representer(str, _Blocks.represent_str)
+
+
+def to_yaml(value: Mapping[str, Any]) -> str:
+  """A text of YAML whose lines are as long as what they hold."""
+  return yaml.dump(value, Dumper=_Blocks, sort_keys=False, width=float('inf'))
 
 
 def show(submissions: Sequence[Submission]) -> str:

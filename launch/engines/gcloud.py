@@ -5,7 +5,9 @@ import re
 from collections.abc import Mapping
 
 from launch.engines.base import Engine, Submission
+from pe_research.common import checks
 
+LONGEST = 7 * 24  # hours of flex-start (cloud.google.com/tpu/docs/request-using-flex-start)
 CHIPS = ('v5litepod', 'v6e')  # types named by chips; a machine has up to eight
 CORES = ('v2', 'v3', 'v4', 'v5p')  # types named by cores, two per chip; a machine has four chips
 
@@ -44,6 +46,8 @@ class Gcloud(Engine):
     repository: URL that the VMs clone.
     commit: full hash.
     spot: cheaper, and may be preempted at any time.
+    flex_hours: flex-start in place of spot: VMs that are not preempted and are deleted after so
+      many hours; 0: none.
     service_account: of the VMs; it reads and writes the bucket, and deletes the VM.
   """
 
@@ -59,6 +63,7 @@ class Gcloud(Engine):
   repository: str
   commit: str
   spot: bool = True
+  flex_hours: int = 0
   service_account: str = ''
 
   def __post_init__(self):
@@ -69,6 +74,9 @@ class Gcloud(Engine):
       raise ValueError(
         f'hosts = {self.hosts}, and {self.tpu_type} has {found}; set hosts = {found}.'
       )
+    checks.at_most('flex_hours', self.flex_hours, LONGEST, 'hours')
+    if self.flex_hours and self.spot:
+      raise ValueError(f'flex_hours = {self.flex_hours} is in place of spot; set spot = false.')
 
   def submissions(self, jobs_file: str, names: Mapping[int, str], count: int) -> list[Submission]:
     """A queued resource per share; launch/tpu_vm.sh is the startup script of its VMs."""
@@ -85,7 +93,10 @@ class Gcloud(Engine):
         'metadata-from-file': 'startup-script=launch/tpu_vm.sh',
       }  # fmt: skip
       flags |= {'service-account': self.service_account} if self.service_account else {}
-      command = ('gcloud', 'compute', 'tpus', 'queued-resources', 'create', name)
+      if self.flex_hours:
+        flags |= {'provisioning-model': 'flex-start', 'max-run-duration': f'{self.flex_hours}h'}
+      release = ('gcloud', 'alpha') if self.flex_hours else ('gcloud',)
+      command = (*release, 'compute', 'tpus', 'queued-resources', 'create', name)
       command += tuple(f'--{k}={v}' for k, v in flags.items())
       made.append(Submission(name, (*command, '--spot') if self.spot else command))
     return made

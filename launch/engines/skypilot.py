@@ -3,21 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-import yaml
-
-from launch.engines.base import STOPPED, Engine, Submission
-
-
-class Blocks(yaml.SafeDumper):
-  """Writes strings of several lines as YAML blocks."""
-
-  def represent_str(self, text: str):
-    """A block for several lines."""
-    style = '|' if '\n' in text else None
-    return self.represent_scalar('tag:yaml.org,2002:str', text, style=style)
-
-
-Blocks.add_representer(str, Blocks.represent_str)
+from launch.engines.base import STOPPED, Engine, Submission, to_yaml
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +49,6 @@ class Skypilot(Engine):
         'setup': f'python3 -m venv .venv\n.venv/bin/pip install {packages}\n',
         'run': self.work(jobs_file, str(i), count) + '\n',
       }
-      text = yaml.dump(task, Dumper=Blocks, sort_keys=False)
       command = ('sky', 'jobs', 'launch', '--yes', '--detach-run', '--name', name, f'{name}.yaml')
-      made.append(Submission(name, command, {f'{name}.yaml': text}))
+      made.append(Submission(name, command, {f'{name}.yaml': to_yaml(task)}))
     return made

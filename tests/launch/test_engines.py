@@ -1,6 +1,7 @@
 """What engines are handed: texts that a person has read, and that the engines' own checks pass."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import subprocess
@@ -8,55 +9,25 @@ import subprocess
 import pytest
 import run_fixtures
 import yaml
+from engine_cases import SETTINGS, each_engine, submissions
 from etils import epath
 
 from launch.engines import base, gcloud
-from launch.engines.gcloud import Gcloud
-from launch.engines.skypilot import Skypilot
-from launch.engines.slurm import Slurm
-from launch.engines.xpk import Xpk
 from launch.job import Job, engine_name
 from launch.submit import ENGINES
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'launch'
-CLOUD = {'project': 'my-project', 'zone': 'us-west4-a', 'tpu_type': 'v5litepod-8'}
-SETTINGS = {
-  'xpk': Xpk(
-    sweep='alibi', cluster='mine', image='gcr.io/my-project/pe', hosts=2, all_chips=True, **CLOUD,
-  ),
-  'gcloud': Gcloud(
-    sweep='alibi', runtime='v2-alpha-tpuv5-lite', repository='https://github.com/me/pe_research',
-    commit='0123456789abcdef0123456789abcdef01234567', data='gs://mine/data', **CLOUD,
-  ),
-  'slurm': Slurm(
-    sweep='alibi', partition='gpu', logs='/scratch/me/logs', checkout='/home/me/pe_research',
-  ),
-  'slurm over hosts': Slurm(
-    sweep='alibi', partition='gpu', logs='/scratch/me/logs', checkout="/home/me/it's mine", hosts=4,
-    all_chips=True,
-  ),
-  'skypilot': Skypilot(sweep='alibi', accelerators='H100:8'),
-}  # fmt: skip
-each_engine = pytest.mark.parametrize('name', SETTINGS)
-
-
-def submissions(name, count=3, jobs='gs://mine/pe/jobs.json', shares=None):
-  shares = range(count) if shares is None else shares
-  return SETTINGS[name].submissions(jobs, SETTINGS[name].names(shares, []), count)
-
-
-def shown(name):
-  return base.show(submissions(name)) + '\n'
 
 
 @each_engine
 def test_submissions_are_as_they_were_read(name):
-  assert shown(name) == (GOLDEN / f'{name.replace(" ", "_")}.txt').read_text()
+  text = base.show(submissions(name, shares=[1])) + '\n'
+  assert text == (GOLDEN / f'{name.replace(" ", "_")}.txt').read_text()
 
 
 @each_engine
 def test_every_share_is_handed_in_once(name):
-  text = shown(name)
+  text = base.show(submissions(name))
   if name.startswith('slurm'):
     assert '--array=0,1,2%' in text and '--share=$SLURM_ARRAY_TASK_ID/3' in text
   else:
@@ -94,42 +65,6 @@ def test_the_array_script_queues_again_what_was_told_to_leave(status, queued_aga
   )
 
 
-def test_a_quoted_checkout_survives_both_shells(tmp_path):
-  (one,) = submissions('slurm over hosts')
-  line = next(x for x in one.files['alibi.sh'].splitlines() if x.startswith('srun'))
-  done = subprocess.run(
-    ['bash', '-c', 'srun() { printf "%s\\n" "${@: -1}"; }\n' + line], capture_output=True, text=True
-  )
-  assert done.stdout.startswith("""cd '/home/me/it'"'"'s mine' && exec .venv/bin/python""")
-
-
-@each_engine
-def test_no_setting_that_a_script_would_run_is_taken(name):
-  texts = [field for field, value in vars(SETTINGS[name]).items() if isinstance(value, str)]
-  assert len(texts) > 3
-  for field in texts:
-    for bad in ('x\ntouch y', 'x\nEND\ntouch y', 'x\x00'):
-      with pytest.raises(ValueError, match=field):
-        dataclasses.replace(SETTINGS[name], **{field: bad})
-    if field not in base.QUOTED:
-      for bad in ('x; touch y', 'x$(touch y)', 'x`touch y`', 'x"', "x'", 'x y', 'x|y', 'x&y'):
-        with pytest.raises(ValueError, match=field):
-          dataclasses.replace(SETTINGS[name], **{field: bad})
-
-
-def test_a_list_of_gcloud_is_cut_where_values_are_not():
-  values = {'a': 'x;y', 'b': 'z|w'}
-  made = gcloud.delimited(values)
-  delimiter, _, listed = made[1:].partition('^')
-  assert dict(part.partition('=')[::2] for part in listed.split(delimiter)) == values
-
-
-def test_a_text_ends_where_it_ends():
-  text = 'one\nEND\ntwo'
-  shown = base.show([base.Submission('x', ('true',), {'file': text})])
-  assert shown == f"cat > file <<'END_'\n{text}\nEND_\ntrue"
-
-
 def test_the_task_of_skypilot_is_yaml_that_says_the_same():
   one = submissions('skypilot')[2]
   task = yaml.safe_load(one.files['alibi-2.yaml'])
@@ -142,37 +77,39 @@ def test_the_task_of_skypilot_is_yaml_that_says_the_same():
   assert 's3fs\n' in one.files['alibi-0.yaml']
 
 
-@pytest.mark.skipif('PE_SKYPILOT' not in os.environ, reason='PE_SKYPILOT names no python with sky')
-def test_skypilot_reads_the_task(tmp_path):
-  one = submissions('skypilot', 1)[0]
+@pytest.mark.slow
+@pytest.mark.skipif('PE_SKYPILOT' not in os.environ, reason='PE_SKYPILOT names no Python with sky')
+@pytest.mark.parametrize(
+  'changed',
+  [
+    {},
+    {'accelerators': 'tpu-v5litepod-8', 'cloud': 'gcp', 'spot': False, 'data': "gs://mine/it's"},
+  ],
+)
+def test_skypilot_reads_what_is_written(changed, tmp_path):
+  made = dataclasses.replace(SETTINGS['skypilot'], **changed)
+  (one,) = made.submissions('gs://mine/jobs.json', {0: 'alibi-0'}, 1)
   (tmp_path / 'task.yaml').write_text(one.files['alibi-0.yaml'])
-  code = 'import sky; t = sky.Task.from_yaml("task.yaml"); print(t.name, t.num_nodes, t.run)'
-  (tmp_path / 'launch').mkdir()
+  code = 'import json, sky; print(json.dumps(sky.Task.from_yaml("task.yaml").to_yaml_config()))'
   done = subprocess.run(
-    [os.environ['PE_SKYPILOT'], '-c', code], cwd=tmp_path, capture_output=True, text=True
+    [os.environ['PE_SKYPILOT'], '-c', code], cwd=tmp_path, capture_output=True, text=True,
+    env=os.environ | {'HOME': str(tmp_path)},
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  read, written = (
+    json.loads(done.stdout.splitlines()[-1]),
+    yaml.safe_load(one.files['alibi-0.yaml']),
   )
-  assert done.returncode == 0 and 'alibi-0 1 cd . &&' in done.stdout, done.stderr
-
-
-@pytest.mark.skipif('PE_XPK' not in os.environ, reason='PE_XPK names no xpk')
-def test_xpk_makes_a_manifest(tmp_path):
-  one = submissions('xpk', 2)[1]
-  more = ('--dry-run', '--skip-validation', f'--output-manifest-file={tmp_path / "m.yaml"}')
-  command = [os.environ['PE_XPK'], *one.command[1:], *more]
-  done = subprocess.run(command, capture_output=True, text=True)
-  assert done.returncode == 0, done.stdout + done.stderr
-  manifest = yaml.safe_load((tmp_path / 'm.yaml').read_text())
-  assert manifest['metadata']['name'] == 'alibi-1' and manifest['kind'] == 'JobSet'
-  job = manifest['spec']['replicatedJobs'][0]['template']['spec']
-  assert job['parallelism'] == SETTINGS['xpk'].hosts
-  pod = job['template']['spec']
-  assert pod['terminationGracePeriodSeconds'] == 120
-  assert '--share=1/2 --all-chips --hosts=2' in pod['containers'][0]['command'][2]
-  assert base.STOPPED in job['podFailurePolicy']['rules'][0]['onExitCodes']['values']
+  recovery = read['resources']['job_recovery']
+  assert recovery | written['resources']['job_recovery'] == recovery
+  assert read['resources']['use_spot'] is made.spot
+  assert set(read['resources']['accelerators']) == {made.accelerators.partition(':')[0]}
+  assert read['resources'].get('infra', '') == made.cloud
+  assert all(read[name] == written[name] for name in ('name', 'num_nodes', 'setup', 'run'))
 
 
 def settings_file(tmp_path, **changed):
-  given = {'engine': 'xpk'} | dataclasses.asdict(SETTINGS['xpk']) | changed
+  given = {'engine': 'jobset'} | dataclasses.asdict(SETTINGS['jobset']) | changed
   text = lambda v: str(v).lower() if isinstance(v, bool) else repr(v)
   path = tmp_path / 'engine.toml'
   path.write_text(''.join(f'{k} = {text(v)}\n' for k, v in given.items() if v is not None))
@@ -180,22 +117,22 @@ def settings_file(tmp_path, **changed):
 
 
 def test_settings_are_read_from_toml(tmp_path):
-  assert base.load(settings_file(tmp_path), ENGINES) == SETTINGS['xpk']
+  assert base.load(settings_file(tmp_path), ENGINES) == SETTINGS['jobset']
 
 
 @pytest.mark.parametrize(
   'changed, message',
   [
-    ({'engine': 'borg'}, "engine = 'borg'; it must be one of xpk, gcloud, slurm, skypilot"),
-    ({'clusters': 'x'}, "xpk has no setting 'clusters'; it has"),
-    ({'cluster': None, 'zone': None}, 'xpk needs zone, cluster'),
+    ({'engine': 'borg'}, "engine = 'borg'; it must be one of jobset, gcloud, slurm, skypilot"),
+    ({'clusters': 'x'}, "jobset has no setting 'clusters'; it has"),
+    ({'context': None, 'queue': None}, 'jobset needs context, queue'),
     ({'jobs': 'two'}, "jobs = 'two' is a str; it must be a int"),
     ({'jobs': 0}, 'jobs is 0; it must be at least 1'),
     ({'restarts': -1}, 'restarts is -1; it must be at least 0'),
-    ({'engine': ['xpk']}, "engine = ['xpk']; it must be one of xpk"),
-    ({'sweep': 'x' * 40}, 'is not a name for xpk: at most 32 of a-z, 0-9 and hyphens'),
+    ({'engine': ['jobset']}, "engine = ['jobset']; it must be one of jobset"),
+    ({'sweep': 'x' * 40}, 'is not a name for jobset: at most 32 of a-z, 0-9 and hyphens'),
     ({'sweep': 'ALiBi_sweep'}, "for example 'alibi-sweep-"),
-    ({'zone': 'a; rm -r .'}, "zone = 'a; rm -r .' has ';'"),
+    ({'queue': 'a; rm -r .'}, "queue = 'a; rm -r .' has ';'"),
   ],
 )
 def test_settings_that_cannot_be_are_named(changed, message, tmp_path):
@@ -230,6 +167,19 @@ def test_machines_that_a_type_does_not_have_are_refused():
   assert changed(tpu_type='v5litepod-16', hosts=4, all_chips=True).hosts == 4
 
 
+def test_flex_start_is_asked_for_in_place_of_spot():
+  changed = lambda **given: dataclasses.replace(SETTINGS['gcloud'], **given)
+  (one,) = changed(flex_hours=24, spot=False).submissions('gs://mine/jobs.json', {0: 'alibi-0'}, 1)
+  assert one.command[:2] == ('gcloud', 'alpha') and '--spot' not in one.command
+  assert {'--provisioning-model=flex-start', '--max-run-duration=24h'} <= set(one.command)
+  with pytest.raises(ValueError, match='flex_hours is 169 hours; it must be at most 168'):
+    changed(flex_hours=169, spot=False)
+  with pytest.raises(ValueError, match='flex_hours is -1; it must be at least 0'):
+    changed(flex_hours=-1)
+  with pytest.raises(ValueError, match=r'flex_hours = 24 .*; set spot = false'):
+    changed(flex_hours=24)
+
+
 @each_engine
 def test_names_are_never_used_twice_and_the_engine_takes_them(name):
   made = SETTINGS[name]
@@ -262,20 +212,8 @@ def test_only_a_cluster_with_a_disk_takes_jobs_that_are_not_in_a_bucket(name):
       own.check('gs://mine/jobs.json', [])
 
 
-@pytest.mark.parametrize('shell', ['sh', 'bash'])
-def test_runs_are_told_where_the_text_is(shell, tmp_path):
-  made = dataclasses.replace(SETTINGS['gcloud'], checkout=str(tmp_path), data="gs://mine/it's")
-  python = tmp_path / '.venv' / 'bin' / 'python'
-  python.parent.mkdir(parents=True)
-  python.write_text('#!/bin/sh\nprintf %s "$PE_DATA"')
-  python.chmod(0o755)
-  command = [shell, '-c', made.work('gs://mine/jobs.json', '0', 1)]
-  done = subprocess.run(command, capture_output=True, text=True)
-  assert done.stdout == "gs://mine/it's", done.stderr
-
-
 def test_wanted_shares_alone_are_handed_in():
-  assert [one.name for one in submissions('xpk', 4, shares=[1, 3])] == ['alibi-1', 'alibi-3']
+  assert [one.name for one in submissions('jobset', 4, shares=[1, 3])] == ['alibi-1', 'alibi-3']
   (array,) = submissions('slurm', 4, shares=[1, 3])
   assert '--array=1,3%8' in array.files['alibi.sh'] and '/4' in array.files['alibi.sh']
 
@@ -284,4 +222,4 @@ def test_machines_that_would_share_jobs_on_a_disk_are_refused():
   alone = dataclasses.replace(SETTINGS['slurm over hosts'], all_chips=False)
   with pytest.raises(ValueError, match=r'share jobs in a bucket only, and jobs\.json is on a disk'):
     alone.check('jobs.json', [])
-  dataclasses.replace(SETTINGS['xpk'], all_chips=False).check('gs://mine/jobs.json', [])
+  dataclasses.replace(SETTINGS['jobset'], all_chips=False).check('gs://mine/jobs.json', [])

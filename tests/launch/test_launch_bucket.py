@@ -1,5 +1,6 @@
 """Sweeps in a bucket, where nothing can be locked: a job is leased, and engines see the jobs."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -106,54 +107,57 @@ def test_what_an_interrupted_job_said_reaches_the_bucket(bucket, tmp_path):
   assert ownership.take(one) is not None
 
 
+KUBECTL = """#!/bin/sh
+test "$3" = get && exit
+basename "$5" >> {0}/got
+case "$5" in *-$(cat {0}/bad).yaml) exit 4;; esac
+"""
+
+
 @pytest.fixture
-def xpk(tmp_path):
-  """Settings of xpk, and programs in its place that refuse the share whose number is in `bad`."""
-  names = ('sweep', 'project', 'zone', 'cluster', 'tpu_type', 'image')
+def cluster(tmp_path):
+  """Settings of a cluster, and a kubectl that refuses the share whose number is in `bad`."""
+  names = ('context', 'queue', 'accelerator', 'image')
   (tmp_path / 'v5e.toml').write_text(
-    'engine = "xpk"\n' + ''.join(f'{name} = "v5litepod-4"\n' for name in names)
+    'engine = "jobset"\nsweep = "alibi"\ntopology = "2x2"\n'
+    + ''.join(f'{name} = "mine"\n' for name in names)
   )
-  bodies = {
-    'xpk': f'echo "$3" >> {tmp_path}/got; case "$3" in *-$(cat {tmp_path}/bad)) exit 4;; esac',
-    'gcloud': 'exit 0', 'kubectl': 'exit 0',
-  }  # fmt: skip
-  for name, body in bodies.items():
-    (tmp_path / name).write_text(f'#!/bin/sh\n{body}\n')
-    (tmp_path / name).chmod(0o755)
+  (tmp_path / 'kubectl').write_text(KUBECTL.format(tmp_path))
+  (tmp_path / 'kubectl').chmod(0o755)
   (tmp_path / 'bad').write_text('1')
   return tmp_path
 
 
-def test_a_share_that_is_refused_does_not_keep_back_the_others(bucket, xpk):
-  path, made = sweep(bucket, 'handed in', xpk, 3)
+def test_a_share_that_is_refused_does_not_keep_back_the_others(bucket, cluster):
+  path, made = sweep(bucket, 'handed in', cluster, 3)
   submit_jobs = lambda command, *more: run_fixtures.run(
     '-m',
     'launch',
     command,
     path,
-    f'--on={xpk}/v5e.toml',
+    f'--on={cluster}/v5e.toml',
     *more,
-    PATH=f'{xpk}:/usr/bin:/bin',
+    PATH=f'{cluster}:/usr/bin:/bin',
   )
-  handed_in = lambda: (xpk / 'got').read_text().split()
+  handed_in = lambda: (cluster / 'got').read_text().split()
   done = submit_jobs('submit')
-  assert done.returncode == 1 and 'v5litepod-4-1 was not submitted: xpk ended with 4' in done.stderr
-  assert 'v5litepod-4-2 submitted' in done.stdout
-  assert handed_in() == [f'--workload=v5litepod-4-{i}' for i in range(3)]
-  (xpk / 'bad').write_text('none')
+  assert done.returncode == 1 and 'alibi-1 was not submitted: kubectl ended with 4' in done.stderr
+  assert 'alibi-2 submitted' in done.stdout
+  assert handed_in() == [f'alibi-{i}.yaml' for i in range(3)]
+  (cluster / 'bad').write_text('none')
   job_status.record_exit(made[1], 1, resumable=False, tries=3)
   job_status.record_exit(made[2], 75, resumable=True, tries=3)
   shown = submit_jobs('retry', '--dry-run')
-  names = ['--workload=v5litepod-4-1', '--workload=v5litepod-4-2-2']  # the first was never taken
-  assert [word for word in shown.stdout.split() if word.startswith('--workload')] == names
+  names = ['alibi-1.yaml', 'alibi-2-2.yaml']  # the first was never taken
+  assert re.findall(r'apply -f (\S+)', shown.stdout) == names
   assert submit_jobs('retry').returncode == 0 and handed_in()[3:] == names
 
 
-def test_jobs_of_this_machine_are_refused_before_anything_is_created(xpk):
-  one = Job('a', ('-c', 'x'), xpk / 'a' / 'log.txt', xpk / 'a' / 'done.json')
-  job.write(xpk / 'jobs.json', [one])
+def test_jobs_of_this_machine_are_refused_before_anything_is_created(cluster):
+  one = Job('a', ('-c', 'x'), cluster / 'a' / 'log.txt', cluster / 'a' / 'done.json')
+  job.write(cluster / 'jobs.json', [one])
   done = run_fixtures.run(
-    '-m', 'launch', 'submit', xpk / 'jobs.json', f'--on={xpk}/v5e.toml', '--dry-run',
+    '-m', 'launch', 'submit', cluster / 'jobs.json', f'--on={cluster}/v5e.toml', '--dry-run',
   )  # fmt: skip
   assert done.returncode == 2 and '--jobs=gs://BUCKET' in done.stderr and not done.stdout
-  assert not (xpk / 'got').exists()
+  assert not (cluster / 'got').exists()

@@ -22,9 +22,9 @@ def cluster(tmp_path):
   return tmp_path / 'slurm.toml'
 
 
-def submit_jobs(command, path, cluster, *more, programs=None):
-  """Runs `launch submit` or `launch retry` beside such programs."""
-  there = f'{cluster.parent if programs is None else programs}:/usr/bin:/bin'
+def submit_jobs(command, path, cluster, *more, programs=''):
+  """Runs `launch submit` or `launch retry` beside such programs, or beside others."""
+  there = programs or f'{cluster.parent}:/usr/bin:/bin'
   return launch(command, path, f'--on={cluster}', *more, PATH=there)
 
 
@@ -38,7 +38,7 @@ def test_programs_credentials_and_folders_are_asked_for_before_anything_is_creat
   cluster, tmp_path
 ):
   path = write(tmp_path, [make(tmp_path, 'a')])
-  done = submit_jobs('submit', path, cluster, programs=tmp_path / 'logs')
+  done = submit_jobs('submit', path, cluster, programs=f'{tmp_path}/logs')
   assert done.returncode == 2 and 'slurm needs sbatch, srun, scontrol on PATH' in done.stderr
   (tmp_path / 'sinfo.refuses').touch()
   done = submit_jobs('submit', path, cluster)
