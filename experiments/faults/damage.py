@@ -48,7 +48,8 @@ def apply(
   name, content = str(path.relative_to(folder)), path.read_bytes()
   kind = draw.choice(KINDS)
   other = _other(draw, path, twin / name)
-  if kind == 'swapped' and other in (None, content):
+  # Other factors that fit are as good an input; which were used is on record by their digest.
+  if kind == 'swapped' and (other in (None, content) or path.name == 'factors.json'):
     kind = 'cut'
   if kind == 'digit' and not re.search(rb'\d', content):
     kind = 'bit'

@@ -5,7 +5,6 @@ Each is drawn from its seed and number alone, and says '' or what was lost.
 
 import contextlib
 import dataclasses
-import functools
 import os
 import pathlib
 import random
@@ -19,6 +18,8 @@ from experiments.faults import damage, forks, works
 from experiments.faults.damage import Done
 from experiments.faults.forks import Ended, Kill
 from experiments.faults.works import READERS, WRITERS, Work
+from pe_research.common import digest
+from pe_research.storage import files
 
 SHARE_KILLED, SHARE_DISK, SHARE_SLOW = 0.3, 0.06, 0.04  # of the trials; of those that kill
 LONGEST = 1500, 14  # characters and lines of a refusal
@@ -68,16 +69,20 @@ class Trials:
     shutil.rmtree(folder, ignore_errors=True)
     return shutil.copytree(self.home / 'made0', folder, symlinks=True)
 
-  @functools.cache  # noqa: B019, for a process has one
   def straight(self, work: Work) -> Straight:
-    """Runs a command without faults."""
+    """What a command does without faults; it is run once for all processes."""
+    kept = self.home / f'straight_{digest.of_json(work.command)[:16]}.json'
+    if kept.exists():
+      return Straight(**files.read_json(kept))
     folder = self.copy(f'straight{os.getpid()}')
     ended = forks.run(work.command, folder, self.environment)
     if ended.status:
       raise RuntimeError(f'{work} failed before any fault: {ended.errors[-2000:]}')
     found = works.left(folder), works.shown(work, ended)
     shutil.rmtree(folder)
-    return Straight(*found, ended.writes, ended.seconds)
+    made = Straight(*found, ended.writes, ended.seconds)
+    files.write_json(kept, dataclasses.asdict(made))
+    return made
 
   def run(self, number: int) -> Result:
     """Carries a trial out; its folder is kept if something was lost."""
