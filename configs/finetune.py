@@ -142,7 +142,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   if not 1 <= arg.stage <= len(recipe.stages):
     raise ValueError(f'stage is {arg.stage}; {arg.recipe!r} has {len(recipe.stages)}.')
   checks.at_least('share', arg.share, 0, '%')
+  checks.at_most('share', arg.share, 100_000, '%')
   checks.at_least('factor', arg.factor, 1)
+  checks.at_most('factor', arg.factor, 100_000)
   if not arg.start:
     raise ValueError('start is not given; name the workdir of a trained run, start=DIR.')
   saved, stage = run_folder.load_config(paths.place(arg.start)), recipe.stages[arg.stage - 1]

@@ -19,6 +19,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   arg = configs.parse_arg(arg, task='copy', size=20, position='rope', preset='published', seed=0)
   checks.choose('task', arg.task, tasks.TASKS)
   checks.at_least('size', arg.size, 1, tasks.TASKS[arg.task].unit)
+  checks.at_most('size', arg.size, configs.LARGEST['data.task_size'])
   length = tasks.tokens(arg.task, arg.size) - 1
   config = lm.get_config(
     f'position={arg.position},preset={arg.preset},length={length},seed={arg.seed}'
@@ -27,6 +28,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.data.task_size = arg.size
   config.eval.protocols = ('task',)
   config.eval.controls = ('exact', 'teacher')
-  config.eval.lengths = tuple(round(arg.size * share) for share in (0.5, 1, 1.5, 2))
+  config.eval.lengths = tuple(
+    dict.fromkeys(max(1, round(arg.size * share)) for share in (0.5, 1, 1.5, 2))
+  )
   config.eval.windows = 200
   return config

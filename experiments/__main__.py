@@ -26,6 +26,8 @@ from pe_research.common import checks
 from pe_research.machines import exits
 from pe_research.settings import cli
 
+MOST_SEEDS = 100
+
 
 def parser() -> argparse.ArgumentParser:
   """Flags of every command but sweep, which has its own."""
@@ -73,6 +75,7 @@ def main(argv: list[str]) -> int:
       print(listed(chosen, scale.name))
       return 0
     checks.at_least('--seeds', given.seeds, 0)
+    checks.at_most('--seeds', given.seeds, MOST_SEEDS)
     workdir = given.workdir or pathlib.Path('results/claims') / scale.name
     if given.command == 'report':
       return report(given, scale, workdir)

@@ -161,6 +161,7 @@ def main(argv: list[str]) -> int:
     contexts = given.contexts
     for context in contexts:
       checks.at_least('--contexts', context, 1)
+      checks.at_most('--contexts', context, 2**24)
     for field in ('repeats', 'batch'):
       checks.at_least(f'--{field}', getattr(given, field), 1)
     for projection in PROJECTIONS.values():

@@ -105,7 +105,8 @@ def _plain(value) -> str | list:
 
 
 def _names_missing(some: list[Mapping], other: list[Mapping]) -> str:
-  return ', '.join(one['name'] for one in some if one not in other) or 'none'
+  names = [one['name'] for one in some if one not in other]
+  return ', '.join([*names[:5], *(['...'] if names[5:] else [])]) or 'none'
 
 
 def read(path: pathlib.Path) -> list[Job]:

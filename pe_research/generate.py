@@ -32,6 +32,7 @@ def main(argv: list[str]) -> None:
   given = parser.parse_args(argv)
   with exits.errors():
     checks.at_least('--tokens', given.tokens, 1)
+    checks.at_most('--tokens', given.tokens, 2**24)
     checks.at_least('--temperature', given.temperature, 0)
     if not 0 < given.top_p <= 1:
       raise ValueError(f'--top-p is {given.top_p}; it must be in (0, 1].')

@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
 
     if SEED not in flags.workdir:
       raise ValueError(
-        f'--workdir is {flags.workdir}; every seed needs its own: write {SEED} where the seed '
+        f'--workdir is {flags.workdir!r}; every seed needs its own: write {SEED} where the seed '
         'belongs.'
       )
     if len(set(flags.seeds)) < len(flags.seeds):

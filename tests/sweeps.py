@@ -35,7 +35,6 @@ def row(run: str, name: str, length: int, seed: int, *, protocol='fixed_targets'
   identity = {
     'run': run,
     'commit': 'c' * 40,
-    'fingerprint': 'f' * 64,
     'environment': 'e' * 64,
     'scheme': name,
     'seed': seed,

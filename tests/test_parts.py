@@ -13,7 +13,7 @@ ORDER = {
                   'show', 'commands'),
   'launch': ('commands',),  # one part
   'configs': ('commands',),
-  'experiments': ('bench', 'studies', 'claims', 'report', 'site', 'commands'),
+  'experiments': ('bench', 'studies', 'claims', 'report', 'site', 'faults', 'commands'),
 }  # fmt: skip
 PACKAGES = ('pe_research', 'configs', 'launch', 'experiments')  # in their order as well
 

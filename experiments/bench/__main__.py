@@ -7,9 +7,11 @@ python -m experiments.bench search --length=256 --batch=5
 python -m experiments.bench together --seeds=4 --width=64 --layers=3 --length=64
 python -m experiments.bench scaling --workdir=results/bench
 python -m experiments.bench peers --peers-python=PYTHON --workdir=results/bench
+python -m experiments.bench faults --minutes=10 --seed=1
 
 scaling and peers run the other modes in processes of their own: scaling draws time and memory of a
-forward pass against length, peers alternates with PyTorch models on the same work.
+forward pass against length, peers alternates with PyTorch models on the same work. faults kills
+commands and damages files, and prints what survived.
 """
 
 import argparse
@@ -30,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
   """Flags of every mode."""
   flags = cli.parser('experiments.bench', __doc__)
   add = flags.add_argument
-  add('mode', choices=(*MEASURES, 'scaling', 'peers'))
+  add('mode', choices=(*MEASURES, 'scaling', 'peers', 'faults'))
   add('--position', default='rope')
   add('--mlp', default='swiglu')
   add('--dtype', default='float32')
@@ -40,14 +42,21 @@ def parser() -> argparse.ArgumentParser:
   add('--workdir', type=pathlib.Path, help='of the results of scaling and peers')
   add('--rounds', type=int, default=5, help='of peers')
   add('--peers-python', metavar='PYTHON', help='that has torch, transformers and x-transformers')
+  add('--minutes', type=float, default=2.0, help='of faults')
+  add('--seed', type=int, default=0, help='of faults')
+  add('--trial', type=int, metavar='N', help='of faults: this one alone, once more')
   return flags
 
 
-def main(argv: list[str]) -> None:
-  """Prints the settings and what was measured."""
+def main(argv: list[str]) -> int:
+  """Prints the settings and what was measured; the exit status is 1 if faults lost something."""
   given = parser().parse_args(argv)
   given.attention = given.attention or ('tiled' if given.mode == 'forward' else 'dense')
   with exits.errors():
+    if given.mode == 'faults':
+      from experiments.faults import campaign  # forks, so it is the first to import JAX
+
+      return campaign.run(given)
     from experiments.bench import measure, peers, scaling  # slow to import
 
     if given.mode in ('scaling', 'peers'):
@@ -55,7 +64,7 @@ def main(argv: list[str]) -> None:
         raise ValueError(f'{given.mode} needs --workdir=DIR for its results.')
       with locks.claim(given.workdir):
         {'scaling': scaling.run, 'peers': peers.run}[given.mode](given)
-      return
+      return 0
     exits.restart_tuned()
     import jax
 
@@ -64,7 +73,8 @@ def main(argv: list[str]) -> None:
   about = {'device': jax.devices()[0].device_kind, 'jax': jax.__version__}
   settings = {name: getattr(given, name) for name in ('mode', 'position', 'mlp', 'dtype', *SIZES)}
   print(json.dumps(settings | {'attention': given.attention} | figures | about), flush=True)
+  return 0
 
 
 if __name__ == '__main__':
-  main(sys.argv[1:])
+  raise SystemExit(main(sys.argv[1:]))

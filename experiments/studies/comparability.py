@@ -65,12 +65,15 @@ def load(workdirs: Sequence[pathlib.Path]) -> list[Run]:
   for workdir in workdirs:
     run = measured.read(workdir, files.read_json(workdir / 'config.json'))
     if run is None:
-      raise ValueError(f'{workdir} holds no finished run; train it, or leave it out.')
+      raise ValueError(
+        f'{workdir} holds no finished run, by its config.json and run.json; train it, or leave it '
+        'out.'
+      )
     if missing := measured.missing(run):
       raise ValueError(
-        f'{workdir} lacks {len(missing)} of its measurements ({", ".join(missing[:5])}'
-        f'{", ..." if len(missing) > 5 else ""}): rows were lost, or it was stopped. '
-        f'python -m pe_research.evaluate --workdir={workdir} measures them.'
+        f'{workdir / "results.jsonl"} lacks {len(missing)} of its measurements '
+        f'({", ".join(missing[:5])}{", ..." if len(missing) > 5 else ""}): rows were lost, or it '
+        f'was stopped. python -m pe_research.evaluate --workdir={workdir} measures them.'
       )
     runs.append(run)
   return runs

@@ -172,6 +172,7 @@ def load(path: Path, engines: Mapping[str, type[Engine]]) -> Engine:
   Raises:
     ValueError: names the setting and what it may be.
   """
+  checks.regular(path)
   try:
     given: dict[str, Any] = tomllib.loads(path.read_text())
   except tomllib.TOMLDecodeError as error:

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import pathlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,6 +23,12 @@ def choose(field: str, value: Any, choices: Iterable[Any]) -> None:
     )
 
 
+def regular(path: pathlib.Path) -> None:
+  """Raises ValueError where a pipe, a device or a folder is: reading it might never end."""
+  if path.exists() and not path.is_file():
+    raise ValueError(f'{path} is no regular file; name another.')
+
+
 def at_most(field: str, value: float, most: float, unit: str = '') -> None:
   """Raises ValueError if `value` is above `most`."""
   if not value <= most:
@@ -32,5 +39,10 @@ def at_least(field: str, value: float, least: float, unit: str = '') -> None:
   """Raises ValueError if `value` is below `least`, or infinite."""
   if not value >= least:
     raise ValueError(f'{field} is {value}{unit and " " + unit}; it must be at least {least}.')
-  if value == math.inf:
-    raise ValueError(f'{field} is {value}; it must be a finite number, at least {least}.')
+  finite(field, value)
+
+
+def finite(field: str, value: float) -> None:
+  """Raises ValueError if `value` is infinite or not a number."""
+  if not -math.inf < value < math.inf:
+    raise ValueError(f'{field} is {value}; it must be a finite number.')

@@ -46,7 +46,7 @@ def evaluate(
   for *_, length in protocols.measurements(config):
     ring.check(scorer.spec, length)
   scoring_programs = programs.Scoring(config, params, scorer)
-  record, results = files.read_json(workdir / 'run.json'), workdir / 'results.jsonl'
+  record, results = run_folder.load_record(workdir), workdir / 'results.jsonl'
   identity = {
     'run': workdir.name,
     'commit': record['provenance']['commit'],
@@ -61,7 +61,7 @@ def evaluate(
     'environment': digest.of_json(jax_setup.environment()),
     'settings': protocols.settings(config['eval']),
   }
-  done = {_key(row) for row in files.read_rows(results)}
+  done = {_key(row) for row in run_folder.load_rows(workdir, record)}
   for measurement in protocols.measurements(config):
     row = identity | dict(zip(KEY, measurement, strict=True))
     if _key(row) in done:
@@ -94,7 +94,7 @@ def evidence(subject: scoring.Subject, used: Sequence[Both], arithmetic: str) ->
 
 def show(workdir: pathlib.Path, as_json: bool = False) -> None:
   """Prints the rows of a run's results, without long lists: a table, or a line of JSON each."""
-  rows = files.read_rows(workdir / 'results.jsonl')
+  rows = run_folder.load_rows(workdir, run_folder.load_record(workdir))
   if as_json:
     for row in rows:
       print(json.dumps({k: v for k, v in row.items() if k not in ('documents', 'by_position')}))

@@ -89,7 +89,7 @@ def _parse(how: str) -> tuple[str, int, int] | None:
       raise ValueError
   except ValueError as error:
     raise ValueError(
-      f'--distributed={how} is not understood; write ADDRESS:PORT,PROCESSES,RANK, for example '
+      f'--distributed={how!r} is not understood; write ADDRESS:PORT,PROCESSES,RANK, for example '
       '--distributed=10.0.0.1:8476,2,0. Ports go from 1 to 65535.'
     ) from error
   return parsed

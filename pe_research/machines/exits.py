@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 
@@ -35,8 +36,15 @@ def errors() -> Iterator[None]:
     if os.environ.get('PE_TRACEBACK') or code is None:
       raise
     hint = ' Is the bucket there, and are you signed in where it is?' if code == STOPPED else ''
-    print(f'error: {str(error) or type(error).__name__}{hint}', file=sys.stderr)
+    print(f'error: {shown(str(error)) or type(error).__name__}{hint}', file=sys.stderr)
     raise SystemExit(code) from error
+
+
+def shown(text: str) -> str:
+  """A message for a terminal: long words shortened, control characters but newlines escaped."""
+  text = re.sub(r'\S{400,}', lambda word: f'{word[0][:80]}... ({len(word[0])} characters)', text)
+  return ''.join(c if c == '\n' or c.isprintable() else c.encode('unicode_escape').decode()
+                 for c in text)  # fmt: skip
 
 
 def restart_tuned() -> None:

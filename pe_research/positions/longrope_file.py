@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pe_research.common import digest, records
+from pe_research.common import checks, digest, records
 
 KIND = 'LongRoPE factors'
 FIELDS = ('base', 'rotated', 'train_length', 'target_length')  # the model that the factors fit
@@ -16,7 +16,10 @@ def check(name: str, factors: Sequence[float], pairs: int) -> tuple[float, ...]:
   Raises:
     ValueError: there are not as many as rotated pairs, they decrease, or one is not positive.
   """
-  factors = tuple(map(float, factors))
+  try:
+    factors = tuple(map(float, factors))
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'position.{name} is {factors}; factors are positive numbers.') from error
   factors = factors * pairs if len(factors) == 1 else factors
   if len(factors) != pairs:
     raise ValueError(
@@ -41,6 +44,7 @@ def read(path: str) -> tuple[dict[str, Any], str]:
     ValueError: there is no such file, or it holds something else.
   """
   try:
+    checks.regular(pathlib.Path(path))
     text = pathlib.Path(path).read_bytes()
     found = records.parsed(text, 'it')
   except FileNotFoundError as error:

@@ -45,7 +45,8 @@ class XPos(rotary.RoPE):
       )
     zeta = (np.arange(0, self.rotated, 2) / self.rotated + gamma) / (1 + gamma)
     self.rate = tuple(np.log(zeta) / scale_base)  # nats/token, of each pair
-    self.max_length = min(self.max_length, int(LARGEST / max(-r for r in self.rate)))
+    fastest = max(1e-30, *(-r for r in self.rate))  # 0 where gamma is so large that none decays
+    self.max_length = int(min(self.max_length, LARGEST / fastest))
 
   def query(self, q: jax.Array, pos: jax.Array, length) -> jax.Array:
     """Rotates [B, L, H, R] at `pos` [B or 1, L], times zeta^(pos / scale_base)."""

@@ -1,9 +1,14 @@
 """Checkpoints: asynchronous, atomic, verified when they are read."""
 
+import contextlib
+import functools
 import logging as stdlib_logging
 import pathlib
 import shutil
+import sys
 import time
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -35,35 +40,48 @@ class Checkpoints:
     self.folder = paths.absolute(workdir / 'checkpoints')
     paths.check_plain(self.folder)
     self.read_only = read_only
+    _drop_tracebacks()
     if read_only:
       logging.get_absl_logger().addFilter(_no_read_only_warning)
-    self.manager = ocp.CheckpointManager(
-      self.folder,
-      item_names=('state', 'extra'),
-      options=ocp.CheckpointManagerOptions(
-        max_to_keep=None if read_only else keep,
-        cleanup_tmp_directories=not read_only,
-        create=not read_only,
-        read_only=read_only,
-      ),
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=None if read_only else keep,
+      cleanup_tmp_directories=not read_only,
+      create=not read_only,
+      read_only=read_only,
     )
+    with self._writing():
+      self.manager = ocp.CheckpointManager(
+        self.folder, item_names=('state', 'extra'), options=options
+      )
 
   def __enter__(self) -> 'Checkpoints':
     return self
 
   def __exit__(self, *_) -> None:
-    self.manager.wait_until_finished()
-    self.manager.close()
+    with self._writing():
+      self.manager.wait_until_finished()
+      self.manager.close()
 
   def save(self, step: int, state: Any, extra: dict[str, Any]) -> None:
     """Saves the state (arrays) and `extra` (JSON) after `step` steps, in the background."""
     extra = extra | {'step': step, 'digest': digest.of_arrays(state)}
     extra |= {WHOLE: PREFIX + digest.of_json(extra)}
-    self.manager.save(
-      step,
-      args=ocp.args.Composite(state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave(extra)),
-      force=True,
-    )
+    items = {'state': ocp.args.StandardSave(state), 'extra': ocp.args.JsonSave(extra)}
+    with self._writing():  # this one, or the one before it
+      self.manager.save(step, args=ocp.args.Composite(**items), force=True)
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    """Raises WorkdirError where orbax or tensorstore cannot write."""
+    try:
+      yield
+    except (OSError, ValueError) as error:
+      if paths.failed(error) or isinstance(error, paths.WorkdirError):
+        raise
+      raise paths.WorkdirError(
+        f'a checkpoint in {self.folder} cannot be written: {_first_line(error)}. Free space, or '
+        'choose another --workdir.'
+      ) from error
 
   def steps(self) -> list[int]:
     """Steps that have a checkpoint, oldest first."""
@@ -149,6 +167,25 @@ class Checkpoints:
     if extra.pop('step', step) != step or extra.pop('digest') != digest.of_arrays(state):
       raise ValueError('its contents do not match the digest saved with them')
     return state, extra
+
+
+@functools.cache
+def _drop_tracebacks() -> None:
+  """Drops what orbax prints of errors that it also raises, and of reads that it then gives up."""
+  before = sys.unraisablehook
+
+  def hook(raised) -> None:
+    if str(raised.exc_value) != 'Event loop is closed':
+      before(raised)
+
+  sys.unraisablehook = hook
+  warnings.filterwarnings('ignore', message='coroutine .* was never awaited')
+  logging.get_absl_logger().addFilter(
+    lambda record: not (record.exc_info and 'orbax' in record.pathname)
+  )
+  stdlib_logging.getLogger('asyncio').addFilter(
+    lambda record: 'exception was never retrieved' not in record.getMessage()
+  )
 
 
 def _no_read_only_warning(record: stdlib_logging.LogRecord) -> bool:

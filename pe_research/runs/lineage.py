@@ -181,7 +181,7 @@ def published(config: Mapping[str, Any], parameters: str) -> dict[str, Any]:
 
 def source(workdir: pathlib.Path, step: int, parameters: str) -> dict[str, Any]:
   """What a record says of the checkpoint that weights came from; `parameters` is their digest."""
-  return _source(workdir, step, parameters, files.read_json(workdir / 'run.json'))
+  return _source(workdir, step, parameters, run_folder.load_record(workdir))
 
 
 def _source(folder: pathlib.Path, step: int, parameters: str, record: Mapping[str, Any]):
@@ -224,7 +224,7 @@ def derive(
       f'{into} holds results of the weights of {whose["run"]} (step {whose["step"]}); these are of '
       f'{origin.name} (step {weights["step"]}). Choose another --into.'
     )
-  record = files.read_json(origin / 'run.json')
+  record = run_folder.load_record(origin)
   trained = {v for k, v in record['conditions'].items() if k.startswith('program.')}
   trained |= set(record.get('programs', {}).values())
   texts = {k: v for k, v in program_store.read(origin).items() if k in trained}

@@ -36,7 +36,45 @@ def load_config(workdir: pathlib.Path) -> dict[str, Any]:
       f'the config.json in {workdir} is not of a run; name the directory of a run. A checkpoint of '
       f'Hugging Face becomes one by --config=configs/pretrained.py:path={workdir}.'
     )
+  record = files.read_json(workdir / 'run.json')
+  if record is not None:
+    own = {'scheme': config['position']['name'], 'seed': config['seed']}
+    own['train_length'] = config['length']
+    changed = nested.difference(own, {name: record.get(name, own[name]) for name in own})
+    if changed:
+      raise files.WorkdirError(
+        f'config.json and run.json in {workdir} are not of one run ({", ".join(changed)}); restore '
+        'them from a copy.'
+      )
   return config
+
+
+def load_record(workdir: pathlib.Path) -> dict[str, Any]:
+  """The record of a run; WorkdirError where there is none."""
+  record = files.read_json(workdir / 'run.json')
+  if record is None:
+    raise files.WorkdirError(
+      f'{workdir} has no run.json, which says what was run; restore it from a copy, or train again '
+      'in another --workdir.'
+    )
+  return record
+
+
+def load_rows(workdir: pathlib.Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """The rows of a run's results; WorkdirError where one is not of the run of this record."""
+  path = workdir / 'results.jsonl'
+  rows = files.read_rows(path)
+  for number, row in enumerate(rows, 1):
+    last = row['step'] == record.get('steps')  # before it, conditions may have changed
+    fields = ('scheme', 'seed', 'train_length', *(('fingerprint',) if last else ()))
+    same = {name: record[name] for name in fields if name in record}
+    changed = nested.difference(same, {name: row.get(name, same[name]) for name in same})
+    if changed:
+      raise files.WorkdirError(
+        f'{path}, line {number}, is not of the run that run.json is of ({", ".join(changed)}). '
+        'Restore it from a copy, or remove it to measure again.'
+      )
+  return rows
 
 
 def check_data(workdir: pathlib.Path, facts: Mapping[str, Any]) -> None:
@@ -47,7 +85,8 @@ def check_data(workdir: pathlib.Path, facts: Mapping[str, Any]) -> None:
   changed = nested.difference(trained, facts) if trained else []
   if changed:
     raise files.WorkdirError(
-      f'the text is not the one that {workdir} was trained on (trained -> found):\n  '
+      f'the text is not the one that {workdir} was trained on, by its run.json (trained -> '
+      'found):\n  '
       + '\n  '.join(changed)
       + '\nRestore that text, or train again in another --workdir.'
     )

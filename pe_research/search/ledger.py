@@ -22,11 +22,20 @@ class Ledger:
   losses that were measured before are read from the file.
   """
 
-  def __init__(self, path: pathlib.Path, measure: Measure):
-    """Reads the file; `measure` is called for other candidates."""
-    self.path, self.measure = path, measure
+  def __init__(self, path: pathlib.Path, measure: Measure, search: str = ''):
+    """Reads the file; `measure` is called for other candidates, `search` identifies the search.
+
+    Raises:
+      WorkdirError: the file has losses of another search.
+    """
+    self.path, self.measure, self.search = path, measure, search
     self.recorded: dict[Candidate, float] = {}
     for row in files.read_rows(path):
+      if row.get('search', search) != search:
+        raise files.WorkdirError(
+          f'{path} has losses of another search than {path.with_name("search.json")}; restore it '
+          'from a copy, or remove it to measure again.'
+        )
       for factors, start_tokens, loss in row['candidates']:
         self.recorded[Candidate(tuple(factors), start_tokens)] = loss
     self.measured = 0
@@ -39,7 +48,7 @@ class Ledger:
       self.measured += len(new)
       rows = [[c.factors, c.start_tokens, loss] for c, loss in zip(new, losses, strict=True)]
       if multiprocess.is_process_0():
-        files.append_row(self.path, {'candidates': rows})
+        files.append_row(self.path, {'search': self.search, 'candidates': rows})
       self.recorded |= dict(zip(new, losses, strict=True))
     return [self.recorded[c] for c in candidates]
 

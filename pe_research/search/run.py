@@ -69,7 +69,9 @@ def search(
   )
   references = plans.references(plan, run, measure.stretched)
   space = plans.make_space(plan, run, references)
-  losses = ledger.Ledger(workdir / 'evaluations.jsonl', lambda c: measure(c, chosen))
+  identity = digest.of_json(files.read_json(workdir / 'search.json'))
+  path = workdir / 'evaluations.jsonl'
+  losses = ledger.Ledger(path, lambda c: measure(c, chosen), identity)
   for now in ledger.progress(plan.method, space, plan.settings, losses):
     beat(f'evaluating candidates after {now.evaluations}')
     if multiprocess.is_process_0():

@@ -8,6 +8,7 @@ METHODS = ('paper', 'released', 'random', 'coordinate', 'yarn_grid')
 DOCUMENTS = 5  # of training, that candidates are tried on
 # On two cores, candidates of 1,280 tokens run at 77 a second alone and at 54 a dozen at once.
 BATCH_TOKENS = 2_048
+MOST = 1_000_000  # candidates of a generation, and generations
 
 
 def _size(default: float, text: str):
@@ -31,6 +32,9 @@ class Settings:
       checks.at_least(f'--{field}', getattr(self, field), 1)
     for field in ('crossovers', 'iterations', 'seed'):
       checks.at_least(f'--{field}', getattr(self, field), 0)
+    for field in ('population', 'mutations', 'crossovers', 'iterations', 'parents'):
+      checks.at_most(f'--{field}', getattr(self, field), MOST)
+    checks.at_most('--seed', self.seed, 2**32 - 1)
     if not 0 < self.probability <= 1:
       raise ValueError(f'--probability is {self.probability}; it must be in (0, 1].')
 

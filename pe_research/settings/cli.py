@@ -114,6 +114,8 @@ def read_config(arguments: Sequence[str]) -> 'ml_collections.ConfigDict':
     'config', None, 'FILE[:name=value,...]', flag_values=values, lock_config=True, sys_argv=argv
   )
   for argument in arguments:
+    if not argument.isprintable():
+      raise ValueError(f'argument {argument!r} has characters that cannot be printed.')
     if not argument.startswith('--config=') and not argument.startswith('--config.'):
       raise ValueError(
         f'argument {argument!r} is not understood; a config is given by --config=FILE, a field of '
@@ -135,8 +137,8 @@ def read_config(arguments: Sequence[str]) -> 'ml_collections.ConfigDict':
     check_fields(arguments)
     # A config file's own error arrives as text with its traceback: the last line is the message.
     lines = [line.strip() for line in str(error).replace('\\n', '\n').splitlines()]
-    raised = [line for line in lines if re.match(r'\w+Error: ', line)]  # JAX adds more lines
+    raised = [line for line in lines if re.match(r'[\w.]+Error: ', line)]  # JAX adds more lines
     traced = any('Traceback' in line for line in lines)
     message = (raised or lines)[-1] if traced else ' '.join(lines)
-    message = re.sub(r'^\w+Error: |\\|^[\'"]+|[\'"]+$', '', message)
+    message = re.sub(r'^[\w.]+Error: |\\|^[\'"]+|[\'"]+$', '', message)
     raise ValueError(f'config: {message}') from error

@@ -15,7 +15,7 @@ from ml_collections import config_dict
 from pe_research import positions
 from pe_research.attention.spec import Spec
 from pe_research.common import nested
-from pe_research.common.checks import at_least, at_most, choose, nearest
+from pe_research.common.checks import at_least, at_most, choose, finite, nearest
 from pe_research.model.decoder_config import DecoderConfig
 from pe_research.settings import protocols
 
@@ -43,11 +43,10 @@ LEAST = {  # smallest values, and their units
   'optimizer.weight_decay': (0, ''),
   'optimizer.eps': (0, ''),
 }
-LARGEST = {
+LONGEST = 2**31 - 1  # positions and steps are int32
+LARGEST = {  # whole numbers; others at most LONGEST
   'seed': 2**32 - 1,  # JAX takes 32 bits: the next one gives the numbers of 0
   'data.seed': 2**32 - 1,
-  'length': 2**31 - 1,  # positions are int32
-  'steps': 2**31 - 1,
   'optimizer.batch': 2**24,
   'data.task_size': 2**20,
   'eval.windows': 2**24,
@@ -188,9 +187,12 @@ def _check_values(fields: Mapping[str, Any]) -> None:
   for field, (least, unit) in LEAST.items():
     if fields[field] is not None or field not in OPTIONAL_FIELDS:
       at_least(field, fields[field], least, unit)
-  for field, largest in LARGEST.items():
-    if fields[field] is not None:
-      at_most(field, fields[field], largest)
+  for field, value in fields.items():
+    for one in value if isinstance(value, list | tuple) else (value,):
+      if isinstance(one, float):
+        finite(field, one)
+      elif isinstance(one, int):
+        at_most(field, abs(one), LARGEST.get(field, LONGEST))
   for field, whole in SHARES.items():
     if not 0 <= fields[field] <= 1:
       raise ValueError(f'{field} is {fields[field]}; it is a share of {whole}, 0 to 1.')

@@ -48,7 +48,7 @@ def measurement(text: str) -> tuple[str, str, int]:
   protocol, _, rest = text.partition('/')
   choose(f'the protocol of the measurement {text!r}', protocol, PROTOCOLS)
   control, _, length = rest.rpartition('/')
-  if not accepts(protocol, control) or not length.isdigit():
+  if not accepts(protocol, control) or not re.fullmatch('[1-9][0-9]*', length):
     raise ValueError(
       f'measurement {text!r} is not understood; write {protocol}/CONTROL/LENGTH with a control out '
       f'of {", ".join(controls(protocol))}.'

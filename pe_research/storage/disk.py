@@ -10,14 +10,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import IO
 
+from pe_research.common import checks
 from pe_research.storage.paths import WorkdirError
 
 
 def write(path: pathlib.Path, content: bytes) -> None:
   """Replaces a file, through a temporary one beside it."""
   temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-  if path.exists() and not path.is_file():
-    raise WorkdirError(f'{path} is no regular file and is not replaced; name another.')
+  check_regular(path)
   try:
     with temporary.open('wb') as file:
       file.write(content)
@@ -30,10 +30,17 @@ def write(path: pathlib.Path, content: bytes) -> None:
     raise WorkdirError(f'{path} cannot be written: {error.strerror}.') from error
 
 
+def check_regular(path: pathlib.Path) -> None:
+  """As checks.regular, with a WorkdirError."""
+  try:
+    checks.regular(path)
+  except ValueError as error:
+    raise WorkdirError(str(error)) from error
+
+
 def check_writable(path: pathlib.Path, makes_folder: bool) -> None:
   """See files.check_writable; leaves nothing behind."""
-  if path.exists() and not path.is_file():
-    raise WorkdirError(f'{path} is no regular file and is not replaced; name another.')
+  check_regular(path)
   folder = path.parent
   while makes_folder and not folder.exists():
     folder = folder.parent
@@ -112,9 +119,10 @@ def claim(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
         f'workdir {workdir} cannot be locked: {error.strerror}. Choose a --workdir on a disk that '
         'has locks.'
       ) from error
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
+    with contextlib.suppress(OSError):  # the disk is full, and the lock holds all the same
+      lock.truncate(0)
+      lock.write(str(os.getpid()))
+      lock.flush()
     yield lambda: None
 
 

@@ -44,7 +44,7 @@ def write_once(path: pathlib.Path, value: Mapping[str, Any]) -> None:
   changed = nested.difference(saved, value) if saved else []
   if changed:
     raise WorkdirError(
-      f'{path.parent} holds something else (saved -> given):\n  '
+      f'{path.parent} holds something else, by its {path.name} (saved -> given):\n  '
       + '\n  '.join(changed[:20])
       + '\nChoose another --workdir, or give what is saved to continue.'
     )
@@ -95,7 +95,14 @@ def read_json(path: pathlib.Path) -> Any:
   Raises:
     WorkdirError: it is no JSON, or not as it was written; says where.
   """
-  return _parsed(path.read_bytes(), str(path)) if path.exists() else None
+  content = _content(path)
+  return None if content is None else _parsed(content, str(path))
+
+
+def _content(path: pathlib.Path) -> bytes | None:
+  """The bytes of a file, None if there is none; WorkdirError where reading might never end."""
+  disk.check_regular(path)
+  return path.read_bytes() if path.exists() else None
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -104,8 +111,6 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
   Raises:
     WorkdirError: a line before it is no JSON, or not as it was written; says which.
   """
-  if not path.exists():
-    return []
-  text = path.read_bytes()
+  text = _content(path) or b''
   lines = enumerate(text[: text.rfind(b'\n') + 1].splitlines(), 1)
   return [_parsed(line, f'{path}, line {number},') for number, line in lines if line]

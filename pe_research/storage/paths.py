@@ -32,11 +32,13 @@ def place(text) -> pathlib.Path:
   """
   if not str(text):
     raise BucketError('no folder is named; write one, . for this folder')
-  scheme, separator, _ = str(text).partition('://')
+  scheme, separator, bucket = str(text).partition('://')
   if not separator:
     return pathlib.Path(text)
   if scheme not in LIBRARIES:
     raise BucketError(f'{text}: {scheme}:// is not a bucket; write gs://... or s3://....')
+  if not bucket.strip('/'):
+    raise BucketError(f'{text} names no bucket; write {scheme}://BUCKET/DIR.')
   if importlib.util.find_spec(LIBRARIES[scheme]) is None:
     raise BucketError(f'{text} needs one more package: pip install {LIBRARIES[scheme]}.')
   from etils import epath  # slow to import, and few paths are of a bucket

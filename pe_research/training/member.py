@@ -11,7 +11,8 @@ from pe_research.common import digest, sharding
 from pe_research.data import batches, texts
 from pe_research.model.functional import FunctionalDecoder
 from pe_research.proof import programs
-from pe_research.runs import checkpoints, run_folder
+from pe_research.runs import checkpoints, conditions, run_folder
+from pe_research.storage import files
 from pe_research.training import costs, metrics, run_record, train_state
 
 
@@ -36,6 +37,7 @@ class Member:
     """Opens the checkpoints, until `stack` is closed; changes nothing."""
     self.config, self.workdir, self.corpus, self.stack = config, workdir, corpus, stack
     self.functional = functional
+    self.identity = digest.of_json(conditions.experiment(config))
     self.stream = batches.build(corpus, config, functional.scheme.reads_beyond)
     self.saved = stack.enter_context(checkpoints.Checkpoints(workdir, config['run']['keep']))
     if self.saved.steps():
@@ -47,7 +49,11 @@ class Member:
       return None
     restored = self.saved.restore(like)
     whole = restored is not None and int(restored[0]['step']) == self.config['steps']
-    return restored[0] if whole else None
+    if not whole:
+      return None
+    folder, params = self.workdir / 'checkpoints', restored[0]['params']
+    train_state.check_final(self.workdir, folder, params, self.config['steps'])
+    return restored[0]
 
   def begin(
     self, optimizer, like: train_state.State, restored, texts: Mapping[str, programs.Both]
@@ -67,6 +73,11 @@ class Member:
       self.record = run_record.describe(*parts, state['params'], start, texts)
     else:
       state, extra = restored
+      if extra.get('config', self.identity) != self.identity:
+        raise files.WorkdirError(
+          f'{self.workdir / "checkpoints"} is of a run with another config than config.json has; '
+          'restore it from a copy, or begin again in another --workdir.'
+        )
       self.stream.restore(extra['batches'])
       self.record = run_record.describe_resumed(*parts, self.workdir, texts)
     return state
@@ -100,7 +111,7 @@ class Member:
       return x if x.sharding == layout else sharding.place(x, layout)
 
     placed = jax.tree.map(place, state, train_state.layout(like))
-    self.saved.save(step, placed, {'batches': self.stream.state()})
+    self.saved.save(step, placed, {'batches': self.stream.state(), 'config': self.identity})
 
   def finish(self, params) -> None:
     """Writes the record of a finished run."""

@@ -92,7 +92,7 @@ def describe_resumed(
   config, functional: FunctionalDecoder, corpus: texts.Corpus, workdir: pathlib.Path, shown
 ) -> dict[str, Any]:
   """The record of a run that resumes, with the conditions that have changed since it began."""
-  before = files.read_json(workdir / 'run.json')
+  before = run_folder.load_record(workdir)
   record = describe(config, functional, corpus, {}, before['start'], shown)
   changed = conditions.changed(before['conditions'], record['conditions'])
   if before.get('programs'):

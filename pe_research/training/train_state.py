@@ -75,12 +75,7 @@ def load_params(
     if step:
       raise files.WorkdirError(f'{workdir} trained nothing, so it has no step {step}.')
     params = importing.load(pathlib.Path(config['start']['pretrained']), config)
-    record = files.read_json(workdir / 'run.json') or {}
-    if record.get('final_parameters') not in (None, digest.of_arrays(params)):
-      raise files.WorkdirError(
-        f'the weights in {config["start"]["pretrained"]} are not those that {workdir} was made of; '
-        'restore them, or import the model again in another --workdir.'
-      )
+    check_final(workdir, config['start']['pretrained'], params, 0)
     return params, 0
   mesh, functional = sharding.mesh(config['run']['mesh']), FunctionalDecoder(config)
   like = abstract(functional, optimizers.build(config['optimizer'], config['steps']), mesh)
@@ -90,4 +85,17 @@ def load_params(
     raise files.WorkdirError(
       f'{workdir} has no checkpoint; train it first with python -m pe_research.main.'
     )
-  return restored[0]['params'], int(restored[0]['step'])
+  params, step = restored[0]['params'], int(restored[0]['step'])
+  check_final(workdir, workdir / 'checkpoints', params, step)
+  return params, step
+
+
+def check_final(workdir: pathlib.Path, where: pathlib.Path | str, params, step: int) -> None:
+  """Raises WorkdirError unless the last parameters of a finished run are those on record."""
+  record = files.read_json(workdir / 'run.json') or {}
+  known = record.get('final_parameters') if record.get('steps') == step else None
+  if known not in (None, digest.of_arrays(params)):
+    raise files.WorkdirError(
+      f'the weights in {where} are not those of {workdir / "run.json"}; restore both from a copy, '
+      'or begin again in another --workdir.'
+    )

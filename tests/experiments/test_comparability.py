@@ -356,7 +356,7 @@ def test_a_run_whose_rows_were_lost_is_refused(tmp_path):
     sweeps.save(run)
   file = made[1].workdir / 'results.jsonl'
   file.write_text(''.join(file.read_text().splitlines(keepends=True)[:2]))
-  with pytest.raises(ValueError, match=r'rope_seed1 lacks 1 .*fixed_targets/none/256.*evaluate'):
+  with pytest.raises(ValueError, match=r'results.jsonl lacks 1 .*fixed_targets/none/256.*evaluate'):
     comparability.load([run.workdir for run in made])
 
 

@@ -116,11 +116,14 @@ def test_whether_a_file_can_be_written_is_known_before(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['file']
 
 
-def test_what_is_no_regular_file_is_not_replaced(tmp_path):
+def test_what_is_no_regular_file_is_neither_read_nor_replaced(tmp_path):
   os.mkfifo(tmp_path / 'pipe')
   for path in (tmp_path / 'pipe', tmp_path):
     with pytest.raises(files.WorkdirError, match='no regular file'):
       files.write_bytes(path, b'')
+    for read in (files.read_json, files.read_rows):
+      with pytest.raises(files.WorkdirError, match='no regular file'):
+        read(path)
   assert (tmp_path / 'pipe').is_fifo()
 
 

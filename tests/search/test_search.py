@@ -177,6 +177,8 @@ def test_a_killed_search_goes_on_to_the_same_result(method, tmp_path):
       continue
   with (tmp_path / 'killed').open('ab') as file:
     file.write(b'{"candidates": [[[1.0, 2')  # cut off by a kill
+  with pytest.raises(files.WorkdirError, match='killed has losses of another search'):
+    ledger.Ledger(tmp_path / 'killed', measure([10**9]), 'another')
   again = ledger.Ledger(tmp_path / 'killed', measure([10**9]))
   ended = list(ledger.progress(method, SPACE, SMALL, again))
   last = lambda items: (items[-1].evaluations, items[-1].best, items[-1].loss)

@@ -104,7 +104,11 @@ def test_a_bucket_that_does_not_answer_is_one_line_and_may_be_tried_again():
 
 @pytest.mark.parametrize(
   ('path', 'says'),
-  [('s3://mine/jobs.json', 'pip install s3fs'), ('ftp://x', 'ftp:// is not a bucket')],
+  [
+    ('s3://mine/jobs.json', 'pip install s3fs'),
+    ('ftp://x', 'ftp:// is not a bucket'),
+    ('gs://', 'gs:// names no bucket'),
+  ],
 )
 def test_a_bucket_that_nothing_reaches_is_refused(path, says):
   for command in (['launch', 'status', path], ['pe_research.evaluate', f'--workdir={path}']):

@@ -106,5 +106,6 @@ def _read(builder: Builder, split: str) -> Sequence[Any] | None:
     return None
   except ValueError as error:
     raise ValueError(
-      f"split {split!r} of {builder.name}: {error} A slice is written 'train[:90%]'."
+      f'split {split!r} of {builder.name}: {str(error).splitlines()[0]} '
+      "A slice is written 'train[:90%]'."
     ) from error

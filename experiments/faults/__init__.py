@@ -1,0 +1,1 @@
+"""A campaign that kills commands, damages what they read and fills their disks."""
