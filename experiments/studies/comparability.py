@@ -18,7 +18,7 @@ from experiments.studies import explaining_fields, measured
 from experiments.studies.measured import Run
 from pe_research.common import nested
 from pe_research.proof import program_store
-from pe_research.runs import conditions
+from pe_research.runs import conditions, run_folder
 from pe_research.storage import files
 
 FILE = 'difference_of_{field}.diff'  # beside the runs that it is of
@@ -69,6 +69,7 @@ def load(workdirs: Sequence[pathlib.Path]) -> list[Run]:
         f'{workdir} holds no finished run, by its config.json and run.json; train it, or leave it '
         'out.'
       )
+    run_folder.load_rows(workdir, run.record)  # raises where they are of another run
     if missing := measured.missing(run):
       raise ValueError(
         f'{workdir / "results.jsonl"} lacks {len(missing)} of its measurements '

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pe_research.common import digest
-from pe_research.runs import conditions, run_folder
+from pe_research.runs import conditions
 from pe_research.settings import protocols
 from pe_research.storage import files
 
@@ -58,7 +58,7 @@ def read(workdir: pathlib.Path, config: dict[str, Any] | None) -> Run | None:
   record = files.read_json(workdir / 'run.json')
   if config is None or record is None or 'batches' not in record:
     return None
-  return Run(workdir, config, record, run_folder.load_rows(workdir, record))
+  return Run(workdir, config, record, files.read_rows(workdir / 'results.jsonl'))
 
 
 def missing(run: Run) -> list[str]:
