@@ -86,9 +86,8 @@ def _ring(tiling: tiled.Tiling, size: int, parameters, inputs: Inputs) -> jax.Ar
 
   def step(i, carry):
     (k, v, keys), out, logsumexp = carry
-    ahead = (
-      me - (me - i) % devices
-    ) * size  # of the queries over the keys; negative: no key visible
+    # Of the queries over the keys; negative: no key visible.
+    ahead = (me - (me - i) % devices) * size
     part = Inputs(q, k, v, inputs.queries, keys, inputs.offset + ahead)
     added, other = _visible(tiling, parameters, part)
     total = jnp.logaddexp(logsumexp, other)

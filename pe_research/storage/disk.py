@@ -16,8 +16,7 @@ from pe_research.storage.paths import WorkdirError
 def write(path: pathlib.Path, content: bytes) -> None:
   """Replaces a file, through a temporary one beside it."""
   temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-  if path.exists() and not path.is_file():
-    raise WorkdirError(f'{path} is no regular file and is not replaced; name another.')
+  _check_regular(path)
   try:
     with temporary.open('wb') as file:
       file.write(content)
@@ -32,8 +31,7 @@ def write(path: pathlib.Path, content: bytes) -> None:
 
 def check_writable(path: pathlib.Path, makes_folder: bool) -> None:
   """See files.check_writable; leaves nothing behind."""
-  if path.exists() and not path.is_file():
-    raise WorkdirError(f'{path} is no regular file and is not replaced; name another.')
+  _check_regular(path)
   folder = path.parent
   while makes_folder and not folder.exists():
     folder = folder.parent
@@ -42,6 +40,12 @@ def check_writable(path: pathlib.Path, makes_folder: bool) -> None:
       pass
   except OSError as error:
     raise WorkdirError(f'{path} cannot be written: {error.strerror}. Name another.') from error
+
+
+def _check_regular(path: pathlib.Path) -> None:
+  """Raises WorkdirError where a folder, a pipe or a device is."""
+  if path.exists() and not path.is_file():
+    raise WorkdirError(f'{path} is no regular file and is not replaced; name another.')
 
 
 def append(path: pathlib.Path, line: bytes) -> None:
@@ -83,7 +87,7 @@ def _end_of_lines(file: IO[bytes]) -> int:
 def locked(path: str) -> Iterator[None]:
   """Holds the lock file `path`; waits while another process holds it."""
   os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-  with open(path, 'a') as file:
+  with open(path, 'a', encoding='utf-8') as file:
     fcntl.flock(file, fcntl.LOCK_EX)
     yield
 
@@ -93,7 +97,7 @@ def claim(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
   """See locks.claim; no other process can take a workdir over."""
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    lock = _lock_file(workdir).open('a+')
+    lock = _lock_file(workdir).open('a+', encoding='utf-8')
   except OSError as error:
     raise WorkdirError(
       f'workdir {workdir} cannot be written: {error.strerror}. Choose another --workdir.'
@@ -123,7 +127,7 @@ def holder(workdir: pathlib.Path) -> str:
   path = _lock_file(workdir)
   if not path.exists():
     return ''
-  with path.open() as lock:
+  with path.open(encoding='utf-8') as lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -165,7 +169,7 @@ class Lock:
 def take(path: pathlib.Path) -> Lock | None:
   """See locks.take."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  file = path.open('a')
+  file = path.open('a', encoding='utf-8')
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
