@@ -50,7 +50,7 @@ def submit_shares(
   for one in submissions:
     with tempfile.TemporaryDirectory() as folder:
       for name, text in one.files.items():
-        (pathlib.Path(folder) / name).write_text(text)
+        (pathlib.Path(folder) / name).write_text(text, encoding='utf-8')
       command = [str(pathlib.Path(folder) / c) if c in one.files else c for c in one.command]
       status = subprocess.run(command, check=False).returncode
     if status:

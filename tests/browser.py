@@ -62,7 +62,7 @@ def browse(page: pathlib.Path, mode='light', action='--dump-dom'):
 
 def probe(page: pathlib.Path, width=1280, mode='light'):
   """The page laid out at a width, measured."""
-  text = page.read_text().replace('</body>', f'{PROBE}</body>')
+  text = page.read_text(encoding='utf-8').replace('</body>', f'{PROBE}</body>')
   (page.parent / 'probe.html').write_text(text)
   around = page.parent / 'around.html'
   around.write_text(AROUND % width)

@@ -185,7 +185,7 @@ def test_the_table_of_schemes_is_the_registry():
 
 def anchors(path: pathlib.Path) -> set[str]:
   """Of the headings of a Markdown file, as GitHub makes them."""
-  heads = re.findall(r'^#+ (.*)$', path.read_text(), re.MULTILINE)
+  heads = re.findall(r'^#+ (.*)$', path.read_text(encoding='utf-8'), re.MULTILINE)
   return {re.sub(r'[^\w\- ]', '', head.lower()).replace(' ', '-') for head in heads}
 
 

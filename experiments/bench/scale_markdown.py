@@ -85,7 +85,7 @@ def _tera(n: float) -> str:
 
 def markdown(rows: Sequence[Mapping[str, Any]], documents: Sequence[Mapping[str, Any]]) -> str:
   """The whole file, from the rows of scale_estimate and of scale_rows."""
-  text = pathlib.Path(__file__).with_name('scale.md.jinja').read_text()
+  text = pathlib.Path(__file__).with_name('scale.md.jinja').read_text(encoding='utf-8')
   template = jinja2.Template(
     text,
     trim_blocks=True,

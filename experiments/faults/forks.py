@@ -98,7 +98,7 @@ def _child(command, folder, environment, kill, most_bytes, counted) -> None:
     os.setsid()
     os.chdir(folder)
     os.environ.update(environment)
-    sys.stdin = open(os.devnull)  # noqa: SIM115
+    sys.stdin = open(os.devnull, encoding='utf-8')  # noqa: SIM115
     sys.argv = sys.orig_argv = [sys.executable, '-m', *command]
     main = entry(command[0])
     _count_writes(counted, kill)

@@ -173,7 +173,7 @@ def left(folder: pathlib.Path) -> dict[str, str]:
 
 def _saved(path: pathlib.Path) -> str:
   try:
-    return json.loads(path.read_text()).get('digest', '?')
+    return json.loads(path.read_text(encoding='utf-8')).get('digest', '?')
   except ValueError:
     return 'damaged'
 

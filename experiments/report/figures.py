@@ -3,10 +3,8 @@
 import dataclasses
 import math
 
-import matplotlib
 import matplotlib.figure
 import matplotlib.lines
-import matplotlib.style
 import matplotlib.ticker
 import numpy as np
 

@@ -67,7 +67,7 @@ def _stage(stage: pathlib.Path) -> None:
     _write(stage / '_extra' / path, text)
   shutil.copyfile(HERE / 'conf.py', stage / 'conf.py')
   (stage / '_static').mkdir()
-  (stage / '_static' / 'site.css').write_text(render.text('site/site.css'))
+  (stage / '_static' / 'site.css').write_text(render.text('site/site.css'), encoding='utf-8')
 
 
 def _navigation() -> str:
@@ -82,7 +82,7 @@ def _navigation() -> str:
 
 def _write(path: pathlib.Path, text: str) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(text)
+  path.write_text(text, encoding='utf-8')
 
 
 def _copy(path: str, folder: pathlib.Path) -> None:

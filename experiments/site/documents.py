@@ -50,7 +50,7 @@ class Tree:
 
   def _linked(self, path: str) -> str:
     """The text of a document, with links to pages for links to files of the repository."""
-    parts = FENCED.split((ROOT / path).read_text())
+    parts = FENCED.split((ROOT / path).read_text(encoding='utf-8'))
     parts[::2] = [LINK.sub(self._target(path), part) for part in parts[::2]]
     return ''.join(parts)
 
@@ -84,4 +84,4 @@ class Tree:
       files = sorted(file.relative_to(ROOT).as_posix() for file in whole.glob('*.py'))
       return {'language': '', 'children': [(file, self._page(file)) for file in files]}
     language = pygments.lexers.get_lexer_for_filename(path).aliases[0]
-    return {'language': language, 'text': whole.read_text().rstrip()}
+    return {'language': language, 'text': whole.read_text(encoding='utf-8').rstrip()}

@@ -62,8 +62,11 @@ def read(workdir: pathlib.Path, config: dict[str, Any] | None) -> Run | None:
 
 
 def missing(run: Run) -> list[str]:
-  """The measurements of its config, as of `measurement_id`, of which a run has no row."""
-  if 'measurements' not in run.config['eval']:  # an older record
+  """The measurements of its config, as of `measurement_id`, of which a run has no row.
+
+  None for an older record, whose config does not list its measurements.
+  """
+  if 'measurements' not in run.config['eval']:
     return []
   have = {measurement_id(row) for row in run.rows if row['step'] == run.record['steps']}
   wanted = protocols.measurements(run.config)

@@ -142,7 +142,7 @@ def since(claim: Claim, runs: Iterable[str | None] = (), scale: str = '') -> dic
     'otherwise': commit -> verdict, of every verdict that was committed with another question.
   """
   paths = [EXPERIMENTS / places[0] for places in _places(claim)]
-  present = question(*(path.read_text() if path.exists() else '' for path in paths))
+  present = question(*(path.read_text(encoding='utf-8') if path.exists() else '' for path in paths))
 
   def is_present(commit: str) -> bool:
     return _question_at(commit, claim) == present

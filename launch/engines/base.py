@@ -174,7 +174,7 @@ def load(path: Path, engines: Mapping[str, type[Engine]]) -> Engine:
   """
   checks.regular(path)
   try:
-    given: dict[str, Any] = tomllib.loads(path.read_text())
+    given: dict[str, Any] = tomllib.loads(path.read_text(encoding='utf-8'))
   except tomllib.TOMLDecodeError as error:
     raise ValueError(f'{path} is not TOML: {error}') from error
   kind = given.pop('engine', None)

@@ -58,7 +58,7 @@ def attention(bias, spec: Spec, inputs: Inputs) -> jax.Array:
     functools.partial(_ring if shared else _gather, tiling, size),
     mesh=spec.mesh,
     axis_names={AXIS},
-    check_vma=False,
+    check_vma=False,  # the loops of tiled.py begin from zeros, which are the same on all devices
     in_specs=(P(), Inputs(of_q, of_k, of_k, queries, keys, P())),
     out_specs=of_q,
   )
@@ -86,9 +86,8 @@ def _ring(tiling: tiled.Tiling, size: int, parameters, inputs: Inputs) -> jax.Ar
 
   def step(i, carry):
     (k, v, keys), out, logsumexp = carry
-    ahead = (
-      me - (me - i) % devices
-    ) * size  # of the queries over the keys; negative: no key visible
+    # Of the queries over the keys; negative: no key visible.
+    ahead = (me - (me - i) % devices) * size
     part = Inputs(q, k, v, inputs.queries, keys, inputs.offset + ahead)
     added, other = _visible(tiling, parameters, part)
     total = jnp.logaddexp(logsumexp, other)

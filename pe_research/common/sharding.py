@@ -128,6 +128,7 @@ def over_heads(run: Callable[..., jax.Array], mesh: Mesh | None) -> Callable[...
   if mesh is None or mesh.size == 1:
     return run
   specs = P('tensor'), HEADS, BATCH
+  # Unchecked: a kernel does not say over which axes its outputs differ.
   split = jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=HEADS, check_vma=False)
 
   def checked(of_heads, by_head, by_row):

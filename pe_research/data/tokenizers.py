@@ -206,7 +206,7 @@ def _check_training(
   if vocab is not None and has != vocab:
     raise ValueError(f'{path!r} has {has} tokens; asked for {vocab}. {fix}')
   if documents is not None and os.path.exists(f'{path}.json'):
-    with open(f'{path}.json') as file:
+    with open(f'{path}.json', encoding='utf-8') as file:
       trained = json.load(file)['documents']
     if trained != _digest(documents):
       raise ValueError(

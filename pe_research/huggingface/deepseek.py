@@ -37,7 +37,7 @@ class DeepseekV3(Family):
   }
   layouts = ('interleaved', 'half')  # of rotary pairs
   # The last is of experts, of which there are none.
-  speaks = (*positions_read.ROPE, 'rope_interleave', 'routed_scaling_factor')
+  position_fields = (*positions_read.ROPE, 'rope_interleave', 'routed_scaling_factor')
   first_dense = 3  # default of first_k_dense_replace, layers before the experts begin
 
   def layout(self, fields: Fields) -> str:
@@ -60,9 +60,8 @@ class DeepseekV3(Family):
       )
     if fields.size('num_key_value_heads', heads) != heads:
       fields.problem('num_key_value_heads differs from num_attention_heads; it must not.')
-    described.model['query_latent'] = (
-      fields.size('q_lora_rank') if fields.get('q_lora_rank', 0) else 0
-    )
+    rank = fields.get('q_lora_rank', 0)  # null or 0: queries are not compressed
+    described.model['query_latent'] = fields.size('q_lora_rank') if rank else 0
     return described
 
   def read_position(self, fields, length):

@@ -161,13 +161,13 @@ def _rename(part: pathlib.Path, into: pathlib.Path) -> None:
 
 
 def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-  path.write_text(json.dumps(content, indent=2) + '\n')
+  path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
 
 
 def _write_tokenizer(data: Mapping[str, Any], part: pathlib.Path) -> None:
   target = part / importing.TOKENIZER
   if data['tokenizer'] == 'bytes':
-    target.write_text(tokenizer_json.of_bytes())
+    target.write_text(tokenizer_json.of_bytes(), encoding='utf-8')
   elif data['tokenizer'] == 'json':
     shutil.copy(data['tokenizer_file'], target)
   else:

@@ -185,7 +185,7 @@ class Family:
   ignored: ClassVar[str] = r'(?!)'  # regex of tensor names that hold no weights
   renamed: ClassVar[Mapping[str, str]] = {}  # tensor name -> its older name, which all read
   aliases: ClassVar[Mapping[str, str]] = {}  # field -> the other name that transformers accepts
-  speaks: ClassVar[tuple[str, ...]] = ()  # fields of positions that the class reads
+  position_fields: ClassVar[tuple[str, ...]] = ()  # fields about positions that it reads
 
   def read(self, fields: Fields) -> Described:
     """The model of a checkpoint; what the decoder does not support goes to `fields.problems`."""

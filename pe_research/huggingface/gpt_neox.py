@@ -16,7 +16,7 @@ class GPTNeoX(Family):
   position = 'rotation'
   prefix = 'gpt_neox.'
   ignored = r'attention\.(bias|masked_bias|rotary_emb\.inv_freq)$'
-  speaks = (*positions_read.ROPE, *OLDER)
+  position_fields = (*positions_read.ROPE, *OLDER)
   renamed: ClassVar = {'lm_head.weight': 'embed_out.weight'}  # before transformers 5
   names: ClassVar = {
     'hidden_size': ('width', REQUIRED),

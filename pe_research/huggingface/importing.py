@@ -112,9 +112,9 @@ def _decided(
       DecoderConfig(vocab=described.vocab, **described.model)
       valid = True
   fields.problems += [
-    f'{name} is {value!r}, which speaks of positions and is not understood; only checkpoints '
+    f'{name} is {value!r}, which is about positions and is not understood; only checkpoints '
     'without it can be imported.'
-    for name, value in positions_read.unknown(values, {*family.speaks, *family.names})
+    for name, value in positions_read.unknown(values, {*family.position_fields, *family.names})
   ]
   if described:
     with folder.collected(fields.problems):

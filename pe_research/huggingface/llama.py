@@ -14,7 +14,7 @@ class Llama(Family):
   position = 'rotation'
   prefix = 'model.'
   square = False
-  speaks = positions_read.ROPE
+  position_fields = positions_read.ROPE
   ignored = r'rotary_emb\.inv_freq$'
   names: ClassVar = {
     'hidden_size': ('width', REQUIRED),

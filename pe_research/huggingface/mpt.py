@@ -41,7 +41,11 @@ class MPT(Family):
   }
   length = ('max_seq_len', 2048)
   tied = True
-  speaks = ('attn_config.alibi', 'attn_config.alibi_bias_max', 'attn_config.sliding_window_size')
+  position_fields = (
+    'attn_config.alibi',
+    'attn_config.alibi_bias_max',
+    'attn_config.sliding_window_size',
+  )
   supported: ClassVar = {
     'no_bias': (True,),
     'expansion_ratio': (EXPANSION,),

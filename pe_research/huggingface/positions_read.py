@@ -18,7 +18,9 @@ ORIGINAL = 'original_max_position_embeddings'
 PARTIAL = 'partial_rotary_factor'
 TEMPERED = ('attention_factor', 'mscale', 'mscale_all_dim')
 ROPE = ('rope_theta', 'rope_scaling', 'rope_parameters', PARTIAL, ORIGINAL)  # at the top level
-SPEAKS = re.compile(r'(^|_)rope|rotary|sliding|^layer_types$|alibi|scaling|attn_logit|(^|_)sink')
+POSITIONAL = re.compile(
+  r'(^|_)rope|rotary|sliding|^layer_types$|alibi|scaling|attn_logit|(^|_)sink'
+)
 POSITIVE = ('rope_theta', PARTIAL, ORIGINAL, 'factor', 'low_freq_factor', 'high_freq_factor')
 # Required and optional fields of each rope_type, besides rope_theta and partial_rotary_factor.
 FIELDS = {
@@ -46,19 +48,25 @@ def rope_fields(
     ValueError: two fields give two rules, which releases read differently; names both.
   """
   older, found = (_rule(config, name) for name in ('rope_scaling', 'rope_parameters'))
+  names = {'rope_theta': theta, PARTIAL: share, ORIGINAL: ORIGINAL}
+  outside = {
+    field: number(name, config[name])
+    for field, name in names.items()
+    if config.get(name) is not None
+  }
+  rule = 'rope_parameters' if found else 'rope_scaling'
   if older and found:  # both releases read the first, and the base beside it
-    base = config.get(theta)
-    given = {'rope_theta': base} if base is not None and 'rope_theta' in found else {}
+    beside = outside.keys() & found.keys() & {'rope_theta'}
+    given = {field: outside[field] for field in beside}
     given |= {PARTIAL: found[PARTIAL]} if PARTIAL in found else {}
     older = given | older
     for field in dict.fromkeys((*found, *older)):
-      names = f'rope_parameters.{field}', f'rope_scaling.{field}'
-      _agree(found.get(field, 'absent'), older.get(field, 'absent'), *names)
+      both = f'rope_parameters.{field}', f'rope_scaling.{field}'
+      _agree(found.get(field, 'absent'), older.get(field, 'absent'), *both)
   found = found or older
-  for field, name in (('rope_theta', theta), (PARTIAL, share), (ORIGINAL, ORIGINAL)):
-    if config.get(name) is not None and (field != ORIGINAL or _has_original(found)):
-      value = number(name, config[name])
-      _agree(found.setdefault(field, value), value, f'rope_parameters.{field}', name)
+  for field, value in outside.items():
+    if field != ORIGINAL or _has_original(found):
+      _agree(found.setdefault(field, value), value, f'{rule}.{field}', names[field])
   if 'truncate' in found:
     found['truncate'] = bool(found['truncate'])  # null means false; in other fields, the default
   if not isinstance(found.get(ORIGINAL, 1), int):
@@ -107,7 +115,7 @@ def _agree(one: Any, other: Any, name: str, other_name: str) -> None:
 def unknown(
   config: Mapping[str, Any], known: Collection[str], prefix: str = ''
 ) -> Iterator[tuple[str, Any]]:
-  """Fields of a config.json that speak of positions, are not `known`, and say something.
+  """Fields of a config.json that are about positions, are not `known`, and say something.
 
   Objects inside of it are searched too, but for the rules of RoPE, which are read whole. None,
   False and layers that all have full attention say nothing.
@@ -118,7 +126,7 @@ def unknown(
       continue
     if field == 'layer_types' and isinstance(value, list):
       said = any(one != 'full_attention' for one in value)
-    if SPEAKS.search(field) and said not in (None, False, [], {}, ''):
+    if POSITIONAL.search(field) and said not in (None, False, [], {}, ''):
       yield name, value
     elif isinstance(value, dict):
       yield from unknown(value, known, f'{name}.')
@@ -162,9 +170,9 @@ def read_rope(
     required, optional = FIELDS[rope_type]
     if missing := [name for name in required if name not in given]:
       problems.append(f'rope_type {rope_type!r} needs {", ".join(missing)}')
-    if unknown := [name for name in given if name not in required + optional]:
+    if others := [name for name in given if name not in required + optional]:
       problems.append(
-        f'rope_type {rope_type!r} has no {", ".join(unknown)}; supported: '
+        f'rope_type {rope_type!r} has no {", ".join(others)}; supported: '
         f'{", ".join(required + optional) or "no fields"}'
       )
   problems += [

@@ -62,7 +62,7 @@ def programs_dir() -> pathlib.Path:
   """
   processor = platform.machine() + platform.processor()
   if pathlib.Path('/proc/cpuinfo').exists():
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+    lines = pathlib.Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     processor += next((line for line in lines if line.startswith(('flags', 'Features'))), '')
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
   kind = digest.of_json({'processor': processor, 'cores': cores})[:16]

@@ -14,11 +14,14 @@ def available() -> int | None:
   """Bytes of host memory that this process may still take; None if the system does not say."""
   found = []
   try:
-    lines = dict(line.split(':') for line in pathlib.Path('/proc/meminfo').read_text().splitlines())
+    lines = dict(
+      line.split(':')
+      for line in pathlib.Path('/proc/meminfo').read_text(encoding='utf-8').splitlines()
+    )
     found.append(int(lines['MemAvailable'].split()[0]) * 1024)
-    limit = (CGROUP / 'memory.max').read_text().strip()
+    limit = (CGROUP / 'memory.max').read_text(encoding='utf-8').strip()
     if limit != 'max':
-      found.append(int(limit) - int((CGROUP / 'memory.current').read_text()))
+      found.append(int(limit) - int((CGROUP / 'memory.current').read_text(encoding='utf-8')))
   except (OSError, KeyError, ValueError):  # not Linux, or no cgroup limit
     pass
   return min(found, default=None)

@@ -19,9 +19,11 @@ from pe_research.common import nested, provenance
 from pe_research.machines import exits
 from pe_research.storage import files, locks, paths
 
+# Whole phrases, as no mistake of a user has them: of XLA's status, Gloo, the coordination service.
 GONE = re.compile(
-  r'Gloo|DEADLINE_EXCEEDED|UNAVAILABLE|[Tt]imed out|heartbeat|[Cc]onnection (reset|closed|refused)'
-  r'|[Cc]oordination service|peer'
+  r'(^|: )(UNAVAILABLE|DEADLINE_EXCEEDED): |Gloo [\w -]+ (failed|timed out): |\[Gloo\] Rank '
+  r'|Connection (closed|reset) by peer|RPC to coordination service|Coordination service has '
+  r'|[Bb]arrier (failed because|timed out)|heartbeat timeout|stopped sending heartbeats'
 )
 
 
@@ -124,12 +126,13 @@ def hold(
 def lost_peer(error: BaseException | None) -> bool:
   """Whether another process has gone: the same command goes on once all are there again.
 
-  JAX, Gloo and orbax raise this as errors of many kinds, and as causes of others.
+  JAX, Gloo and orbax raise this as errors of many kinds, and as causes of others. Where orbax waits
+  in vain, a TimeoutError is among the causes.
   """
   while error is not None:
     if isinstance(error, TimeoutError) or GONE.search(str(error)):
       return True
-    error = error.__cause__ or error.__context__
+    error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
   return False
 
 

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Sequence
 
-import matplotlib
 import matplotlib.axes
 import matplotlib.figure
 import matplotlib.ticker

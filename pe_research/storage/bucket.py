@@ -41,7 +41,7 @@ def claim(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
   write(owner, token.encode())
 
   def check() -> None:
-    if owner.read_text() != token:
+    if owner.read_text(encoding='utf-8') != token:
       raise WorkdirError(f'workdir {workdir} was taken over by a newer process; this one leaves.')
 
   yield check
@@ -68,7 +68,7 @@ class Lease:
 
   def owned(self) -> bool:
     """Whether nobody else has written it since."""
-    return self.path.exists() and self.path.read_text().endswith(self.token)
+    return self.path.exists() and self.path.read_text(encoding='utf-8').endswith(self.token)
 
   def note(self, pid: int) -> None:
     """See disk.Lock."""

@@ -90,7 +90,7 @@ def _end_of_lines(file: IO[bytes]) -> int:
 def locked(path: str) -> Iterator[None]:
   """Holds the lock file `path`; waits while another process holds it."""
   os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-  with open(path, 'a') as file:
+  with open(path, 'a', encoding='utf-8') as file:
     fcntl.flock(file, fcntl.LOCK_EX)
     yield
 
@@ -100,7 +100,7 @@ def claim(workdir: pathlib.Path) -> Iterator[Callable[[], None]]:
   """See locks.claim; no other process can take a workdir over."""
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    lock = _lock_file(workdir).open('a+')
+    lock = _lock_file(workdir).open('a+', encoding='utf-8')
   except OSError as error:
     raise WorkdirError(
       f'workdir {workdir} cannot be written: {error.strerror}. Choose another --workdir.'
@@ -131,7 +131,7 @@ def holder(workdir: pathlib.Path) -> str:
   path = _lock_file(workdir)
   if not path.exists():
     return ''
-  with path.open() as lock:
+  with path.open(encoding='utf-8') as lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -173,7 +173,7 @@ class Lock:
 def take(path: pathlib.Path) -> Lock | None:
   """See locks.take."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  file = path.open('a')
+  file = path.open('a', encoding='utf-8')
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:

@@ -44,4 +44,5 @@ def take(path: pathlib.Path) -> Lock | Lease | None:
 
 def taken_by(path: pathlib.Path) -> str:
   """Who has a lock file: 'process 4711 on tpu-vm-1'."""
-  return (path.read_text() if path.exists() else '').partition('\n')[0] or 'a process'
+  text = path.read_text(encoding='utf-8') if path.exists() else ''
+  return text.partition('\n')[0] or 'a process'

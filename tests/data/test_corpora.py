@@ -232,7 +232,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 def test_folder_that_is_not_one(tmp_path):
   with pytest.raises(ValueError, match=r"no folder '/no/such': give the path of an existing"):
     corpora.open_source('/no/such', str(tmp_path))
-  with pytest.raises(ValueError, match=r"/f' is a file: give the folder it is in"):
+  with pytest.raises(ValueError, match=r"/f' is no folder: give a folder of text"):
     corpora.open_source(f'{write(tmp_path, {"f": b"x"})}/f', str(tmp_path))
   with pytest.raises(ValueError, match=r"the name of '.*\\udcff' is not UTF-8\. Rename the file"):
     path = os.fsencode(tmp_path / 'g')
@@ -278,6 +278,19 @@ def test_unprepared_set_without_a_network(name, tmp_path, offline):
   ):
     assert part in str(error.value)
   assert len(offline) == 1  # one quick look, no retries
+
+
+def test_other_versions_that_are_prepared_are_named(tmp_path, offline):
+  for there in ('lm1b/1.0.0', 'lm1b/0.9.0', 'c4/en/2.3.1', 'mine/1.0.0'):
+    write(tmp_path, {f'{there}/dataset_info.json': b'{}'})
+  write(tmp_path, {'lm1b/1.1.0.incompleteX/train.part': b''})
+  for name in ('lm1b:1.1.0', 'lm1b:9.9.9'):
+    with pytest.raises(ValueError, match=r'there: lm1b:0\.9\.0, lm1b:1\.0\.0\.$'):
+      corpora.open_source(name, str(tmp_path))
+  with pytest.raises(ValueError, match=r'there: c4/en:2\.3\.1\.$'):
+    corpora.open_source('c4/de', str(tmp_path))
+  with pytest.raises(ValueError, match=r'there: mine:1\.0\.0\.$'):
+    corpora.open_source('mine:2.0.0', str(tmp_path))
 
 
 def test_set_whose_code_fails_says_what_to_do(tmp_path, monkeypatch):

@@ -141,7 +141,7 @@ def test_bad_files(byte_level, tmp_path):
     tokenizer_json.Json(str(tmp_path / 'bad.json'), 300)
   with pytest.raises(ValueError, match="'Ġand' with id 277, and the model has 200"):
     tokenizer_json.Json(byte_level, 200)
-  file = json.loads(pathlib.Path(byte_level).read_text())
+  file = json.loads(pathlib.Path(byte_level).read_text(encoding='utf-8'))
   words = file | {'pre_tokenizer': {'type': 'Whitespace'}, 'decoder': None}
   (tmp_path / 'words.json').write_text(json.dumps(words))
   with pytest.raises(ValueError, match='neither spells bytes'):

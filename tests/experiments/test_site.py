@@ -32,7 +32,7 @@ class Page(html.parser.HTMLParser):
     super().__init__()
     self.links, self.ids, self.tables, self._said = [], set(), {}, []
     self._heading, self._in_heading = '', False
-    self.feed(path.read_text())
+    self.feed(path.read_text(encoding='utf-8'))
     self.text = ' '.join(''.join(self._said).split())
 
   def handle_starttag(self, tag, attributes):

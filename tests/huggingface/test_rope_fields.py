@@ -118,6 +118,8 @@ LINEAR = {'type': 'linear', 'factor': 4.0}
    ['rope_parameters.rope_theta is 500000', "rope_scaling.rope_theta is 'absent'"]),
   ({'rope_parameters': YARN | {'rope_theta': 5e5}, 'rope_theta': 1e4},
    ['rope_parameters.rope_theta is 500000', 'rope_theta is 10000']),
+  ({'rope_scaling': YARN | {'rope_theta': 5e5}, 'rope_theta': 1e4},
+   ['rope_scaling.rope_theta is 500000', 'rope_theta is 10000']),
   ({'rope_scaling': YARN, 'original_max_position_embeddings': 64},
    ['original_max_position_embeddings is 64']),
   ({'rope_parameters': {'full_attention': YARN, 'sliding_attention': {'rope_theta': 1e4}}},
@@ -136,6 +138,7 @@ def test_two_rules_and_what_is_no_number_are_refused(config, names):
 @pytest.mark.parametrize('config', [
   {'rope_theta': '1e4', 'rope_scaling': YARN | {'original_max_position_embeddings': 32.0}},
   {'rope_parameters': YARN | {'rope_theta': 10000}, 'rope_theta': 1e4, 'rope_scaling': YARN},
+  {'rope_parameters': YARN | {'rope_theta': 1e4}, 'rope_theta': '1e4', 'rope_scaling': YARN},
   {'rope_scaling': YARN | {'type': 'yarn'}, 'original_max_position_embeddings': 32},
 ])  # fmt: skip
 def test_two_ways_to_say_one_rule_are_that_rule(config):
@@ -144,7 +147,7 @@ def test_two_ways_to_say_one_rule_are_that_rule(config):
   assert isinstance(positions_read.read_rope(wanted, most=128)['train_length'], int)
 
 
-def test_what_speaks_of_positions_and_is_not_understood_is_found():
+def test_what_is_about_positions_and_is_not_understood_is_found():
   config = {
     'rope_theta': 1e4, 'rope_scaling': {'rope_type': 'default'}, 'sliding_window': 512,
     'no_rope_layers': [1, 0], 'layer_types': ['full_attention', 'sliding_attention'],

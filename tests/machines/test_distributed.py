@@ -171,15 +171,47 @@ def test_what_process_0_alone_finds_ends_all(corpus, straight, tmp_path):
   assert all('holds a run with another config' in output for output in outputs)
 
 
-def test_errors_of_a_process_that_has_gone_are_told_from_mistakes():
-  gone = RuntimeError(
-    'Gloo AllGather failed: [gloo/transport/tcp/pair.cc] Connection closed by peer'
-  )
+GONE = (  # texts of jaxlib
+  'UNKNOWN: Gloo AllGather failed: [gloo/transport/tcp/pair.cc:547] Connection closed by peer',
+  'UNKNOWN: Gloo context initialization failed: [pair.cc] connect: Connection refused',
+  'Gloo all-reduce failed: Read error [127.0.0.1]:50123: Connection reset by peer',
+  'Gloo ReduceScatter timed out: 30 s',
+  'UNAVAILABLE: Failed to send RPC to coordination service. Either the leader task was preempted',
+  'DEADLINE_EXCEEDED: Barrier timed out. Id: async_write_complete.7',
+  'INTERNAL: Barrier failed because: task 1 is unhealthy',
+  'The following tasks are unhealthy (stopped sending heartbeats):',
+  'ABORTED: Coordination service has stopped. RecordHeartbeat() from task: 1',
+)
+MISTAKES = (  # which words alone would take for the others
+  'steps is -1; it must be at least 1.',
+  'no folder /data/peers/UNAVAILABLE: give the path of an existing folder of text files.',
+  "--patience=timed out is not a number; the others' heartbeat is 30 s.",
+  "no corpus 'gloo'; the coordination service of /mnt/peer is not needed.",
+  'https://example.org: Connection refused. Name another host.',
+)
+
+
+@pytest.mark.parametrize('text', GONE)
+def test_an_error_of_a_process_that_has_gone_is_one(text):
   caused = ValueError('the checkpoint is not written')
-  caused.__cause__ = TimeoutError('Timed out after 600 s: async_write_complete')
-  assert all(map(multiprocess.lost_peer, (gone, caused, TimeoutError())))
-  mistakes = ValueError('steps is -1'), OSError(28, 'No space left on device'), None
-  assert not any(map(multiprocess.lost_peer, mistakes))
+  caused.__cause__ = RuntimeError(text)
+  assert multiprocess.lost_peer(RuntimeError(text)) and multiprocess.lost_peer(caused)
+
+
+def test_a_wait_in_vain_is_one_unless_the_error_hides_it():
+  handled = ValueError('steps is -1')
+  handled.__context__ = TimeoutError('Timed out while waiting for async_write_complete barrier.')
+  assert multiprocess.lost_peer(handled.__context__) and multiprocess.lost_peer(handled)
+  handled.__suppress_context__ = True  # raise ... from None
+  assert not multiprocess.lost_peer(handled)
+
+
+@pytest.mark.parametrize('text', MISTAKES)
+def test_a_mistake_is_none(text):
+  caused = ValueError(text)
+  caused.__cause__ = FileNotFoundError(2, 'No such file or directory', '/data/peer/heartbeat')
+  assert not multiprocess.lost_peer(caused)
+  assert not multiprocess.lost_peer(OSError(28, 'No space left on device'))
 
 
 FIRST = """

@@ -179,10 +179,10 @@ def folder_files(folder: str) -> list[TextFile]:
   root = pathlib.Path(folder).expanduser()
   if not root.exists():
     raise ValueError(f'no folder {folder!r}: give the path of an existing folder of text files.')
-  if not root.is_dir() and not root.is_file():
-    raise ValueError(f'{folder!r} is no folder: give the path of a folder of text files.')
   if not root.is_dir():
-    raise ValueError(f'{folder!r} is a file: give the folder it is in, every file one document.')
+    raise ValueError(
+      f'{folder!r} is no folder: give a folder of text files, every file one document.'
+    )
   files = _walk(root, skip=lambda name: name.startswith('.'))
   if not files:
     raise ValueError(f'{folder!r} holds no files: put at least 1 text file into it.')

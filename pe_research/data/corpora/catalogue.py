@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import importlib
+import pathlib
 import re
 import socket
 import textwrap
@@ -46,6 +47,7 @@ def builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     reason = textwrap.shorten(str(error), width=300)
     raise ValueError(
       f'tfds cannot open {name!r}: {reason} Check config and version, or leave them out.'
+      + prepared(name, data_dir)
     ) from error
 
 
@@ -57,6 +59,7 @@ def prepare(name: str, data_dir: str, target: tfds.core.DatasetBuilder) -> None:
     raise ValueError(
       f'{name!r} is not prepared in {data_dir}, and {host} cannot be reached from here. '
       + instructions(name, data_dir)
+      + prepared(name, data_dir)
     )
   try:
     target.download_and_prepare(file_format='array_record')
@@ -65,6 +68,14 @@ def prepare(name: str, data_dir: str, target: tfds.core.DatasetBuilder) -> None:
       f'preparing {name!r} in {data_dir} failed with {type(error).__name__}: '
       f'{textwrap.shorten(str(error), width=300)} ' + instructions(name, data_dir)
     ) from error
+
+
+def prepared(name: str, data_dir: str) -> str:
+  """A sentence that names the configs and versions of the set in `data_dir`; '' if it has none."""
+  root, folder = pathlib.Path(data_dir), base_name(name)
+  found = sorted(path.parent for path in (root / folder).rglob('dataset_info.json'))
+  names = [f'{path.parent.relative_to(root).as_posix()}:{path.name}' for path in found]
+  return f' Prepared there: {", ".join(names)}.' if names else ''
 
 
 def instructions(name: str, data_dir: str) -> str:

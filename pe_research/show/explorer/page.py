@@ -160,7 +160,7 @@ def page(schemes: Sequence[Shown], first: Sequence[str], looks: Sequence[Mapping
     first: names of the schemes in the panels when it opens.
     looks: views of trained runs, see `runs.looks`.
   """
-  twins = '\n'.join(path.read_text() for path in TWINS)
+  twins = '\n'.join(path.read_text(encoding='utf-8') for path in TWINS)
   table = twins[twins.index('const TWINS = {') :]
   names = re.findall(r'(\w+): \w+', table)
   dims = next(one.dims for one in schemes if one.name == first[0])
@@ -182,12 +182,12 @@ def page(schemes: Sequence[Shown], first: Sequence[str], looks: Sequence[Mapping
     for field, value in dataclasses.asdict(theme).items()
     if isinstance(value, str)
   }
-  return string.Template((HERE / 'page.html').read_text()).substitute(
+  return string.Template((HERE / 'page.html').read_text(encoding='utf-8')).substitute(
     variables,
     width=dims.width,
     head=dims.rotary,
     data=text,
     vega=vega.replace('</script', '<\\/script'),
     twins=twins,
-    script='\n'.join((HERE / name).read_text() for name in SCRIPTS),
+    script='\n'.join((HERE / name).read_text(encoding='utf-8') for name in SCRIPTS),
   )
