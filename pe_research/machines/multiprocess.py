@@ -25,6 +25,10 @@ GONE = re.compile(
   r'|Connection (closed|reset) by peer|RPC to coordination service|Coordination service has '
   r'|[Bb]arrier (failed because|timed out)|heartbeat timeout|stopped sending heartbeats'
 )
+# What orbax says in a TimeoutError; those of sockets and file systems have other texts.
+WAITED = re.compile(
+  r'[Tt]imed out (after|(while )?waiting for) |Timeout waiting (at|for) |did not complete within '
+)
 
 
 def check_equal_across_processes(what: str, value: Mapping[str, Any]) -> None:
@@ -126,11 +130,11 @@ def hold(
 def lost_peer(error: BaseException | None) -> bool:
   """Whether another process has gone: the same command goes on once all are there again.
 
-  JAX, Gloo and orbax raise this as errors of many kinds, and as causes of others. Where orbax waits
-  in vain, a TimeoutError is among the causes.
+  JAX, Gloo and orbax raise this as errors of many kinds, and as causes of others.
   """
   while error is not None:
-    if isinstance(error, TimeoutError) or GONE.search(str(error)):
+    waited = isinstance(error, TimeoutError) and WAITED.search(str(error))
+    if waited or GONE.search(str(error)):
       return True
     error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
   return False

@@ -198,6 +198,25 @@ def test_an_error_of_a_process_that_has_gone_is_one(text):
   assert multiprocess.lost_peer(RuntimeError(text)) and multiprocess.lost_peer(caused)
 
 
+@pytest.mark.parametrize('text', [  # of orbax
+  'Timed out while waiting for async_write_complete barrier.',
+  'Timed out after 600.0 seconds.',
+  'ChainedFuture completed 1/2 futures but timed out after 600.0 seconds.',
+  "Timeout waiting at barrier 'x'. The original error raised was: INTERNAL",
+  "Timeout waiting for key 'x'",
+  'Thread commit did not complete within 600 seconds.',
+])  # fmt: skip
+def test_a_wait_of_orbax_in_vain_is_one_and_the_same_text_of_another_error_is_none(text):
+  assert multiprocess.lost_peer(TimeoutError(text))
+  assert not multiprocess.lost_peer(ValueError(text))
+
+
+def test_a_time_out_of_a_socket_or_a_file_is_none():
+  of_file = TimeoutError(110, 'Connection timed out', '/data/peer')
+  for error in (TimeoutError('The read operation timed out'), of_file, TimeoutError()):
+    assert not multiprocess.lost_peer(error)
+
+
 def test_a_wait_in_vain_is_one_unless_the_error_hides_it():
   handled = ValueError('steps is -1')
   handled.__context__ = TimeoutError('Timed out while waiting for async_write_complete barrier.')
