@@ -20,6 +20,7 @@ import pytest
 import run_fixtures
 
 from configs import lm
+from experiments.faults import forks
 from pe_research import positions
 from pe_research.common import nested
 from pe_research.machines import exits
@@ -154,16 +155,10 @@ def parser(command: str) -> argparse.ArgumentParser:
     for name in ('parse_args', 'parse_known_args'):
       patch.setattr(argparse.ArgumentParser, name, take)
     try:
-      entry(command)(['--position=rope'] if command == 'pe_research.card' else [])
+      forks.entry(command)(['--position=rope'] if command == 'pe_research.card' else [])
     except Taken as taken:
       return taken.args[0]
   raise AssertionError(command)
-
-
-def entry(command: str):
-  """The function that `python -m command` calls."""
-  module = importlib.import_module(command)
-  return getattr(module, 'main', None) or importlib.import_module(f'{command}.__main__').main
 
 
 def flags(command: str) -> list[tuple[str, ...]]:
@@ -300,7 +295,7 @@ def outcome(one: Case, names: dict[str, str]) -> Outcome:
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
     try:
       with stopped_where_work_begins(one.command):
-        status = entry(one.command)(argv)
+        status = forks.entry(one.command)(argv)
       of_launch = one.command == 'launch' and status == 1  # the jobs are not done
       what = 'ended' if not status or of_launch else f'status {status}'
     except Began:

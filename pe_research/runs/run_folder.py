@@ -38,10 +38,9 @@ def load_config(workdir: pathlib.Path) -> dict[str, Any]:
     )
   record = files.read_json(workdir / 'run.json')
   if record is not None:
-    own = {'scheme': config['position']['name'], 'seed': config['seed']}
-    own['train_length'] = config['length']
-    changed = nested.difference(own, {name: record.get(name, own[name]) for name in own})
-    if changed:
+    position, seed, length = config['position'], config['seed'], config['length']
+    own = {'scheme': position['name'], 'seed': seed, 'train_length': length}
+    if changed := _other(own, record):
       raise files.WorkdirError(
         f'config.json and run.json in {workdir} are not of one run ({", ".join(changed)}); restore '
         'them from a copy.'
@@ -68,13 +67,17 @@ def load_rows(workdir: pathlib.Path, record: Mapping[str, Any]) -> list[dict[str
     last = row['step'] == record.get('steps')  # before it, conditions may have changed
     fields = ('scheme', 'seed', 'train_length', *(('fingerprint',) if last else ()))
     same = {name: record[name] for name in fields if name in record}
-    changed = nested.difference(same, {name: row.get(name, same[name]) for name in same})
-    if changed:
+    if changed := _other(same, row):
       raise files.WorkdirError(
         f'{path}, line {number}, is not of the run that run.json is of ({", ".join(changed)}). '
         'Restore it from a copy, or remove it to measure again.'
       )
   return rows
+
+
+def _other(known: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
+  """Fields whose values in a record are not the known ones; older records have fewer fields."""
+  return nested.difference(known, {name: record.get(name, known[name]) for name in known})
 
 
 def check_data(workdir: pathlib.Path, facts: Mapping[str, Any]) -> None:

@@ -192,7 +192,9 @@ def _check_values(fields: Mapping[str, Any]) -> None:
       if isinstance(one, float):
         finite(field, one)
       elif isinstance(one, int):
-        at_most(field, abs(one), LARGEST.get(field, LONGEST))
+        most = LARGEST.get(field, LONGEST)
+        at_most(field, one, most)
+        at_least(field, one, -most)
   for field, whole in SHARES.items():
     if not 0 <= fields[field] <= 1:
       raise ValueError(f'{field} is {fields[field]}; it is a share of {whole}, 0 to 1.')

@@ -80,6 +80,7 @@ BAD = {
   'eval.measurements=(1,)': ['eval.measurements has 1', 'names'],
   'eval.lengths=()': ['eval.lengths is empty'],
   'eval.lengths=(9223372036854775808,)': ['eval.lengths is 9223372036854775808', 'at most'],
+  'eval.lengths=(-9223372036854775808,)': ['eval.lengths is -9223372036854775808', 'at least'],
   'position.base=nan': ['position.base is nan', 'finite'],
   'run.label=\x1b[31m': ['--config.run.label', 'cannot be printed'],
   'matmul_precision=fast': ["'fast'", 'highest'],
